@@ -1,0 +1,82 @@
+package provider
+
+import (
+	"fmt"
+	"time"
+)
+
+// Class says what a failed exchange means: whose fault it is, and whether the
+// refresh token may have been spent.
+type Class uint8
+
+const (
+	// Ambiguous: the request may have reached the server and no usable answer
+	// came. The refresh token may have been spent. The zero value, since it is
+	// the careful reading.
+	Ambiguous Class = iota
+	// Reauthorize: the provider refuses this refresh token (invalid_grant and
+	// kin, RFC 6749 §5.2). To be verified before the grant is declared dead.
+	Reauthorize
+	// AppRefused: the provider refuses the client (invalid_client,
+	// unauthorized_client, …). The operator must act; no tenant is at fault.
+	AppRefused
+	// Throttled: 429, slow_down, or 503 with Retry-After. Not processed.
+	Throttled
+	// Busy: the provider asks to retry later because another exchange of the
+	// same grant is under way.
+	Busy
+	// Unsent: the request provably never left (DNS, dial, TLS).
+	Unsent
+	// Refused: an answer of 4xx that no rule knows. Not processed, retried a
+	// bounded number of times.
+	Refused
+)
+
+func (c Class) String() string {
+	switch c {
+	case Reauthorize:
+		return "reauthorize"
+	case AppRefused:
+		return "app_refused"
+	case Throttled:
+		return "throttled"
+	case Busy:
+		return "busy"
+	case Unsent:
+		return "unsent"
+	case Refused:
+		return "refused"
+	default:
+		return "ambiguous"
+	}
+}
+
+// MaybeSpent reports whether the refresh token may have been consumed without
+// the new pair having arrived.
+func (c Class) MaybeSpent() bool { return c == Ambiguous }
+
+// Error is a failed exchange. It never holds a response body or a token.
+type Error struct {
+	Class      Class
+	Code       string        // provider's error code (RFC 6749 §5.2), sanitized; may be empty
+	Status     int           // HTTP status; 0 when no answer came
+	RetryAfter time.Duration // the provider's wish (RFC 9110 §10.2.3); 0 when unsaid
+	Err        error         // cause, without token material; may be nil
+}
+
+func (e *Error) Error() string {
+	s := "provider: " + e.Class.String()
+	if e.Code != "" {
+		s += " " + e.Code
+	}
+	if e.Status != 0 {
+		s += fmt.Sprintf(" (HTTP %d)", e.Status)
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }

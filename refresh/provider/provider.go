@@ -1,0 +1,89 @@
+// Package provider says what an OAuth provider is: a [Profile] (data about
+// what it does with a refresh token), an [Exchanger] (one request to its token
+// endpoint), and the classification of its answer.
+package provider
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// Provider is one OAuth client registration: how its server behaves and how to
+// ask it for a new pair.
+type Provider struct {
+	Profile   Profile
+	Exchanger Exchanger
+}
+
+// Exchanger trades a grant's refresh token for a new pair.
+//
+// Exchange sends at most one request, ever: no retry, no redirect, no
+// auto-detection of the client authentication style. An error that is not an
+// [*Error] is taken for [Ambiguous], since the refresh token may have been spent.
+type Exchanger interface {
+	Exchange(ctx context.Context, g Grant) (Pair, error)
+}
+
+// Grant is what one exchange presents.
+type Grant struct {
+	App, Tenant  string
+	Generation   int64 // generation whose refresh token is presented
+	AccessToken  string
+	RefreshToken string
+	Scope        string         // space-delimited (RFC 6749 §3.3)
+	Extra        map[string]any // further members of the answer that brought this pair
+}
+
+// Pair is what a successful exchange brought (RFC 6749 §5.1).
+type Pair struct {
+	AccessToken string
+	// RefreshToken is empty where the answer carried none: the presented one is
+	// kept (RFC 6749 §6).
+	RefreshToken string
+	TokenType    string // as sent; empty means Bearer
+	Scope        string // empty means unchanged (RFC 6749 §5.1)
+	// ExpiresIn is the access token's lifetime; 0 means the answer did not say
+	// (a missing, zero, negative or unreadable expires_in).
+	ExpiresIn time.Duration
+	// RefreshTokenExpiresIn is the refresh token's lifetime; 0 means unsaid.
+	RefreshTokenExpiresIn time.Duration
+	Extra                 map[string]any // all other members of the answer
+}
+
+func (g Grant) String() string {
+	return fmt.Sprintf("%s:%s generation %d [redacted]", g.App, g.Tenant, g.Generation)
+}
+func (g Grant) GoString() string { return "provider.Grant{" + g.String() + "}" }
+
+// Format keeps every verb from printing the tokens.
+func (g Grant) Format(s fmt.State, _ rune) { _, _ = s.Write([]byte(g.String())) }
+
+// MarshalJSON keeps the tokens out of JSON.
+func (g Grant) MarshalJSON() ([]byte, error) { return []byte(`"[redacted]"`), nil }
+
+// LogValue keeps the tokens out of log/slog.
+func (g Grant) LogValue() slog.Value { return slog.StringValue(g.String()) }
+
+// MarshalZerologObject keeps the tokens out of zerolog.
+func (g Grant) MarshalZerologObject(e *zerolog.Event) {
+	e.Str("app", g.App).Str("tenant", g.Tenant).Int64("generation", g.Generation)
+}
+
+func (p Pair) String() string   { return fmt.Sprintf("pair expires_in=%s [redacted]", p.ExpiresIn) }
+func (p Pair) GoString() string { return "provider.Pair{" + p.String() + "}" }
+
+// Format keeps every verb from printing the tokens.
+func (p Pair) Format(s fmt.State, _ rune) { _, _ = s.Write([]byte(p.String())) }
+
+// MarshalJSON keeps the tokens out of JSON.
+func (p Pair) MarshalJSON() ([]byte, error) { return []byte(`"[redacted]"`), nil }
+
+// LogValue keeps the tokens out of log/slog.
+func (p Pair) LogValue() slog.Value { return slog.StringValue(p.String()) }
+
+// MarshalZerologObject keeps the tokens out of zerolog.
+func (p Pair) MarshalZerologObject(e *zerolog.Event) { e.Dur("expires_in", p.ExpiresIn) }

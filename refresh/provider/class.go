@@ -20,7 +20,8 @@ const (
 	// AppRefused: the provider refuses the client (invalid_client,
 	// unauthorized_client, …). The operator must act; no tenant is at fault.
 	AppRefused
-	// Throttled: 429, slow_down, or 503 with Retry-After. Not processed.
+	// Throttled: 429, slow_down, or 503 with Retry-After. Not processed, nobody is
+	// at fault for good: ask later.
 	Throttled
 	// Busy: the provider asks to retry later because another exchange of the
 	// same grant is under way.
@@ -55,13 +56,14 @@ func (c Class) String() string {
 // the new pair having arrived.
 func (c Class) MaybeSpent() bool { return c == Ambiguous }
 
-// Error is a failed exchange. It never holds a response body or a token.
+// Error is a failed exchange. It never holds a response body, a token, a client
+// secret or an address with its query, neither in its text nor in its fields.
 type Error struct {
 	Class      Class
 	Code       string        // provider's error code (RFC 6749 §5.2), sanitized; may be empty
 	Status     int           // HTTP status; 0 when no answer came
 	RetryAfter time.Duration // the provider's wish (RFC 9110 §10.2.3); 0 when unsaid
-	Err        error         // cause, without token material; may be nil
+	Err        error         // cause, without token material; may be nil. errors.Is works through it
 }
 
 func (e *Error) Error() string {

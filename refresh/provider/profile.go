@@ -1,6 +1,12 @@
 package provider
 
 import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -18,6 +24,23 @@ const (
 	ReplayHarmless                    // works: refresh tokens are not rotated or the old ones stay valid
 )
 
+func (r Replay) String() string {
+	switch r {
+	case ReplayRevokesFamily:
+		return "revokes_family"
+	case ReplayDead:
+		return "dead"
+	case ReplayGrace:
+		return "grace"
+	case ReplaySamePair:
+		return "same_pair"
+	case ReplayHarmless:
+		return "harmless"
+	default:
+		return fmt.Sprintf("Replay(%d)", uint8(r))
+	}
+}
+
 // Assumption is a yes-or-no fact whose zero value is the careful answer, Yes.
 type Assumption uint8
 
@@ -25,6 +48,17 @@ const (
 	Yes Assumption = iota // it does, or nobody knows: assume that it does
 	No                    // it provably does not
 )
+
+func (a Assumption) String() string {
+	switch a {
+	case Yes:
+		return "yes"
+	case No:
+		return "no"
+	default:
+		return fmt.Sprintf("Assumption(%d)", uint8(a))
+	}
+}
 
 // Profile is what is known of a provider. The zero value is the strictest:
 // a replay revokes the family and a refresh kills the old access token.
@@ -42,16 +76,178 @@ type Profile struct {
 	// AccessTokenLife is assumed where an answer has no expires_in. Default 5 minutes.
 	AccessTokenLife time.Duration
 	// RefreshAhead is the share of an access token's lifetime, before its end, in
-	// which it is renewed while still being served: 0 < RefreshAhead < 1. Default 0.1.
+	// which it is renewed while still being served: 0 < RefreshAhead < 1. Default
+	// 0.1, which 0 stands for.
 	RefreshAhead float64
 	// AuthStyle is how the client authenticates (RFC 6749 §2.3.1), used where the
 	// oauth2.Config leaves it at auto-detect. Auto-detect itself is refused.
 	AuthStyle oauth2.AuthStyle
 	// Codes maps error codes of this provider to classes, over the standard ones.
 	// A key may name the HTTP status it holds for: "access_denied@403"; "@409"
-	// matches any answer of that status without a known code.
+	// matches any answer of that status without a known code. Codes are compared
+	// as [Error.Code] spells them: spaces are underscores.
 	Codes map[string]Class
 	// CodeKeys are JSON members, besides "error", in which this provider puts its
 	// error code, e.g. "status".
 	CodeKeys []string
+	// Phrases tell apart what the code alone does not. They come before Codes; the
+	// first that matches decides.
+	Phrases []Phrase
+	// RefreshExpiryKeys are JSON members that hold the refresh token's lifetime in
+	// seconds. Default "refresh_token_expires_in", "x_refresh_token_expires_in"
+	// and "refresh_expires_in".
+	RefreshExpiryKeys []string
+}
+
+// Phrase is a text by which a provider's refusal is known where its error code
+// means several things.
+type Phrase struct {
+	Code     string // the error code it goes with; empty is any, or none
+	Contains string // looked for in error_description, message and reason, in any case
+	Class    Class
+}
+
+const (
+	defaultAccessTokenLife = 5 * time.Minute
+	defaultRefreshAhead    = 0.1
+)
+
+var defaultRefreshExpiryKeys = []string{
+	"refresh_token_expires_in",   // e.g. GitHub
+	"x_refresh_token_expires_in", // QuickBooks
+	"refresh_expires_in",         // e.g. Keycloak
+}
+
+// Lifetime is how long an access token is taken to live whose answer said
+// expiresIn: that, or AccessTokenLife where the answer was silent.
+func (p Profile) Lifetime(expiresIn time.Duration) time.Duration {
+	switch {
+	case expiresIn > 0:
+		return expiresIn
+	case p.AccessTokenLife > 0:
+		return p.AccessTokenLife
+	default:
+		return defaultAccessTokenLife
+	}
+}
+
+// RefreshAfter is how long after its issue an access token of that lifetime is
+// due for renewal: the lifetime less its share RefreshAhead.
+func (p Profile) RefreshAfter(lifetime time.Duration) time.Duration {
+	ahead := p.RefreshAhead
+	if ahead <= 0 || ahead >= 1 {
+		ahead = defaultRefreshAhead
+	}
+	return lifetime - time.Duration(float64(lifetime)*ahead)
+}
+
+func (p Profile) refreshExpiryKeys() []string {
+	if len(p.RefreshExpiryKeys) > 0 {
+		return p.RefreshExpiryKeys
+	}
+	return defaultRefreshExpiryKeys
+}
+
+// Validate reports every rule that the profile breaks. [OAuth2] calls it.
+func (p Profile) Validate() error {
+	return errors.Join(p.validateReplay(), p.validateTimes(), p.validateAnswers())
+}
+
+func (p Profile) validateReplay() error {
+	switch {
+	case p.Replay > ReplayHarmless:
+		return p.broken("Replay", "is %d, not one of the Replay constants", p.Replay)
+	case p.KillsAccessToken > No:
+		return p.broken("KillsAccessToken", "is %d, not Yes or No", p.KillsAccessToken)
+	case p.Replay == ReplayGrace && p.Grace <= 0:
+		return p.broken("Grace", "must be positive: ReplayGrace is a promise about a window")
+	case p.Replay != ReplayGrace && p.Grace != 0:
+		return p.broken("Grace", "goes with ReplayGrace only; Replay is %s", p.Replay)
+	case p.AuthStyle != oauth2.AuthStyleAutoDetect && !explicit(p.AuthStyle):
+		return p.broken("AuthStyle", "is %d, not one of x/oauth2's", p.AuthStyle)
+	}
+	return nil
+}
+
+func (p Profile) validateTimes() error {
+	times := []struct {
+		field string
+		d     time.Duration
+	}{
+		{"RefreshTokenIdle", p.RefreshTokenIdle},
+		{"RefreshTokenLife", p.RefreshTokenLife},
+		{"AccessTokenLife", p.AccessTokenLife},
+	}
+	for _, t := range times {
+		if t.d < 0 {
+			return p.broken(t.field, "must not be negative")
+		}
+	}
+	// Written so that NaN is refused too.
+	if p.RefreshAhead != 0 && !(p.RefreshAhead > 0 && p.RefreshAhead < 1) {
+		return p.broken("RefreshAhead", "must be between 0 and 1, or 0 for the default")
+	}
+	return nil
+}
+
+func (p Profile) validateAnswers() error {
+	var broken []error
+	for _, key := range slices.Sorted(maps.Keys(p.Codes)) {
+		if why := badCodeKey(key); why != "" {
+			broken = append(broken, p.broken("Codes", "key %q %s", key, why))
+		}
+		if !answerable(p.Codes[key]) {
+			broken = append(broken, p.broken("Codes", "key %q: an answer is never %s", key, p.Codes[key]))
+		}
+	}
+	for i, ph := range p.Phrases {
+		switch {
+		case strings.TrimSpace(ph.Contains) == "":
+			broken = append(broken, p.broken("Phrases", "entry %d: Contains is empty and would match every answer", i))
+		case ph.Code != cleanCode(ph.Code):
+			broken = append(broken, p.broken("Phrases", "entry %d: Code %q never matches; write %q", i, ph.Code, cleanCode(ph.Code)))
+		case !answerable(ph.Class):
+			broken = append(broken, p.broken("Phrases", "entry %d: an answer is never %s", i, ph.Class))
+		}
+	}
+	if slices.Contains(p.CodeKeys, "") || slices.Contains(p.RefreshExpiryKeys, "") {
+		broken = append(broken, p.broken("CodeKeys and RefreshExpiryKeys", "must not hold an empty name"))
+	}
+	return errors.Join(broken...)
+}
+
+// answerable reports whether an answer can be of that class: where one came, the
+// request had left.
+func answerable(c Class) bool { return c <= Refused && c != Unsent }
+
+// badCodeKey says why a key of Codes can never match.
+func badCodeKey(key string) string {
+	code, status, at := strings.Cut(key, "@")
+	switch {
+	case code == "" && !at:
+		return "is empty"
+	case code != cleanCode(code):
+		return fmt.Sprintf("never matches: codes are at most %d letters, digits and _.:-, with _ for a space", maxCode)
+	}
+	if n, err := strconv.Atoi(status); at && (err != nil || n < 100 || n > 599) {
+		return "must name an HTTP status of three digits after @"
+	}
+	return ""
+}
+
+func (p Profile) broken(field, format string, args ...any) error {
+	name := p.Name
+	if name == "" {
+		name = "profile"
+	}
+	return fmt.Errorf("provider: %s: %s %s", name, field, fmt.Sprintf(format, args...))
+}
+
+// clone keeps a caller's later changes to its maps and slices out.
+func (p Profile) clone() Profile {
+	p.Codes = maps.Clone(p.Codes)
+	p.CodeKeys = slices.Clone(p.CodeKeys)
+	p.Phrases = slices.Clone(p.Phrases)
+	p.RefreshExpiryKeys = slices.Clone(p.RefreshExpiryKeys)
+	return p
 }

@@ -1,6 +1,3 @@
-// Package provider says what an OAuth provider is: a [Profile] (data about
-// what it does with a refresh token), an [Exchanger] (one request to its token
-// endpoint), and the classification of its answer.
 package provider
 
 import (
@@ -48,10 +45,14 @@ type Pair struct {
 	Scope        string // empty means unchanged (RFC 6749 §5.1)
 	// ExpiresIn is the access token's lifetime; 0 means the answer did not say
 	// (a missing, zero, negative or unreadable expires_in).
+	// See [Profile.Lifetime].
 	ExpiresIn time.Duration
 	// RefreshTokenExpiresIn is the refresh token's lifetime; 0 means unsaid.
 	RefreshTokenExpiresIn time.Duration
-	Extra                 map[string]any // all other members of the answer
+	// Extra holds all other members of the answer, e.g. "id_token". Numbers are
+	// [json.Number], so that a 64-bit id survives; values of a form-encoded answer
+	// are strings. Whoever stores it as JSON reads it back with UseNumber.
+	Extra map[string]any
 }
 
 func (g Grant) String() string {

@@ -1,0 +1,17 @@
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: test lint demo
+
+# All tests, on real Redis: REDIS_ADDR, or a redis-server on PATH, or one that
+# integration/with-redis gets for them. The race detector needs a C compiler.
+test:
+	integration/with-redis go test -race -count=1 -timeout 8m ./...
+
+lint:
+	@unformatted=$$(gofmt -l .) && test -z "$$unformatted" || { echo "gofmt -w these files:"; echo "$$unformatted"; exit 1; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+	go mod tidy -diff
+
+demo:
+	go run ./cmd/tokenlatch demo

@@ -1,0 +1,99 @@
+package redistest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Cluster is a private Redis Cluster: three masters without replicas.
+type Cluster struct {
+	// Nodes are the masters, in the order of their slots. Tests may pause and
+	// kill them one by one.
+	Nodes []*Server
+}
+
+// slots of the three masters; together all 16384.
+var slots = [][2]int{{0, 5460}, {5461, 10922}, {10923, 16383}}
+
+// StartCluster returns a Cluster which answers on every node for every slot,
+// and which is stopped when the test ends. The test is skipped where no redis-server is installed.
+func StartCluster(t testing.TB) *Cluster {
+	t.Helper()
+	c := &Cluster{}
+	for range slots {
+		_, bus := split(freeAddr(t))
+		c.Nodes = append(c.Nodes, Own(t,
+			Set("cluster-enabled", "yes"),
+			Set("cluster-port", strconv.Itoa(bus)), // default is port+10000: may be taken
+			Set("cluster-announce-ip", loopback),
+			Set("cluster-node-timeout", "5000"),
+		))
+	}
+	for i := range c.Nodes {
+		c.join(t, i)
+	}
+	await(t, "the cluster to form", func() bool { return !slices.ContainsFunc(c.Nodes, (*Server).apart) })
+	return c
+}
+
+// join gives node i its slots and an epoch of its own (equal ones collide, and
+// sorting that out takes seconds), then introduces it to the first.
+func (c *Cluster) join(t testing.TB, i int) {
+	t.Helper()
+	ctx, rdb := context.Background(), c.Nodes[i].Client(t)
+	host, port := split(c.Nodes[0].addr)
+	bus := c.Nodes[0].directive("cluster-port")
+	steps := [][]any{
+		{"CLUSTER", "SET-CONFIG-EPOCH", i + 1},
+		{"CLUSTER", "ADDSLOTSRANGE", slots[i][0], slots[i][1]},
+		{"CLUSTER", "MEET", host, port, bus},
+	}
+	if i == 0 {
+		steps = steps[:2]
+	}
+	for _, step := range steps {
+		if err := rdb.Do(ctx, step...).Err(); err != nil {
+			t.Fatalf("redistest: node %d: %v: %v", i, step, err)
+		}
+	}
+}
+
+// directive returns what the server was told by [Set].
+func (s *Server) directive(name string) string {
+	if i := slices.Index(s.args, "--"+name); i >= 0 {
+		return s.args[i+1]
+	}
+	return ""
+}
+
+// apart says that the node does not see the whole cluster in good order yet.
+func (s *Server) apart() bool {
+	rdb := redis.NewClient(&redis.Options{Addr: s.addr})
+	defer rdb.Close()
+	text, err := rdb.ClusterInfo(context.Background()).Result()
+	info := infoFields(text)
+	return err != nil || info["cluster_state"] != "ok" || info["cluster_slots_ok"] != "16384" ||
+		info["cluster_known_nodes"] != fmt.Sprint(len(slots))
+}
+
+// Addrs are the host:port of all masters.
+func (c *Cluster) Addrs() []string {
+	var addrs []string
+	for _, node := range c.Nodes {
+		addrs = append(addrs, node.addr)
+	}
+	return addrs
+}
+
+// Client returns a new client of the cluster, closed when the test ends.
+func (c *Cluster) Client(t testing.TB) *redis.ClusterClient {
+	t.Helper()
+	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: c.Addrs()})
+	t.Cleanup(func() { _ = rdb.Close() }) // the test may have closed it
+	return rdb
+}

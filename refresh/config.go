@@ -1,0 +1,99 @@
+package refresh
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/tokenlatch/tokenlatch/lock"
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
+	"github.com/tokenlatch/tokenlatch/tokencache"
+)
+
+const (
+	defaultExchangeTimeout = 30 * time.Second
+	defaultClaimMargin     = 5 * time.Second
+	minClaimMargin         = 100 * time.Millisecond
+	defaultCommitPatience  = 60 * time.Second
+	minLease               = 100 * time.Millisecond
+)
+
+// Config of a Coordinator. App, Cache and Provider are required.
+type Config struct {
+	// App is the OAuth client registration, e.g. "zoom"; it stands in every key.
+	App string
+	// Cache keeps the grants.
+	Cache *tokencache.Cache
+	// Provider is how the app's provider behaves and how to ask it.
+	Provider provider.Provider
+	// Locker hands out the leases. Default: one over the cache's Redis.
+	Locker *lock.Locker
+	// ExchangeTimeout is how long one exchange may take. Default 30 s. Longer is safer:
+	// an answer that comes after it is lost, and a rotated refresh token with it.
+	ExchangeTimeout time.Duration
+	// ClaimTimeout is how long a claim stands before an exchange under it can no longer
+	// bring a pair: the hard deadline after which others may take over. Default
+	// ExchangeTimeout + 5 s; must be at least 100 ms over ExchangeTimeout.
+	ClaimTimeout time.Duration
+	// CommitPatience is how long a pair that Redis does not accept is tried again.
+	// Default 60 s.
+	CommitPatience time.Duration
+	// Log is silent by default.
+	Log zerolog.Logger
+}
+
+// withDefaults fills what is missing and refuses what cannot work.
+func (cfg Config) withDefaults() (Config, error) {
+	if cfg.Cache == nil {
+		return cfg, errors.New("refresh: Config.Cache is missing: give a tokencache.New(…)")
+	}
+	if cfg.Provider.Exchanger == nil {
+		return cfg, errors.New("refresh: Config.Provider has no Exchanger: give a provider.OAuth2(…)")
+	}
+	if err := cfg.Provider.Profile.Validate(); err != nil {
+		return cfg, fmt.Errorf("refresh: Config.Provider: %w", err)
+	}
+	if err := (tokencache.Key{App: cfg.App, Tenant: "any"}).Validate(); err != nil {
+		return cfg, fmt.Errorf("refresh: Config.App: %w", err)
+	}
+	if cfg.Locker == nil {
+		cfg.Locker = lock.New(lock.Config{}, cfg.Cache.Redis())
+	}
+	cfg.ExchangeTimeout = orDefault(cfg.ExchangeTimeout, defaultExchangeTimeout)
+	cfg.ClaimTimeout = orDefault(cfg.ClaimTimeout, cfg.ExchangeTimeout+defaultClaimMargin)
+	cfg.CommitPatience = orDefault(cfg.CommitPatience, defaultCommitPatience)
+	return cfg, cfg.nested()
+}
+
+// nested refuses durations that break the order in which deadlines must fall.
+func (cfg Config) nested() error {
+	var wrong []string
+	for name, d := range map[string]time.Duration{
+		"ExchangeTimeout": cfg.ExchangeTimeout, "ClaimTimeout": cfg.ClaimTimeout, "CommitPatience": cfg.CommitPatience,
+	} {
+		if d < 0 {
+			wrong = append(wrong, fmt.Sprintf("%s (%s) is negative", name, d))
+		}
+	}
+	if cfg.ClaimTimeout < cfg.ExchangeTimeout+minClaimMargin {
+		wrong = append(wrong, fmt.Sprintf("ClaimTimeout (%s) must be at least %s longer than ExchangeTimeout (%s): an exchange must end before others may take over its claim",
+			cfg.ClaimTimeout, minClaimMargin, cfg.ExchangeTimeout))
+	}
+	if ttl := cfg.Locker.TTL(); ttl < minLease {
+		wrong = append(wrong, fmt.Sprintf("the Locker's TTL (%s) must be at least %s: the lease is extended every third of it", ttl, minLease))
+	}
+	if len(wrong) > 0 {
+		return errors.New("refresh: Config: " + strings.Join(wrong, "; "))
+	}
+	return nil
+}
+
+func orDefault(d, def time.Duration) time.Duration {
+	if d == 0 {
+		return def
+	}
+	return d
+}

@@ -1,0 +1,90 @@
+package refresh
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/tokenlatch/tokenlatch/tokencache"
+)
+
+// Connect stores the pair of a new consent: what oauth2.Config.Exchange returned after
+// the tenant authorized the app. It wins over everything older, also over an exchange
+// that is under way. Of the answer's further members only "scope" and the refresh
+// token's lifetime are kept.
+func (c *Coordinator) Connect(ctx context.Context, tenant string, tok *oauth2.Token) error {
+	k := c.key(tenant)
+	if err := k.Validate(); err != nil {
+		return err
+	}
+	if tok == nil || tok.AccessToken == "" {
+		return errors.New("refresh: Connect: the token has no access token")
+	}
+	if tok.RefreshToken == "" {
+		return errors.New("refresh: Connect: the token has no refresh token, so it cannot be kept alive: ask for offline access (scope or parameter of the provider) when sending the tenant to consent")
+	}
+	_, err := c.cache.Connect(ctx, k, c.locker.Name(), func(now int64) tokencache.Pair {
+		return c.consented(tok, now)
+	})
+	if err != nil {
+		return c.about(k, err)
+	}
+	c.log.Info().Str("tenant", tenant).Msg("connected")
+	return nil
+}
+
+func (c *Coordinator) consented(tok *oauth2.Token, now int64) tokencache.Pair {
+	// Expiry was made from expires_in by this machine's clock, and is undone by it.
+	var life time.Duration
+	if tok.Expiry.IsZero() {
+		life = c.profile.Lifetime(0)
+	} else {
+		life = time.Until(tok.Expiry)
+	}
+	expires := now + life.Milliseconds()
+	scope, _ := tok.Extra("scope").(string)
+	return tokencache.Pair{
+		AccessToken: tok.AccessToken, RefreshToken: tok.RefreshToken, TokenType: tok.TokenType, Scope: scope,
+		IssuedAt: now, ExpiresAt: expires,
+		RefreshAt:             refreshAt(c.profile, now, expires, jitter()),
+		RefreshTokenExpiresAt: refreshTokenExpiry(c.profile, saidLifetime(tok), now, now, 0),
+	}
+}
+
+// saidLifetime is the refresh token's lifetime as a consent's answer tells it.
+func saidLifetime(tok *oauth2.Token) time.Duration {
+	for _, name := range []string{"refresh_token_expires_in", "x_refresh_token_expires_in", "refresh_expires_in"} {
+		var seconds float64
+		switch v := tok.Extra(name).(type) {
+		case float64:
+			seconds = v
+		case json.Number:
+			seconds, _ = v.Float64()
+		case string:
+			seconds, _ = strconv.ParseFloat(v, 64)
+		}
+		if seconds > 0 && seconds < 1e9 {
+			return time.Duration(seconds * float64(time.Second))
+		}
+	}
+	return 0
+}
+
+// Disconnect ends the grant, for instance when the tenant uninstalls the app. Whatever
+// an exchange under way still brings is refused. It does not revoke the token at the
+// provider (RFC 7009).
+func (c *Coordinator) Disconnect(ctx context.Context, tenant string) error {
+	k := c.key(tenant)
+	if err := k.Validate(); err != nil {
+		return err
+	}
+	if err := c.cache.Disconnect(ctx, k, c.locker.Name()); err != nil {
+		return c.about(k, err)
+	}
+	c.log.Info().Str("tenant", tenant).Msg("disconnected")
+	return nil
+}

@@ -1,0 +1,246 @@
+package refresh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/oauth2"
+
+	"github.com/tokenlatch/tokenlatch/lock"
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
+	"github.com/tokenlatch/tokenlatch/tokencache"
+)
+
+// Coordinator keeps one app's grants alive, together with the Coordinators of the same
+// app in all other processes. It is safe for concurrent use.
+type Coordinator struct {
+	cfg      Config
+	cache    *tokencache.Cache
+	locker   *lock.Locker
+	profile  provider.Profile
+	takeover tokencache.Takeover
+	log      zerolog.Logger
+
+	// waiting ends with Close: flights that only wait give up then. Exchanges and
+	// commits do not look at it.
+	waiting context.Context
+	close   context.CancelCauseFunc
+
+	mu      sync.Mutex // guards flights and closed
+	flights map[string]*flight
+	closed  bool
+	work    sync.WaitGroup // flights, and commits that outlive them
+}
+
+// New returns a Coordinator. It refuses, in words, a configuration that cannot work.
+func New(cfg Config) (*Coordinator, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	waiting, cancel := context.WithCancelCause(context.Background())
+	return &Coordinator{
+		cfg: cfg, cache: cfg.Cache, locker: cfg.Locker,
+		profile: cfg.Provider.Profile, takeover: takeover(cfg.Provider.Profile),
+		log:     cfg.Log.With().Str("app", cfg.App).Logger(),
+		waiting: waiting, close: cancel,
+		flights: make(map[string]*flight),
+	}, nil
+}
+
+func (c *Coordinator) key(tenant string) tokencache.Key {
+	return tokencache.Key{App: c.cfg.App, Tenant: tenant}
+}
+
+// Token returns a valid access token, waiting for a refresh if the stored one has
+// expired. The token carries no refresh token. It is shared between callers: do not
+// change it. A caller that leaves by its ctx leaves alone: the refresh goes on.
+//
+// The error is an *Error of kind ErrReauthorize, ErrClientConfig, ErrUnavailable or
+// ErrNotConnected, or the cause with which ctx ended.
+func (c *Coordinator) Token(ctx context.Context, tenant string) (*oauth2.Token, error) {
+	k := c.key(tenant)
+	if s := c.cache.Peek(k); s != nil {
+		if s.Fresh() {
+			return s.Token(), nil
+		}
+		if s.Valid() {
+			c.renew(k, s)
+			return s.Token(), nil
+		}
+	}
+	s, err := c.await(ctx, k, want{})
+	if err != nil {
+		return nil, err
+	}
+	c.renew(k, s)
+	return s.Token(), nil
+}
+
+// TryToken is Token for callers that must not wait, such as a queue that can run the
+// job again later. It reads Redis at most once. Where a refresh is needed it starts one
+// and returns ErrPending, with RetryAfter saying when to come back.
+func (c *Coordinator) TryToken(ctx context.Context, tenant string) (*oauth2.Token, error) {
+	k := c.key(tenant)
+	if err := k.Validate(); err != nil {
+		return nil, err
+	}
+	s, err := c.look(ctx, k)
+	if err != nil {
+		return nil, c.about(k, err)
+	}
+	d := decide(c.view(s, 0), want{})
+	switch d.do {
+	case serve:
+		c.renew(k, s)
+		return s.Token(), nil
+	case giveUp:
+		return nil, c.about(k, d.err)
+	}
+	if _, err := c.join(k, want{}); err != nil {
+		return nil, c.about(k, err)
+	}
+	// Whoever presents is done by the claim's hard deadline.
+	retry := c.cfg.ExchangeTimeout
+	if s.Claim.Unresolved() {
+		retry = max(s.Until(s.Claim.Until), 100*time.Millisecond)
+	}
+	return nil, &Error{App: k.App, Tenant: k.Tenant, Kind: ErrPending, RetryAfter: retry}
+}
+
+// Refresh forces a new pair, however fresh the stored one is, and waits for it. A
+// refresh that is already under way counts.
+func (c *Coordinator) Refresh(ctx context.Context, tenant string) error {
+	k := c.key(tenant)
+	if err := k.Validate(); err != nil {
+		return err
+	}
+	s, err := c.look(ctx, k)
+	if err != nil {
+		return c.about(k, err)
+	}
+	_, err = c.await(ctx, k, want{after: position{s.Epoch, s.Generation}})
+	return err
+}
+
+// Status reads the grant's state from Redis, for people. The error is of kind
+// ErrNotConnected where there is none; a disconnected grant has a Status.
+func (c *Coordinator) Status(ctx context.Context, tenant string) (tokencache.Status, error) {
+	k := c.key(tenant)
+	if err := k.Validate(); err != nil {
+		return tokencache.Status{}, err
+	}
+	s, err := c.cache.Status(ctx, k)
+	if err != nil {
+		return tokencache.Status{}, c.about(k, err)
+	}
+	return s, nil
+}
+
+// await waits until a flight has brought what is wanted.
+func (c *Coordinator) await(ctx context.Context, k tokencache.Key, w want) (*tokencache.Snapshot, error) {
+	if err := k.Validate(); err != nil {
+		return nil, err
+	}
+	// The flight that is joined may have wanted less, or ended for its own reasons; the
+	// next one is this caller's own. A pair that has expired on its way is the third.
+	for range 3 {
+		f, err := c.join(k, w)
+		if err != nil {
+			return nil, c.about(k, err)
+		}
+		s, err := c.ride(ctx, f, w)
+		if err != nil {
+			return nil, err
+		}
+		if s != nil {
+			return s, nil
+		}
+	}
+	return nil, &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Code: "short_lived",
+		Err: errors.New("the provider's access tokens expire before they arrive")}
+}
+
+// unreachable is how long a caller that could be served from memory waits for Redis.
+const unreachable = time.Second
+
+// ride waits for one flight. No error and no snapshot means that it did not bring what
+// this caller wants.
+func (c *Coordinator) ride(ctx context.Context, f *flight, w want) (*tokencache.Snapshot, error) {
+	var silent <-chan time.Time
+	if c.inMemory(f.key, w) != nil {
+		timer := time.NewTimer(time.Until(f.started.Add(unreachable)))
+		defer timer.Stop()
+		silent = timer.C
+	}
+	var failed error
+	select {
+	case <-f.done:
+		if f.err == nil && f.snap.Valid() && w.after.before(&f.snap.Record) {
+			return f.snap, nil
+		}
+		failed = f.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("refresh: %s: the caller left: %w", f.key, context.Cause(ctx))
+	case <-silent:
+	}
+	// Redis unreachable, or a refresh before its time failed: what is still valid is served.
+	if s := c.inMemory(f.key, w); s != nil && !errors.Is(failed, ErrNotConnected) {
+		return s, nil
+	}
+	return nil, failed
+}
+
+// inMemory is what this process remembers, coherent or not, if a caller who only wants
+// a valid token may have it.
+func (c *Coordinator) inMemory(k tokencache.Key, w want) *tokencache.Snapshot {
+	if s := c.cache.Remembered(k); s != nil && s.Valid() && w == (want{}) {
+		return s
+	}
+	return nil
+}
+
+// look is the grant from coherent memory, else from Redis.
+func (c *Coordinator) look(ctx context.Context, k tokencache.Key) (*tokencache.Snapshot, error) {
+	if s := c.cache.Peek(k); s != nil {
+		return s, nil
+	}
+	return c.cache.Read(ctx, k)
+}
+
+func (c *Coordinator) view(s *tokencache.Snapshot, leaseHeld time.Duration) view {
+	return view{
+		Record: s.Record, now: s.Now(), valid: s.Valid(), fresh: s.Fresh(), broken: s.Err,
+		opens: c.takeover.OpensAt(s), leaseHeld: leaseHeld,
+	}
+}
+
+// renew starts a refresh in the background if the pair is due and one makes sense now.
+func (c *Coordinator) renew(k tokencache.Key, s *tokencache.Snapshot) {
+	if s.Fresh() || s.State != tokencache.Active || s.RetryAt > s.Now() {
+		return
+	}
+	_, _ = c.join(k, want{renew: true})
+}
+
+// about makes an error say which grant it is about, and who acts.
+func (c *Coordinator) about(k tokencache.Key, err error) error {
+	var e *Error
+	switch {
+	case errors.As(err, &e):
+		if e.App == "" {
+			e.App, e.Tenant = k.App, k.Tenant
+		}
+		return e
+	case errors.Is(err, tokencache.ErrNone):
+		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrNotConnected}
+	case errors.Is(err, tokencache.ErrSealed):
+		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrClientConfig, Code: "sealed", Err: err}
+	default:
+		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Err: err}
+	}
+}

@@ -1,0 +1,184 @@
+package refresh
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
+	"github.com/tokenlatch/tokenlatch/tokencache"
+)
+
+// position orders the pairs of a grant.
+type position struct{ epoch, generation int64 }
+
+func (p position) before(r *tokencache.Record) bool {
+	return p.epoch < r.Epoch || p.epoch == r.Epoch && p.generation < r.Generation
+}
+
+// want says what ends a flight: a valid pair, newer than after. A renewal wants one
+// that is not even due.
+type want struct {
+	after position
+	renew bool
+}
+
+// view is a grant at one moment, for decide.
+type view struct {
+	tokencache.Record
+	now          int64 // Redis' clock, unix ms
+	valid, fresh bool
+	broken       error         // the sealed pair does not open
+	opens        int64         // from when an unresolved claim may be taken over
+	leaseHeld    time.Duration // somebody else is known to have the lease for so long
+}
+
+type verdict uint8
+
+const (
+	serve   verdict = iota // the pair is what was wanted
+	giveUp                 // err says who acts
+	wait                   // for news, or until
+	present                // try the lease, then claim
+)
+
+type decision struct {
+	do    verdict
+	until time.Duration // with wait
+	err   *Error        // with giveUp; app and tenant are filled in by the caller
+}
+
+// decide says what to do next about a grant. It is the whole policy of a flight.
+func decide(v view, w want) decision {
+	switch {
+	case v.broken != nil:
+		return decision{do: giveUp, err: &Error{Kind: ErrClientConfig, Code: "sealed", Err: v.broken}}
+	case v.State == tokencache.Disconnected:
+		return decision{do: giveUp, err: &Error{Kind: ErrNotConnected, Code: "disconnected"}}
+	case v.valid && w.after.before(&v.Record) && (v.fresh || !w.renew):
+		return decision{do: serve}
+	case v.State == tokencache.Reauthorize:
+		_, code, status := parseErrorText(v.Error)
+		return decision{do: giveUp, err: &Error{Kind: ErrReauthorize, Code: orElse(v.Reason, code), Status: status}}
+	case v.RetryAt > v.now && v.Error == "":
+		return decision{do: wait, until: millis(v.RetryAt - v.now)} // restored: others may know better
+	case v.RetryAt > v.now:
+		kind, code, status := parseErrorText(v.Error)
+		return decision{do: giveUp, err: &Error{
+			Kind: kind, Code: orElse(v.Reason, code), Status: status,
+			RetryAfter: millis(v.RetryAt - v.now), Err: errElsewhere,
+		}}
+	case v.Claim.Unresolved() && v.opens > v.now:
+		return waitForClaim(v, w)
+	case v.leaseHeld > 0:
+		return decision{do: wait, until: v.leaseHeld}
+	default:
+		return decision{do: present}
+	}
+}
+
+// waitForClaim waits for a holder that may be dead. A forced refresh of a pair that is
+// still valid waits no longer than that holder could take: until the claim may be taken
+// over can be as long as the access token lives.
+func waitForClaim(v view, w want) decision {
+	forced := v.valid && !w.renew
+	if !forced || v.opens <= v.Claim.Until {
+		return decision{do: wait, until: millis(v.opens - v.now)}
+	}
+	if v.now < v.Claim.Until {
+		return decision{do: wait, until: millis(v.Claim.Until - v.now)}
+	}
+	return decision{do: giveUp, err: &Error{Kind: ErrUnavailable, Code: "unresolved_claim", RetryAfter: millis(v.opens - v.now)}}
+}
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
+
+func millis(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
+
+// takeover says when an unresolved claim may be taken over under a profile.
+func takeover(p provider.Profile) tokencache.Takeover {
+	switch p.Replay {
+	case provider.ReplayHarmless, provider.ReplaySamePair:
+		return tokencache.AtOnce
+	case provider.ReplayGrace:
+		// Half of the window: the presentation itself takes time, and the provider
+		// counts from its own clock.
+		return tokencache.Takeover(p.Grace / 2)
+	default:
+		return tokencache.AfterDeadline
+	}
+}
+
+const (
+	firstRetry = time.Second
+	maxRetry   = 5 * time.Minute
+	// suspectAfter is how many answers that no rule knows make a grant suspect.
+	suspectAfter = 5
+	suspectRetry = 30 * time.Minute
+)
+
+// retryIn is how long the whole fleet leaves a grant alone after its n-th failure in a
+// row (from 1): exponential with jitter, or what the provider asks for if that is longer.
+func retryIn(n int64, e *provider.Error, random float64) time.Duration {
+	limit := maxRetry
+	if e.Class == provider.Refused && n >= suspectAfter {
+		limit = suspectRetry
+	}
+	d := limit
+	if n < 20 {
+		d = min(limit, firstRetry<<(max(n, 1)-1))
+	}
+	d = d/2 + time.Duration(random*float64(d/2))
+	return max(d, e.RetryAfter)
+}
+
+// refreshAt is when a pair becomes due: a jittered share of its life before its end,
+// so that grants which were connected together are not renewed together.
+func refreshAt(p provider.Profile, issued, expires int64, random float64) int64 {
+	ahead := p.RefreshAhead
+	if ahead <= 0 {
+		ahead = 0.1
+	}
+	life := float64(max(0, expires-issued))
+	return expires - int64(life*min(0.9, ahead*(0.75+0.5*random)))
+}
+
+// refreshTokenExpiry is when a refresh token ends; 0 where nobody knows. said is the
+// lifetime in the answer.
+func refreshTokenExpiry(p provider.Profile, said time.Duration, now, consent, before int64) int64 {
+	if said > 0 {
+		return now + said.Milliseconds()
+	}
+	var end int64
+	if p.RefreshTokenIdle > 0 {
+		end = now + p.RefreshTokenIdle.Milliseconds()
+	}
+	if p.RefreshTokenLife > 0 {
+		fixed := before // the first answer may have said it better than the profile
+		if fixed == 0 {
+			fixed = consent + p.RefreshTokenLife.Milliseconds()
+		}
+		if end == 0 || fixed < end {
+			end = fixed
+		}
+	}
+	return end
+}
+
+// reasonFor tells the ways apart in which a grant dies.
+func reasonFor(r *tokencache.Record, now int64) string {
+	switch {
+	case r.Claim.N > 1:
+		return "lost_response" // an earlier presentation's answer never arrived
+	case r.RefreshTokenExpiresAt != 0 && now >= r.RefreshTokenExpiresAt:
+		return "refresh_token_expired"
+	default:
+		return "invalid_grant"
+	}
+}
+
+func jitter() float64 { return rand.Float64() }

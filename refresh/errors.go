@@ -1,0 +1,106 @@
+package refresh
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
+)
+
+// The kinds of errors say who acts next. Ask with errors.Is; errors.As with *Error
+// tells the facts.
+var (
+	// ErrReauthorize: the tenant must consent again. Nothing else helps.
+	ErrReauthorize = errors.New("the tenant must authorize the app again")
+	// ErrClientConfig: the operator must act: client id or secret, scopes, the keyset
+	// that seals the tokens.
+	ErrClientConfig = errors.New("the operator must mend the app's configuration")
+	// ErrUnavailable: the provider or Redis does not answer usably. Try again after
+	// Error.RetryAfter.
+	ErrUnavailable = errors.New("unavailable for now, try again later")
+	// ErrPending: TryToken does not wait; a refresh is under way.
+	ErrPending = errors.New("a refresh is under way")
+	// ErrNotConnected: the tenant has never connected the app, or has disconnected it.
+	ErrNotConnected = errors.New("the tenant has not connected the app")
+)
+
+// Error is every error about a grant. It never holds a token, a client secret or a
+// response body.
+type Error struct {
+	App, Tenant string
+	// Kind is one of the sentinels of this package.
+	Kind error
+	// Code is the provider's error code (RFC 6749 §5.2), or our own reason, such as
+	// "lost_response".
+	Code string
+	// Status is the HTTP status of the provider's answer; 0 where there was none.
+	Status int
+	// RetryAfter is how long to wait before it makes sense to try again; 0 where
+	// trying again does not help, or may be done at once.
+	RetryAfter time.Duration
+	// Err is the cause; may be nil.
+	Err error
+}
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "refresh: %s:%s: %v", e.App, e.Tenant, e.Kind)
+	if e.Code != "" {
+		fmt.Fprintf(&b, " (%s", e.Code)
+		if e.Status != 0 {
+			fmt.Fprintf(&b, ", HTTP %d", e.Status)
+		}
+		b.WriteString(")")
+	}
+	if e.RetryAfter > 0 {
+		fmt.Fprintf(&b, ", retry in %s", e.RetryAfter.Round(time.Millisecond))
+	}
+	if e.Err != nil {
+		fmt.Fprintf(&b, ": %v", e.Err)
+	}
+	return b.String()
+}
+
+// Unwrap makes errors.Is and errors.As see the kind and the cause.
+func (e *Error) Unwrap() []error {
+	if e.Err == nil {
+		return []error{e.Kind}
+	}
+	return []error{e.Kind, e.Err}
+}
+
+var (
+	errClosed = errors.New("this coordinator is closed")
+	// errElsewhere is the cause in processes that did not make the exchange.
+	errElsewhere = errors.New("another exchange of this grant failed")
+)
+
+// kindOf says who acts next after a failed exchange that left the grant alive.
+func kindOf(c provider.Class) error {
+	if c == provider.AppRefused {
+		return ErrClientConfig
+	}
+	return ErrUnavailable
+}
+
+// errorText is how a failed exchange stands in the record: class/code/status.
+func errorText(e *provider.Error) string {
+	return e.Class.String() + "/" + strings.ReplaceAll(e.Code, "/", "_") + "/" + strconv.Itoa(e.Status)
+}
+
+// parseErrorText undoes errorText.
+func parseErrorText(s string) (kind error, code string, status int) {
+	part := strings.Split(s, "/")
+	kind = ErrUnavailable
+	if part[0] == provider.AppRefused.String() {
+		kind = ErrClientConfig
+	}
+	if len(part) == 3 {
+		code = part[1]
+		status, _ = strconv.Atoi(part[2])
+	}
+	return kind, code, status
+}

@@ -1,0 +1,126 @@
+package refresh
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/tokenlatch/tokenlatch/lock"
+	"github.com/tokenlatch/tokenlatch/tokencache"
+)
+
+// flight is this process's one effort about a grant, for all its callers. It runs on
+// its own: callers come and go.
+type flight struct {
+	c       *Coordinator
+	key     tokencache.Key
+	want    want
+	started time.Time
+	pin     *tokencache.Pin
+
+	done chan struct{} // closed when snap and err are set
+	snap *tokencache.Snapshot
+	err  error
+}
+
+// join returns the grant's flight, a new one if there is none. The error is errClosed.
+func (c *Coordinator) join(k tokencache.Key, w want) (*flight, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, errClosed
+	}
+	if f := c.flights[k.Tenant]; f != nil {
+		return f, nil
+	}
+	f := &flight{c: c, key: k, want: w, started: time.Now(), done: make(chan struct{})}
+	c.flights[k.Tenant] = f
+	c.work.Go(f.run)
+	return f, nil
+}
+
+func (f *flight) run() {
+	f.pin = f.c.cache.Pin(f.key)
+	defer f.pin.Unpin()
+	f.snap, f.err = f.fly()
+	if f.err != nil {
+		f.err = f.c.about(f.key, f.err)
+	}
+	f.c.mu.Lock()
+	delete(f.c.flights, f.key.Tenant)
+	f.c.mu.Unlock()
+	close(f.done)
+}
+
+// fly goes round until the grant is as wanted or somebody else must act. Each round
+// looks, decides and does one thing.
+func (f *flight) fly() (*tokencache.Snapshot, error) {
+	for {
+		if err := context.Cause(f.c.waiting); err != nil {
+			return nil, err
+		}
+		news := f.pin.Changed() // before looking, so that nothing falls in between
+		coherent := f.c.cache.Peek(f.key) != nil
+		s, err := f.c.look(f.c.waiting, f.key)
+		if err != nil {
+			return nil, err
+		}
+		d := decide(f.c.view(s, f.pin.LeaseHeld()), f.want)
+		switch {
+		case d.do == serve:
+			return s, nil
+		case d.do == giveUp:
+			return s, d.err
+		case !coherent:
+			// Subscribe, then read again: what happened in between was not pushed to us.
+			err = f.pin.Confirmed(f.c.waiting)
+		case d.do == wait:
+			f.wait(news, d.until)
+		default:
+			s, err = f.lead(s)
+			if s != nil {
+				return s, nil
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// wait ends with news, at the time, or when the coordinator closes.
+func (f *flight) wait(news <-chan struct{}, until time.Duration) {
+	timer := time.NewTimer(until)
+	defer timer.Stop()
+	select {
+	case <-news:
+	case <-timer.C:
+	case <-f.c.waiting.Done():
+	}
+}
+
+// slack is added to the lease of another holder, and passes before a claim that was not
+// yet open is asked for again.
+const slack = 20 * time.Millisecond
+
+// lead tries the lease once and does the holder's work. Without result and error the
+// grant is to be looked at again.
+func (f *flight) lead(s *tokencache.Snapshot) (*tokencache.Snapshot, error) {
+	lease, err := f.c.locker.Try(f.c.waiting, f.c.cache.LockKey(f.key))
+	var held *lock.HeldError
+	if errors.As(err, &held) {
+		f.pin.SetLeaseHeld(held.For + slack)
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.release(lease)
+	return f.hold(lease, s)
+}
+
+func (f *flight) release(lease *lock.Lease) {
+	if err := lease.Release(context.Background()); err != nil && !errors.Is(err, lock.ErrLost) {
+		f.c.log.Warn().Err(err).Str("tenant", f.key.Tenant).Msg("lease not released; it runs out by itself")
+	}
+}

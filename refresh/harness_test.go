@@ -1,0 +1,150 @@
+package refresh_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+	"golang.org/x/oauth2"
+
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/lock"
+	"github.com/tokenlatch/tokenlatch/refresh"
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
+	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
+	"github.com/tokenlatch/tokenlatch/tokencache"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fleet is one app on one Redis with one strict provider, and workers of it: each has a
+// cache, a connection pool and a coordinator of its own, like a process.
+type fleet struct {
+	t       testing.TB
+	redis   *redistest.Server
+	server  *refreshtest.Server
+	prefix  string
+	profile provider.Profile
+	config  refresh.Config // what workers differ in from the default
+	lease   time.Duration
+}
+
+func newFleet(t testing.TB, cfg refreshtest.Config) *fleet {
+	t.Helper()
+	return &fleet{
+		t: t, redis: redistest.Start(t), server: refreshtest.Start(t, cfg),
+		prefix: redistest.Prefix(t), profile: cfg.Profile, lease: 2 * time.Second,
+	}
+}
+
+type worker struct {
+	*refresh.Coordinator
+	cache *tokencache.Cache
+	rdb   redis.UniversalClient
+}
+
+// worker starts one more worker. It is closed at the end of the test.
+func (f *fleet) worker(alter ...func(*refresh.Config)) *worker {
+	f.t.Helper()
+	return f.workerOn(f.redis.Client(f.t), alter...)
+}
+
+func (f *fleet) workerOn(rdb redis.UniversalClient, alter ...func(*refresh.Config)) *worker {
+	f.t.Helper()
+	cache, err := tokencache.New(rdb, tokencache.Config{Prefix: f.prefix, AEAD: tokencache.Plaintext})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	p, err := provider.OAuth2(f.server.OAuth2Config(), f.profile)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	cfg := f.config
+	cfg.App, cfg.Cache, cfg.Provider = "zoom", cache, p
+	cfg.Locker = lock.New(lock.Config{TTL: f.lease}, rdb)
+	if testing.Verbose() {
+		cfg.Log = zerolog.New(zerolog.NewTestWriter(f.t))
+	}
+	for _, a := range alter {
+		a(&cfg)
+	}
+	c, err := refresh.New(cfg)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if err := c.Close(ctx); err != nil {
+			f.t.Errorf("close: %v", err)
+		}
+	})
+	return &worker{Coordinator: c, cache: cache, rdb: rdb}
+}
+
+// connect lets a tenant consent; its access token has already expired if so wished.
+func (f *fleet) connect(w *worker, tenant string, expired bool) *oauth2.Token {
+	f.t.Helper()
+	tok := f.server.Grant(tenant)
+	if expired {
+		f.server.ExpireAccessTokens(tenant)
+		tok.Expiry = time.Now().Add(-time.Second)
+	}
+	if err := w.Connect(f.ctx(), tenant, tok); err != nil {
+		f.t.Fatal(err)
+	}
+	return tok
+}
+
+// ctx bounds one step of a test.
+func (f *fleet) ctx() context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	f.t.Cleanup(cancel)
+	return ctx
+}
+
+// token calls Token and fails the test on an error.
+func (f *fleet) token(w *worker, tenant string) *oauth2.Token {
+	f.t.Helper()
+	tok, err := w.Token(f.ctx(), tenant)
+	if err != nil {
+		f.t.Fatalf("Token(%s): %v", tenant, err)
+	}
+	return tok
+}
+
+// lawful asserts what must hold after every story: nobody presented a spent refresh
+// token against the rules, and the stored pair is the one that lives at the provider.
+func (f *fleet) lawful(w *worker, tenant string) {
+	f.t.Helper()
+	if v := f.server.Ledger().Violations(f.profile); len(v) > 0 {
+		f.t.Errorf("spent refresh tokens were presented again:\n%s", v)
+	}
+	f.living(w, tenant)
+}
+
+func (f *fleet) living(w *worker, tenant string) {
+	f.t.Helper()
+	want, ok := f.server.Living(tenant)
+	st, err := w.Status(f.ctx(), tenant)
+	if err != nil || !ok {
+		f.t.Fatalf("living=%v status: %v", ok, err)
+	}
+	if st.State != tokencache.Active || st.RefreshTokenFingerprint != refreshtest.Fingerprint(want) {
+		f.t.Errorf("stored pair %s (%s) is not the living one %s", st.RefreshTokenFingerprint, st.State, refreshtest.Fingerprint(want))
+	}
+}
+
+// kind asserts an error's kind and code, and returns it.
+func kind(t testing.TB, err, kind error, code string) *refresh.Error {
+	t.Helper()
+	var e *refresh.Error
+	if !errors.As(err, &e) || !errors.Is(err, kind) || (code != "" && e.Code != code) {
+		t.Fatalf("got %v, want kind %q code %q", err, kind, code)
+	}
+	return e
+}

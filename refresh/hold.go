@@ -1,0 +1,217 @@
+package refresh
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/tokenlatch/tokenlatch/lock"
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
+	"github.com/tokenlatch/tokenlatch/tokencache"
+)
+
+// redisTimeout bounds one Redis operation of a holder.
+const redisTimeout = 5 * time.Second
+
+// hold is what the holder of the lease does: claim, exchange, commit. It does not look
+// at the lease again: a commit is judged by generation, and once the refresh token may
+// have been sent nothing cancels the rest.
+func (f *flight) hold(lease *lock.Lease, s *tokencache.Snapshot) (*tokencache.Snapshot, error) {
+	s, err := f.claim(s)
+	if s == nil || err != nil {
+		return nil, err
+	}
+	defer f.heartbeat(lease)()
+	pair, failure := f.exchange(s)
+	if failure != nil {
+		return f.failed(s, failure)
+	}
+	return f.commit(s, pair, tokencache.NewID())
+}
+
+// claim notes that this process presents s's generation. No claim, no exchange: without
+// a snapshot the grant is to be looked at again.
+func (f *flight) claim(s *tokencache.Snapshot) (*tokencache.Snapshot, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
+	defer cancel()
+	id := tokencache.NewID()
+	outcome, claimed, err := f.c.cache.Claim(ctx, s, id, f.c.locker.Name(), f.c.cfg.ClaimTimeout, f.c.takeover)
+	switch {
+	case err != nil:
+		f.unclaim(s, id)
+		return nil, err
+	case outcome == tokencache.OK && claimed.Claim.ID == id:
+		return claimed, nil // else memory has moved on meanwhile: look again
+	case outcome == tokencache.Claimed:
+		time.Sleep(slack) // our clock was a little ahead of Redis'
+	}
+	return nil, nil
+}
+
+// unclaim resolves a claim that may have been stored although its reply was lost. The
+// refresh token was not sent; others need not wait for the hard deadline.
+func (f *flight) unclaim(s *tokencache.Snapshot, id string) {
+	stale := *s
+	stale.Claim.ID = id
+	failure := tokencache.Failure{
+		ID: tokencache.NewID(), Verdict: tokencache.Unspent,
+		Error: errorText(&provider.Error{Class: provider.Unsent, Code: "redis"}),
+	}
+	_ = f.c.persist(f.key, func(ctx context.Context) error {
+		_, _, err := f.c.cache.Fail(ctx, &stale, f.c.locker.Name(), failure)
+		return err
+	})
+}
+
+// heartbeat tells the waiters every third of the lease that it is still held, so that
+// none of them has to ask. The returned function stops it.
+func (f *flight) heartbeat(lease *lock.Lease) (stop func()) {
+	ctx, cancel := context.WithCancel(lease.Context())
+	ttl := f.c.locker.TTL()
+	f.c.work.Go(func() {
+		tick := time.NewTicker(ttl / 3)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				_ = f.c.cache.Alive(ctx, f.key, ttl) // waiters without it look for themselves
+			}
+		}
+	})
+	return cancel
+}
+
+var errLate = errors.New("this process was stopped between claim and exchange")
+
+// exchange presents the refresh token, once. The caller's ctx has no part in it.
+func (f *flight) exchange(s *tokencache.Snapshot) (provider.Pair, *provider.Error) {
+	// The answer must be in before the claim's hard deadline, also if this process was
+	// paused since it claimed: after it, another may present.
+	margin := f.c.cfg.ClaimTimeout - f.c.cfg.ExchangeTimeout
+	left := min(f.c.cfg.ExchangeTimeout, s.Until(s.Claim.Until)-margin/2)
+	if left <= 0 {
+		return provider.Pair{}, &provider.Error{Class: provider.Unsent, Code: "paused", Err: errLate}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), left)
+	defer cancel()
+	start := time.Now()
+	pair, err := f.c.cfg.Provider.Exchanger.Exchange(ctx, provider.Grant{
+		App: f.key.App, Tenant: f.key.Tenant, Generation: s.Generation,
+		AccessToken: s.Pair.AccessToken, RefreshToken: s.Pair.RefreshToken,
+		Scope: s.Pair.Scope, Extra: s.Pair.Extra,
+	})
+	log := f.c.log.Info().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Dur("took_ms", time.Since(start))
+	if err != nil {
+		var failure *provider.Error
+		if !errors.As(err, &failure) {
+			failure = &provider.Error{Class: provider.Ambiguous, Err: err}
+		}
+		log.Str("class", failure.Class.String()).Str("code", failure.Code).Int("status", failure.Status).Msg("exchange failed")
+		return provider.Pair{}, failure
+	}
+	if pair.AccessToken == "" {
+		return pair, &provider.Error{Class: provider.Ambiguous, Code: "no_access_token"}
+	}
+	log.Msg("exchange succeeded")
+	return pair, nil
+}
+
+// pair is what is stored of an exchange's answer. Times count from the Redis time of
+// the claim, which is before the request was sent.
+func (f *flight) pair(s *tokencache.Snapshot, p provider.Pair, now int64) tokencache.Pair {
+	expires := now + f.c.profile.Lifetime(p.ExpiresIn).Milliseconds()
+	out := tokencache.Pair{
+		AccessToken: p.AccessToken, RefreshToken: orElse(p.RefreshToken, s.Pair.RefreshToken),
+		TokenType: p.TokenType, Scope: orElse(p.Scope, s.Pair.Scope), Extra: p.Extra,
+		IssuedAt: now, ExpiresAt: expires,
+		RefreshAt:             refreshAt(f.c.profile, now, expires, jitter()),
+		RefreshTokenExpiresAt: refreshTokenExpiry(f.c.profile, p.RefreshTokenExpiresIn, now, s.Epoch, s.RefreshTokenExpiresAt),
+	}
+	if out.Extra == nil {
+		out.Extra = s.Pair.Extra
+	}
+	return out
+}
+
+// commit stores the only living pair. If Redis does not take it at once, this process
+// serves it from memory and goes on trying.
+func (f *flight) commit(s *tokencache.Snapshot, p provider.Pair, id string) (*tokencache.Snapshot, error) {
+	pair := f.pair(s, p, s.At())
+	var outcome tokencache.Outcome
+	var stored *tokencache.Snapshot
+	attempt := func(ctx context.Context) (err error) {
+		o, st, err := f.c.cache.Commit(ctx, s, id, f.c.locker.Name(), pair, false)
+		if err == nil {
+			outcome, stored = o, st
+		}
+		return err
+	}
+	if err := f.c.persist(f.key, attempt); err != nil {
+		f.c.log.Error().Err(err).Str("tenant", f.key.Tenant).Int64("generation", s.Generation+1).
+			Msg("Redis does not take the new pair: serving it from memory and trying again")
+		return f.c.cache.Hold(s, id, f.c.locker.Name(), pair), nil
+	}
+	if outcome == tokencache.OK {
+		f.c.log.Info().Str("tenant", f.key.Tenant).Int64("generation", stored.Generation).Msg("refreshed")
+		return stored, nil
+	}
+	f.c.log.Warn().Str("tenant", f.key.Tenant).Int64("generation", s.Generation+1).
+		Msg("the new pair was refused: a newer consent, or another exchange of this generation won")
+	return nil, nil
+}
+
+// commitWait is how long callers wait for Redis to take a change before they get their
+// result from memory.
+const commitWait = time.Second
+
+var errSlow = errors.New("redis does not answer in time")
+
+// persist stores what must not be lost. It returns when the first attempt has ended or
+// takes too long; after a failure it goes on trying in the background, bounded by
+// CommitPatience. Close waits for it. Only after nil may the caller read what attempt
+// wrote.
+func (c *Coordinator) persist(k tokencache.Key, attempt func(context.Context) error) error {
+	first := make(chan error, 1)
+	pin := c.cache.Pin(k)
+	c.work.Go(func() {
+		defer pin.Unpin()
+		c.keepTrying(k, attempt, first)
+	})
+	slow := time.NewTimer(commitWait)
+	defer slow.Stop()
+	select {
+	case err := <-first:
+		return err
+	case <-slow.C:
+		return errSlow
+	}
+}
+
+func (c *Coordinator) keepTrying(k tokencache.Key, attempt func(context.Context) error, first chan<- error) {
+	end := time.Now().Add(c.cfg.CommitPatience)
+	pause := 50 * time.Millisecond
+	for n := 1; ; n++ {
+		ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
+		err := attempt(ctx)
+		cancel()
+		if n == 1 {
+			first <- err
+		}
+		switch {
+		case err == nil && n > 1:
+			c.log.Info().Str("tenant", k.Tenant).Int("attempt", n).Msg("Redis took it at last")
+			return
+		case err == nil:
+			return
+		case time.Now().Add(pause).After(end):
+			c.log.Error().Err(err).Str("tenant", k.Tenant).Dur("patience_ms", c.cfg.CommitPatience).
+				Msg("given up: Redis did not take a change of this grant")
+			return
+		}
+		time.Sleep(pause/2 + rand.N(pause/2))
+		pause = min(2*pause, 2*time.Second)
+	}
+}

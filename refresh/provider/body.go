@@ -1,0 +1,162 @@
+package provider
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxLife caps a lifetime. It keeps seconds that overflow, or a date sent by
+// mistake, from becoming a negative or an eternal one; what is still too long is
+// corrected by the first 401.
+const maxLife = 20 * 365 * 24 * time.Hour
+
+// member is one top-level member of an answer's body.
+type member struct {
+	name  string
+	value any
+}
+
+// members are an answer's body as far as it could be read, in its order.
+type members []member
+
+// readMembers reads a body as leniently as is safe, since it may hold the only
+// living pair: what it looks like decides, not its Content-Type. whole says that
+// nothing was cut off, so that a missing member is known to be missing.
+func readMembers(body []byte, cut bool) (m members, whole bool) {
+	body = bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")))
+	if len(body) == 0 {
+		return nil, !cut
+	}
+	switch body[0] {
+	case '{':
+		return readJSON(body)
+	case '<', '[', '"':
+		return nil, false // HTML may hold "&access_token=" in a link
+	default:
+		return readForm(string(body), cut), !cut
+	}
+}
+
+// readJSON reads one object member by member, so that those before a cut or a
+// syntax error are kept, and whatever follows the object is ignored.
+func readJSON(body []byte) (m members, whole bool) {
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.UseNumber()
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return nil, false
+	}
+	for dec.More() {
+		name, err := dec.Token()
+		if err != nil {
+			return m, false
+		}
+		var value any
+		if err := dec.Decode(&value); err != nil {
+			return m, false
+		}
+		m = append(m, member{name.(string), value}) // the decoder lets only strings be names
+	}
+	_, err := dec.Token()
+	return m, err == nil
+}
+
+// readForm reads application/x-www-form-urlencoded and skips what is malformed.
+// Of a body that was cut the last value may be half of one: it is dropped.
+func readForm(body string, cut bool) members {
+	fields := strings.Split(body, "&")
+	if cut {
+		fields = fields[:len(fields)-1]
+	}
+	var m members
+	for _, field := range fields {
+		name, value, _ := strings.Cut(field, "=")
+		name, err1 := url.QueryUnescape(name)
+		value, err2 := url.QueryUnescape(value)
+		if err1 == nil && err2 == nil && name != "" {
+			m = append(m, member{name, value})
+		}
+	}
+	return m
+}
+
+// find returns the last member of that name that says something: spelled
+// exactly, else in any case, as encoding/json would.
+func (m members) find(name string) any {
+	var folded any
+	for _, mem := range slices.Backward(m) {
+		switch {
+		case mem.value == nil || mem.value == "":
+		case mem.name == name:
+			return mem.value
+		case folded == nil && strings.EqualFold(mem.name, name):
+			folded = mem.value
+		}
+	}
+	return folded
+}
+
+func (m members) text(name string) string { return text(m.find(name)) }
+
+func (m members) seconds(name string) time.Duration { return seconds(m.text(name)) }
+
+// without returns the members of other names; nil when there are none.
+func (m members) without(names ...string) map[string]any {
+	var rest map[string]any
+	for _, mem := range m {
+		if slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, mem.name) }) {
+			continue
+		}
+		if rest == nil {
+			rest = make(map[string]any)
+		}
+		rest[mem.name] = mem.value
+	}
+	return rest
+}
+
+// text is a string, or a number as it was written.
+func text(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case json.Number:
+		return v.String()
+	default:
+		return ""
+	}
+}
+
+// scope is space-delimited (RFC 6749 §3.3) also where a server sent a list.
+func (m members) scope() string {
+	v := m.find("scope")
+	list, ok := v.([]any)
+	if !ok {
+		return text(v)
+	}
+	var words []string
+	for _, w := range list {
+		if s := text(w); s != "" {
+			words = append(words, s)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// seconds reads 3600, "3600", 3600.0 and 1e3 alike. What is missing, unreadable,
+// zero or negative is 0: unsaid.
+func seconds(s string) time.Duration {
+	f, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
+	if (err != nil && !math.IsInf(f, 1)) || math.IsNaN(f) || f <= 0 {
+		return 0
+	}
+	if f >= maxLife.Seconds() {
+		return maxLife
+	}
+	return time.Duration(f * float64(time.Second))
+}

@@ -1,0 +1,113 @@
+package provider
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+)
+
+// maxBody bounds what is read of an answer.
+const maxBody = 1 << 20
+
+var (
+	errBodyTooLong = errors.New("the answer is longer than 1 MiB")
+	errSecondPost  = errors.New("an exchange is one request: a second one was refused")
+	errNoResponse  = errors.New("the transport returned neither an answer nor an error")
+	errSealed      = errors.New("the exchange is over: nothing more is sent")
+)
+
+// onePost is the transport of one exchange: it lets one request through and
+// keeps the answer, of which x/oauth2 would throw away what it cannot parse.
+type onePost struct {
+	base   http.RoundTripper
+	used   bool // no mutex: http.Client calls RoundTrip on its caller's goroutine
+	answer Answer
+}
+
+// RoundTrip sends a request that cannot be sent twice. Given a way to rewind the
+// body (GetBody), net/http repeats a request on a new connection when a reused
+// one turns out to be dead, and HTTP/2 also when the server goes away.
+func (o *onePost) RoundTrip(req *http.Request) (*http.Response, error) {
+	if o.used {
+		closeBody(req.Body)
+		return nil, errSecondPost
+	}
+	o.used = true
+	body := &tellingBody{body: req.Body, read: req.Body == nil}
+	once := req.Clone(req.Context())
+	once.GetBody = nil
+	once.Body = body
+
+	resp, err := o.base.RoundTrip(once)
+	if err == nil && resp == nil {
+		err = errNoResponse
+	}
+	if err != nil {
+		o.answer = Answer{Err: err, Unsent: body.seal()}
+		return nil, err
+	}
+	o.answer = readAnswer(resp)
+	resp.Body = io.NopCloser(bytes.NewReader(o.answer.Body))
+	return resp, nil
+}
+
+func readAnswer(resp *http.Response) Answer {
+	a := Answer{Status: resp.StatusCode, Header: resp.Header}
+	if resp.Body == nil {
+		return a
+	}
+	defer closeBody(resp.Body)
+	a.Body, a.Err = io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	if len(a.Body) > maxBody {
+		a.Body, a.Err = a.Body[:maxBody], errBodyTooLong
+	}
+	return a
+}
+
+// tellingBody knows whether any byte of the request's body was taken. The
+// refresh token leaves in the body and in nothing else, so a body that was never
+// read proves that it did not leave: no address, no connection, no TLS, no turn
+// in the pool. Unlike a trace of the connection, this holds for any transport
+// and for HTTP/2.
+type tellingBody struct {
+	mu     sync.Mutex // guards all below: transports read on their own goroutine
+	body   io.ReadCloser
+	read   bool
+	sealed bool
+}
+
+func (b *tellingBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.sealed {
+		return 0, errSealed
+	}
+	b.read = true
+	return b.body.Read(p)
+}
+
+func (b *tellingBody) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return closeBody(b.body)
+}
+
+// seal reports whether the body was never read, and keeps it so:
+//  1. the caller's ctx ends just as the request is handed to a connection;
+//  2. RoundTrip returns, its body unread, and the exchange is called unsent;
+//  3. the connection's goroutine comes to the body now, and must find nothing.
+func (b *tellingBody) seal() (unsent bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sealed = true
+	return !b.read
+}
+
+func closeBody(body io.Closer) error {
+	if body == nil {
+		return nil
+	}
+	return body.Close()
+}

@@ -1,0 +1,92 @@
+package provider
+
+import (
+	"math"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestValidateNamesTheFieldAndTheRule(t *testing.T) {
+	tests := []struct {
+		p    Profile
+		want []string
+	}{
+		{Profile{Replay: 99}, []string{"Replay", "99"}},
+		{Profile{KillsAccessToken: 2}, []string{"KillsAccessToken"}},
+		{Profile{Replay: ReplayGrace}, []string{"Grace", "positive"}},
+		{Profile{Replay: ReplayGrace, Grace: -1}, []string{"Grace", "positive"}},
+		{Profile{Name: "acme", Replay: ReplayDead, Grace: time.Minute}, []string{"acme", "Grace", "ReplayGrace only"}},
+		{Profile{RefreshTokenIdle: -1}, []string{"RefreshTokenIdle", "negative"}},
+		{Profile{RefreshTokenLife: -1}, []string{"RefreshTokenLife", "negative"}},
+		{Profile{AccessTokenLife: -1}, []string{"AccessTokenLife", "negative"}},
+		{Profile{RefreshAhead: 1}, []string{"RefreshAhead"}},
+		{Profile{RefreshAhead: -0.1}, []string{"RefreshAhead"}},
+		{Profile{RefreshAhead: math.NaN()}, []string{"RefreshAhead"}},
+		{Profile{AuthStyle: 7}, []string{"AuthStyle", "7"}},
+		{Profile{Codes: map[string]Class{"": Busy}}, []string{"Codes", "empty"}},
+		{Profile{Codes: map[string]Class{"Access Denied": Busy}}, []string{"Codes", "never matches"}},
+		{Profile{Codes: map[string]Class{"e@4xx": Busy}}, []string{"Codes", "three digits"}},
+		{Profile{Codes: map[string]Class{"e": Unsent}}, []string{"Codes", "never unsent"}},
+		{Profile{Codes: map[string]Class{"e": 77}}, []string{"Codes", "never"}},
+		{Profile{Phrases: []Phrase{{Class: Busy}}}, []string{"Phrases", "Contains"}},
+		{Profile{Phrases: []Phrase{{Code: "a b", Contains: "x", Class: Busy}}}, []string{"Phrases", `"a_b"`}},
+		{Profile{Phrases: []Phrase{{Contains: "x", Class: Unsent}}}, []string{"Phrases", "never unsent"}},
+		{Profile{CodeKeys: []string{""}}, []string{"CodeKeys"}},
+		{Profile{Replay: 99, AccessTokenLife: -1}, []string{"Replay", "AccessTokenLife"}}, // all at once
+	}
+	for _, tt := range tests {
+		err := tt.p.Validate()
+		if err == nil {
+			t.Errorf("%v: no error", tt.want)
+			continue
+		}
+		for _, w := range tt.want {
+			if !strings.Contains(err.Error(), w) {
+				t.Errorf("%q does not say %q", err, w)
+			}
+		}
+	}
+	ok := Profile{Codes: map[string]Class{"a.b:c-d_E1@400": Busy, "@409": Busy, "e": Ambiguous}, RefreshAhead: 0.5}
+	for _, p := range []Profile{{}, ok, {Replay: ReplayGrace, Grace: time.Second}} {
+		if err := p.Validate(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestTheZeroProfileIsTheStrictest(t *testing.T) {
+	var p Profile
+	if p.Replay != ReplayRevokesFamily || p.KillsAccessToken != Yes {
+		t.Errorf("%s, kills %s", p.Replay, p.KillsAccessToken)
+	}
+	if p.Lifetime(0) != 5*time.Minute || p.Lifetime(-1) != 5*time.Minute || p.Lifetime(time.Hour) != time.Hour {
+		t.Error("Lifetime")
+	}
+	if got := (Profile{AccessTokenLife: time.Minute}).Lifetime(0); got != time.Minute {
+		t.Errorf("Lifetime of the profile: %s", got)
+	}
+	if got := p.RefreshAfter(time.Hour); got != 54*time.Minute {
+		t.Errorf("RefreshAfter: %s", got)
+	}
+	if got := (Profile{RefreshAhead: 0.5}).RefreshAfter(time.Hour); got != 30*time.Minute {
+		t.Errorf("RefreshAfter of the profile: %s", got)
+	}
+}
+
+func TestEveryConstantHasAName(t *testing.T) {
+	seen := make(map[string]bool)
+	for c := Ambiguous; c <= Refused; c++ {
+		seen[c.String()] = true
+	}
+	for r := ReplayRevokesFamily; r <= ReplayHarmless; r++ {
+		seen[r.String()] = true
+	}
+	seen[Yes.String()], seen[No.String()] = true, true
+	if len(seen) != 7+5+2 {
+		t.Errorf("names are missing or double: %v", seen)
+	}
+	if Replay(9).String() != "Replay(9)" || Assumption(9).String() != "Assumption(9)" {
+		t.Error("an unknown constant hides")
+	}
+}

@@ -1,0 +1,67 @@
+// Package refreshtest is a strict fake OAuth 2.0 authorization server that
+// writes down every presentation of every refresh token.
+//
+// The smallest test:
+//
+//	func TestOneExchangeServesEverybody(t *testing.T) {
+//		server := refreshtest.Start(t, refreshtest.Config{})
+//		first := server.Grant("acme") // the tenant consents: a new token pair
+//
+//		// … point the code under test at server.OAuth2Config(), give it the
+//		// pair, let a hundred goroutines ask for a token …
+//
+//		if n := server.Ledger().Presentations("acme").Exchanges(); n != 1 {
+//			t.Errorf("%d exchanges, want 1", n)
+//		}
+//		if bad := server.Ledger().Violations(provider.Profile{}); len(bad) > 0 {
+//			t.Errorf("spent refresh tokens presented again:\n%v", bad)
+//		}
+//	}
+//
+// # One exchange
+//
+// A POST to [Server.TokenURL] goes through these points, in this order:
+//
+//  1. The request is checked: method, content type, no repeated parameter, the
+//     client's secret (RFC 6749 §2.3.1, §3.2). A bad one is answered at once.
+//  2. It is written into the ledger; [Server.AwaitExchange] returns.
+//  3. Config.LatencyBefore passes; then a [Gate] from Hold(BeforeCommit) stops it.
+//  4. A [Step] with At: BeforeCommit ends it here, with nothing spent.
+//  5. The commit: in one step the server judges the refresh token, spends it
+//     and issues the new pair.
+//  6. Config.LatencyAfter passes; then a [Gate] from Hold(AfterCommit) stops it.
+//  7. A [Step] with At: AfterCommit loses, cuts or replaces the answer.
+//     Otherwise the client gets its pair.
+//
+// A client that hangs up changes nothing: the exchange goes on and commits, as
+// it does at real providers. That is the danger this kit is here to show.
+//
+// # What a second presentation does
+//
+// Config.Profile says it, and the zero profile is the strictest. A token that
+// is presented again after it was spent
+//
+//   - [provider.ReplayRevokesFamily]: is refused, and every token of the grant dies;
+//   - [provider.ReplayDead]: is refused, its successor lives;
+//   - [provider.ReplayGrace]: brings a sibling pair inside the window (both
+//     live), afterwards it is refused and every token of the grant dies;
+//   - [provider.ReplaySamePair]: brings the same pair until one of that pair's
+//     tokens is used, afterwards it is refused and the pair lives;
+//   - [provider.ReplayHarmless]: brings another pair, all of them live.
+//
+// With Config.NoRotation no token is ever spent. Profile.KillsAccessToken,
+// RefreshTokenIdle and RefreshTokenLife are obeyed too.
+//
+// # No sleeping
+//
+// Tests wait for signals: [Server.AwaitExchange], [Server.AwaitIdle],
+// [Gate.Await]; each has a form with a ctx for programs without a *testing.T.
+// Access tokens and grace windows end by [Server.Advance].
+//
+// # What is not simulated
+//
+// Consent in a browser ([Server.Grant] stands for it), grant types other than
+// refresh_token, scopes, token revocation requests (RFC 7009), TLS, HTTP/2, rate
+// limits (script a 429). The server keeps its state in memory and forgets
+// nothing, the ledger included.
+package refreshtest

@@ -1,0 +1,97 @@
+package tokencache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/puzpuzpuz/xsync/v4"
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+)
+
+const (
+	defaultHotGrants  = 10_000
+	defaultJournalLen = 32
+)
+
+// Config of a Cache. AEAD is required.
+type Config struct {
+	// Prefix of all keys. Default "tl".
+	Prefix string
+	// AEAD seals the pairs: tokencache/seal, or Plaintext in so many words.
+	AEAD AEAD
+	// HotGrants is how many grants this process keeps in memory, each with a
+	// subscription to its events. Default 10,000.
+	HotGrants int
+	// JournalLen is how many events of a grant are kept. Default 32.
+	JournalLen int
+	// Log is silent by default.
+	Log zerolog.Logger
+}
+
+// Cache is the grants in Redis, and the memory of the hot ones. It is safe for
+// concurrent use.
+type Cache struct {
+	rdb     redis.UniversalClient
+	prefix  string
+	aead    AEAD
+	hot     *xsync.Map[Key, *entry]
+	limit   int
+	journal int
+	log     zerolog.Logger
+	hub     *hub
+	clock   clock
+}
+
+// New returns a Cache on rdb. It does not talk to Redis yet.
+func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
+	if rdb == nil {
+		return nil, errors.New("tokencache: New needs a Redis client")
+	}
+	if cfg.AEAD == nil {
+		return nil, errors.New("tokencache: Config.AEAD is missing: give a keyset from tokencache/seal, or say tokencache.Plaintext if tokens may stand readable in Redis")
+	}
+	if cfg.Prefix == "" {
+		cfg.Prefix = defaultPrefix
+	}
+	if err := validPrefix(cfg.Prefix); err != nil {
+		return nil, err
+	}
+	if cfg.HotGrants < 0 || cfg.JournalLen < 0 {
+		return nil, fmt.Errorf("tokencache: Config.HotGrants (%d) and Config.JournalLen (%d) must not be negative; 0 takes the default", cfg.HotGrants, cfg.JournalLen)
+	}
+	c := &Cache{
+		rdb: rdb, prefix: cfg.Prefix, aead: cfg.AEAD, log: cfg.Log,
+		hot:     xsync.NewMap[Key, *entry](),
+		limit:   orDefault(cfg.HotGrants, defaultHotGrants),
+		journal: orDefault(cfg.JournalLen, defaultJournalLen),
+	}
+	c.hub = newHub(rdb, cfg.Log, c.pushed)
+	return c, nil
+}
+
+func orDefault(n, def int) int {
+	if n == 0 {
+		return def
+	}
+	return n
+}
+
+// Redis is the client the cache works on.
+func (c *Cache) Redis() redis.UniversalClient { return c.rdb }
+
+// Forget drops an app's grants from memory and ends their subscriptions. With none
+// left the subscriber connection is closed; Forget waits for that until ctx ends.
+// Pinned grants stay until they are unpinned.
+func (c *Cache) Forget(ctx context.Context, app string) error {
+	for k, e := range c.hot.All() {
+		if k.App == app {
+			c.evict(e)
+		}
+	}
+	if c.hot.Size() > 0 {
+		return nil
+	}
+	return c.hub.wait(ctx)
+}

@@ -1,0 +1,216 @@
+package tokencache
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Outcome says how a change of a grant ended.
+type Outcome string
+
+// The outcomes of Claim, Commit and Fail.
+const (
+	OK      Outcome = "ok"
+	Moved   Outcome = "moved"   // another epoch or generation is stored: adopt it
+	Dead    Outcome = "dead"    // the grant is not active
+	Wait    Outcome = "wait"    // a failed exchange's retry_at is still ahead
+	Claimed Outcome = "claimed" // another claim is unresolved
+	Gone    Outcome = "none"    // Redis had lost the record; it was restored if memory had it
+)
+
+// change runs a script that changes base's grant and takes the result into memory.
+// pair is what belongs to the record if the script stored it or left it as it was.
+func (c *Cache) change(base *Snapshot, pair Pair, run func() (answer, error)) (Outcome, *Snapshot, error) {
+	a, err := run()
+	if err != nil {
+		return "", nil, err
+	}
+	if a.snap != nil && a.status != string(Moved) {
+		a.snap.Pair = pair
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	snap, err := c.reconcile(ctx, base.Key, a)
+	if err != nil {
+		return Outcome(a.status), nil, err
+	}
+	return Outcome(a.status), snap, nil
+}
+
+// Takeover says when an unresolved claim may be taken over, once the lease is free.
+type Takeover time.Duration
+
+const (
+	// AfterDeadline: after the claim's hard deadline and the end of the access token.
+	AfterDeadline Takeover = 0
+	// AtOnce: presenting again does no harm.
+	AtOnce Takeover = -1
+	// A positive Takeover: at once within so long of the first presentation.
+)
+
+func (t Takeover) millis() int64 {
+	if t <= 0 {
+		return int64(t)
+	}
+	return time.Duration(t).Milliseconds()
+}
+
+// OpensAt is the Redis time, unix ms, from which a grant's unresolved claim may be
+// taken over; the script decides, this tells a waiter when to ask.
+func (t Takeover) OpensAt(s *Snapshot) int64 {
+	now := s.Now()
+	if t < 0 || t > 0 && now < s.Claim.At+t.millis() {
+		return now
+	}
+	return max(s.Claim.Until, s.ExpiresAt)
+}
+
+// Claim notes that holder `by` presents base's generation within ttl. Anything but OK
+// means: do not present. The snapshot is the grant as it is then.
+func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl time.Duration, t Takeover) (Outcome, *Snapshot, error) {
+	ks := c.keys(base.Key)
+	return c.change(base, base.Pair, func() (answer, error) {
+		return c.run(ctx, "claim", claimScript, base.Key, []string{ks.grant, ks.secret, ks.journal},
+			ks.events, c.journal, id, clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis())
+	})
+}
+
+// Commit stores the pair that the exchange of base's generation brought. OK: it is
+// stored, by this or an earlier call with this id. Moved: refused, since a newer
+// consent or a sibling is stored, which the snapshot is. spare says that the pair is
+// the grant's spare, which is spent by this.
+func (c *Cache) Commit(ctx context.Context, base *Snapshot, id, by string, pair Pair, spare bool) (Outcome, *Snapshot, error) {
+	sealed, err := c.seal(base.Key, base.Epoch, pair)
+	if err != nil {
+		return "", nil, err
+	}
+	spent := ""
+	if spare {
+		spent = "spare"
+	}
+	ks := c.keys(base.Key)
+	args := append([]any{ks.events, c.journal, id, clip(by), base.Epoch, base.Generation, sealed, spent}, pair.fields()...)
+	return c.change(base, pair, func() (answer, error) {
+		return c.run(ctx, "commit", commitScript, base.Key, []string{ks.grant, ks.secret, ks.spare, ks.journal}, args...)
+	})
+}
+
+// Hold takes a pair that could not be committed yet into memory, so that this process
+// serves its access token and never presents the old refresh token again.
+func (c *Cache) Hold(base *Snapshot, id, by string, pair Pair) *Snapshot {
+	s := &Snapshot{Key: base.Key, Record: base.Record, Pair: pair, Pending: true, now: base.now, at: base.at}
+	s.Generation++
+	s.Rev++
+	s.State, s.Reason, s.By, s.CommitID = Active, "", by, id
+	s.IssuedAt, s.ExpiresAt = pair.IssuedAt, pair.ExpiresAt
+	s.RefreshAt, s.RefreshTokenExpiresAt = pair.RefreshAt, pair.RefreshTokenExpiresAt
+	s.AccessFP, s.RefreshFP = Fingerprint(pair.AccessToken), Fingerprint(pair.RefreshToken)
+	s.Claim, s.Fails, s.RetryAt, s.Error, s.ErrorAt = Claim{}, 0, 0, "", 0
+	return c.adopt(s.finish())
+}
+
+// Verdict says what a failed exchange did to the grant.
+type Verdict string
+
+const (
+	// Unspent: the refresh token was not consumed; the claim is resolved.
+	Unspent Verdict = "clear"
+	// MaybeSpent: nobody knows; the claim stays unresolved.
+	MaybeSpent Verdict = "keep"
+	// Refused: verified; the tenant must consent again.
+	Refused Verdict = "dead"
+)
+
+// Failure is what Fail stores.
+type Failure struct {
+	ID       string
+	Verdict  Verdict
+	Error    string        // class/code/status
+	Reason   string        // why the tenant must reauthorize, or why the grant is suspect
+	Retry    time.Duration // until the next try
+	Deadline bool          // with MaybeSpent: no next try before the claim's hard deadline
+}
+
+// Fail publishes that the exchange under base's claim failed. Claimed: another holder
+// took over; what it brings counts.
+func (c *Cache) Fail(ctx context.Context, base *Snapshot, by string, f Failure) (Outcome, *Snapshot, error) {
+	deadline := ""
+	if f.Deadline {
+		deadline = "deadline"
+	}
+	ks := c.keys(base.Key)
+	return c.change(base, base.Pair, func() (answer, error) {
+		return c.run(ctx, "fail", failScript, base.Key, []string{ks.grant, ks.secret, ks.journal},
+			ks.events, c.journal, f.ID, clip(by), base.Epoch, base.Generation, base.Claim.ID,
+			string(f.Verdict), clip(f.Error), clip(f.Reason), f.Retry.Milliseconds(), deadline)
+	})
+}
+
+// Connect stores the first pair of a consent under a new epoch, which wins over
+// everything older. make builds the pair, given Redis' time in unix ms.
+func (c *Cache) Connect(ctx context.Context, k Key, by string, make func(now int64) Pair) (*Snapshot, error) {
+	ks, id := c.keys(k), NewID()
+	for range 10 {
+		// The pair is sealed with the epoch, so the epoch must be known first.
+		a, err := c.read(ctx, k)
+		if err != nil {
+			return nil, err
+		}
+		now := a.now
+		epoch := now
+		if a.snap != nil {
+			epoch = max(epoch, a.snap.Epoch+1)
+		}
+		if mem := c.Remembered(k); mem != nil {
+			epoch = max(epoch, mem.Epoch+1)
+		}
+		pair := make(now)
+		sealed, err := c.seal(k, epoch, pair)
+		if err != nil {
+			return nil, err
+		}
+		args := append([]any{ks.events, c.journal, id, clip(by), epoch, sealed}, pair.fields()...)
+		a, err = c.run(ctx, "connect", connectScript, k, []string{ks.grant, ks.secret, ks.spare, ks.journal}, args...)
+		if err != nil {
+			return nil, err
+		}
+		if a.status == string(OK) {
+			a.snap.Pair = pair
+			return c.adopt(a.snap.finish()), nil
+		}
+	}
+	return nil, errors.New("tokencache: connect " + k.String() + ": other consents of this grant keep coming; try again")
+}
+
+// Disconnect ends the grant and leaves a tombstone.
+func (c *Cache) Disconnect(ctx context.Context, k Key, by string) error {
+	ks := c.keys(k)
+	a, err := c.run(ctx, "disconnect", disconnectScript, k, []string{ks.grant, ks.secret, ks.spare, ks.journal},
+		ks.events, c.journal, NewID(), clip(by))
+	if err != nil {
+		return err
+	}
+	c.adopt(a.snap.finish())
+	return nil
+}
+
+// Spare returns the grant's spare: a genuine successor that lost against a sibling.
+func (c *Cache) Spare(ctx context.Context, base *Snapshot) (Pair, bool, error) {
+	sealed, err := c.rdb.Get(ctx, c.keys(base.Key).spare).Result()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return Pair{}, false, nil
+	case err != nil:
+		return Pair{}, false, err
+	}
+	p, err := c.open(base.Key, base.Epoch, sealed)
+	return p, err == nil, err
+}
+
+// Alive tells the waiters that the holder still has the lease, for ttl from now.
+func (c *Cache) Alive(ctx context.Context, k Key, ttl time.Duration) error {
+	return c.rdb.Publish(ctx, c.keys(k).events, aliveEvent(ttl)).Err()
+}

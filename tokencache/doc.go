@@ -1,0 +1,26 @@
+// Package tokencache keeps grants in Redis: the record, the sealed pair, every
+// change of state, and the events by which all workers learn of it at once.
+//
+//	cache, err := tokencache.New(rdb, tokencache.Config{AEAD: aead})
+//	snap, err := cache.Read(ctx, tokencache.Key{App: "zoom", Tenant: "acme"})
+//	token := snap.Token()
+//
+// Most programs use it through package refresh, which decides; this package
+// stores. How a grant changes:
+//
+//  1. Connect stores the first pair of a consent under a new epoch.
+//  2. Claim notes, durably, that one process presents generation N until a deadline.
+//  3. Commit stores the pair which that brought, as generation N+1. Fail notes that
+//     none came, and why.
+//  4. Each of them is one Lua script: it checks, writes, appends to the journal and
+//     publishes in one step, by Redis' clock. Each is safe to run twice.
+//  5. Every process that holds the grant in memory is subscribed to its channel and
+//     has the new state, pair included, one push later. Memory is trusted only while
+//     that subscription stands on a live connection ([Cache.Peek]).
+//
+// (epoch, generation) orders the pairs of a grant, and in a process's eyes it never
+// goes backwards: a record older than memory is repaired from memory.
+//
+// What is not promised: that a token on its way cannot be revoked by the provider,
+// and that grants survive a Redis which loses its data while no worker remembers them.
+package tokencache

@@ -1,0 +1,60 @@
+package tokencache
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// An event is what announce (common.lua) publishes:
+//
+//	tl1 <kind> <Redis now, unix ms>
+//	<record field> <value>
+//	…
+//	<empty line><sealed pair, if it is new>
+type event struct {
+	kind   string
+	now    int64
+	record Record
+	sealed string
+	lease  time.Duration // with "alive": how long the lease lives unless extended
+}
+
+// alive is the one event that is no state change: the holder still has the lease.
+const alive = "alive"
+
+var errEvent = errors.New("tokencache: not an event of this version")
+
+func parseEvent(payload string) (event, error) {
+	head, sealed, ok := strings.Cut(payload, "\n\n")
+	if !ok {
+		return event{}, errEvent
+	}
+	first, lines, _ := strings.Cut(head, "\n")
+	part := strings.Split(first, " ")
+	if len(part) != 3 || part[0] != "tl1" {
+		return event{}, errEvent
+	}
+	now, err := strconv.ParseInt(part[2], 10, 64)
+	if err != nil {
+		return event{}, errEvent
+	}
+	e := event{kind: part[1], now: now, sealed: sealed}
+	for line := range strings.SplitSeq(lines, "\n") {
+		name, value, _ := strings.Cut(line, " ")
+		if name == "lease_ms" {
+			ms, _ := strconv.ParseInt(value, 10, 32)
+			e.lease = time.Duration(ms) * time.Millisecond
+			continue
+		}
+		if err := e.record.set(name, value); err != nil {
+			return event{}, err
+		}
+	}
+	return e, nil
+}
+
+func aliveEvent(ttl time.Duration) string {
+	return "tl1 " + alive + " 0\nlease_ms " + strconv.FormatInt(ttl.Milliseconds(), 10) + "\n\n"
+}

@@ -1,0 +1,370 @@
+package tokencache
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+)
+
+const (
+	pingEvery = 2 * time.Second
+	// silentFor is how long a subscriber connection may say nothing, not even
+	// PONG, before it counts as half-open.
+	silentFor = 6 * time.Second
+	// minPause is between two dials, however many callers ask for one.
+	minPause = 20 * time.Millisecond
+	// chunk bounds the channels of one SUBSCRIBE.
+	chunk = 1000
+)
+
+var errSubscriber = errors.New("tokencache: no subscriber connection to Redis")
+
+// hub is the process's one subscriber connection. It lives while there is a
+// channel to listen to.
+//
+// A session is one connection. Whatever was pushed or read in a session is
+// coherent until the session ends; then everything is suspect until read again.
+type hub struct {
+	rdb     redis.UniversalClient
+	log     zerolog.Logger
+	deliver func(channel, payload string) // must not block: the connection would stall
+
+	session atomic.Uint64 // of the live connection; odd while there is none
+
+	mu       sync.Mutex // guards what follows
+	channels map[string]*subscription
+	commands []command // not yet sent
+	kick     chan struct{}
+	running  bool
+	stopped  chan struct{} // closed when run has ended
+}
+
+// subscription is one channel's state.
+type subscription struct {
+	session uint64        // in which Redis confirmed it; 0 none
+	settled chan struct{} // closed when it is confirmed or the connection failed
+}
+
+type command struct {
+	channel string
+	add     bool
+}
+
+func newHub(rdb redis.UniversalClient, log zerolog.Logger, deliver func(channel, payload string)) *hub {
+	h := &hub{
+		rdb: rdb, log: log, deliver: deliver,
+		channels: make(map[string]*subscription), kick: make(chan struct{}, 1),
+	}
+	h.session.Store(1)
+	return h
+}
+
+// add starts listening to a channel.
+func (h *hub) add(channel string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.channels[channel] != nil {
+		return
+	}
+	h.channels[channel] = &subscription{settled: make(chan struct{})}
+	h.send(command{channel, true})
+	if !h.running {
+		h.running, h.stopped = true, make(chan struct{})
+		go h.run(h.stopped)
+	}
+}
+
+// remove stops listening. Without any channel left the connection is closed.
+func (h *hub) remove(channel string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.channels[channel] != nil {
+		delete(h.channels, channel)
+		h.send(command{channel, false})
+	}
+}
+
+// send is called with mu held.
+func (h *hub) send(c command) {
+	h.commands = append(h.commands, c)
+	h.wake()
+}
+
+func (h *hub) wake() {
+	select {
+	case h.kick <- struct{}{}:
+	default:
+	}
+}
+
+// confirmed waits until Redis has confirmed the channel on the live connection and
+// returns its session, or an error if there is no connection.
+func (h *hub) confirmed(ctx context.Context, channel string) (uint64, error) {
+	h.mu.Lock()
+	s := h.channels[channel]
+	if s == nil {
+		h.mu.Unlock()
+		return 0, errSubscriber
+	}
+	if s.session != 0 && s.session == h.session.Load() {
+		h.mu.Unlock()
+		return s.session, nil
+	}
+	settled := s.settled
+	if h.session.Load()%2 == 1 {
+		h.wake() // down: try now, not after the pause
+	}
+	h.mu.Unlock()
+	select {
+	case <-settled:
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+	if session := h.sessionOf(channel); session != 0 {
+		return session, nil
+	}
+	return 0, errSubscriber
+}
+
+// sessionOf is the live session in which the channel is confirmed, or 0.
+func (h *hub) sessionOf(channel string) uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s := h.channels[channel]; s != nil && s.session == h.session.Load() {
+		return s.session
+	}
+	return 0
+}
+
+// wait returns when the connection is closed, which it is once no channel is left.
+func (h *hub) wait(ctx context.Context) error {
+	h.mu.Lock()
+	stopped := h.stopped
+	h.mu.Unlock()
+	if stopped == nil {
+		return nil
+	}
+	select {
+	case <-stopped:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (h *hub) run(stopped chan struct{}) {
+	defer close(stopped)
+	backoff := 50 * time.Millisecond
+	for {
+		start := monotonic()
+		err := h.connection()
+		h.ended()
+		if h.idle() {
+			return
+		}
+		h.log.Warn().Err(err).Msg("subscriber connection lost: reading Redis until it is back")
+		if monotonic()-start > time.Minute {
+			backoff = 50 * time.Millisecond
+		}
+		time.Sleep(minPause)
+		pause := time.NewTimer(backoff/2 + rand.N(backoff/2))
+		select {
+		case <-pause.C:
+		case <-h.kick: // somebody waits for an answer
+			pause.Stop()
+		}
+		backoff = min(2*backoff, 2*time.Second)
+	}
+}
+
+// idle ends the hub if no channel is left. Together with add it is atomic: whoever
+// adds afterwards starts a new run.
+func (h *hub) idle() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.channels) > 0 {
+		return false
+	}
+	h.running, h.commands = false, nil
+	return true
+}
+
+// ended makes everything suspect and answers those who wait for a confirmation.
+func (h *hub) ended() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.session.Load()%2 == 0 {
+		h.session.Add(1)
+	}
+	for _, s := range h.channels {
+		if s.session == 0 {
+			close(s.settled)
+		}
+		s.session, s.settled = 0, make(chan struct{})
+	}
+}
+
+// connection opens one subscriber connection and serves it to its end.
+func (h *hub) connection() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	ps := h.rdb.Subscribe(ctx) // no connection yet
+	var helpers sync.WaitGroup
+	defer helpers.Wait()
+	defer cancel()
+	defer ps.Close()
+
+	all := h.begin()
+	if len(all) == 0 {
+		return nil
+	}
+	// A first SUBSCRIBE dials; it returns the error that a Receive would only log.
+	for len(all) > 0 {
+		n := min(len(all), chunk)
+		if err := ps.Subscribe(ctx, all[:n]...); err != nil {
+			return err
+		}
+		all = all[n:]
+	}
+	var heard atomic.Int64
+	heard.Store(int64(monotonic()))
+	helpers.Go(func() { h.write(ctx, ps) })
+	helpers.Go(func() { h.watch(ctx, ps, &heard) })
+	return h.read(ctx, ps, &heard)
+}
+
+// begin opens a session and returns the channels to subscribe to.
+func (h *hub) begin() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.session.Add(1) // even: live
+	h.commands = nil
+	all := make([]string, 0, len(h.channels))
+	for channel := range h.channels {
+		all = append(all, channel)
+	}
+	return all
+}
+
+// read delivers until the connection ends.
+func (h *hub) read(ctx context.Context, ps *redis.PubSub, heard *atomic.Int64) error {
+	for {
+		got, err := ps.Receive(ctx)
+		if err != nil {
+			return err
+		}
+		heard.Store(int64(monotonic()))
+		switch m := got.(type) {
+		case *redis.Message:
+			h.deliver(m.Channel, m.Payload)
+		case *redis.Subscription:
+			if m.Kind == "subscribe" {
+				h.confirm(m.Channel)
+			}
+		}
+	}
+}
+
+// confirm notes that Redis has the subscription. A second confirmation in one
+// session means that go-redis has reconnected by itself: messages may be lost.
+func (h *hub) confirm(channel string) {
+	h.mu.Lock()
+	s := h.channels[channel]
+	again := s != nil && s.session != 0 && s.session == h.session.Load()
+	if s != nil && !again {
+		if s.session == 0 {
+			close(s.settled)
+		}
+		s.session = h.session.Load()
+	}
+	h.mu.Unlock()
+	if again {
+		h.ended()
+		h.mu.Lock()
+		h.session.Add(1)
+		h.mu.Unlock()
+		h.confirm(channel)
+		return
+	}
+	if s != nil {
+		h.deliver(channel, "") // whoever waits for news reads again
+	}
+}
+
+// write sends subscriptions and pings.
+func (h *hub) write(ctx context.Context, ps *redis.PubSub) {
+	defer ps.Close() // ends read
+	ping := time.NewTicker(pingEvery)
+	defer ping.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-h.kick:
+			if !h.flush(ctx, ps) {
+				return
+			}
+		case <-ping.C:
+			if ps.Ping(ctx) != nil {
+				return
+			}
+		}
+	}
+}
+
+// watch ends the session of a connection that has gone silent: nothing else notices
+// a peer that vanished without a word. It stands apart from write and read, since
+// go-redis dials again inside both, for seconds, before it reports an error.
+func (h *hub) watch(ctx context.Context, ps *redis.PubSub, heard *atomic.Int64) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if monotonic()-mono(heard.Load()) > silentFor {
+				h.ended()
+				_ = ps.Close()
+				return
+			}
+		}
+	}
+}
+
+// flush sends the collected commands, in order, many channels in one. It reports
+// whether the connection is still good and wanted.
+func (h *hub) flush(ctx context.Context, ps *redis.PubSub) bool {
+	h.mu.Lock()
+	commands := h.commands
+	h.commands = nil
+	idle := len(h.channels) == 0
+	h.mu.Unlock()
+	if idle {
+		return false
+	}
+	for len(commands) > 0 {
+		n := 1
+		for n < len(commands) && n < chunk && commands[n].add == commands[0].add {
+			n++
+		}
+		batch := make([]string, n)
+		for i, c := range commands[:n] {
+			batch[i] = c.channel
+		}
+		send := ps.Unsubscribe
+		if commands[0].add {
+			send = ps.Subscribe
+		}
+		if send(ctx, batch...) != nil {
+			return false
+		}
+		commands = commands[n:]
+	}
+	return true
+}

@@ -1,0 +1,44 @@
+-- Claim the right to present a generation's refresh token.
+-- KEYS[1]  grant record (HASH)
+-- KEYS[2]  sealed pair (STRING)
+-- KEYS[3]  journal (STREAM)
+-- ARGV[1]  events channel
+-- ARGV[2]  journal length
+-- ARGV[3]  id of this claim
+-- ARGV[4]  holder's name
+-- ARGV[5]  epoch the caller read
+-- ARGV[6]  generation the caller read
+-- ARGV[7]  ms until this claim's hard deadline
+-- ARGV[8]  how an unresolved claim is taken over: -1 at once; 0 after its hard
+--          deadline and the access token's end; > 0 at once within so many ms of
+--          the first presentation, else as with 0
+-- returns  {status, now, record, sealed pair if moved}: "ok", "none", "moved"
+--          (another epoch or generation), "dead" (not active), "wait" (retry_at is
+--          ahead), "claimed" (unresolved, not to be taken over yet)
+local r, now = load(KEYS[1]), now_ms()
+if not r.gen then return reply('none', now, {}) end
+if num(r.epoch) ~= num(ARGV[5]) or num(r.gen) ~= num(ARGV[6]) then
+  return reply('moved', now, r, redis.call('GET', KEYS[2]))
+end
+if r.claim_id == ARGV[3] then return reply('ok', now, r) end -- a repeat: its reply was lost
+if r.state ~= 'active' then return reply('dead', now, r) end
+if num(r.retry_at) > now then return reply('wait', now, r) end
+
+local first, prior, n = now, 0, 0
+if r.claim_id and r.claim_id ~= '' then
+  local window = num(ARGV[8])
+  local harmless = window < 0 or (window > 0 and now < num(r.claim_at) + window)
+  if not harmless and (now < num(r.claim_until) or now < num(r.expires_at)) then
+    return reply('claimed', now, r)
+  end
+  first, prior, n = num(r.claim_at), num(r.claim_until), num(r.claim_n)
+end
+save(KEYS[1], r, {
+  claim_id = ARGV[3], claim_by = ARGV[4],
+  claim_at = int(first), -- of the first presentation of this generation: a grace window runs from it
+  claim_until = int(math.max(now + num(ARGV[7]), prior)),
+  claim_prior = int(prior), -- an earlier holder may still commit until then
+  claim_n = int(n + 1),
+})
+announce(KEYS[3], ARGV[2], ARGV[1], 'claim', now, r, ARGV[4], n > 0 and 'takeover' or '')
+return reply('ok', now, r)

@@ -1,0 +1,46 @@
+-- Commit the pair that an exchange of a generation brought. Judged by generation,
+-- not by who holds the lease or the claim: it is the only living pair.
+-- KEYS[1]  grant record (HASH)
+-- KEYS[2]  sealed pair (STRING)
+-- KEYS[3]  spare: sealed pair (STRING)
+-- KEYS[4]  journal (STREAM)
+-- ARGV[1]  events channel
+-- ARGV[2]  journal length
+-- ARGV[3]  id of this commit
+-- ARGV[4]  holder's name
+-- ARGV[5]  epoch of the generation that was exchanged
+-- ARGV[6]  generation that was exchanged
+-- ARGV[7]  sealed pair
+-- ARGV[8]  "spare" when the pair is the spare, which is spent by this
+-- ARGV[9…] record fields of the pair: name, value, …
+-- returns  {status, now, record, sealed pair if moved}: "ok"; "moved" (refused: a
+--          newer consent, or a sibling won; then the pair is kept as spare)
+local r, now = load(KEYS[1]), now_ms()
+local epoch, gen = num(ARGV[5]), num(ARGV[6])
+local set = {}
+for i = 9, #ARGV, 2 do set[ARGV[i]] = ARGV[i + 1] end
+
+if r.gen then
+  if r.commit_id == ARGV[3] then return reply('ok', now, r) end -- a repeat: its reply was lost
+  local sibling = epoch == num(r.epoch) and num(r.gen) > gen
+  if sibling and set.rt_fp ~= r.rt_fp and ARGV[8] ~= 'spare' then
+    redis.call('SET', KEYS[3], ARGV[7])
+    announce(KEYS[4], ARGV[2], ARGV[1], 'spare', now, r, ARGV[4], 'a sibling won')
+  end
+  -- An older generation of the same epoch is accepted over too: Redis lost writes.
+  if sibling or epoch ~= num(r.epoch) then
+    return reply('moved', now, r, redis.call('GET', KEYS[2]))
+  end
+end
+
+-- Without a record Redis lost its data; a disconnected grant leaves a tombstone.
+set.epoch, set.gen = int(epoch), int(gen + 1)
+set.state, set.reason, set.by, set.commit_id = 'active', '', ARGV[4], ARGV[3]
+clear_claim(set)
+clear_failure(set)
+local healed = r.state == 'reauthorize' and 'late successor' or ''
+save(KEYS[1], r, set)
+redis.call('SET', KEYS[2], ARGV[7])
+if ARGV[8] == 'spare' then redis.call('DEL', KEYS[3]); healed = 'spare' end
+announce(KEYS[4], ARGV[2], ARGV[1], 'commit', now, r, ARGV[4], healed, ARGV[7])
+return reply('ok', now, r)

@@ -1,0 +1,63 @@
+-- Not a script: Go puts these functions in front of every one.
+-- Each script that changes a grant checks, writes, appends to the journal and
+-- publishes in one step, by the one clock that all workers share (TIME).
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+end
+
+local function num(s) return tonumber(s) or 0 end
+
+local function int(n) return string.format('%.0f', n) end
+
+local function load(key)
+  local pairs_, r = redis.call('HGETALL', key), {}
+  for i = 1, #pairs_, 2 do r[pairs_[i]] = pairs_[i + 1] end
+  return r
+end
+
+local function flat(r)
+  local out = {}
+  for k, v in pairs(r) do out[#out + 1] = k; out[#out + 1] = v end
+  return out
+end
+
+-- save writes the changed fields and counts the revision, which orders the states
+-- of one generation.
+local function save(key, r, set)
+  set.v = '1'
+  set.rev = int(num(r.rev) + 1)
+  for k, v in pairs(set) do r[k] = v end
+  redis.call('HSET', key, unpack(flat(set)))
+end
+
+local function clear_claim(set)
+  set.claim_id, set.claim_by, set.claim_at = '', '', ''
+  set.claim_until, set.claim_prior, set.claim_n = '', '', ''
+end
+
+local function clear_failure(set)
+  set.fails, set.retry_at, set.error, set.error_at = '', '', '', ''
+end
+
+-- announce journals a state change (the last `length` stay) and pushes it to all
+-- workers: a head line, one line a field, an empty line, the sealed pair if it is new.
+local function announce(journal, length, channel, kind, now, r, by, why, sealed)
+  redis.call('XADD', journal, 'MAXLEN', '=', length, '*',
+    'kind', kind, 'gen', r.gen, 'epoch', r.epoch, 'by', by, 'why', why)
+  local lines = { 'tl1 ' .. kind .. ' ' .. int(now) }
+  for k, v in pairs(r) do lines[#lines + 1] = k .. ' ' .. v end
+  redis.call('PUBLISH', channel, table.concat(lines, '\n') .. '\n\n' .. (sealed or ''))
+end
+
+-- newer says whether the position (epoch, gen, rev) comes after the record's.
+local function newer(r, epoch, gen, rev)
+  if epoch ~= num(r.epoch) then return epoch > num(r.epoch) end
+  if gen ~= num(r.gen) then return gen > num(r.gen) end
+  return rev > num(r.rev)
+end
+
+local function reply(status, now, r, sealed)
+  return { status, int(now), flat(r), sealed or '' }
+end

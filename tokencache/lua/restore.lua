@@ -1,0 +1,28 @@
+-- Give Redis back what it lost (failover, restore of a backup, FLUSHALL) from a
+-- worker's memory.
+-- KEYS[1]  grant record (HASH)
+-- KEYS[2]  sealed pair (STRING)
+-- KEYS[3]  journal (STREAM)
+-- ARGV[1]  events channel
+-- ARGV[2]  journal length
+-- ARGV[3]  holder's name
+-- ARGV[4]  ms in which nobody presents the restored generation, so that a worker
+--          that remembers a newer one can say so
+-- ARGV[5]  sealed pair; empty for a tombstone
+-- ARGV[6…] the whole record: name, value, …
+-- returns  {status, now, record, sealed pair if moved}: "ok", "moved" (what is
+--          stored is as new or newer; a repeat gets this too)
+local r, now = load(KEYS[1]), now_ms()
+local set = {}
+for i = 6, #ARGV, 2 do set[ARGV[i]] = ARGV[i + 1] end
+if r.gen and not newer(r, num(set.epoch), num(set.gen), num(set.rev)) then
+  return reply('moved', now, r, redis.call('GET', KEYS[2]))
+end
+if set.state == 'active' then
+  set.retry_at = int(math.max(num(set.retry_at), now + num(ARGV[4])))
+end
+r.rev = set.rev -- save counts on from there: every worker sees a newer state
+save(KEYS[1], r, set)
+if ARGV[5] ~= '' then redis.call('SET', KEYS[2], ARGV[5]) else redis.call('DEL', KEYS[2]) end
+announce(KEYS[3], ARGV[2], ARGV[1], 'restore', now, r, ARGV[3], '', ARGV[5])
+return reply('ok', now, r)

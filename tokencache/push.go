@@ -1,0 +1,68 @@
+package tokencache
+
+import "strings"
+
+// pushed takes an event from the subscriber connection into memory. An empty payload
+// means that the channel is newly subscribed: whoever waits must read again.
+func (c *Cache) pushed(channel, payload string) {
+	at := monotonic()
+	e := c.byChannel(channel)
+	if e == nil {
+		return
+	}
+	if payload == "" {
+		e.mu.Lock()
+		e.news()
+		e.mu.Unlock()
+		return
+	}
+	ev, err := parseEvent(payload)
+	if err != nil {
+		c.log.Warn().Err(err).Str("channel", channel).Msg("event ignored")
+		return
+	}
+	if ev.kind == alive {
+		e.mu.Lock()
+		e.leaseFor = at + ev.lease
+		e.news()
+		e.mu.Unlock()
+		return
+	}
+	c.take(e, ev, at)
+}
+
+// take makes a snapshot of an event. The pair comes with it, or is the one that
+// memory has of the same generation; else the grant must be read.
+func (c *Cache) take(e *entry, ev event, at mono) {
+	s := &Snapshot{
+		Key: e.key, Record: ev.record,
+		now: c.clock.arrived(at, ev.now), at: at, session: c.hub.sessionOf(e.channel),
+	}
+	old := e.snap.Load()
+	switch {
+	case ev.sealed != "":
+		s.Pair, s.Err = c.open(s.Key, s.Epoch, ev.sealed)
+	case old != nil && !old.Pending && old.Epoch == s.Epoch && old.Generation == s.Generation:
+		s.Pair, s.Err = old.Pair, old.Err
+	case s.State != Disconnected:
+		s.session = 0 // known to have changed, but to be read
+	}
+	c.adopt(s.finish())
+}
+
+func (c *Cache) byChannel(channel string) *entry {
+	name, ok := strings.CutPrefix(channel, c.prefix+":{")
+	if !ok {
+		return nil
+	}
+	name, ok = strings.CutSuffix(name, "}:events")
+	if !ok {
+		return nil
+	}
+	app, tenant, ok := strings.Cut(name, ":")
+	if !ok {
+		return nil
+	}
+	e, _ := c.hot.Load(Key{unescape(app), unescape(tenant)})
+	return e
+}

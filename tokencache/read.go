@@ -1,0 +1,73 @@
+package tokencache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// ErrNone says that Redis has no such grant and this process remembers none.
+var ErrNone = errors.New("tokencache: no such grant")
+
+// Read reads a grant from Redis in one round trip and remembers it if it is pinned or
+// hot. A record that is older than what memory holds, or is gone, is first repaired
+// from memory. The error is ErrNone, or says why Redis did not answer.
+func (c *Cache) Read(ctx context.Context, k Key) (*Snapshot, error) {
+	a, err := c.read(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	return c.reconcile(ctx, k, a)
+}
+
+func (c *Cache) read(ctx context.Context, k Key) (answer, error) {
+	ks := c.keys(k)
+	return c.run(ctx, "read", readScript, k, []string{ks.grant, ks.secret})
+}
+
+// reconcile holds what a script found against memory and takes the newer of the two;
+// if that is memory, Redis has lost something and gets it back.
+func (c *Cache) reconcile(ctx context.Context, k Key, a answer) (*Snapshot, error) {
+	mem := c.Remembered(k)
+	if mem != nil && (a.snap == nil || !a.snap.supersedes(mem) && mem.compare(&a.snap.Record) > 0) {
+		return c.restore(ctx, mem)
+	}
+	if a.snap == nil {
+		return nil, ErrNone
+	}
+	return c.adopt(a.snap.finish()), nil
+}
+
+// settle is for how long nobody presents a restored generation: a worker that
+// remembers a newer one needs a moment to say so.
+const settle = time.Second
+
+// restore gives Redis back what this process remembers.
+func (c *Cache) restore(ctx context.Context, mem *Snapshot) (*Snapshot, error) {
+	if mem.Err != nil || (mem.State != Disconnected && mem.Pair.AccessToken == "") {
+		return nil, fmt.Errorf("tokencache: %s: Redis lost the grant, and this process cannot restore it: %w", mem.Key, errors.Join(mem.Err, ErrNone))
+	}
+	sealed, quiet := "", settle
+	if mem.State != Disconnected {
+		var err error
+		if sealed, err = c.seal(mem.Key, mem.Epoch, mem.Pair); err != nil {
+			return nil, err
+		}
+	}
+	if mem.Pending {
+		quiet = 0 // we made this generation: nobody has a newer one
+	}
+	ks := c.keys(mem.Key)
+	args := append([]any{ks.events, c.journal, mem.By, quiet.Milliseconds(), sealed}, mem.flat()...)
+	a, err := c.run(ctx, "restore", restoreScript, mem.Key, []string{ks.grant, ks.secret, ks.journal}, args...)
+	if err != nil {
+		return nil, err
+	}
+	if a.status == "ok" {
+		c.log.Warn().Str("app", mem.App).Str("tenant", mem.Tenant).Int64("generation", mem.Generation).
+			Msg("Redis had lost this grant's newest state: restored from memory")
+		a.snap.Pair = mem.Pair
+	}
+	return c.adopt(a.snap.finish()), nil
+}

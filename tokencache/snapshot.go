@@ -1,0 +1,83 @@
+package tokencache
+
+import (
+	"time"
+
+	"golang.org/x/oauth2"
+)
+
+// Snapshot is what this process knows of a grant: one moment of its record, with
+// the opened pair. It does not change.
+type Snapshot struct {
+	Key
+	Record
+	// Pair is empty while the grant is disconnected.
+	Pair Pair
+	// Err says why the sealed pair did not open; the record is good all the same.
+	Err error
+	// Pending: the pair is genuine but not yet in Redis.
+	Pending bool
+
+	now     int64 // Redis' clock at `at`; never early
+	at      mono
+	session uint64 // subscription session in which it was read or pushed; 0 none
+	fresh   mono   // until then neither due nor expired
+	token   *oauth2.Token
+}
+
+// finish computes what readers need on their fast path.
+func (s *Snapshot) finish() *Snapshot {
+	if s.Pair.AccessToken == "" {
+		return s
+	}
+	s.fresh = s.at + time.Duration(min(s.Pair.RefreshAt, s.Pair.ExpiresAt)-s.now)*time.Millisecond
+	left := time.Duration(s.Pair.ExpiresAt-s.now)*time.Millisecond - (monotonic() - s.at)
+	s.token = (&oauth2.Token{
+		AccessToken: s.Pair.AccessToken,
+		TokenType:   s.Pair.TokenType,
+		Expiry:      time.Now().Add(left),
+	}).WithExtra(s.Pair.Extra)
+	return s
+}
+
+// Now is Redis' time at this moment, unix ms, as far as this process can tell; it
+// may be ahead by the duration of one request, never behind.
+func (s *Snapshot) Now() int64 {
+	return s.now + (monotonic() - s.at).Milliseconds()
+}
+
+// At is the Redis time, unix ms, at which this was read or pushed.
+func (s *Snapshot) At() int64 { return s.now }
+
+// Until is how long it is from now to a time of Redis' clock; never negative.
+func (s *Snapshot) Until(t int64) time.Duration {
+	return max(0, s.at+time.Duration(t-s.now)*time.Millisecond-monotonic())
+}
+
+// Valid reports whether the access token has not expired.
+func (s *Snapshot) Valid() bool { return s.token != nil && s.Now() < s.Pair.ExpiresAt }
+
+// Fresh reports whether the access token is neither due nor expired.
+func (s *Snapshot) Fresh() bool { return s.token != nil && monotonic() < s.fresh }
+
+// Token is the access token, without the refresh token; nil where there is none.
+// It is shared: do not change it.
+func (s *Snapshot) Token() *oauth2.Token { return s.token }
+
+// incomplete reports that only the record was pushed: the pair must be read.
+func (s *Snapshot) incomplete() bool {
+	return s.Pair.AccessToken == "" && s.Err == nil && s.State != Disconnected
+}
+
+// supersedes reports whether s takes the place of old in this process's memory:
+// generations never go backwards, but a pair that never reached Redis yields to
+// the one that did.
+func (s *Snapshot) supersedes(old *Snapshot) bool {
+	if old == nil {
+		return true
+	}
+	if old.Pending && !s.Pending && s.Epoch == old.Epoch && s.Generation == old.Generation {
+		return true
+	}
+	return s.compare(&old.Record) > 0
+}

@@ -19,7 +19,10 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	zerolog.TimeFieldFormat = zerolog.TimeFormatUnixMicro
+	goleak.VerifyTestMain(m)
+}
 
 // fleet is one app on one Redis with one strict provider, and workers of it: each has a
 // cache, a connection pool and a coordinator of its own, like a process.
@@ -67,7 +70,7 @@ func (f *fleet) workerOn(rdb redis.UniversalClient, alter ...func(*refresh.Confi
 	cfg.App, cfg.Cache, cfg.Provider = "zoom", cache, p
 	cfg.Locker = lock.New(lock.Config{TTL: f.lease}, rdb)
 	if testing.Verbose() {
-		cfg.Log = zerolog.New(zerolog.NewTestWriter(f.t))
+		cfg.Log = zerolog.New(zerolog.NewTestWriter(f.t)).With().Timestamp().Logger()
 	}
 	for _, a := range alter {
 		a(&cfg)

@@ -14,11 +14,17 @@ var ErrNone = errors.New("tokencache: no such grant")
 // hot. A record that is older than what memory holds, or is gone, is first repaired
 // from memory. The error is ErrNone, or says why Redis did not answer.
 func (c *Cache) Read(ctx context.Context, k Key) (*Snapshot, error) {
-	a, err := c.read(ctx, k)
-	if err != nil {
-		return nil, err
+	for {
+		a, err := c.read(ctx, k)
+		if err != nil {
+			return nil, err
+		}
+		s, err := c.reconcile(ctx, k, a)
+		if err != nil || !s.incomplete() {
+			return s, err
+		}
+		// A push overtook the reply and brought the record alone: read its pair.
 	}
-	return c.reconcile(ctx, k, a)
 }
 
 func (c *Cache) read(ctx context.Context, k Key) (answer, error) {
@@ -26,17 +32,23 @@ func (c *Cache) read(ctx context.Context, k Key) (answer, error) {
 	return c.run(ctx, "read", readScript, k, []string{ks.grant, ks.secret})
 }
 
-// reconcile holds what a script found against memory and takes the newer of the two;
-// if that is memory, Redis has lost something and gets it back.
+// reconcile holds what a script found against memory and takes the newer of the two.
+// If that is memory, either a push has overtaken the script's reply, or Redis has lost
+// something and gets it back: a request that was sent after memory knew cannot
+// honestly have found less.
 func (c *Cache) reconcile(ctx context.Context, k Key, a answer) (*Snapshot, error) {
 	mem := c.Remembered(k)
-	if mem != nil && (a.snap == nil || !a.snap.supersedes(mem) && mem.compare(&a.snap.Record) > 0) {
+	older := mem != nil && (a.snap == nil || !a.snap.supersedes(mem) && mem.compare(&a.snap.Record) > 0)
+	switch {
+	case older && a.sent > mem.taken:
 		return c.restore(ctx, mem)
-	}
-	if a.snap == nil {
+	case older:
+		return mem, nil
+	case a.snap == nil:
 		return nil, ErrNone
+	default:
+		return c.adopt(a.snap.finish()), nil
 	}
-	return c.adopt(a.snap.finish()), nil
 }
 
 // settle is for how long nobody presents a restored generation: a worker that

@@ -54,6 +54,7 @@ func NewID() string { return rand.Text()[:16] }
 type answer struct {
 	status string
 	now    int64     // Redis' time, unix ms
+	sent   mono      // when the request was
 	snap   *Snapshot // nil when there is no record
 }
 
@@ -91,7 +92,7 @@ func (c *Cache) parse(k Key, got []any, sent mono) (answer, error) {
 		return answer{}, fmt.Errorf("script answered no time")
 	}
 	c.clock.observe(sent, now)
-	a := answer{status: status, now: now}
+	a := answer{status: status, now: now, sent: sent}
 	flat, _ := got[2].([]any)
 	if len(flat) == 0 {
 		return a, nil

@@ -21,12 +21,14 @@ type Snapshot struct {
 	now     int64 // Redis' clock at `at`; never early
 	at      mono
 	session uint64 // subscription session in which it was read or pushed; 0 none
+	taken   mono   // when this process knew it
 	fresh   mono   // until then neither due nor expired
 	token   *oauth2.Token
 }
 
 // finish computes what readers need on their fast path.
 func (s *Snapshot) finish() *Snapshot {
+	s.taken = monotonic()
 	if s.Pair.AccessToken == "" {
 		return s
 	}

@@ -42,20 +42,19 @@ func StartCluster(t testing.TB) *Cluster {
 }
 
 // join gives node i its slots and an epoch of its own (equal ones collide, and
-// sorting that out takes seconds), then introduces it to the first.
+// sorting that out takes seconds), then introduces it to all before it: waiting for
+// gossip to do so takes seconds too.
 func (c *Cluster) join(t testing.TB, i int) {
 	t.Helper()
-	ctx, rdb := context.Background(), c.Nodes[i].Client(t)
-	host, port := split(c.Nodes[0].addr)
-	bus := c.Nodes[0].directive("cluster-port")
 	steps := [][]any{
 		{"CLUSTER", "SET-CONFIG-EPOCH", i + 1},
 		{"CLUSTER", "ADDSLOTSRANGE", slots[i][0], slots[i][1]},
-		{"CLUSTER", "MEET", host, port, bus},
 	}
-	if i == 0 {
-		steps = steps[:2]
+	for _, other := range c.Nodes[:i] {
+		host, port := split(other.addr)
+		steps = append(steps, []any{"CLUSTER", "MEET", host, port, other.directive("cluster-port")})
 	}
+	ctx, rdb := context.Background(), c.Nodes[i].Client(t)
 	for _, step := range steps {
 		if err := rdb.Do(ctx, step...).Err(); err != nil {
 			t.Fatalf("redistest: node %d: %v: %v", i, step, err)

@@ -188,22 +188,52 @@ func TestOneExchangeIsOnePostEvenWhenTheReusedConnectionIsDead(t *testing.T) {
 	}
 }
 
-func TestWithGetBodyNetHTTPWouldHaveResent(t *testing.T) {
-	// The control for the test above, by a server that closes between requests:
-	// were the rule not needed, its test would prove nothing.
-	req, _ := http.NewRequest("POST", "http://x", strings.NewReader("x"))
-	if req.GetBody == nil {
-		t.Fatal("net/http no longer rewinds: simplify onePost")
+// breakable is a connection on which nothing can be written once it is broken.
+type breakable struct {
+	net.Conn
+	broken *atomic.Bool
+}
+
+func (c breakable) Write(p []byte) (int, error) {
+	if c.broken.Load() {
+		return 0, syscall.EPIPE
 	}
-	var seen *http.Request
-	once := &onePost{base: roundTrip(func(r *http.Request) (*http.Response, error) {
-		seen = r
+	return c.Conn.Write(p)
+}
+
+// Given GetBody, net/http would dial again here and repeat the request.
+func TestARequestThatFailsOnADeadConnectionIsNotMovedToAnother(t *testing.T) {
+	s, n := counting(t, func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"access_token":"a","refresh_token":"r"}`)
+	})
+	var dials atomic.Int32
+	var broken atomic.Bool
+	ep := endpoint(t, s.URL, Profile{})
+	ep.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		dials.Add(1)
+		c, err := new(net.Dialer).DialContext(ctx, network, addr)
+		return breakable{c, &broken}, err
+	}
+	if _, err := ep.Exchange(t.Context(), grant); err != nil {
+		t.Fatal(err)
+	}
+	broken.Store(true)
+	refuses(t, ep, t.Context(), Unsent) // the headers failed already, so the body was never read
+	if n.Load() != 1 || dials.Load() != 1 {
+		t.Errorf("%d requests on %d connections", n.Load(), dials.Load())
+	}
+}
+
+func TestACtxWithoutADeadlineGetsOne(t *testing.T) {
+	ep := endpoint(t, "https://token.invalid", Profile{})
+	ep.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+		at, ok := r.Context().Deadline()
+		if left := time.Until(at); !ok || left > exchangeTimeout || left < exchangeTimeout/2 {
+			t.Errorf("%s left, %t", left, ok)
+		}
 		return nil, io.EOF
-	})}
-	_, _ = once.RoundTrip(req)
-	if seen.GetBody != nil || req.GetBody == nil || seen.ContentLength != 1 {
-		t.Error("GetBody was passed on, or taken from the caller's request")
-	}
+	})
+	refuses(t, ep, context.Background(), Unsent)
 }
 
 type roundTrip func(*http.Request) (*http.Response, error)

@@ -50,7 +50,7 @@ type Pair struct {
 	// RefreshTokenExpiresIn is the refresh token's lifetime; 0 means unsaid.
 	RefreshTokenExpiresIn time.Duration
 	// Extra holds all other members of the answer, e.g. "id_token". Numbers are
-	// [json.Number], so that a 64-bit id survives; values of a form-encoded answer
+	// json.Number, so that a 64-bit id survives; values of a form-encoded answer
 	// are strings. Whoever stores it as JSON reads it back with UseNumber.
 	Extra map[string]any
 }

@@ -151,3 +151,24 @@ func kind(t testing.TB, err, kind error, code string) *refresh.Error {
 	}
 	return e
 }
+
+func key(tenant string) tokencache.Key { return tokencache.Key{App: "zoom", Tenant: tenant} }
+
+// knows waits until a worker has been pushed a generation, or remembers nothing.
+func (f *fleet) knows(w *worker, tenant string, generation int64) {
+	f.t.Helper()
+	pin := w.cache.Pin(key(tenant))
+	defer pin.Unpin()
+	ctx := f.ctx()
+	for {
+		news := pin.Changed()
+		if s := w.cache.Remembered(key(tenant)); s == nil || s.Generation >= generation {
+			return
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			f.t.Fatalf("generation %d of %s was never pushed", generation, tenant)
+		}
+	}
+}

@@ -3,7 +3,10 @@ package refresh_test
 import (
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/tokenlatch/tokenlatch/refresh"
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 )
 
@@ -43,4 +46,108 @@ func TestFreshTokenCostsNoExchange(t *testing.T) {
 	if n := f.server.Ledger().Exchanges(); n != 0 {
 		t.Errorf("%d exchanges, want 0", n)
 	}
+}
+
+func TestTryTokenNeverWaits(t *testing.T) {
+	f := newFleet(t, refreshtest.Config{})
+	a, b := f.worker(), f.worker()
+	f.connect(a, "acme", true)
+	gate := f.server.Hold(refreshtest.BeforeCommit)
+	for _, w := range []*worker{a, b} {
+		_, err := w.TryToken(f.ctx(), "acme")
+		if e := kind(t, err, refresh.ErrPending, ""); e.RetryAfter <= 0 {
+			t.Error("no RetryAfter")
+		}
+	}
+	gate.Await(t)
+	gate.Release()
+	tok := f.token(b, "acme")
+	if got, err := b.TryToken(f.ctx(), "acme"); err != nil || got.AccessToken != tok.AccessToken {
+		t.Errorf("got %v, want the token at once", err)
+	}
+	f.lawful(a, "acme")
+}
+
+func TestRefreshForcesOneExchangeForAllWhoAskAtOnce(t *testing.T) {
+	f := newFleet(t, refreshtest.Config{})
+	workers := []*worker{f.worker(), f.worker()}
+	before := f.connect(workers[0], "acme", false)
+	for _, w := range workers {
+		f.token(w, "acme")
+	}
+	gate := f.server.Hold(refreshtest.BeforeCommit)
+	var callers sync.WaitGroup
+	for _, w := range workers {
+		for range 20 {
+			callers.Go(func() {
+				if err := w.Refresh(f.ctx(), "acme"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	gate.Await(t)
+	// Under a claim the old token is still served: it is valid.
+	if tok := f.token(workers[0], "acme"); tok.AccessToken != before.AccessToken {
+		t.Error("a waiter of a forced refresh waited")
+	}
+	gate.Release()
+	callers.Wait()
+	if tok := f.token(workers[1], "acme"); tok.AccessToken == before.AccessToken {
+		t.Error("the token did not change")
+	}
+	f.lawful(workers[0], "acme")
+}
+
+func TestDueTokenIsServedAtOnceAndRenewedOnceInTheBackground(t *testing.T) {
+	f := newFleet(t, refreshtest.Config{})
+	f.profile.RefreshAhead = 0.9 // due soon after it was issued
+	workers := []*worker{f.worker(), f.worker()}
+	tok := f.server.Grant("acme")
+	tok.Expiry = time.Now().Add(4 * time.Second)
+	if err := workers[0].Connect(f.ctx(), "acme", tok); err != nil {
+		t.Fatal(err)
+	}
+	gate := f.server.Hold(refreshtest.BeforeCommit)
+	due := make(chan struct{})
+	go func() {
+		gate.Await(t)
+		close(due)
+	}()
+	for asking := true; asking; {
+		for _, w := range workers {
+			if got := f.token(w, "acme"); got.AccessToken != tok.AccessToken {
+				t.Error("not the valid token")
+			}
+		}
+		select {
+		case <-due:
+			asking = false
+		default:
+		}
+	}
+	gate.Release()
+	for _, w := range workers {
+		f.knows(w, "acme", 2)
+		if got := f.token(w, "acme"); got.AccessToken == tok.AccessToken {
+			t.Error("not the renewed token")
+		}
+	}
+	if n := f.server.Ledger().Exchanges(); n != 1 {
+		t.Errorf("%d exchanges, want 1", n)
+	}
+}
+
+func TestKeptRefreshTokenIsNeverDeleted(t *testing.T) {
+	f := newFleet(t, refreshtest.Config{
+		Profile: provider.Profile{Replay: provider.ReplayHarmless}, NoRotation: true, OmitRefreshToken: true,
+	})
+	w := f.worker()
+	f.connect(w, "acme", true)
+	for range 3 {
+		if err := w.Refresh(f.ctx(), "acme"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.living(w, "acme")
 }

@@ -1,6 +1,7 @@
 package tokencache
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -62,7 +63,9 @@ func (c *Cache) open(k Key, epoch int64, sealed string) (Pair, error) {
 		return Pair{}, fmt.Errorf("%w (%s)", ErrSealed, k)
 	}
 	var p wirePair
-	if json.Unmarshal(text, &p) != nil {
+	numbers := json.NewDecoder(bytes.NewReader(text))
+	numbers.UseNumber() // as they came from the provider
+	if numbers.Decode(&p) != nil {
 		// The cause could quote the plaintext.
 		return Pair{}, fmt.Errorf("%w (%s: opened, but not a pair)", ErrSealed, k)
 	}

@@ -84,8 +84,11 @@ func (l Ledger) Outcome(outcomes ...Outcome) Ledger {
 	return l.where(func(p Presentation) bool { return slices.Contains(outcomes, p.Outcome) })
 }
 
-// Exchanges counts the presentations that brought a pair, delivered or not.
-func (l Ledger) Exchanges() int {
+// Exchanges counts the requests that presented a refresh token, whatever came of them.
+func (l Ledger) Exchanges() int { return len(l) }
+
+// Pairs counts the presentations that brought a pair, delivered or not.
+func (l Ledger) Pairs() int {
 	return len(l.where(func(p Presentation) bool { return p.Outcome.Committed() }))
 }
 

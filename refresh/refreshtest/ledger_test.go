@@ -52,8 +52,8 @@ func TestTheLedgerCountsByTenantAndByToken(t *testing.T) {
 	mustRefresh(t, s, b.RefreshToken)
 
 	l := s.Ledger().Presentations("a")
-	if len(l) != 3 || l.Exchanges() != 2 {
-		t.Errorf("%d presentations, %d exchanges, want 3 and 2", len(l), l.Exchanges())
+	if len(l) != 3 || l.Pairs() != 2 {
+		t.Errorf("%d presentations, %d pairs, want 3 and 2", len(l), l.Pairs())
 	}
 	if n := l.PerToken()[refreshtest.Fingerprint(a.RefreshToken)]; n != 2 {
 		t.Errorf("first token presented %d times, want 2", n)

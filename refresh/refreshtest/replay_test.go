@@ -277,7 +277,7 @@ func TestOnlyOneOfManySimultaneousPresentationsSpendsTheToken(t *testing.T) {
 		}
 	}
 	l := s.Ledger()
-	if l.Exchanges() != 1 || len(l.Outcome(refreshtest.ReplayRefused)) != 19 {
+	if l.Pairs() != 1 || len(l.Outcome(refreshtest.ReplayRefused)) != 19 {
 		t.Errorf("one pair expected:\n%v", l)
 	}
 	if n := len(l.Violations(provider.Profile{})); n != 19 {

@@ -63,8 +63,8 @@ func TestBadRequestsAreRefusedAndSpendNothing(t *testing.T) {
 		})
 	}
 	mustRefresh(t, s, first.RefreshToken)
-	if n := s.Ledger().Exchanges(); n != 1 {
-		t.Errorf("%d exchanges, want 1\n%v", n, s.Ledger())
+	if n := s.Ledger().Pairs(); n != 1 {
+		t.Errorf("%d pairs, want 1\n%v", n, s.Ledger())
 	}
 	if got := s.Stats().Refused; got != len(tests) {
 		t.Errorf("%d refused, want %d", got, len(tests))

@@ -34,7 +34,11 @@ if ARGV[8] == 'dead' then
   set.state, retry = 'reauthorize', 0
   clear_claim(set)
 elseif ARGV[8] == 'keep' then
-  if ARGV[12] == 'deadline' then retry = math.max(retry, num(r.claim_until)) end
+  if ARGV[12] == 'deadline' then
+    retry = math.max(retry, num(r.claim_until))
+  else
+    set.claim_until = int(math.max(now, num(r.claim_prior))) -- the exchange is over: it brings no pair any more
+  end
 elseif num(r.claim_n) > 1 then
   -- Our own presentation did not count, but an earlier one is still unresolved.
   set.claim_n = int(num(r.claim_n) - 1)

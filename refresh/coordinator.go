@@ -120,6 +120,9 @@ func (c *Coordinator) Refresh(ctx context.Context, tenant string) error {
 		return err
 	}
 	s, err := c.look(ctx, k)
+	if errors.Is(err, tokencache.ErrNone) {
+		s, err = c.await(ctx, k, want{}) // another process may remember it
+	}
 	if err != nil {
 		return c.about(k, err)
 	}

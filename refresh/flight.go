@@ -17,6 +17,7 @@ type flight struct {
 	want    want
 	started time.Time
 	pin     *tokencache.Pin
+	asked   bool // the other processes, about a grant that Redis does not have
 
 	done chan struct{} // closed when snap and err are set
 	snap *tokencache.Snapshot
@@ -62,6 +63,11 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 		news := f.pin.Changed() // before looking, so that nothing falls in between
 		coherent := f.c.cache.Peek(f.key) != nil
 		s, err := f.c.look(f.c.waiting, f.key)
+		if errors.Is(err, tokencache.ErrNone) && !f.asked {
+			if err = f.ask(); err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -86,6 +92,33 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 			return nil, err
 		}
 	}
+}
+
+// askWait is how long others have to restore a grant that Redis lost.
+const askWait = 300 * time.Millisecond
+
+// ask gives the other processes the chance to restore a grant of which Redis has no
+// record. The error is ErrNone if nobody can know it.
+func (f *flight) ask() error {
+	f.asked = true
+	if err := f.pin.Confirmed(f.c.waiting); err != nil {
+		return err
+	}
+	listening, err := f.c.cache.Ask(f.c.waiting, f.key)
+	if err != nil {
+		return err
+	}
+	if !listening {
+		return tokencache.ErrNone
+	}
+	for end := time.Now().Add(askWait); time.Now().Before(end) && f.c.waiting.Err() == nil; {
+		news := f.pin.Changed()
+		if f.c.cache.Remembered(f.key) != nil {
+			return nil
+		}
+		f.wait(news, time.Until(end))
+	}
+	return nil
 }
 
 // wait ends with news, at the time, or when the coordinator closes.

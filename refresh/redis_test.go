@@ -145,3 +145,21 @@ func TestFlushedRedisIsRestoredFromAWarmWorker(t *testing.T) {
 	}
 	f.lawful(w, "acme")
 }
+
+func TestFlushedRedisIsRestoredForAWorkerThatRemembersNothing(t *testing.T) {
+	f := newFleet(t, refreshtest.Config{})
+	f.redis = redistest.Own(t)
+	warm, cold := f.worker(), f.worker()
+	tok := f.connect(warm, "acme", false)
+	for warm.cache.Peek(key("acme")) == nil {
+		f.token(warm, "acme")
+	}
+	f.redis.Client(t).FlushAll(f.ctx())
+	if got := f.token(cold, "acme"); got.AccessToken != tok.AccessToken {
+		t.Error("not the remembered token")
+	}
+	if err := f.worker().Refresh(f.ctx(), "acme"); err != nil {
+		t.Fatal(err)
+	}
+	f.lawful(cold, "acme")
+}

@@ -214,3 +214,14 @@ func (c *Cache) Spare(ctx context.Context, base *Snapshot) (Pair, bool, error) {
 func (c *Cache) Alive(ctx context.Context, k Key, ttl time.Duration) error {
 	return c.rdb.Publish(ctx, c.keys(k).events, aliveEvent(ttl)).Err()
 }
+
+// Ask asks the other processes for a grant of which Redis has no record, as after a
+// restart without its data: whoever remembers it restores it. It reports whether
+// anybody may be listening.
+func (c *Cache) Ask(ctx context.Context, k Key) (bool, error) {
+	n, err := c.rdb.Publish(ctx, c.keys(k).events, "tl1 "+ask+" 0\n\n").Result()
+	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
+		return err == nil, err // the count is that of one node
+	}
+	return n > 1, err // this process listens too
+}

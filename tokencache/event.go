@@ -21,8 +21,11 @@ type event struct {
 	lease  time.Duration // with "alive": how long the lease lives unless extended
 }
 
-// alive is the one event that is no state change: the holder still has the lease.
-const alive = "alive"
+// Two events are no state change.
+const (
+	alive = "alive" // the holder still has the lease
+	ask   = "ask"   // Redis has no record: does anybody remember the grant?
+)
 
 var errEvent = errors.New("tokencache: not an event of this version")
 

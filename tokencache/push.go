@@ -1,6 +1,10 @@
 package tokencache
 
-import "strings"
+import (
+	"context"
+	"strings"
+	"time"
+)
 
 // pushed takes an event from the subscriber connection into memory. An empty payload
 // means that the channel is newly subscribed: whoever waits must read again.
@@ -28,7 +32,30 @@ func (c *Cache) pushed(channel, payload string) {
 		e.mu.Unlock()
 		return
 	}
+	if ev.kind == ask {
+		c.tell(e)
+		return
+	}
 	c.take(e, ev, at)
+}
+
+// tell answers a process that found no record, if this one remembers the grant: Redis
+// has lost it, and gets it back. Every process that knows may answer; the script takes
+// the newest.
+func (c *Cache) tell(e *entry) {
+	mem := e.snap.Load()
+	if mem == nil || mem.incomplete() {
+		return
+	}
+	pin := c.Pin(e.key)
+	go func() { // the subscriber connection must not wait for it
+		defer pin.Unpin()
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if _, err := c.restore(ctx, mem); err != nil {
+			c.log.Warn().Err(err).Stringer("grant", e.key).Msg("Redis has lost this grant, and did not take it back")
+		}
+	}()
 }
 
 // take makes a snapshot of an event. The pair comes with it, or is the one that

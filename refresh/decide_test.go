@@ -1,0 +1,178 @@
+package refresh
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
+	"github.com/tokenlatch/tokenlatch/tokencache"
+)
+
+const now = int64(1_000_000)
+
+// grantView is an active grant of generation 7 whose token has expired.
+func grantView(alter ...func(*view)) view {
+	v := view{now: now, Record: tokencache.Record{State: tokencache.Active, Epoch: 1, Generation: 7}}
+	for _, a := range alter {
+		a(&v)
+	}
+	return v
+}
+
+func valid(v *view) { v.valid = true }
+func fresh(v *view) { v.valid, v.fresh = true, true }
+func claimed(until, opens int64) func(*view) {
+	return func(v *view) {
+		v.Claim = tokencache.Claim{ID: "c", N: 1, Until: now + until}
+		v.opens = now + opens
+	}
+}
+func failed(text string, in int64) func(*view) {
+	return func(v *view) { v.Error, v.RetryAt = text, now+in }
+}
+func state(s tokencache.State, reason string) func(*view) {
+	return func(v *view) { v.State, v.Reason = s, reason }
+}
+
+func TestDecide(t *testing.T) {
+	token, renewal := want{}, want{renew: true}
+	forced := want{after: position{1, 7}}
+	for _, c := range []struct {
+		name  string
+		v     view
+		w     want
+		do    verdict
+		until time.Duration
+		kind  error
+		code  string
+	}{
+		{"a fresh token is served", grantView(fresh), token, serve, 0, nil, ""},
+		{"a due token is served", grantView(valid), token, serve, 0, nil, ""},
+		{"a due token is not what a renewal wants", grantView(valid), renewal, present, 0, nil, ""},
+		{"a renewal ends with a fresh token", grantView(fresh), renewal, serve, 0, nil, ""},
+		{"a forced refresh wants a newer one", grantView(fresh), forced, present, 0, nil, ""},
+		{"a newer generation satisfies it", grantView(fresh, func(v *view) { v.Generation = 8 }), forced, serve, 0, nil, ""},
+		{"so does a newer consent", grantView(fresh, func(v *view) { v.Epoch, v.Generation = 2, 1 }), forced, serve, 0, nil, ""},
+		{"an expired token is refreshed", grantView(), token, present, 0, nil, ""},
+		{"the lease is not tried while it is known to be held", grantView(func(v *view) { v.leaseHeld = time.Second }), token, wait, time.Second, nil, ""},
+		{"a claim is waited for until it opens", grantView(claimed(300, 500)), token, wait, 500 * time.Millisecond, nil, ""},
+		{"an open claim is taken over", grantView(claimed(300, 0)), token, present, 0, nil, ""},
+		{"a forced refresh waits for a living holder", grantView(valid, claimed(300, 9000)), forced, wait, 300 * time.Millisecond, nil, ""},
+		{"but not for the end of a valid token", grantView(valid, claimed(-1, 9000)), forced, giveUp, 0, ErrUnavailable, "unresolved_claim"},
+		{"a renewal waits for it", grantView(valid, claimed(-1, 9000)), renewal, wait, 9 * time.Second, nil, ""},
+		{"a failure is a result until retry_at", grantView(failed("throttled/slow_down/429", 800)), token, giveUp, 0, ErrUnavailable, "slow_down"},
+		{"the app's failure is the operator's", grantView(failed("app_refused/invalid_client/401", 800)), token, giveUp, 0, ErrClientConfig, "invalid_client"},
+		{"a suspect grant says so", grantView(failed("refused/odd/418", 800), state(tokencache.Active, "suspect")), token, giveUp, 0, ErrUnavailable, "suspect"},
+		{"after retry_at it is tried again", grantView(failed("throttled/slow_down/429", 0)), token, present, 0, nil, ""},
+		{"a valid token is served whatever failed", grantView(valid, failed("ambiguous//502", 800)), token, serve, 0, nil, ""},
+		{"a restored grant is left alone for a moment", grantView(func(v *view) { v.RetryAt = now + 700 }), token, wait, 700 * time.Millisecond, nil, ""},
+		{"the tenant must act", grantView(state(tokencache.Reauthorize, "lost_response")), token, giveUp, 0, ErrReauthorize, "lost_response"},
+		{"a valid token outlives its refresh token", grantView(valid, state(tokencache.Reauthorize, "invalid_grant")), token, serve, 0, nil, ""},
+		{"a tombstone is not connected", grantView(state(tokencache.Disconnected, "")), token, giveUp, 0, ErrNotConnected, "disconnected"},
+		{"what does not open is the operator's", grantView(func(v *view) { v.broken = tokencache.ErrSealed }), token, giveUp, 0, ErrClientConfig, "sealed"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := decide(c.v, c.w)
+			if d.do != c.do || d.until != c.until {
+				t.Fatalf("got %v until %s, want %v until %s", d.do, d.until, c.do, c.until)
+			}
+			if c.do == giveUp && (!errors.Is(d.err, c.kind) || d.err.Code != c.code) {
+				t.Errorf("got %v, want %v (%s)", d.err, c.kind, c.code)
+			}
+		})
+	}
+}
+
+func TestTakeoverFollowsTheProfile(t *testing.T) {
+	for replay, want := range map[provider.Replay]tokencache.Takeover{
+		provider.ReplayHarmless:      tokencache.AtOnce,
+		provider.ReplaySamePair:      tokencache.AtOnce,
+		provider.ReplayGrace:         tokencache.Takeover(15 * time.Second),
+		provider.ReplayDead:          tokencache.AfterDeadline,
+		provider.ReplayRevokesFamily: tokencache.AfterDeadline,
+	} {
+		if got := takeover(provider.Profile{Replay: replay, Grace: 30 * time.Second}); got != want {
+			t.Errorf("%s: %d, want %d", replay, got, want)
+		}
+	}
+}
+
+func TestRetryGrowsWithJitterAndObeysTheProvider(t *testing.T) {
+	transient := &provider.Error{Class: provider.Ambiguous}
+	for n := int64(1); n < 100; n++ {
+		low, high := retryIn(n, transient, 0), retryIn(n, transient, 1)
+		if low < 500*time.Millisecond || high > maxRetry || low != high/2 {
+			t.Fatalf("failure %d: %s to %s", n, low, high)
+		}
+		if next := retryIn(n+1, transient, 0); next < low {
+			t.Fatalf("failure %d waits %s, the next only %s", n, low, next)
+		}
+	}
+	if got := retryIn(1, &provider.Error{Class: provider.Throttled, RetryAfter: time.Hour}, 0); got != time.Hour {
+		t.Errorf("Retry-After of an hour became %s", got)
+	}
+	if got := retryIn(50, &provider.Error{Class: provider.Refused}, 1); got != suspectRetry {
+		t.Errorf("a suspect grant is tried every %s, want %s", got, suspectRetry)
+	}
+}
+
+func TestRefreshIsDueAJitteredShareBeforeTheEnd(t *testing.T) {
+	const hour = int64(3_600_000)
+	for _, ahead := range []float64{0, 0.1, 0.5, 0.99} {
+		early, late := refreshAt(provider.Profile{RefreshAhead: ahead}, 0, hour, 1), refreshAt(provider.Profile{RefreshAhead: ahead}, 0, hour, 0)
+		if !(hour/10 <= early && early < late && late < hour) {
+			t.Errorf("ahead %v: due between %d and %d of %d ms", ahead, early, late, hour)
+		}
+	}
+	if got := refreshAt(provider.Profile{}, hour, hour-5, 0.5); got != hour-5 {
+		t.Errorf("a token without life is due at %d, want its end", got)
+	}
+}
+
+func TestRefreshTokenExpiry(t *testing.T) {
+	day := 24 * time.Hour
+	ms := day.Milliseconds()
+	for _, c := range []struct {
+		name                 string
+		p                    provider.Profile
+		said                 time.Duration
+		consent, before, end int64
+	}{
+		{"unknown", provider.Profile{}, 0, 0, 0, 0},
+		{"the answer says it", provider.Profile{RefreshTokenIdle: 9 * day}, day, 0, 0, now + ms},
+		{"idle life slides", provider.Profile{RefreshTokenIdle: day}, 0, 0, now - 5, now + ms},
+		{"absolute life counts from consent", provider.Profile{RefreshTokenLife: 2 * day}, 0, now - ms, 0, now + ms},
+		{"and does not slide", provider.Profile{RefreshTokenLife: 2 * day}, 0, now - ms, now + 5, now + 5},
+		{"the earlier of the two", provider.Profile{RefreshTokenIdle: day, RefreshTokenLife: 9 * day}, 0, now, 0, now + ms},
+	} {
+		if got := refreshTokenExpiry(c.p, c.said, now, c.consent, c.before); got != c.end {
+			t.Errorf("%s: %d, want %d", c.name, got-now, c.end-now)
+		}
+	}
+}
+
+func TestReasonTellsTheWaysOfDyingApart(t *testing.T) {
+	for want, r := range map[string]tokencache.Record{
+		"lost_response":         {Claim: tokencache.Claim{N: 2}, RefreshTokenExpiresAt: now - 1},
+		"refresh_token_expired": {Claim: tokencache.Claim{N: 1}, RefreshTokenExpiresAt: now},
+		"invalid_grant":         {Claim: tokencache.Claim{N: 1}, RefreshTokenExpiresAt: now + 1},
+	} {
+		if got := reasonFor(&r, now); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
+func TestErrorTextSurvivesTheRecord(t *testing.T) {
+	in := &provider.Error{Class: provider.AppRefused, Code: "odd/code", Status: 401}
+	kind, code, status := parseErrorText(errorText(in))
+	if kind != ErrClientConfig || code != "odd_code" || status != 401 {
+		t.Errorf("got %v %s %d", kind, code, status)
+	}
+	for _, odd := range []string{"", "/", "a/b/c/d", "app_refused"} {
+		if kind, _, _ := parseErrorText(odd); kind == nil {
+			t.Errorf("%q has no kind", odd)
+		}
+	}
+}

@@ -1,0 +1,38 @@
+// Package refresh keeps OAuth grants alive across a fleet of processes: exactly one of
+// them refreshes an expired token, all the others get the new one pushed.
+//
+//	rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:6379"})
+//	aead, err := seal.FromFile("/etc/app/keyset.json")
+//	cache, err := tokencache.New(rdb, tokencache.Config{AEAD: aead})
+//	zoom, err := provider.OAuth2(&oauth2.Config{ClientID: …, ClientSecret: …, Endpoint: …}, provider.Zoom())
+//	tokens, err := refresh.New(refresh.Config{App: "zoom", Cache: cache, Provider: zoom})
+//	defer tokens.Close(ctx)
+//
+//	tok, err := tokens.Token(ctx, "acme") // in every worker, for every webhook
+//
+// What Token does:
+//
+//  1. Memory. A fresh token is returned without lock, allocation or Redis, as long as
+//     this process is subscribed to the grant's events on a live connection.
+//  2. Redis. Else one read. Fresh: return it, remember it, subscribe.
+//  3. Due, but still valid: return it; one goroutine starts a refresh in the background.
+//  4. Expired: one flight per grant and process, on which all callers wait, each on its
+//     own ctx. It subscribes, reads again, and tries the lease once.
+//  5. Who gets the lease claims the generation, presents the refresh token in one
+//     request, commits the pair, which pushes it to everybody, and releases.
+//  6. Who does not waits for the push. A failure is pushed too: every waiter gets the
+//     same typed error at once.
+//
+// Redeeming a rotating refresh token cannot be undone and cannot be repeated, and no
+// transaction spans the provider and Redis. The lease saves work; what protects a grant
+// is the claim, written before anything is presented, and that a commit is judged by
+// generation, not by who holds the lease.
+//
+// What is not promised: "exactly once". If a process dies between the provider's commit
+// and its own, and the provider neither repeats its answer nor honours the old refresh
+// token, the grant is lost; the error says lost_response then. At most one presentation
+// per generation is promised, unless the provider's profile says that presenting again
+// is safe, or the earlier holder is past its hard deadline. A process that is stopped in
+// the few instructions between its last look at the clock and the write to the socket,
+// for longer than the claim stands, is beyond any promise.
+package refresh

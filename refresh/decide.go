@@ -57,12 +57,12 @@ func decide(v view, w want) decision {
 	case v.valid && w.after.before(&v.Record) && (v.fresh || !w.renew):
 		return decision{do: serve}
 	case v.State == tokencache.Reauthorize:
-		_, code, status := parseErrorText(v.Error)
+		code, status, _ := parseErrorText(v.Error)
 		return decision{do: giveUp, err: &Error{Kind: ErrReauthorize, Code: orElse(v.Reason, code), Status: status}}
 	case v.RetryAt > v.now && v.Error == "":
 		return decision{do: wait, until: millis(v.RetryAt - v.now)} // restored: others may know better
 	case v.RetryAt > v.now:
-		kind, code, status := parseErrorText(v.Error)
+		code, status, kind := parseErrorText(v.Error)
 		return decision{do: giveUp, err: &Error{
 			Kind: kind, Code: orElse(v.Reason, code), Status: status,
 			RetryAfter: millis(v.RetryAt - v.now), Err: errElsewhere,

@@ -166,12 +166,12 @@ func TestReasonTellsTheWaysOfDyingApart(t *testing.T) {
 
 func TestErrorTextSurvivesTheRecord(t *testing.T) {
 	in := &provider.Error{Class: provider.AppRefused, Code: "odd/code", Status: 401}
-	kind, code, status := parseErrorText(errorText(in))
+	code, status, kind := parseErrorText(errorText(in))
 	if kind != ErrClientConfig || code != "odd_code" || status != 401 {
 		t.Errorf("got %v %s %d", kind, code, status)
 	}
 	for _, odd := range []string{"", "/", "a/b/c/d", "app_refused"} {
-		if kind, _, _ := parseErrorText(odd); kind == nil {
+		if _, _, kind := parseErrorText(odd); kind == nil {
 			t.Errorf("%q has no kind", odd)
 		}
 	}

@@ -58,10 +58,19 @@ func (e *Error) Error() string {
 	if e.RetryAfter > 0 {
 		fmt.Fprintf(&b, ", retry in %s", e.RetryAfter.Round(time.Millisecond))
 	}
-	if e.Err != nil {
-		fmt.Fprintf(&b, ": %v", e.Err)
+	if cause := e.cause(); cause != nil {
+		fmt.Fprintf(&b, ": %v", cause)
 	}
 	return b.String()
+}
+
+// cause is what the text has not said yet.
+func (e *Error) cause() error {
+	var failed *provider.Error
+	if errors.As(e.Err, &failed) {
+		return failed.Err
+	}
+	return e.Err
 }
 
 // Unwrap makes errors.Is and errors.As see the kind and the cause.
@@ -92,7 +101,7 @@ func errorText(e *provider.Error) string {
 }
 
 // parseErrorText undoes errorText.
-func parseErrorText(s string) (kind error, code string, status int) {
+func parseErrorText(s string) (code string, status int, kind error) {
 	part := strings.Split(s, "/")
 	kind = ErrUnavailable
 	if part[0] == provider.AppRefused.String() {
@@ -102,5 +111,5 @@ func parseErrorText(s string) (kind error, code string, status int) {
 		code = part[1]
 		status, _ = strconv.Atoi(part[2])
 	}
-	return kind, code, status
+	return code, status, kind
 }

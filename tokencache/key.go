@@ -42,7 +42,7 @@ func validName(what, name string) error {
 // one Cluster slot, or the lines of an event.
 func validPrefix(prefix string) error {
 	if prefix == "" || len(prefix) > 64 || escape(prefix) != strings.ReplaceAll(prefix, ":", "%3A") {
-		return fmt.Errorf("%w: Prefix %q: use 1 to 64 of letters, digits and - _ . @ :", ErrName, prefix)
+		return fmt.Errorf("%w: Prefix %q: use 1 to 64 letters, digits, colons or any of -_.@", ErrName, prefix)
 	}
 	return nil
 }

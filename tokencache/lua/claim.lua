@@ -37,7 +37,7 @@ save(KEYS[1], r, {
   claim_id = ARGV[3], claim_by = ARGV[4],
   claim_at = int(first), -- of the first presentation of this generation: a grace window runs from it
   claim_until = int(math.max(now + num(ARGV[7]), prior)),
-  claim_prior = int(prior), -- an earlier holder may still commit until then
+  claim_prior = prior > 0 and int(prior) or '', -- an earlier holder may still commit until then
   claim_n = int(n + 1),
 })
 announce(KEYS[3], ARGV[2], ARGV[1], 'claim', now, r, ARGV[4], n > 0 and 'takeover' or '')

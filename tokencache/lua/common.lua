@@ -23,13 +23,26 @@ local function flat(r)
   return out
 end
 
+-- The order in which people see the fields in HGETALL.
+local order = {
+  'state', 'reason', 'gen', 'epoch', 'issued_at', 'refresh_at', 'expires_at', 'rt_expires_at',
+  'at_fp', 'rt_fp', 'by', 'commit_id', 'claim_by', 'claim_at', 'claim_until', 'claim_n',
+  'claim_prior', 'claim_id', 'fails', 'retry_at', 'error', 'error_at', 'rev', 'v',
+}
+
 -- save writes the changed fields and counts the revision, which orders the states
 -- of one generation.
 local function save(key, r, set)
   set.v = '1'
   set.rev = int(num(r.rev) + 1)
-  for k, v in pairs(set) do r[k] = v end
-  redis.call('HSET', key, unpack(flat(set)))
+  local args = {}
+  for _, k in ipairs(order) do
+    if set[k] then
+      r[k] = set[k]
+      args[#args + 1] = k; args[#args + 1] = set[k]
+    end
+  end
+  redis.call('HSET', key, unpack(args))
 end
 
 local function clear_claim(set)

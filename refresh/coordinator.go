@@ -52,6 +52,11 @@ func New(cfg Config) (*Coordinator, error) {
 	}, nil
 }
 
+// Format prints the app's name, whatever the verb: what is inside changes all the time.
+func (c *Coordinator) Format(s fmt.State, _ rune) {
+	fmt.Fprintf(s, "refresh.Coordinator(%s)", c.cfg.App)
+}
+
 func (c *Coordinator) key(tenant string) tokencache.Key {
 	return tokencache.Key{App: c.cfg.App, Tenant: tenant}
 }

@@ -37,6 +37,7 @@ type Cache struct {
 	prefix  string
 	aead    AEAD
 	hot     *xsync.Map[Key, *entry]
+	ring    ring
 	limit   int
 	journal int
 	log     zerolog.Logger
@@ -77,6 +78,9 @@ func orDefault(n, def int) int {
 	}
 	return n
 }
+
+// Format prints the prefix, whatever the verb: what is inside changes all the time.
+func (c *Cache) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "tokencache.Cache(%s)", c.prefix) }
 
 // Redis is the client the cache works on.
 func (c *Cache) Redis() redis.UniversalClient { return c.rdb }

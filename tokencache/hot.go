@@ -2,7 +2,6 @@ package tokencache
 
 import (
 	"context"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,9 +14,10 @@ type entry struct {
 	channel string
 	snap    atomic.Pointer[Snapshot]
 	used    atomic.Int64 // mono seconds of the last Peek, for eviction
+	pins    atomic.Int32 // changed under mu only
+	slot    int          // in the ring, guarded by its lock
 
 	mu       sync.Mutex // guards what follows, and the order in which snap advances
-	pins     int
 	evicted  bool
 	changed  chan struct{} // closed on every news
 	leaseFor mono          // somebody holds the lease until then, as far as was heard
@@ -60,15 +60,18 @@ func (c *Cache) Pin(k Key) *Pin {
 			e.mu.Unlock()
 			continue
 		}
-		e.pins++
+		e.pins.Add(1)
 		if !loaded {
 			// Under e.mu, so that an eviction cannot overtake it.
 			c.hub.add(e.channel)
+			c.ring.add(e)
 		}
 		e.mu.Unlock()
 		e.used.Store(int64(monotonic() / time.Second))
 		if !loaded && c.hot.Size() > c.limit {
-			c.evictOne()
+			if idle := c.ring.idlest(); idle != nil {
+				c.evict(idle)
+			}
 		}
 		return &Pin{c: c, e: e}
 	}
@@ -83,7 +86,7 @@ type Pin struct {
 // Unpin ends the hold. A grant that has no record, or is over the limit, is forgotten.
 func (p *Pin) Unpin() {
 	p.e.mu.Lock()
-	p.e.pins--
+	p.e.pins.Add(-1)
 	p.e.mu.Unlock()
 	if p.e.snap.Load() == nil || p.c.hot.Size() > p.c.limit {
 		p.c.evict(p.e)
@@ -152,32 +155,11 @@ func (c *Cache) adopt(s *Snapshot) *Snapshot {
 func (c *Cache) evict(e *entry) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.pins > 0 || e.evicted {
+	if e.pins.Load() > 0 || e.evicted {
 		return
 	}
 	e.evicted = true
 	c.hot.Delete(e.key)
 	c.hub.remove(e.channel)
-}
-
-// evictOne forgets the grant that was used the longest ago among a sample: as Redis
-// does it, near enough to LRU without a lock that every reader would share.
-func (c *Cache) evictOne() {
-	const sample = 32
-	var victim *entry
-	oldest, seen := int64(math.MaxInt64), 0
-	for _, e := range c.hot.All() {
-		e.mu.Lock()
-		pinned := e.pins > 0
-		e.mu.Unlock()
-		if used := e.used.Load(); !pinned && used < oldest {
-			victim, oldest = e, used
-		}
-		if seen++; seen == sample {
-			break
-		}
-	}
-	if victim != nil {
-		c.evict(victim)
-	}
+	c.ring.remove(e)
 }

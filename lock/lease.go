@@ -17,7 +17,6 @@ type Lease struct {
 	cancel context.CancelCauseFunc
 	ttl    time.Duration
 	mutex  *redsync.Mutex // owned by keep until done is closed, then by Release
-	stop   chan struct{}
 	done   chan struct{}
 	once   sync.Once
 	err    error // of the one release
@@ -27,7 +26,7 @@ func newLease(ctx context.Context, mutex *redsync.Mutex, ttl time.Duration) *Lea
 	ctx, cancel := context.WithCancelCause(ctx)
 	le := &Lease{
 		ctx: ctx, cancel: cancel, ttl: ttl, mutex: mutex,
-		stop: make(chan struct{}), done: make(chan struct{}),
+		done: make(chan struct{}),
 	}
 	// The timer, not Redis, decides when trust ends: go-redis may sit in a dead
 	// connection well past the lease. redsync counts Until from before the request.
@@ -47,8 +46,6 @@ func (le *Lease) keep(trust *time.Timer) {
 	defer tick.Stop()
 	for {
 		select {
-		case <-le.stop:
-			return
 		case <-le.ctx.Done():
 			return
 		case <-tick.C:
@@ -82,18 +79,15 @@ func (le *Lease) Release(ctx context.Context) error {
 }
 
 func (le *Lease) release(ctx context.Context) error {
-	close(le.stop)
-	defer le.cancel(context.Canceled)
+	le.cancel(context.Canceled) // ends keep, also while it waits for Redis
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(le.ttl/3, time.Second))
 	defer cancel()
-	select {
-	case <-le.done:
-	case <-ctx.Done():
-		return fmt.Errorf("lock: release %s: an extension still waits for Redis; the lease runs out by itself", le.mutex.Name())
-	}
+	<-le.done
 	ok, err := le.mutex.UnlockContext(ctx)
 	var taken *redsync.ErrTaken
 	switch {
+	case errors.Is(context.Cause(le.ctx), ErrLost):
+		return ErrLost // even if the key was still there to delete
 	case ok:
 		return nil
 	case errors.Is(err, redsync.ErrLockAlreadyExpired), errors.As(err, &taken):

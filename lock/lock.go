@@ -19,6 +19,8 @@ const (
 	minTTL     = 50 * time.Millisecond
 	// nonceLen is the length of crypto/rand.Text, which ends every lock value.
 	nonceLen = 26
+	// maxHost keeps host/pid within the 64 bytes that a record's field may have.
+	maxHost = 48
 	// requestShare of the TTL is what one round of requests may take. Redsync's
 	// own 5 % fails acquisitions on a Redis that is merely slow.
 	requestShare = 0.25
@@ -60,6 +62,7 @@ func HostPID() string {
 	if err != nil {
 		host = "unknown-host"
 	}
+	host = host[:min(len(host), maxHost)]
 	return fmt.Sprintf("%s/%d", host, os.Getpid())
 }
 
@@ -106,7 +109,7 @@ func (l *Locker) try(ctx context.Context, key string) (*Lease, error) {
 	nodes := make([]*pool, len(l.clients))
 	pools := make([]redsyncredis.Pool, len(l.clients))
 	for i, rdb := range l.clients {
-		nodes[i] = newPool(rdb)
+		nodes[i] = newPool(rdb, l.ttl)
 		pools[i] = nodes[i]
 	}
 	mutex := redsync.New(pools...).NewMutex(key,
@@ -130,18 +133,18 @@ func (l *Locker) try(ctx context.Context, key string) (*Lease, error) {
 func (l *Locker) held(ctx context.Context, key string, nodes []*pool) error {
 	ctx, cancel := context.WithTimeout(ctx, max(time.Second, time.Duration(float64(l.ttl)*requestShare)))
 	defer cancel()
-	h := &HeldError{Key: key}
+	h := &HeldError{Key: key, For: -1}
 	for _, n := range nodes {
-		value := n.takenBy()
-		if value == "" {
+		value, held := n.takenBy()
+		if !held {
 			continue
 		}
-		left, err := n.rdb.PTTL(ctx, key).Result()
+		left, err := within(ctx, func() (time.Duration, error) { return n.rdb.PTTL(ctx, key).Result() })
 		if err != nil || left == -1 {
 			left = l.ttl // nobody says how long (-1: somebody set it by hand, without expiry)
 		}
-		if h.By == "" || left > h.For {
-			h.By, h.For = holder(value), max(left, 0)
+		if left = max(left, 0); left > h.For {
+			h.By, h.For = holder(value), left
 		}
 	}
 	return h

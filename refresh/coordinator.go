@@ -95,7 +95,13 @@ func (c *Coordinator) TryToken(ctx context.Context, tenant string) (*oauth2.Toke
 		return nil, err
 	}
 	s, err := c.look(ctx, k)
+	if errors.Is(err, tokencache.ErrNone) {
+		_, _ = c.join(k, want{}) // another process may remember it: known by the next call
+	}
 	if err != nil {
+		if mem := c.inMemory(k, want{}); mem != nil && !errors.Is(err, tokencache.ErrNone) {
+			return mem.Token(), nil
+		}
 		return nil, c.about(k, err)
 	}
 	d := decide(c.view(s, 0), want{})

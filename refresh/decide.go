@@ -65,7 +65,7 @@ func decide(v view, w want) decision {
 		code, status, kind := parseErrorText(v.Error)
 		return decision{do: giveUp, err: &Error{
 			Kind: kind, Code: orElse(v.Reason, code), Status: status,
-			RetryAfter: millis(v.RetryAt - v.now), Err: errElsewhere,
+			RetryAfter: millis(v.RetryAt-v.now) + slack, Err: errElsewhere,
 		}}
 	case v.Claim.Unresolved() && v.opens > v.now:
 		return waitForClaim(v, w)

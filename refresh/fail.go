@@ -20,7 +20,11 @@ func (f *flight) failed(s *tokencache.Snapshot, e *provider.Error) (*tokencache.
 	}
 	if e.Class.MaybeSpent() {
 		failure.Verdict = tokencache.MaybeSpent
-		failure.Deadline = f.c.takeover != tokencache.AtOnce
+		failure.Deadline = f.c.takeover == tokencache.AfterDeadline
+		if f.c.takeover > 0 {
+			// Before the window shuts, in which presenting again is harmless.
+			failure.Retry = min(failure.Retry, s.Until(s.Claim.At+time.Duration(f.c.takeover).Milliseconds())/2)
+		}
 	}
 	if e.Class == provider.Refused && s.Fails+1 >= suspectAfter {
 		failure.Reason = "suspect"
@@ -43,6 +47,7 @@ func (f *flight) verify(s *tokencache.Snapshot, e *provider.Error) (*tokencache.
 	if ok {
 		f.c.log.Warn().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).
 			Msg("refused by the provider: trying the spare pair")
+		spare.ExpiresAt, spare.RefreshAt = s.Now(), s.Now() // its family may be dead: present it next
 		_, _, err := f.c.cache.Commit(ctx, s, tokencache.NewID(), f.c.locker.Name(), spare, true)
 		return nil, err
 	}
@@ -95,7 +100,7 @@ func (f *flight) publish(s *tokencache.Snapshot, e *provider.Error, failure toke
 	if stored.State == tokencache.Reauthorize {
 		out.Kind, out.Code = ErrReauthorize, failure.Reason
 	} else {
-		out.RetryAfter = max(0, stored.Until(stored.RetryAt).Round(time.Millisecond))
+		out.RetryAfter = stored.Until(stored.RetryAt) + slack // clocks need not agree to the ms
 	}
 	return nil, out
 }

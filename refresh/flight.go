@@ -17,7 +17,7 @@ type flight struct {
 	want    want
 	started time.Time
 	pin     *tokencache.Pin
-	asked   bool // the other processes, about a grant that Redis does not have
+	asked   bool // the other processes, whether they know better than Redis
 
 	done chan struct{} // closed when snap and err are set
 	snap *tokencache.Snapshot
@@ -64,7 +64,7 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 		coherent := f.c.cache.Peek(f.key) != nil
 		s, err := f.c.look(f.c.waiting, f.key)
 		if errors.Is(err, tokencache.ErrNone) && !f.asked {
-			if err = f.ask(); err == nil {
+			if err = f.ask(position{}); err == nil {
 				continue
 			}
 		}
@@ -94,12 +94,12 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 	}
 }
 
-// askWait is how long others have to restore a grant that Redis lost.
+// askWait is how long others have to restore what Redis lost.
 const askWait = 300 * time.Millisecond
 
-// ask gives the other processes the chance to restore a grant of which Redis has no
-// record. The error is ErrNone if nobody can know it.
-func (f *flight) ask() error {
+// ask gives the other processes the chance to say that they know a state after `known`:
+// Redis may have lost it. The error is ErrNone if there is nobody to ask.
+func (f *flight) ask(known position) error {
 	f.asked = true
 	if err := f.pin.Confirmed(f.c.waiting); err != nil {
 		return err
@@ -113,7 +113,7 @@ func (f *flight) ask() error {
 	}
 	for end := time.Now().Add(askWait); time.Now().Before(end) && f.c.waiting.Err() == nil; {
 		news := f.pin.Changed()
-		if f.c.cache.Remembered(f.key) != nil {
+		if s := f.c.cache.Remembered(f.key); s != nil && known.before(&s.Record) {
 			return nil
 		}
 		f.wait(news, time.Until(end))
@@ -139,6 +139,12 @@ const slack = 20 * time.Millisecond
 // lead tries the lease once and does the holder's work. Without result and error the
 // grant is to be looked at again.
 func (f *flight) lead(s *tokencache.Snapshot) (*tokencache.Snapshot, error) {
+	if s.Claim.Unresolved() && f.c.takeover != tokencache.AtOnce && !f.asked {
+		// A failover can lose a commit that other workers have seen.
+		if err := f.ask(position{s.Epoch, s.Generation}); !errors.Is(err, tokencache.ErrNone) {
+			return nil, err
+		}
+	}
 	lease, err := f.c.locker.Try(f.c.waiting, f.c.cache.LockKey(f.key))
 	var held *lock.HeldError
 	if errors.As(err, &held) {
@@ -153,7 +159,14 @@ func (f *flight) lead(s *tokencache.Snapshot) (*tokencache.Snapshot, error) {
 }
 
 func (f *flight) release(lease *lock.Lease) {
-	if err := lease.Release(context.Background()); err != nil && !errors.Is(err, lock.ErrLost) {
-		f.c.log.Warn().Err(err).Str("tenant", f.key.Tenant).Msg("lease not released; it runs out by itself")
+	if err := lease.Release(context.Background()); err != nil {
+		if !errors.Is(err, lock.ErrLost) {
+			f.c.log.Warn().Err(err).Str("tenant", f.key.Tenant).Msg("lease not released; it runs out by itself")
+		}
+		return
 	}
+	// Whoever tried it a moment ago believes that it is held for a whole TTL.
+	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
+	defer cancel()
+	_ = f.c.cache.Alive(ctx, f.key, 0)
 }

@@ -18,6 +18,9 @@ const redisTimeout = 5 * time.Second
 // at the lease again: a commit is judged by generation, and once the refresh token may
 // have been sent nothing cancels the rest.
 func (f *flight) hold(lease *lock.Lease, s *tokencache.Snapshot) (*tokencache.Snapshot, error) {
+	if lease.Context().Err() != nil {
+		return nil, nil // this process was stopped: somebody else may have the lease
+	}
 	s, err := f.claim(s)
 	if s == nil || err != nil {
 		return nil, err
@@ -43,7 +46,7 @@ func (f *flight) claim(s *tokencache.Snapshot) (*tokencache.Snapshot, error) {
 		return nil, err
 	case outcome == tokencache.OK && claimed.Claim.ID == id:
 		return claimed, nil // else memory has moved on meanwhile: look again
-	case outcome == tokencache.Claimed:
+	case outcome == tokencache.Claimed, outcome == tokencache.Wait:
 		time.Sleep(slack) // our clock was a little ahead of Redis'
 	}
 	return nil, nil
@@ -58,8 +61,12 @@ func (f *flight) unclaim(s *tokencache.Snapshot, id string) {
 		ID: tokencache.NewID(), Verdict: tokencache.Unspent,
 		Error: errorText(&provider.Error{Class: provider.Unsent, Code: "redis"}),
 	}
+	tries := 3
 	_ = f.c.persist(f.key, func(ctx context.Context) error {
-		_, _, err := f.c.cache.Fail(ctx, &stale, f.c.locker.Name(), failure)
+		outcome, _, err := f.c.cache.Fail(ctx, &stale, f.c.locker.Name(), failure)
+		if tries--; err == nil && outcome == tokencache.Claimed && tries > 0 {
+			return errSlow // the claim may still be on its way, on another connection
+		}
 		return err
 	})
 }

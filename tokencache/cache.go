@@ -13,6 +13,7 @@ import (
 const (
 	defaultHotGrants  = 10_000
 	defaultJournalLen = 32
+	minJournalLen     = 16
 )
 
 // Config of a Cache. AEAD is required.
@@ -24,7 +25,8 @@ type Config struct {
 	// HotGrants is how many grants this process keeps in memory, each with a
 	// subscription to its events. Default 10,000.
 	HotGrants int
-	// JournalLen is how many events of a grant are kept. Default 32.
+	// JournalLen is how many events of a grant are kept. Default 32, at least 16: a commit
+	// that is repeated late finds itself there.
 	JournalLen int
 	// Log is silent by default.
 	Log zerolog.Logger
@@ -61,6 +63,12 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 	}
 	if cfg.HotGrants < 0 || cfg.JournalLen < 0 {
 		return nil, fmt.Errorf("tokencache: Config.HotGrants (%d) and Config.JournalLen (%d) must not be negative; 0 takes the default", cfg.HotGrants, cfg.JournalLen)
+	}
+	if cfg.JournalLen != 0 && cfg.JournalLen < minJournalLen {
+		return nil, fmt.Errorf("tokencache: Config.JournalLen is %d, at least %d are needed", cfg.JournalLen, minJournalLen)
+	}
+	if _, ring := rdb.(*redis.Ring); ring {
+		return nil, errors.New("tokencache: a redis.Ring listens to the events of one shard only: use a Client, a FailoverClient or a ClusterClient")
 	}
 	c := &Cache{
 		rdb: rdb, prefix: cfg.Prefix, aead: cfg.AEAD, log: cfg.Log,

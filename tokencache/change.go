@@ -28,7 +28,11 @@ func (c *Cache) change(base *Snapshot, pair Pair, run func() (answer, error)) (O
 	if err != nil {
 		return "", nil, err
 	}
-	if a.snap != nil && a.status != string(Moved) {
+	switch {
+	case a.snap == nil:
+	case a.status == string(Moved):
+		a.snap.needsPair()
+	default:
 		a.snap.Pair = pair
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -74,7 +78,7 @@ func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl ti
 	ks := c.keys(base.Key)
 	return c.change(base, base.Pair, func() (answer, error) {
 		return c.run(ctx, "claim", claimScript, base.Key, []string{ks.grant, ks.secret, ks.journal},
-			ks.events, c.journal, id, clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis())
+			ks.events, c.journal, id, clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), base.RefreshFP)
 	})
 }
 
@@ -104,7 +108,7 @@ func (c *Cache) Hold(base *Snapshot, id, by string, pair Pair) *Snapshot {
 	s := &Snapshot{Key: base.Key, Record: base.Record, Pair: pair, Pending: true, now: base.now, at: base.at}
 	s.Generation++
 	s.Rev++
-	s.State, s.Reason, s.By, s.CommitID = Active, "", by, id
+	s.State, s.Reason, s.By, s.CommitID = Active, "", clip(by), id
 	s.IssuedAt, s.ExpiresAt = pair.IssuedAt, pair.ExpiresAt
 	s.RefreshAt, s.RefreshTokenExpiresAt = pair.RefreshAt, pair.RefreshTokenExpiresAt
 	s.AccessFP, s.RefreshFP = Fingerprint(pair.AccessToken), Fingerprint(pair.RefreshToken)
@@ -153,7 +157,7 @@ func (c *Cache) Fail(ctx context.Context, base *Snapshot, by string, f Failure) 
 // everything older. make builds the pair, given Redis' time in unix ms.
 func (c *Cache) Connect(ctx context.Context, k Key, by string, make func(now int64) Pair) (*Snapshot, error) {
 	ks, id := c.keys(k), NewID()
-	for range 10 {
+	for range 100 {
 		// The pair is sealed with the epoch, so the epoch must be known first.
 		a, err := c.read(ctx, k)
 		if err != nil {
@@ -187,9 +191,12 @@ func (c *Cache) Connect(ctx context.Context, k Key, by string, make func(now int
 
 // Disconnect ends the grant and leaves a tombstone.
 func (c *Cache) Disconnect(ctx context.Context, k Key, by string) error {
-	ks := c.keys(k)
+	ks, known := c.keys(k), int64(0)
+	if mem := c.Remembered(k); mem != nil {
+		known = mem.Epoch
+	}
 	a, err := c.run(ctx, "disconnect", disconnectScript, k, []string{ks.grant, ks.secret, ks.spare, ks.journal},
-		ks.events, c.journal, NewID(), clip(by))
+		ks.events, c.journal, NewID(), clip(by), known)
 	if err != nil {
 		return err
 	}

@@ -16,16 +16,26 @@ var processStart = time.Now()
 
 func monotonic() mono { return time.Since(processStart) }
 
-// clock remembers how far Redis' clock is ahead of ours, at most: measured from
-// before the last request was sent.
+// clock remembers how far Redis' clock is ahead of ours, at most: measured from before a
+// request was sent.
 type clock struct {
 	offset atomic.Int64 // ns
 	known  atomic.Bool
 }
 
-func (c *clock) observe(sent mono, now int64) {
-	c.offset.Store(now*int64(time.Millisecond) - int64(sent))
-	c.known.Store(true)
+// observe learns from a reply in which Redis said `now`, and returns our clock's reading
+// for that, or a little before. Redis answered between sent and received; what was known
+// before stays if it agrees with that, since it came from a faster reply.
+func (c *clock) observe(sent, received mono, now int64) mono {
+	ns := now * int64(time.Millisecond)
+	least, most := ns-int64(received), ns-int64(sent)
+	offset := c.offset.Load()
+	if !c.known.Load() || offset < least || offset > most {
+		offset = most
+		c.offset.Store(offset)
+		c.known.Store(true)
+	}
+	return mono(ns - offset)
 }
 
 // arrived is Redis' now for an event that was read off the socket at `at`. A

@@ -55,7 +55,10 @@ func parseEvent(payload string) (event, error) {
 			return event{}, err
 		}
 	}
-	return e, nil
+	if e.kind == alive || e.kind == ask {
+		return e, nil
+	}
+	return e, e.record.check()
 }
 
 func aliveEvent(ttl time.Duration) string {

@@ -2,6 +2,7 @@ package tokencache
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,7 @@ type entry struct {
 	slot    int          // in the ring, guarded by its lock
 
 	mu       sync.Mutex // guards what follows, and the order in which snap advances
+	listed   bool       // in hub and ring
 	evicted  bool
 	changed  chan struct{} // closed on every news
 	leaseFor mono          // somebody holds the lease until then, as far as was heard
@@ -61,8 +63,10 @@ func (c *Cache) Pin(k Key) *Pin {
 			continue
 		}
 		e.pins.Add(1)
-		if !loaded {
-			// Under e.mu, so that an eviction cannot overtake it.
+		if !e.listed {
+			// Under e.mu, so that an eviction cannot overtake it; by whoever comes first,
+			// since others see the entry before its maker has the lock.
+			e.listed = true
 			c.hub.add(e.channel)
 			c.ring.add(e)
 		}
@@ -82,6 +86,9 @@ type Pin struct {
 	c *Cache
 	e *entry
 }
+
+// Format prints the grant's name, whatever the verb: what is inside changes all the time.
+func (p Pin) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "tokencache.Pin(%s)", p.e.key) }
 
 // Unpin ends the hold. A grant that has no record, or is over the limit, is forgotten.
 func (p *Pin) Unpin() {
@@ -129,6 +136,18 @@ func (e *entry) news() {
 	e.changed = make(chan struct{})
 }
 
+// suspect makes memory incoherent until it is read again.
+func (e *entry) suspect() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if old := e.snap.Load(); old != nil {
+		s := *old
+		s.session = 0
+		e.snap.Store(&s)
+	}
+	e.news()
+}
+
 // adopt takes s into memory unless memory is newer, and returns what memory holds
 // then. A grant that is not hot is not remembered.
 func (c *Cache) adopt(s *Snapshot) *Snapshot {
@@ -138,18 +157,37 @@ func (c *Cache) adopt(s *Snapshot) *Snapshot {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if s.home != e {
+		s.session = 0 // dropped and hot again since: news may have been missed in between
+	}
 	old := e.snap.Load()
 	if s.supersedes(old) {
+		if !s.Claim.Unresolved() {
+			e.leaseFor = 0 // the holder is done
+		}
 		e.snap.Store(s)
 		e.news()
 		return s
 	}
-	if s.compare(&old.Record) == 0 && (s.session > old.session || old.incomplete()) {
-		// The same state, read again on a newer connection: coherent once more.
+	if s.compare(&old.Record) == 0 && s.better(old) {
 		e.snap.Store(s)
 		return s
 	}
 	return old
+}
+
+// better says which of two snapshots of one state to keep: one that was read on a newer
+// connection is coherent once more, one with the pair is whole, and one with a smaller
+// clock offset knows better what time it is in Redis.
+func (s *Snapshot) better(old *Snapshot) bool {
+	switch {
+	case s.incomplete() || s.session < old.session:
+		return false
+	case s.session > old.session || old.incomplete():
+		return true
+	default:
+		return s.ahead() < old.ahead()
+	}
 }
 
 func (c *Cache) evict(e *entry) {
@@ -159,7 +197,9 @@ func (c *Cache) evict(e *entry) {
 		return
 	}
 	e.evicted = true
+	if e.listed {
+		c.hub.remove(e.channel) // before somebody else can add it again
+		c.ring.remove(e)
+	}
 	c.hot.Delete(e.key)
-	c.hub.remove(e.channel)
-	c.ring.remove(e)
 }

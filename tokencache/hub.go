@@ -23,7 +23,10 @@ const (
 	chunk = 1000
 )
 
-var errSubscriber = errors.New("tokencache: no subscriber connection to Redis")
+var (
+	errSubscriber  = errors.New("tokencache: no subscriber connection to Redis")
+	errReconnected = errors.New("the connection was replaced")
+)
 
 // hub is the process's one subscriber connection. It lives while there is a
 // channel to listen to.
@@ -39,7 +42,8 @@ type hub struct {
 
 	mu       sync.Mutex // guards what follows
 	channels map[string]*subscription
-	commands []command // not yet sent
+	commands []command      // not yet sent
+	awaited  map[string]int // confirmations that this connection still owes
 	kick     chan struct{}
 	running  bool
 	stopped  chan struct{} // closed when run has ended
@@ -112,9 +116,9 @@ func (h *hub) confirmed(ctx context.Context, channel string) (uint64, error) {
 		h.mu.Unlock()
 		return 0, errSubscriber
 	}
-	if s.session != 0 && s.session == h.session.Load() {
+	if session := s.session; session != 0 && session == h.session.Load() {
 		h.mu.Unlock()
-		return s.session, nil
+		return session, nil
 	}
 	settled := s.settled
 	if h.session.Load()%2 == 1 {
@@ -244,9 +248,11 @@ func (h *hub) begin() []string {
 	defer h.mu.Unlock()
 	h.session.Add(1) // even: live
 	h.commands = nil
+	h.awaited = make(map[string]int)
 	all := make([]string, 0, len(h.channels))
 	for channel := range h.channels {
 		all = append(all, channel)
+		h.awaited[channel] = 1
 	}
 	return all
 }
@@ -263,37 +269,45 @@ func (h *hub) read(ctx context.Context, ps *redis.PubSub, heard *atomic.Int64) e
 		case *redis.Message:
 			h.deliver(m.Channel, m.Payload)
 		case *redis.Subscription:
-			if m.Kind == "subscribe" {
-				h.confirm(m.Channel)
+			if m.Kind == "subscribe" && !h.confirm(m.Channel) {
+				return errReconnected
 			}
 		}
 	}
 }
 
-// confirm notes that Redis has the subscription. A second confirmation in one
-// session means that go-redis has reconnected by itself: messages may be lost.
-func (h *hub) confirm(channel string) {
+// confirm notes that Redis has the subscription. It reports false for a confirmation
+// that nobody waits for: the session has ended, or go-redis has reconnected by itself
+// and messages may be lost.
+//
+// A channel that is dropped and wanted again is confirmed by its last SUBSCRIBE only:
+//
+//  1. SUBSCRIBE is sent, the channel is dropped and wanted again.
+//  2. UNSUBSCRIBE, SUBSCRIBE are sent.
+//  3. The first confirmation arrives. What is published between the two is lost.
+func (h *hub) confirm(channel string) bool {
 	h.mu.Lock()
+	session := h.session.Load()
+	if session%2 == 1 || h.awaited[channel] == 0 {
+		h.mu.Unlock()
+		return false
+	}
+	h.awaited[channel]--
+	last := h.awaited[channel] == 0
+	if last {
+		delete(h.awaited, channel)
+	}
 	s := h.channels[channel]
-	again := s != nil && s.session != 0 && s.session == h.session.Load()
-	if s != nil && !again {
-		if s.session == 0 {
-			close(s.settled)
-		}
-		s.session = h.session.Load()
+	confirmed := last && s != nil && s.session == 0
+	if confirmed {
+		s.session = session
+		close(s.settled)
 	}
 	h.mu.Unlock()
-	if again {
-		h.ended()
-		h.mu.Lock()
-		h.session.Add(1)
-		h.mu.Unlock()
-		h.confirm(channel)
-		return
-	}
-	if s != nil {
+	if confirmed {
 		h.deliver(channel, "") // whoever waits for news reads again
 	}
+	return true
 }
 
 // write sends subscriptions and pings.
@@ -343,6 +357,11 @@ func (h *hub) flush(ctx context.Context, ps *redis.PubSub) bool {
 	h.mu.Lock()
 	commands := h.commands
 	h.commands = nil
+	for _, c := range commands {
+		if c.add {
+			h.awaited[c.channel]++
+		}
+	}
 	idle := len(h.channels) == 0
 	h.mu.Unlock()
 	if idle {

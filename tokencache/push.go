@@ -22,7 +22,8 @@ func (c *Cache) pushed(channel, payload string) {
 	}
 	ev, err := parseEvent(payload)
 	if err != nil {
-		c.log.Warn().Err(err).Str("channel", channel).Msg("event ignored")
+		c.log.Warn().Err(err).Str("channel", channel).Msg("event not understood: reading the grant again")
+		e.suspect()
 		return
 	}
 	if ev.kind == alive {
@@ -47,9 +48,7 @@ func (c *Cache) tell(e *entry) {
 	if mem == nil || mem.incomplete() {
 		return
 	}
-	pin := c.Pin(e.key)
 	go func() { // the subscriber connection must not wait for it
-		defer pin.Unpin()
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		if _, err := c.restore(ctx, mem); err != nil {
@@ -62,10 +61,14 @@ func (c *Cache) tell(e *entry) {
 // memory has of the same generation; else the grant must be read.
 func (c *Cache) take(e *entry, ev event, at mono) {
 	s := &Snapshot{
-		Key: e.key, Record: ev.record,
+		Key: e.key, Record: ev.record, home: e,
 		now: c.clock.arrived(at, ev.now), at: at, session: c.hub.sessionOf(e.channel),
 	}
 	old := e.snap.Load()
+	if old != nil && old.compare(&ev.record) > 0 && (ev.kind == "restore" || ev.now > old.now) {
+		c.tell(e) // news of an older state: Redis has lost what we know
+		return
+	}
 	switch {
 	case ev.sealed != "":
 		s.Pair, s.Err = c.open(s.Key, s.Epoch, ev.sealed)

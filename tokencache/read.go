@@ -29,7 +29,11 @@ func (c *Cache) Read(ctx context.Context, k Key) (*Snapshot, error) {
 
 func (c *Cache) read(ctx context.Context, k Key) (answer, error) {
 	ks := c.keys(k)
-	return c.run(ctx, "read", readScript, k, []string{ks.grant, ks.secret})
+	a, err := c.run(ctx, "read", readScript, k, []string{ks.grant, ks.secret})
+	if a.snap != nil {
+		a.snap.needsPair()
+	}
+	return a, err
 }
 
 // reconcile holds what a script found against memory and takes the newer of the two.
@@ -38,6 +42,13 @@ func (c *Cache) read(ctx context.Context, k Key) (answer, error) {
 // honestly have found less.
 func (c *Cache) reconcile(ctx context.Context, k Key, a answer) (*Snapshot, error) {
 	mem := c.Remembered(k)
+	if mem != nil && a.snap != nil && a.snap.Err != nil && mem.Pair.AccessToken != "" &&
+		mem.Epoch == a.snap.Epoch && mem.Generation == a.snap.Generation {
+		if errors.Is(a.snap.Err, errNoPair) {
+			return c.restore(ctx, mem)
+		}
+		a.snap.Pair, a.snap.Err = mem.Pair, nil // the record is good, and memory has its pair
+	}
 	older := mem != nil && (a.snap == nil || !a.snap.supersedes(mem) && mem.compare(&a.snap.Record) > 0)
 	switch {
 	case older && a.sent > mem.taken:

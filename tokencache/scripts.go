@@ -61,6 +61,10 @@ type answer struct {
 // run runs a script about one grant. The snapshot's clock starts before the request
 // was sent, so that no deadline seems later than it is.
 func (c *Cache) run(ctx context.Context, op string, s *redis.Script, k Key, keys []string, args ...any) (answer, error) {
+	if err := k.Validate(); err != nil {
+		return answer{}, err
+	}
+	home, _ := c.hot.Load(k)
 	session := c.hub.sessionOf(c.keys(k).events)
 	sent := monotonic()
 	got, err := s.Run(ctx, c.rdb, keys, args...).Slice()
@@ -75,7 +79,7 @@ func (c *Cache) run(ctx context.Context, op string, s *redis.Script, k Key, keys
 		return answer{}, fmt.Errorf("tokencache: %s %s: %w", op, k, err)
 	}
 	if a.snap != nil {
-		a.snap.session = session
+		a.snap.home, a.snap.session = home, session
 	}
 	return a, nil
 }
@@ -91,13 +95,13 @@ func (c *Cache) parse(k Key, got []any, sent mono) (answer, error) {
 	if err != nil {
 		return answer{}, fmt.Errorf("script answered no time")
 	}
-	c.clock.observe(sent, now)
+	at := c.clock.observe(sent, monotonic(), now)
 	a := answer{status: status, now: now, sent: sent}
 	flat, _ := got[2].([]any)
 	if len(flat) == 0 {
 		return a, nil
 	}
-	s := &Snapshot{Key: k, now: now, at: sent}
+	s := &Snapshot{Key: k, now: now, at: at}
 	for i := 0; i+1 < len(flat); i += 2 {
 		name, _ := flat[i].(string)
 		value, _ := flat[i+1].(string)

@@ -1,6 +1,7 @@
 package tokencache
 
 import (
+	"fmt"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -20,6 +21,7 @@ type Snapshot struct {
 
 	now     int64 // Redis' clock at `at`; never early
 	at      mono
+	home    *entry // hot when the request was sent, or the event came
 	session uint64 // subscription session in which it was read or pushed; 0 none
 	taken   mono   // when this process knew it
 	fresh   mono   // until then neither due nor expired
@@ -70,6 +72,19 @@ func (s *Snapshot) Token() *oauth2.Token { return s.token }
 func (s *Snapshot) incomplete() bool {
 	return s.Pair.AccessToken == "" && s.Err == nil && s.State != Disconnected
 }
+
+// errNoPair says that Redis has the record, but not the pair.
+var errNoPair = fmt.Errorf("%w (Redis has the record, but not the pair: a key was deleted or evicted)", ErrSealed)
+
+// needsPair makes a record that was read without its pair say so.
+func (s *Snapshot) needsPair() {
+	if s.incomplete() {
+		s.Err = errNoPair
+	}
+}
+
+// ahead is how far Redis' clock is ahead of ours by this snapshot, at most.
+func (s *Snapshot) ahead() mono { return time.Duration(s.now)*time.Millisecond - s.at }
 
 // supersedes reports whether s takes the place of old in this process's memory:
 // generations never go backwards, but a pair that never reached Redis yields to

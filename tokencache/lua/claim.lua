@@ -12,12 +12,14 @@
 -- ARGV[8]  how an unresolved claim is taken over: -1 at once; 0 after its hard
 --          deadline and the access token's end; > 0 at once within so many ms of
 --          the first presentation, else as with 0
+-- ARGV[9]  fingerprint of the refresh token to be presented
 -- returns  {status, now, record, sealed pair if moved}: "ok", "none", "moved"
 --          (another epoch or generation), "dead" (not active), "wait" (retry_at is
 --          ahead), "claimed" (unresolved, not to be taken over yet)
 local r, now = load(KEYS[1]), now_ms()
 if not r.gen then return reply('none', now, {}) end
-if num(r.epoch) ~= num(ARGV[5]) or num(r.gen) ~= num(ARGV[6]) then
+-- After lost writes two pairs can share a generation: the fingerprint tells them apart.
+if num(r.epoch) ~= num(ARGV[5]) or num(r.gen) ~= num(ARGV[6]) or r.rt_fp ~= ARGV[9] then
   return reply('moved', now, r, redis.call('GET', KEYS[2]))
 end
 if r.claim_id == ARGV[3] then return reply('ok', now, r) end -- a repeat: its reply was lost

@@ -15,6 +15,14 @@
 -- ARGV[9…] record fields of the pair: name, value, …
 -- returns  {status, now, record, sealed pair if moved}: "ok"; "moved" (refused: a
 --          newer consent, or a sibling won; then the pair is kept as spare)
+local function journaled(id) -- by an earlier run: the pair is spent by now, or the spare
+  for _, entry in ipairs(redis.call('XRANGE', KEYS[4], '-', '+')) do
+    for i = 1, #entry[2], 2 do
+      if entry[2][i] == 'id' and entry[2][i + 1] == id then return true end
+    end
+  end
+end
+
 local r, now = load(KEYS[1]), now_ms()
 local epoch, gen = num(ARGV[5]), num(ARGV[6])
 local set = {}
@@ -23,12 +31,15 @@ for i = 9, #ARGV, 2 do set[ARGV[i]] = ARGV[i + 1] end
 if r.gen then
   if r.commit_id == ARGV[3] then return reply('ok', now, r) end -- a repeat: its reply was lost
   local sibling = epoch == num(r.epoch) and num(r.gen) > gen
-  if sibling and set.rt_fp ~= r.rt_fp and ARGV[8] ~= 'spare' then
+  local genuine = sibling and set.rt_fp ~= r.rt_fp and ARGV[8] ~= 'spare' and not journaled(ARGV[3])
+  if genuine and r.state == 'reauthorize' then
+    sibling, gen = false, num(r.gen) -- the one that won has died: this one lives on
+  elseif genuine then
     redis.call('SET', KEYS[3], ARGV[7])
-    announce(KEYS[4], ARGV[2], ARGV[1], 'spare', now, r, ARGV[4], 'a sibling won')
+    announce(KEYS[4], ARGV[2], ARGV[1], 'spare', now, r, ARGV[4], 'a sibling won', nil, ARGV[3])
   end
-  -- An older generation of the same epoch is accepted over too: Redis lost writes.
-  if sibling or epoch ~= num(r.epoch) then
+  -- An older generation or epoch is accepted over too: Redis lost writes.
+  if sibling or epoch < num(r.epoch) then
     return reply('moved', now, r, redis.call('GET', KEYS[2]))
   end
 end
@@ -42,5 +53,5 @@ local healed = r.state == 'reauthorize' and 'late successor' or ''
 save(KEYS[1], r, set)
 redis.call('SET', KEYS[2], ARGV[7])
 if ARGV[8] == 'spare' then redis.call('DEL', KEYS[3]); healed = 'spare' end
-announce(KEYS[4], ARGV[2], ARGV[1], 'commit', now, r, ARGV[4], healed, ARGV[7])
+announce(KEYS[4], ARGV[2], ARGV[1], 'commit', now, r, ARGV[4], healed, ARGV[7], ARGV[3])
 return reply('ok', now, r)

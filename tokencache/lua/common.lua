@@ -56,9 +56,10 @@ end
 
 -- announce journals a state change (the last `length` stay) and pushes it to all
 -- workers: a head line, one line a field, an empty line, the sealed pair if it is new.
-local function announce(journal, length, channel, kind, now, r, by, why, sealed)
-  redis.call('XADD', journal, 'MAXLEN', '=', length, '*',
-    'kind', kind, 'gen', r.gen, 'epoch', r.epoch, 'by', by, 'why', why)
+local function announce(journal, length, channel, kind, now, r, by, why, sealed, id)
+  local entry = { 'kind', kind, 'gen', r.gen, 'epoch', r.epoch, 'by', by, 'why', why }
+  if id then entry[#entry + 1] = 'id'; entry[#entry + 1] = id end
+  redis.call('XADD', journal, 'MAXLEN', '=', length, '*', unpack(entry))
   local lines = { 'tl1 ' .. kind .. ' ' .. int(now) }
   for k, v in pairs(r) do lines[#lines + 1] = k .. ' ' .. v end
   redis.call('PUBLISH', channel, table.concat(lines, '\n') .. '\n\n' .. (sealed or ''))

@@ -8,12 +8,13 @@
 -- ARGV[2]  journal length
 -- ARGV[3]  id of this change
 -- ARGV[4]  who disconnects
+-- ARGV[5]  latest epoch that the caller remembers, lest that grant be restored
 -- returns  {"ok", now, record, ""}
 local r, now = load(KEYS[1]), now_ms()
 if r.commit_id == ARGV[3] then return reply('ok', now, r) end -- a repeat: its reply was lost
 
 local set = {
-  epoch = int(math.max(now, num(r.epoch) + 1)), gen = int(num(r.gen)),
+  epoch = int(math.max(now, num(r.epoch) + 1, num(ARGV[5]) + 1)), gen = int(num(r.gen)),
   state = 'disconnected', reason = '', by = ARGV[4], commit_id = ARGV[3],
   issued_at = '', expires_at = '', refresh_at = '', rt_expires_at = '', at_fp = '', rt_fp = '',
 }

@@ -42,6 +42,7 @@ elseif ARGV[8] == 'keep' then
 elseif num(r.claim_n) > 1 then
   -- Our own presentation did not count, but an earlier one is still unresolved.
   set.claim_n = int(num(r.claim_n) - 1)
+  set.claim_until = int(math.max(now, num(r.claim_prior))) -- ours is over
 else
   clear_claim(set)
 end

@@ -15,14 +15,16 @@
 local r, now = load(KEYS[1]), now_ms()
 local set = {}
 for i = 6, #ARGV, 2 do set[ARGV[i]] = ARGV[i + 1] end
-if r.gen and not newer(r, num(set.epoch), num(set.gen), num(set.rev)) then
+if r.gen and set.rt_fp == r.rt_fp and ARGV[5] ~= '' and redis.call('EXISTS', KEYS[2]) == 0 then
+  set = {} -- the record is as good as the caller's, but has lost its pair
+elseif r.gen and not newer(r, num(set.epoch), num(set.gen), num(set.rev)) then
   return reply('moved', now, r, redis.call('GET', KEYS[2]))
 end
 if set.state == 'active' then
   set.retry_at = int(math.max(num(set.retry_at), now + num(ARGV[4])))
 end
-r.rev = set.rev -- save counts on from there: every worker sees a newer state
+r.rev = set.rev or r.rev -- save counts on from there: every worker sees a newer state
 save(KEYS[1], r, set)
 if ARGV[5] ~= '' then redis.call('SET', KEYS[2], ARGV[5]) else redis.call('DEL', KEYS[2]) end
-announce(KEYS[3], ARGV[2], ARGV[1], 'restore', now, r, ARGV[3], '', ARGV[5])
+announce(KEYS[3], ARGV[2], ARGV[1], 'restore', now, r, ARGV[3], '', ARGV[5], set.commit_id)
 return reply('ok', now, r)

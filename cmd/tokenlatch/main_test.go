@@ -1,0 +1,133 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// asCommand in the environment makes the test binary the command itself, race detector
+// included; the workers that it starts inherit it.
+const asCommand = "TOKENLATCH_TEST_AS_COMMAND"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asCommand) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// tokenlatch is one run of the command.
+type tokenlatch struct {
+	*exec.Cmd
+	mark           string // in the environment of the command and all its workers
+	stdout, stderr bytes.Buffer
+}
+
+func prepare(t *testing.T, args ...string) *tokenlatch {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &tokenlatch{Cmd: exec.CommandContext(t.Context(), exe, args...), mark: asCommand + "=" + t.Name() + time.Now().String()}
+	c.Env = append(os.Environ(), c.mark)
+	c.Stdout, c.Stderr = &c.stdout, &c.stderr
+	return c
+}
+
+// exit waits for the command's end and returns its code.
+func (c *tokenlatch) exit(t *testing.T) int {
+	t.Helper()
+	err := c.Wait()
+	if c.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return c.ProcessState.ExitCode()
+}
+
+func (c *tokenlatch) runs(t *testing.T) int {
+	t.Helper()
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return c.exit(t)
+}
+
+func TestBadCommandLineIsAnsweredWithAHint(t *testing.T) {
+	for args, want := range map[string]string{
+		"frobnicate":              `no command "frobnicate"`,
+		"version now":             "takes no arguments",
+		"demo --bogus":            "not defined: --bogus",
+		"demo --workers x":        "for flag --workers",
+		"demo --workers":          "needs an argument: --workers",
+		"demo --workers 0":        "--workers 0: must be between",
+		"demo --workers 33":       "--workers 33: must be between",
+		"demo --tenants -1":       "--tenants -1: must be between",
+		"demo --tenants 501":      "--tenants 501: must be between",
+		"demo --duration 10":      "for flag --duration",
+		"demo --duration 1ms":     "--duration 1ms: must be between",
+		"demo --duration 2h":      "--duration 2h0m0s: must be between",
+		"demo --latency 2s":       "--latency 2s: must be between",
+		"demo --latency -1s":      "--latency -1s: must be between",
+		"demo --profile zomm":     "not known; there are: atlassian",
+		"demo --kill false":       "write it as in --kill=false",
+		"demo --kill=perhaps":     "for --kill",
+		"demo now":                `takes flags only, got "now"`,
+		"demo --redis=":           "host:port",
+		"demo --redis nowhere":    "host:port",
+		"demo --redis host:0":     "host:port",
+		"demo --redis foo://host": "redis://",
+		"demo-worker":             "is started by tokenlatch demo only",
+	} {
+		var stdout, stderr bytes.Buffer
+		code := run(strings.Fields(args), &stdout, &stderr)
+		text := stderr.String()
+		hint := strings.Contains(text, "hint: tokenlatch") || !strings.Contains(args, "demo ")
+		if code != exitUsage || !strings.Contains(text, want) || !hint || stdout.Len() > 0 {
+			t.Errorf("tokenlatch %s: code %d, stdout %q, stderr %q; want code 2, %q and a hint", args, code, &stdout, text, want)
+		}
+	}
+}
+
+func TestPasswordInRedisURLIsNotRepeated(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	for _, addr := range []string{"redis://user:hunter2@127.0.0.1:1", "redis://user:hunter2@[", "user:hunter2@host"} {
+		if code := run([]string{"demo", "--redis", addr}, &stdout, &stderr); code == exitOK {
+			t.Errorf("--redis %s was taken", addr)
+		}
+	}
+	if strings.Contains(stderr.String()+stdout.String(), "hunter2") {
+		t.Errorf("a password was printed: %s", &stderr)
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	for args, want := range map[string]string{
+		"":             "usage: tokenlatch <command>",
+		"help":         "usage: tokenlatch <command>",
+		"--help":       "usage: tokenlatch <command>",
+		"help demo":    "--duration",
+		"demo -h":      "--naive",
+		"demo --help":  "--redis ADDR",
+		"help version": "usage: tokenlatch version",
+		"version":      "tokenlatch ",
+		"--version":    "tokenlatch ",
+	} {
+		var stdout, stderr bytes.Buffer
+		if code := run(strings.Fields(args), &stdout, &stderr); code != exitOK || !strings.Contains(stdout.String(), want) || stderr.Len() > 0 {
+			t.Errorf("tokenlatch %s: code %d, stdout %q, stderr %q; want code 0 and %q", args, code, &stdout, &stderr, want)
+		}
+		if strings.Contains(stdout.String(), workerCommand) {
+			t.Errorf("tokenlatch %s tells people of %s", args, workerCommand)
+		}
+		for line := range strings.Lines(stdout.String()) {
+			if len(line) > 81 {
+				t.Errorf("tokenlatch %s: wider than 80 columns: %q", args, line)
+			}
+		}
+	}
+}

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// tokens is where a worker gets its access tokens.
+type tokens interface {
+	token(ctx context.Context, tenant string) (string, error)
+	close(ctx context.Context) error
+}
+
+// worker is one process of the fleet. Each webhook asks for its tenant's token and
+// calls the API with it.
+type worker struct {
+	setup  setup
+	tokens tokens
+	api    *http.Client
+	diary  *diary
+	calls  sync.WaitGroup
+}
+
+// runWorker lives until its stdin ends: it does not outlive its parent.
+func runWorker(_ []string, stdout, stderr io.Writer) int {
+	// The parent ends its workers. A Ctrl-C goes to the whole process group.
+	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	in := json.NewDecoder(os.Stdin)
+	var s setup
+	if err := in.Decode(&s); err != nil {
+		fmt.Fprintln(stderr, "tokenlatch demo-worker: is started by tokenlatch demo only")
+		return exitUsage
+	}
+	w, err := newWorker(s)
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return exitFailed
+	}
+	return w.serve(in, json.NewEncoder(stdout))
+}
+
+func newWorker(s setup) (*worker, error) {
+	open := newCoordinated
+	if s.Naive {
+		open = newNaive
+	}
+	t, err := open(s)
+	if err != nil {
+		return nil, err
+	}
+	transport := &http.Transport{MaxConnsPerHost: 16, MaxIdleConnsPerHost: 16}
+	return &worker{
+		setup: s, tokens: t, diary: newDiary(),
+		api: &http.Client{Transport: transport, Timeout: callTimeout},
+	}, nil
+}
+
+func (w *worker) serve(in *json.Decoder, out *json.Encoder) int {
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		w.diary.tell(out, stop)
+	}()
+	for {
+		var o order
+		if in.Decode(&o) != nil {
+			return exitFailed // the parent is gone
+		}
+		if o.End {
+			break
+		}
+		w.storm(o)
+	}
+	go exitWithParent(in)
+	w.calls.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	_ = w.tokens.close(ctx)
+	close(stop)
+	<-stopped
+	return exitOK
+}
+
+func exitWithParent(in *json.Decoder) {
+	var o order
+	if in.Decode(&o) != nil {
+		os.Exit(exitFailed)
+	}
+}
+
+// storm lets webhooks come in within the spread.
+func (w *worker) storm(o order) {
+	for range o.Webhooks {
+		w.calls.Go(func() {
+			if o.SpreadMS > 0 {
+				time.Sleep(rand.N(time.Duration(o.SpreadMS) * time.Millisecond))
+			}
+			w.webhook(o.Tenant)
+		})
+	}
+}
+
+func (w *worker) webhook(tenant string) {
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	w.diary.waits(tenant)
+	start := time.Now()
+	token, err := w.tokens.token(ctx, tenant)
+	waited := time.Since(start)
+	if err == nil {
+		err = w.call(ctx, token)
+	}
+	w.diary.done(tenant, waited, err)
+}
+
+// call uses the token at the API. A 401 is no error here: the server counts them.
+func (w *worker) call(ctx context.Context, token string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.setup.APIURL+"meetings", nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	resp, err := w.api.Do(req)
+	if err != nil {
+		return errAPI
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return nil
+}
+
+var errAPI = errors.New("the API did not answer")
+
+// signed names the process in every request, so that the server's ledger tells the
+// workers apart.
+type signed struct {
+	base  http.RoundTripper
+	agent string
+}
+
+// RoundTrip implements http.RoundTripper.
+func (s signed) RoundTrip(req *http.Request) (*http.Response, error) {
+	own := req.Clone(req.Context())
+	own.Header.Set("User-Agent", s.agent)
+	return s.base.RoundTrip(own)
+}

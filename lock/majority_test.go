@@ -1,0 +1,121 @@
+package lock
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
+)
+
+// three independent servers.
+type three struct {
+	servers []*redistest.Server
+	clients []redis.UniversalClient
+}
+
+func startThree(t *testing.T) *three {
+	t.Helper()
+	n := &three{}
+	for range 3 {
+		s := redistest.Own(t)
+		n.servers, n.clients = append(n.servers, s), append(n.clients, s.Client(t))
+	}
+	return n
+}
+
+func (n *three) take(t *testing.T, i int, value string, expiry time.Duration) {
+	t.Helper()
+	if err := n.clients[i].Set(t.Context(), "lock", value, expiry).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestMajorityGivesTheLease(t *testing.T) {
+	t.Parallel()
+	n := startThree(t)
+	l := New(Config{Name: "first"}, n.clients...)
+	lease := try(t, l, "lock")
+	if held := mustBeHeld(t, New(Config{}, n.clients...), "lock"); held.By != "first" || held.For <= 0 {
+		t.Errorf("held by %q for %v", held.By, held.For)
+	}
+	release(t, lease)
+	release(t, try(t, l, "lock"))
+}
+
+func TestOneServerOfThreeMayBeAway(t *testing.T) {
+	t.Parallel()
+	away := map[string]func(*testing.T, *redistest.Server){
+		"killed": func(t *testing.T, s *redistest.Server) { s.Kill(t) },
+		"silent": func(t *testing.T, s *redistest.Server) { s.Pause(t); t.Cleanup(func() { s.Resume(t) }) },
+	}
+	for name, leave := range away {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := startThree(t)
+			const ttl = 1200 * time.Millisecond
+			extended := watch(n.clients[0].(*redis.Client), "evalsha")
+			l := New(Config{TTL: ttl}, n.clients...)
+			release(t, try(t, l, "lock"))
+			leave(t, n.servers[2])
+
+			start := time.Now()
+			lease := try(t, l, "lock")
+			if took := time.Since(start); took > ttl/2 {
+				t.Errorf("the lease took %v", took)
+			}
+			for range 4 { // thirds of a TTL, or more
+				await(t, "an extension", extended)
+			}
+			if lease.Context().Err() != nil {
+				t.Fatal("the lease was lost although two of three answer")
+			}
+			mustBeHeld(t, New(Config{}, n.clients...), "lock")
+			start = time.Now()
+			release(t, lease)
+			if took := time.Since(start); took > 2*ttl {
+				t.Errorf("Release took %v", took)
+			}
+		})
+	}
+}
+
+func TestTwoServersOfThreeMayNot(t *testing.T) {
+	t.Parallel()
+	n := startThree(t)
+	n.servers[0].Kill(t)
+	n.servers[2].Kill(t)
+	_, err := New(Config{TTL: time.Second}, n.clients...).Try(t.Context(), "lock")
+	if err == nil || errors.Is(err, ErrHeld) {
+		t.Fatalf("error: %v", err)
+	}
+	if left := n.clients[1].Exists(t.Context(), "lock").Val(); left != 0 {
+		t.Error("the failed try left its key on the server that answered")
+	}
+}
+
+func TestTakenMajorityIsHeld(t *testing.T) {
+	t.Parallel()
+	n := startThree(t)
+	n.take(t, 0, "long", time.Hour)
+	n.take(t, 2, "short", time.Minute)
+	held := mustBeHeld(t, New(Config{}, n.clients...), "lock")
+	if held.By != "long" || held.For < 59*time.Minute {
+		t.Errorf("held by %q for %v", held.By, held.For)
+	}
+	if left := n.clients[1].Exists(t.Context(), "lock").Val(); left != 0 {
+		t.Error("the failed try left its key on the free server")
+	}
+}
+
+func TestTakenMinorityIsNotHeld(t *testing.T) {
+	t.Parallel()
+	n := startThree(t)
+	n.take(t, 0, "alone", time.Hour)
+	release(t, try(t, New(Config{}, n.clients...), "lock"))
+	if got := n.clients[0].Get(t.Context(), "lock").Val(); got != "alone" {
+		t.Errorf("the other's key became %q", got)
+	}
+}

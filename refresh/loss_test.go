@@ -1,0 +1,188 @@
+package refresh_test
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/refresh"
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
+	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
+)
+
+// hot makes a worker remember a grant, coherently.
+func (f *fleet) hot(w *worker, tenant string) {
+	f.t.Helper()
+	for w.cache.Peek(key(tenant)) == nil {
+		f.token(w, tenant)
+	}
+}
+
+func TestLostAnswerIsReplayedBeforeAShortGraceWindowShuts(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{Profile: provider.Profile{Replay: provider.ReplayGrace, Grace: 4 * time.Second}})
+	w := f.worker(func(c *refresh.Config) { c.ExchangeTimeout, c.ClaimTimeout = 4500*time.Millisecond, 5*time.Second })
+	f.connect(w, "acme", true)
+	f.server.Script(refreshtest.Step{At: refreshtest.AfterCommit, Fault: refreshtest.Drop})
+	_, err := w.Token(f.ctx(), "acme")
+	time.Sleep(kind(t, err, refresh.ErrUnavailable, "").RetryAfter)
+	f.token(w, "acme")
+	f.lawful(w, "acme")
+}
+
+// A worker that missed the newest generation restores an older one after Redis lost its
+// data; another, that knows better, must say so before the older one is presented.
+func TestOlderRestoreIsContradictedByAWorkerThatKnowsBetter(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	f.redis = redistest.Own(t)
+	knows := f.worker()
+	missed, proxy := f.cuttable()
+	f.connect(knows, "acme", false)
+	f.hot(knows, "acme")
+	f.hot(missed, "acme")
+	proxy.Refuse()
+	proxy.Cut()
+	if err := knows.Refresh(f.ctx(), "acme"); err != nil {
+		t.Fatal(err)
+	}
+	f.redis.Client(t).FlushAll(f.ctx())
+	proxy.Accept()
+	ctx := f.ctx()
+	for {
+		err := missed.Refresh(ctx, "acme")
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, refresh.ErrUnavailable) || ctx.Err() != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond) // its connection is coming back
+	}
+	f.lawful(knows, "acme")
+}
+
+// An asynchronous failover loses the commit, but not the claim before it.
+func TestTakeoverAsksTheFleetForALostCommit(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	f.redis = redistest.Own(t)
+	warm, cold := f.worker(short), f.worker(short)
+	rdb := f.redis.Client(t)
+	f.connect(warm, "acme", true)
+	gate := f.server.Hold(refreshtest.AfterCommit)
+	var caller sync.WaitGroup
+	caller.Go(func() { f.token(warm, "acme") })
+	gate.Await(t)
+	base := f.prefix + ":{zoom:acme}:"
+	grant, secret := rdb.Dump(f.ctx(), base+"grant").Val(), rdb.Dump(f.ctx(), base+"secret").Val()
+	gate.Release()
+	caller.Wait()
+	f.knows(warm, "acme", 2)
+	rdb.RestoreReplace(f.ctx(), base+"grant", 0, grant) // what the replica had
+	rdb.RestoreReplace(f.ctx(), base+"secret", 0, secret)
+	f.token(cold, "acme")
+	f.lawful(cold, "acme")
+}
+
+// Who once waited for a lease must not go on believing that it is held.
+func TestFreeLeaseIsNotWaitedFor(t *testing.T) {
+	for name, c := range map[string]struct {
+		profile provider.Profile
+		takes   time.Duration
+	}{
+		"after a try":       {provider.Profile{Replay: provider.ReplayHarmless}, 100 * time.Millisecond},
+		"after a heartbeat": {provider.Profile{}, 4 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, refreshtest.Config{Profile: c.profile})
+			f.lease = 10 * time.Second
+			holder, waiter := f.worker(), f.worker()
+			f.connect(holder, "acme", true)
+			gate := f.server.Hold(refreshtest.BeforeCommit)
+			var callers sync.WaitGroup
+			callers.Go(func() { f.token(holder, "acme") })
+			gate.Await(t)
+			callers.Go(func() { f.token(waiter, "acme") })
+			time.Sleep(c.takes)
+			gate.Release()
+			callers.Wait()
+			start := time.Now()
+			if err := waiter.Refresh(f.ctx(), "acme"); err != nil {
+				t.Fatal(err)
+			}
+			if d := time.Since(start); d > 5*time.Second {
+				t.Errorf("waited %s for a lease that nobody has", d)
+			}
+		})
+	}
+}
+
+// A slow reply makes this process think that Redis' clock is ahead. It must not ask for
+// the lease again and again until Redis agrees that retry_at has come.
+func TestClockThatIsAheadCausesNoBusyLoop(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	f.redis = redistest.Own(t)
+	holder := f.worker()
+	f.connect(holder, "acme", true)
+	slow, proxy := f.cuttable()
+	pin := slow.cache.Pin(key("acme"))
+	defer pin.Unpin()
+	if err := pin.Confirmed(f.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	proxy.Freeze()
+	time.AfterFunc(2*time.Second, proxy.Thaw)
+	if _, err := slow.cache.Read(f.ctx(), key("acme")); err != nil { // its first reply is two seconds late
+		t.Fatal(err)
+	}
+	step := refuse("slow_down", 429)
+	step.Header.Set("Retry-After", "3")
+	f.server.Script(step)
+	_, err := holder.Token(f.ctx(), "acme")
+	kind(t, err, refresh.ErrUnavailable, "slow_down")
+	calls := redistest.Commands(t, f.redis.Client(t), func() { awaitToken(t, f, slow, "acme") })
+	if calls["set"] > 30 {
+		t.Errorf("%d tries for the lease", calls["set"])
+	}
+}
+
+func TestTryTokenServesFromMemoryWhileRedisIsAway(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	w, proxy := f.cuttable()
+	tok := f.connect(w, "acme", false)
+	f.hot(w, "acme")
+	proxy.Refuse()
+	proxy.Cut()
+	for w.cache.Peek(key("acme")) != nil {
+		time.Sleep(time.Millisecond) // until the cut is noticed
+	}
+	if got, err := w.TryToken(f.ctx(), "acme"); err != nil || got.AccessToken != tok.AccessToken {
+		t.Errorf("got %v, want the remembered token", err)
+	}
+	proxy.Accept()
+}
+
+func TestThrottledTakeoverDoesNotWaitForItsOwnClaim(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	w := f.worker(func(c *refresh.Config) { c.ExchangeTimeout, c.ClaimTimeout = time.Second, 6*time.Second })
+	f.connect(w, "acme", true)
+	f.server.Script(refreshtest.Step{At: refreshtest.BeforeCommit, Fault: refreshtest.Drop})
+	_, err := w.Token(f.ctx(), "acme")
+	time.Sleep(kind(t, err, refresh.ErrUnavailable, "").RetryAfter)
+	f.server.Script(refuse("slow_down", 429))
+	_, err = w.Token(f.ctx(), "acme")
+	time.Sleep(kind(t, err, refresh.ErrUnavailable, "slow_down").RetryAfter)
+	start := time.Now()
+	f.token(w, "acme")
+	if d := time.Since(start); d > 3*time.Second {
+		t.Errorf("waited another %s for a claim whose exchange is over", d)
+	}
+	f.lawful(w, "acme")
+}

@@ -1,0 +1,148 @@
+package tokencache
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
+)
+
+// next exchanges a generation, as holder `by`, for pair n.
+func next(t *testing.T, c *Cache, base *Snapshot, by string, n int) *Snapshot {
+	t.Helper()
+	_, claimed, err := c.Claim(t.Context(), base, NewID(), by, time.Minute, AfterDeadline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	outcome, s, err := c.Commit(t.Context(), claimed, NewID(), by, pairNo(n)(base.At()), false)
+	if err != nil || outcome != OK {
+		t.Fatal(outcome, err)
+	}
+	return s
+}
+
+// The reply to a commit is lost; when it is repeated, its refresh token has been spent.
+func TestCommitRepeatedAfterTheNextGenerationIsNoSpare(t *testing.T) {
+	t.Parallel()
+	for name, first := range map[string]func(t *testing.T, c *Cache, claimed *Snapshot, id string) *Snapshot{
+		"stored by commit": func(t *testing.T, c *Cache, claimed *Snapshot, id string) *Snapshot {
+			_, s, err := c.Commit(t.Context(), claimed, id, "a", pairNo(2)(claimed.At()), false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		},
+		"stored by restore": func(t *testing.T, c *Cache, claimed *Snapshot, id string) *Snapshot {
+			held := c.Hold(claimed, id, "a", pairNo(2)(claimed.At()))
+			for monotonic() <= held.taken { // the read is sent after memory knew
+				time.Sleep(time.Millisecond)
+			}
+			return read(t, c, acme)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := freshCache(t)
+			defer c.Pin(acme).Unpin()
+			_, claimed, err := c.Claim(t.Context(), connect(t, c, acme, 1), NewID(), "a", time.Minute, AfterDeadline)
+			if err != nil {
+				t.Fatal(err)
+			}
+			id := NewID()
+			s := next(t, c, first(t, c, claimed, id), "b", 3)
+			if outcome, _, err := c.Commit(t.Context(), claimed, id, "a", pairNo(2)(s.At()), false); outcome != Moved || err != nil {
+				t.Fatal(outcome, err)
+			}
+			if p, ok, err := c.Spare(t.Context(), s); ok || err != nil {
+				t.Errorf("%s is spent, and lies spare (%v)", p, err)
+			}
+		})
+	}
+}
+
+// A pair that comes late, after its sibling won and died, is the only living one.
+func TestSiblingThatComesAfterTheWinnerDiedIsCommitted(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	s := connect(t, c, acme, 1)
+	late := claim(t, c, s, "late")
+	winner := claim(t, c, next(t, c, s, "wins", 2), "wins")
+	if _, _, err := c.Fail(t.Context(), winner, "wins", Failure{ID: NewID(), Verdict: Refused, Reason: "invalid_grant"}); err != nil {
+		t.Fatal(err)
+	}
+	id := NewID()
+	for range 2 { // a repeat is answered like the first
+		outcome, got, err := c.Commit(t.Context(), late, id, "late", pairNo(3)(s.At()), false)
+		if err != nil || outcome != OK || got.State != Active || got.Generation != 3 || got.Pair.AccessToken != pairNo(3)(0).AccessToken {
+			t.Fatalf("%s %v: generation %d is %s", outcome, err, got.Generation, got.State)
+		}
+	}
+}
+
+func TestReplyThatCrossesAnEvictionIsNotCoherent(t *testing.T) {
+	t.Parallel()
+	rdb, prefix := redistest.Start(t).Client(t), redistest.Prefix(t)
+	c, other := newCache(t, rdb, prefix), newCache(t, rdb, prefix)
+	keep := c.Pin(Key{"zoom", "keeps the connection"})
+	defer keep.Unpin()
+	s := connect(t, other, acme, 1)
+	p := c.Pin(acme)
+	confirm(t, p)
+	late, err := c.read(t.Context(), acme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Unpin()
+	c.evict(p.e)
+	next(t, other, s, "b", 2) // nobody here hears it
+	hot(t, c, acme)
+	if _, err := c.reconcile(t.Context(), acme, late); err != nil {
+		t.Fatal(err)
+	}
+	if s := c.Peek(acme); s != nil && s.Generation == 1 {
+		t.Error("generation 1 is served, 2 is stored")
+	}
+}
+
+func TestGenerationWhosePairIsGoneIsNeverPresented(t *testing.T) {
+	t.Parallel()
+	rdb, prefix := redistest.Start(t).Client(t), redistest.Prefix(t)
+	c, other := newCache(t, rdb, prefix), newCache(t, rdb, prefix)
+	s := connect(t, other, acme, 1)
+	hot(t, other, acme)
+	next(t, other, s, "b", 2)
+	rdb.Del(t.Context(), c.keys(acme).secret)
+	p := c.Pin(acme)
+	defer p.Unpin()
+	outcome, got, err := c.Claim(t.Context(), s, NewID(), "a", time.Minute, AfterDeadline)
+	if outcome != Moved || err != nil || !errors.Is(got.Err, ErrSealed) {
+		t.Errorf("%s %v: the pair's error is %v", outcome, err, got.Err)
+	}
+	// A worker that remembers the pair puts it back.
+	if s := read(t, other, acme); s.Err != nil || rdb.Exists(t.Context(), c.keys(acme).secret).Val() != 1 {
+		t.Errorf("not put back: %v", s.Err)
+	}
+}
+
+func TestPinnedGrantIsAlwaysSubscribed(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	keep := c.Pin(Key{"zoom", "keeps the connection"})
+	defer keep.Unpin()
+	var pinners sync.WaitGroup
+	for range 3 {
+		pinners.Go(func() {
+			for range 2000 {
+				p := c.Pin(acme)
+				c.hub.mu.Lock()
+				if c.hub.channels[p.e.channel] == nil {
+					t.Error("pinned, but not subscribed")
+				}
+				c.hub.mu.Unlock()
+				p.Unpin()
+			}
+		})
+	}
+	pinners.Wait()
+}

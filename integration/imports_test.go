@@ -1,0 +1,213 @@
+package integration
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/tokenlatch/tokenlatch"
+
+// pkg is what `go list -json` says of a package, the parts that matter here.
+type pkg struct {
+	ImportPath                                string
+	Imports, TestImports, XTestImports, Deps  []string
+	GoFiles, EmbedFiles                       []string
+	TestGoFiles, XTestGoFiles, IgnoredGoFiles []string
+}
+
+// short is the import path below the module; "" is the module itself.
+func (p pkg) short() string {
+	return strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
+}
+
+func (p pkg) tests() []string { return slices.Concat(p.TestImports, p.XTestImports) }
+
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json", "./...")
+	cmd.Dir = ".."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []pkg
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		err := dec.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	for _, name := range []string{"lock", "tokencache", "tokencache/seal", "refresh", "refresh/provider"} {
+		if !slices.ContainsFunc(all, func(p pkg) bool { return p.short() == name }) {
+			t.Fatalf("go list does not know %s: nothing is proven", name)
+		}
+	}
+	return all
+}
+
+// support reports whether a package is there for tests only.
+func support(short string) bool {
+	return short == "integration" || strings.HasPrefix(short, "integration/") || short == "refresh/refreshtest"
+}
+
+func command(short string) bool { return short == "cmd" || strings.HasPrefix(short, "cmd/") }
+
+// below reports whether path is the package or stands below it.
+func below(path, parent string) bool { return path == parent || strings.HasPrefix(path, parent+"/") }
+
+// Data flows one way: cmd → refresh → {lock, tokencache}.
+func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
+	mayKnow := map[string][]string{
+		"lock":                {},
+		"tokencache":          {},
+		"tokencache/seal":     {},
+		"refresh/provider":    {},
+		"refresh":             {"lock", "tokencache", "refresh/provider"},
+		"refresh/refreshtest": {"refresh/provider"},
+	}
+	for _, p := range packages(t) {
+		allowed, restricted := mayKnow[p.short()]
+		if !restricted {
+			continue
+		}
+		for _, dep := range p.Deps { // transitively
+			inner, ours := strings.CutPrefix(dep, module+"/")
+			if ours && !slices.Contains(allowed, inner) {
+				t.Errorf("%s depends on %s", p.short(), inner)
+			}
+		}
+	}
+}
+
+// one is a rule: who may import what, in code and, where tests says so, in tests.
+var importRules = []struct {
+	what  string // an import path, and what is below it
+	by    func(short string) bool
+	tests bool // holds for tests too
+}{
+	{"github.com/go-redsync/redsync", is("lock"), true},
+	{"github.com/tink-crypto", is("tokencache/seal"), true},
+	{"github.com/alicebob/miniredis", either(command, support), false},
+	{"net/http", either(is("refresh", "refresh/provider"), command, support), false},
+	{"golang.org/x/oauth2/clientcredentials", either(is("refresh/provider"), command), false},
+	{"embed", either(is("tokencache"), command), false},
+	{"testing", support, false},
+}
+
+func is(names ...string) func(string) bool {
+	return func(short string) bool { return slices.Contains(names, short) }
+}
+
+func either(fs ...func(string) bool) func(string) bool {
+	return func(short string) bool {
+		return slices.ContainsFunc(fs, func(f func(string) bool) bool { return f(short) })
+	}
+}
+
+func TestEachDependencyIsImportedInItsPlaceOnly(t *testing.T) {
+	for _, p := range packages(t) {
+		for _, rule := range importRules {
+			imports := p.Imports
+			if rule.tests {
+				imports = slices.Concat(imports, p.tests())
+			}
+			for _, path := range imports {
+				if below(path, rule.what) && !rule.by(p.short()) {
+					t.Errorf("%s imports %s", p.short(), path)
+				}
+			}
+		}
+	}
+}
+
+// The core must not pull in what only some users need.
+func TestTheCoreDoesNotLinkTinkOrMiniredis(t *testing.T) {
+	for _, p := range packages(t) {
+		if !slices.Contains([]string{"lock", "tokencache", "refresh", "refresh/provider"}, p.short()) {
+			continue
+		}
+		for _, dep := range p.Deps {
+			if below(dep, "github.com/tink-crypto") || below(dep, "github.com/alicebob/miniredis") || dep == "testing" {
+				t.Errorf("%s links %s", p.short(), dep)
+			}
+		}
+	}
+}
+
+// words are what a package must say to do a thing; only those listed may say them.
+var words = []struct {
+	said []string
+	by   func(short string) bool
+	why  string
+}{
+	{[]string{"redis.NewScript(", "redis.call("}, is("tokencache"), "Lua lives only in tokencache"},
+	{[]string{".TokenSource(ctx,", ".PasswordCredentialsToken(", "http.Post", "grant_type"},
+		either(is("refresh/provider"), support), "the token endpoint is asked only in refresh/provider"},
+	{[]string{"redsync."}, is("lock"), "redsync is used only in lock"},
+}
+
+func TestScriptsAndTheTokenEndpointStandInTheirPlaceOnly(t *testing.T) {
+	said := map[string]int{}
+	sources(t, func(short, name, text string) {
+		if strings.HasSuffix(name, ".lua") && short != "tokencache/lua" {
+			t.Errorf("%s/%s: Lua lives only in tokencache", short, name)
+		}
+		for _, w := range words {
+			for _, word := range w.said {
+				if !strings.HasSuffix(name, ".go") || !strings.Contains(text, word) {
+					continue
+				}
+				said[w.why]++
+				if !w.by(short) {
+					t.Errorf("%s/%s says %q: %s", short, name, word, w.why)
+				}
+			}
+		}
+	})
+	for _, w := range words {
+		if said[w.why] == 0 {
+			t.Errorf("nobody says any of %q: nothing is proven", w.said)
+		}
+	}
+}
+
+// sources visits every Go file that is not a test, and every Lua file.
+func sources(t *testing.T, visit func(short, name, text string)) {
+	t.Helper()
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && d.Name() != ".." || d.Name() == "testdata") {
+			return filepath.SkipDir
+		}
+		source := strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") || strings.HasSuffix(path, ".lua")
+		if d.IsDir() || !source {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		short, err := filepath.Rel("..", filepath.Dir(path))
+		visit(filepath.ToSlash(short), d.Name(), string(text))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,301 @@
+package integration
+
+import (
+	"testing"
+	"time"
+
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
+	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
+	"github.com/tokenlatch/tokenlatch/tokencache"
+)
+
+// The fault matrix: a holder is caught at a point, under each replay mode, and
+//
+//   - killed; or
+//   - stopped for two lease times, less than the claim's hard deadline; or
+//   - stopped until others have done what they do after the hard deadline.
+//
+// Two other processes wait for a token meanwhile.
+const (
+	matrixLease    = 2 * time.Second
+	matrixExchange = 6 * time.Second
+	matrixClaim    = 8 * time.Second // the hard deadline; > 2 leases + exchange margin
+	promise        = time.Second     // how much later than lease or deadline the next one may be there
+)
+
+// modes are the replay modes: what a second presentation does.
+var modes = []struct {
+	name    string
+	profile provider.Profile
+}{
+	{"harmless", provider.Profile{Replay: provider.ReplayHarmless}},
+	{"same_pair", provider.Profile{Replay: provider.ReplaySamePair}},
+	{"grace", provider.Profile{Replay: provider.ReplayGrace, Grace: time.Minute}},
+	{"dead", provider.Profile{Replay: provider.ReplayDead}},
+	{"revokes_family", provider.Profile{Replay: provider.ReplayRevokesFamily}},
+}
+
+// when is the moment at which those who wait have their result.
+type when uint8
+
+const (
+	push     when = iota // at once: the commit was pushed to them
+	lease                // when the holder's lease has run out
+	deadline             // after the claim's hard deadline
+	resumed              // when the stopped holder has come back
+)
+
+// fate is what becomes of a cell.
+type fate struct {
+	waiters     when
+	least, most int  // presentations of the one refresh token
+	lost        bool // the waiters get reauthorize/lost_response: the recovery presentation was refused
+	healed      bool // the holder that comes back makes the grant active again
+	hollow      bool // what it brings was revoked by the recovery presentation
+	spare       bool // the holder that comes back keeps its pair as spare
+}
+
+// row is a point's fates, one per mode in the order of modes.
+type row [5]fate
+
+func each(f fate) row { return row{f, f, f, f, f} }
+
+// split has one fate where presenting again is safe (harmless, same pair, within the
+// grace window), another where it is not (dead, revokes family).
+func split(safe, strict fate) row { return row{safe, safe, safe, strict, strict} }
+
+var (
+	once      = fate{waiters: lease, least: 1, most: 1}
+	taken     = fate{waiters: lease, least: 2, most: 2}
+	recovered = fate{waiters: deadline, least: 1, most: 1}
+	lost      = fate{waiters: deadline, least: 2, most: 2, lost: true}
+	pushed    = fate{waiters: push, least: 1, most: 1}
+	back      = fate{waiters: resumed, least: 1, most: 1}
+	// kept: taken over, and the holder that comes back has another living pair.
+	kept = fate{waiters: lease, least: 2, most: 2, spare: true}
+	// perhaps: the holder that comes back presents if the push of the new pair has not
+	// overtaken it, which is allowed where presenting again is safe.
+	perhaps = fate{waiters: lease, least: 1, most: 2}
+)
+
+var killed = map[string]row{
+	afterLease:  each(once),
+	afterClaim:  split(once, recovered),
+	afterSend:   split(taken, lost),
+	afterAnswer: split(taken, lost),
+	afterCommit: each(pushed),
+}
+
+var stoppedShort = map[string]row{
+	afterLease:  each(once),
+	afterClaim:  split(perhaps, back),
+	afterSend:   {kept, taken, kept, back, back}, // same pair: nothing is left over
+	afterAnswer: {kept, taken, kept, back, back},
+	afterCommit: each(pushed),
+}
+
+// stoppedLong holds what differs when the holder is back only after the hard deadline.
+var stoppedLong = map[string]row{
+	afterClaim: split(once, recovered), // it knows that it is late, and presents no more
+	afterAnswer: {kept, taken, kept,
+		{waiters: deadline, least: 2, most: 2, lost: true, healed: true},
+		{waiters: deadline, least: 2, most: 2, lost: true, healed: true, hollow: true}},
+}
+
+func TestEveryPointAtWhichAHolderCanBeCaught(t *testing.T) {
+	rs := redistest.Start(t)
+	for _, fault := range []struct {
+		name  string
+		fates map[string]row
+		do    func(*cell)
+	}{
+		{"kill", killed, (*cell).kill},
+		{"stop", stoppedShort, (*cell).stop},
+		{"stop past the deadline", stoppedLong, (*cell).stopLong},
+	} {
+		for point, fates := range fault.fates {
+			for i, mode := range modes {
+				t.Run(point+"/"+mode.name+"/"+fault.name, func(t *testing.T) {
+					t.Parallel()
+					c := catch(t, rs, point, mode.profile)
+					c.fate = fates[i]
+					fault.do(c)
+				})
+			}
+		}
+	}
+}
+
+const (
+	tenant       = "acme"
+	waitingEach  = 20
+	waitingTotal = 2 * waitingEach
+)
+
+// cell is one case of the matrix: a holder that stands at its point, and two processes
+// that wait.
+type cell struct {
+	*fleet
+	fate    fate
+	point   string
+	holder  *process
+	own     *sent // the holder's own callers
+	others  []*process
+	waiting []*sent
+	gate    *refreshtest.Gate
+	hard    time.Time // the claim's hard deadline; zero: no claim
+}
+
+func catch(t *testing.T, rs *redistest.Server, point string, p provider.Profile) *cell {
+	c := &cell{point: point, fleet: newFleet(t, rs, refreshtest.Config{Profile: p}, func(s *setup) {
+		s.Lease, s.Exchange, s.Claim = matrixLease, matrixExchange, matrixClaim
+	})}
+	c.holder, c.others = c.worker(), c.workers(2)
+	c.connect(tenant)
+	sends := point != afterLease && point != afterClaim
+	if sends {
+		c.gate = c.server.Hold(refreshtest.BeforeCommit)
+	}
+	if point != afterSend {
+		c.holder.arm(point)
+	}
+	c.own = c.holder.token(tenant, 1)
+	if sends {
+		c.gate.Await(t)
+	} else {
+		c.holder.awaitPoint(point)
+	}
+	c.hard = c.status(tenant).ClaimUntil
+	c.waiting = ask(c.others, tenant, waitingEach)
+	if point == afterAnswer || point == afterCommit {
+		c.gate.Release()
+		c.holder.awaitPoint(point)
+	}
+	return c
+}
+
+// strike does it to the holder. A request that the provider already has is then
+// carried through: nobody can take it back.
+func (c *cell) strike(do func()) {
+	do()
+	if c.point == afterSend {
+		c.gate.Release()
+		c.server.AwaitIdle(c.t)
+	}
+}
+
+func (c *cell) kill() {
+	c.strike(c.holder.kill)
+	c.results(time.Now())
+	c.end()
+}
+
+// stop lets the holder stand still for two lease times: less than its hard deadline.
+func (c *cell) stop() {
+	start := time.Now()
+	c.strike(c.holder.stop)
+	if c.fate.waiters != resumed {
+		c.results(start)
+	}
+	time.Sleep(time.Until(start.Add(2 * matrixLease))) // the one fixed time: the law is about it
+	c.resume()
+	if c.fate.waiters == resumed {
+		c.results(time.Now())
+	}
+	c.ownResult()
+	c.end()
+}
+
+// ownResult asserts that the caller in the holder that came back has a token. One whose
+// request for the lease took longer than the lease may first be told to try again.
+func (c *cell) ownResult() {
+	c.t.Helper()
+	r := c.own.report()
+	if c.point == afterLease && r.Errors["unavailable/"] == 1 {
+		r = c.holder.token(tenant, 1).report()
+	}
+	c.served(r, 1)
+}
+
+// stopLong lets the holder stand still until its hard deadline is over and the others
+// have done whatever they do then.
+func (c *cell) stopLong() {
+	c.strike(c.holder.stop)
+	c.results(time.Now())
+	time.Sleep(time.Until(c.hard) + 50*time.Millisecond)
+	c.resume()
+	r := c.own.report()
+	if !c.fate.hollow {
+		c.served(r, 1)
+	}
+	c.end()
+}
+
+func (c *cell) resume() {
+	c.holder.cont()
+	c.holder.release()
+}
+
+// results asserts what the waiting callers got, and when, counted from the fault.
+func (c *cell) results(since time.Time) {
+	c.t.Helper()
+	r := gather(c.waiting)
+	took := time.Since(since)
+	if c.fate.lost {
+		c.refused(r, waitingTotal, "reauthorize/lost_response")
+		c.dead(tenant, "lost_response")
+	} else {
+		c.served(r, waitingTotal)
+	}
+	limit := promise
+	switch c.fate.waiters {
+	case lease:
+		limit += matrixLease
+	case deadline:
+		limit += c.hard.Sub(since)
+		c.notBefore(c.hard)
+	}
+	if took > limit {
+		c.t.Errorf("the waiters had their result after %v, want at most %v", took, limit)
+	}
+}
+
+// notBefore asserts that the last presentation came after the hard deadline. Both
+// clocks are this machine's.
+func (c *cell) notBefore(hard time.Time) {
+	c.t.Helper()
+	l := c.server.Ledger().Presentations(tenant)
+	if last := l[len(l)-1]; last.Arrived.Before(hard) {
+		c.t.Errorf("presented %v before the hard deadline", hard.Sub(last.Arrived))
+	}
+}
+
+// end asserts the laws when all is over, and that the grant's life goes on from there.
+func (c *cell) end() {
+	c.t.Helper()
+	violations := 0
+	if c.fate.lost {
+		violations = 1 // the one recovery presentation of rule 6.7
+	}
+	c.ledger(tenant, c.fate.least, c.fate.most, violations)
+	if n := c.rdb.Exists(c.ctx(), c.key(tenant, "spare")).Val(); (n == 1) != c.fate.spare && c.fate != perhaps {
+		c.t.Errorf("%d spare pairs", n)
+	}
+	again := c.others[0].do(order{Op: "refresh", Tenant: tenant, Callers: 1})
+	switch {
+	case c.fate.hollow:
+		c.refused(again, 1, "reauthorize/invalid_grant")
+	case c.fate.lost && !c.fate.healed:
+		c.refused(again, 1, "reauthorize/lost_response")
+		c.dead(tenant, "lost_response")
+	default:
+		if len(again.Errors) > 0 {
+			c.t.Errorf("the next refresh: %v", again.Texts)
+		}
+		c.living(tenant)
+	}
+	if st := c.status(tenant); st.State == tokencache.Active && st.ClaimBy != "" {
+		c.t.Errorf("a claim of %s is left", st.ClaimBy)
+	}
+}

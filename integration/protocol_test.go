@@ -1,0 +1,69 @@
+package integration
+
+import (
+	"time"
+
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
+)
+
+// setup is the first line a worker reads.
+type setup struct {
+	Name, Redis, Prefix              string
+	TokenURL, ClientID, ClientSecret string
+	AuthStyle                        int
+	Profile                          provider.Profile
+	Keyset                           string // of the seal; empty: plaintext
+	Lease, Exchange, Claim, Patience time.Duration
+}
+
+// order is every further line.
+type order struct {
+	ID      int
+	Op      string // see worker.obey
+	Tenant  string
+	Callers int
+	Ref     int    // cancel: the order whose callers hang up
+	Point   string // arm
+	Epoch   int64  // knows
+
+	Generation int64 // warm
+}
+
+// The points at which a holder can be caught.
+const (
+	afterLease  = "lease"  // it has the lease
+	afterClaim  = "claim"  // its claim stands in Redis; nothing is sent
+	afterSend   = "send"   // the provider has the request (a gate of the server)
+	afterAnswer = "answer" // it has the new pair; nobody else has
+	afterCommit = "commit" // the new pair stands in Redis
+)
+
+// answer is what a worker writes: about an order, or, with At, that it has reached the
+// armed point and stands there.
+type answer struct {
+	ID     int    `json:",omitempty"`
+	At     string `json:",omitempty"`
+	Failed string `json:",omitempty"` // the order could not be carried out
+	Report report
+}
+
+// report is what became of an order's callers.
+type report struct {
+	Tokens   map[string]int `json:",omitempty"` // fingerprint of the access token → callers
+	Errors   map[string]int `json:",omitempty"` // kind/code → callers
+	Texts    []string       `json:",omitempty"` // distinct error texts
+	Slowest  time.Duration
+	RetryMin time.Duration // least and most RetryAfter among the errors
+	RetryMax time.Duration
+	Commands map[string]int `json:",omitempty"` // counts: what this process asked of Redis
+}
+
+func (r report) served() int { return sum(r.Tokens) }
+
+func sum(m map[string]int) int {
+	n := 0
+	for _, v := range m {
+		n += v
+	}
+	return n
+}

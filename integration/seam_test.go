@@ -1,0 +1,185 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
+)
+
+// seam catches a worker at a named point: it wraps the Redis client (as a go-redis hook)
+// and the exchanger, so that production code carries no branches for tests.
+type seam struct {
+	say func(answer)
+
+	mu       sync.Mutex // guards what follows
+	armed    string
+	released chan struct{}
+	commands map[string]int
+}
+
+func newSeam(say func(answer)) *seam {
+	return &seam{say: say, commands: map[string]int{}}
+}
+
+// arm catches whoever reaches the point next, once.
+func (s *seam) arm(point string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.armed, s.released = point, make(chan struct{})
+}
+
+// release lets the caught one go on, and disarms.
+func (s *seam) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.armed = ""
+	if s.released != nil {
+		close(s.released)
+		s.released = nil
+	}
+}
+
+// reached says so and stands still until released, if the point is armed.
+func (s *seam) reached(point string) {
+	s.mu.Lock()
+	released := s.released
+	if point == "" || s.armed != point {
+		s.mu.Unlock()
+		return
+	}
+	s.armed = ""
+	s.mu.Unlock()
+	s.say(answer{At: point})
+	<-released
+}
+
+func (s *seam) count(cmd redis.Cmder) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.commands[cmd.Name()]++
+}
+
+// counted returns what was asked of Redis since the last call.
+func (s *seam) counted() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	got := s.commands
+	s.commands = map[string]int{}
+	return got
+}
+
+// ProcessHook implements redis.Hook: it looks at replies that have arrived.
+func (s *seam) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		s.count(cmd)
+		s.reached(pointAfter(cmd, err))
+		return err
+	}
+}
+
+// DialHook implements redis.Hook.
+func (s *seam) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
+}
+
+// ProcessPipelineHook implements redis.Hook.
+func (s *seam) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// pointAfter is the point that a command's reply marks, or "".
+func pointAfter(cmd redis.Cmder, err error) string {
+	switch {
+	case cmd.Name() == "set" && errors.Is(err, redis.Nil) && setsLock(cmd.Args()):
+		return afterLease // SET NX GET found nothing
+	case strings.HasPrefix(cmd.Name(), "eval") && err == nil:
+		return pointAfterScript(cmd)
+	}
+	return ""
+}
+
+func setsLock(args []any) bool {
+	words := strings.ToLower(fmt.Sprintln(args...))
+	return strings.Contains(words, ":lock ") && strings.Contains(words, " nx ")
+}
+
+// pointAfterScript knows the scripts by what they say they did: a claim leaves its id in
+// the record, a commit leaves its id and the generation after the one it was given.
+func pointAfterScript(cmd redis.Cmder) string {
+	c, ok := cmd.(*redis.Cmd)
+	if !ok {
+		return ""
+	}
+	record, ok := recordOf(c.Val())
+	argv := argvOf(c.Args())
+	if !ok || len(argv) < 6 {
+		return ""
+	}
+	id, epoch, gen := argv[2], argv[4], argv[5]
+	switch {
+	case record["claim_id"] == id:
+		return afterClaim
+	case record["commit_id"] == id && record["epoch"] == epoch && record["gen"] == next(gen):
+		return afterCommit
+	}
+	return ""
+}
+
+// recordOf reads {"ok", now, record, sealed pair}.
+func recordOf(reply any) (map[string]string, bool) {
+	parts, _ := reply.([]any)
+	if len(parts) != 4 || parts[0] != "ok" {
+		return nil, false
+	}
+	flat, _ := parts[2].([]any)
+	record := make(map[string]string, len(flat)/2)
+	for i := 0; i+1 < len(flat); i += 2 {
+		record[fmt.Sprint(flat[i])] = fmt.Sprint(flat[i+1])
+	}
+	return record, true
+}
+
+// argvOf are a script's arguments after its keys.
+func argvOf(args []any) []string {
+	if len(args) < 3 {
+		return nil
+	}
+	keys, err := strconv.Atoi(fmt.Sprint(args[2]))
+	if err != nil || len(args) < 3+keys {
+		return nil
+	}
+	argv := make([]string, 0, len(args))
+	for _, a := range args[3+keys:] {
+		argv = append(argv, fmt.Sprint(a))
+	}
+	return argv
+}
+
+func next(gen string) string {
+	n, err := strconv.Atoi(gen)
+	if err != nil {
+		return "no generation"
+	}
+	return strconv.Itoa(n + 1)
+}
+
+// tapped is an exchanger that can be caught with the answer in its hands.
+type tapped struct {
+	provider.Exchanger
+	seam *seam
+}
+
+func (t tapped) Exchange(ctx context.Context, g provider.Grant) (provider.Pair, error) {
+	pair, err := t.Exchanger.Exchange(ctx, g)
+	t.seam.reached(afterAnswer)
+	return pair, err
+}

@@ -1,0 +1,281 @@
+package integration
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+	"golang.org/x/oauth2"
+
+	"github.com/tokenlatch/tokenlatch/lock"
+	"github.com/tokenlatch/tokenlatch/refresh"
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
+	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/seal"
+)
+
+const app = "zoom"
+
+// hung is how long a caller in a worker waits before it counts as hanging.
+const hung = 60 * time.Second
+
+// worker is what runs in a worker process.
+type worker struct {
+	*refresh.Coordinator
+	rdb   *redis.Client
+	cache *tokencache.Cache
+	seam  *seam
+	log   io.Writer
+
+	mu      sync.Mutex // guards what follows
+	out     *json.Encoder
+	cancels map[int]context.CancelFunc
+}
+
+// workerMain is main of a worker. It ends with its stdin.
+func workerMain() int {
+	zerolog.TimeFieldFormat = zerolog.TimeFormatUnixMicro
+	in := bufio.NewScanner(os.Stdin)
+	in.Buffer(nil, 1<<20)
+	w := &worker{log: os.Stderr, out: json.NewEncoder(os.Stdout), cancels: map[int]context.CancelFunc{}}
+	var cfg setup
+	if !in.Scan() || json.Unmarshal(in.Bytes(), &cfg) != nil {
+		fmt.Fprintln(os.Stderr, "worker: no setup on stdin")
+		return 2
+	}
+	if err := w.start(cfg); err != nil {
+		fmt.Fprintln(os.Stderr, "worker:", err)
+		return 2
+	}
+	w.say(answer{At: "started"})
+	for in.Scan() {
+		var o order
+		if err := json.Unmarshal(in.Bytes(), &o); err != nil {
+			fmt.Fprintln(os.Stderr, "worker:", err)
+			return 2
+		}
+		if o.Op == "close" {
+			return w.close(o)
+		}
+		go w.carryOut(w.begin(o), o)
+	}
+	return 0
+}
+
+func (w *worker) start(cfg setup) error {
+	w.seam = newSeam(w.say)
+	w.rdb = redis.NewClient(&redis.Options{Addr: cfg.Redis})
+	w.rdb.AddHook(w.seam)
+	log := zerolog.New(w.log).With().Timestamp().Str("worker", cfg.Name).Logger()
+	aead := tokencache.Plaintext
+	if cfg.Keyset != "" {
+		var err error
+		if aead, err = seal.FromJSON([]byte(cfg.Keyset)); err != nil {
+			return err
+		}
+	}
+	var err error
+	if w.cache, err = tokencache.New(w.rdb, tokencache.Config{Prefix: cfg.Prefix, AEAD: aead, Log: log}); err != nil {
+		return err
+	}
+	p, err := provider.OAuth2(&oauth2.Config{
+		ClientID: cfg.ClientID, ClientSecret: cfg.ClientSecret,
+		Endpoint: oauth2.Endpoint{TokenURL: cfg.TokenURL, AuthStyle: oauth2.AuthStyle(cfg.AuthStyle)},
+	}, cfg.Profile)
+	if err != nil {
+		return err
+	}
+	p.Exchanger = tapped{p.Exchanger, w.seam}
+	w.Coordinator, err = refresh.New(refresh.Config{
+		App: app, Cache: w.cache, Provider: p, Log: log,
+		Locker:          lock.New(lock.Config{TTL: cfg.Lease, Name: cfg.Name}, w.rdb),
+		ExchangeTimeout: cfg.Exchange, ClaimTimeout: cfg.Claim, CommitPatience: cfg.Patience,
+	})
+	return err
+}
+
+func (w *worker) say(a answer) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_ = w.out.Encode(a) // a parent that is gone takes us with it
+}
+
+// begin makes the ctx of an order, before the next one can cancel it.
+func (w *worker) begin(o order) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), hung)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cancels[o.ID] = cancel
+	return ctx
+}
+
+func (w *worker) cancel(id int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cancels[id]()
+}
+
+func (w *worker) carryOut(ctx context.Context, o order) {
+	defer w.cancel(o.ID)
+	got, err := w.obey(ctx, o)
+	a := answer{ID: o.ID, Report: got}
+	if err != nil {
+		a.Failed = err.Error()
+	}
+	w.say(a)
+}
+
+// obey carries out one order.
+func (w *worker) obey(ctx context.Context, o order) (report, error) {
+	switch o.Op {
+	case "token":
+		return w.many(o.Callers, func() (*oauth2.Token, error) { return w.Token(ctx, o.Tenant) }), nil
+	case "refresh":
+		return w.many(o.Callers, func() (*oauth2.Token, error) { return nil, w.Refresh(ctx, o.Tenant) }), nil
+	case "warm":
+		return report{}, w.warm(ctx, o)
+	case "knows":
+		return report{}, w.knows(ctx, o)
+	case "cancel":
+		w.cancel(o.Ref)
+		return report{}, nil
+	case "arm":
+		w.seam.arm(o.Point)
+		return report{}, nil
+	case "go":
+		w.seam.release()
+		return report{}, nil
+	case "drain":
+		return report{}, w.Close(ctx)
+	case "counts":
+		return report{Commands: w.seam.counted()}, nil
+	}
+	return report{}, fmt.Errorf("unknown order %q", o.Op)
+}
+
+// many lets n callers call at once.
+func (w *worker) many(n int, call func() (*oauth2.Token, error)) report {
+	type result struct {
+		token *oauth2.Token
+		err   error
+		took  time.Duration
+	}
+	results := make([]result, n)
+	var callers sync.WaitGroup
+	for i := range results {
+		callers.Go(func() {
+			start := time.Now()
+			token, err := call()
+			results[i] = result{token, err, time.Since(start)}
+		})
+	}
+	callers.Wait()
+	r := report{Tokens: map[string]int{}, Errors: map[string]int{}}
+	texts := map[string]bool{}
+	for _, one := range results {
+		r.Slowest = max(r.Slowest, one.took)
+		switch {
+		case one.err != nil:
+			r.failure(one.err)
+			texts[one.err.Error()] = true
+		case one.token != nil:
+			r.Tokens[tokencache.Fingerprint(one.token.AccessToken)]++
+		default:
+			r.Tokens[""]++
+		}
+	}
+	for text := range texts {
+		r.Texts = append(r.Texts, text)
+	}
+	return r
+}
+
+func (r *report) failure(err error) {
+	r.Errors[kindOf(err)]++
+	var e *refresh.Error
+	if errors.As(err, &e) {
+		if r.RetryMin == 0 || e.RetryAfter < r.RetryMin {
+			r.RetryMin = e.RetryAfter
+		}
+		r.RetryMax = max(r.RetryMax, e.RetryAfter)
+	}
+}
+
+// kinds are in order: an error of the provider may well have a deadline as its cause.
+var kinds = []struct {
+	name string
+	is   error
+}{
+	{"reauthorize", refresh.ErrReauthorize},
+	{"client_config", refresh.ErrClientConfig},
+	{"unavailable", refresh.ErrUnavailable},
+	{"not_connected", refresh.ErrNotConnected},
+	{"canceled", context.Canceled},
+	{"hung", context.DeadlineExceeded},
+}
+
+// kindOf names an error for the report: kind/code.
+func kindOf(err error) string {
+	var e *refresh.Error
+	code := ""
+	if errors.As(err, &e) {
+		code = e.Code
+	}
+	for _, k := range kinds {
+		if errors.Is(err, k.is) {
+			return k.name + "/" + code
+		}
+	}
+	return "untyped: " + err.Error()
+}
+
+// warm asks for tokens until the grant is in memory, of that generation at least, and
+// the process subscribed to its events.
+func (w *worker) warm(ctx context.Context, o order) error {
+	for {
+		if _, err := w.Token(ctx, o.Tenant); err != nil {
+			return err
+		}
+		s := w.cache.Peek(tokencache.Key{App: app, Tenant: o.Tenant})
+		if s != nil && s.Generation >= o.Generation {
+			return nil
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// knows returns once the process has heard of a consent, without asking Redis.
+func (w *worker) knows(ctx context.Context, o order) error {
+	for {
+		s := w.cache.Peek(tokencache.Key{App: app, Tenant: o.Tenant})
+		if s != nil && s.Epoch >= o.Epoch {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errors.New("the push has not arrived")
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+func (w *worker) close(o order) int {
+	ctx, cancel := context.WithTimeout(context.Background(), hung)
+	defer cancel()
+	err := w.Close(ctx)
+	_ = w.rdb.Close()
+	if err != nil {
+		w.say(answer{ID: o.ID, Failed: err.Error()})
+		return 1
+	}
+	w.say(answer{ID: o.ID})
+	return 0
+}

@@ -158,6 +158,8 @@ var words = []struct {
 	{[]string{".TokenSource(ctx,", ".PasswordCredentialsToken(", "http.Post", "grant_type"},
 		either(is("refresh/provider"), support), "the token endpoint is asked only in refresh/provider"},
 	{[]string{"redsync."}, is("lock"), "redsync is used only in lock"},
+	{[]string{".Unix()", ".UnixMilli()", ".UnixMicro()", ".UnixNano()"}, either(command, support),
+		"no worker's wall clock decides anything: deadlines are Redis' time"},
 }
 
 func TestScriptsAndTheTokenEndpointStandInTheirPlaceOnly(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/refresh"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
@@ -150,4 +151,26 @@ func TestKeptRefreshTokenIsNeverDeleted(t *testing.T) {
 		}
 	}
 	f.living(w, "acme")
+}
+
+func TestHerdOnAClusterPresentsARefreshTokenOnce(t *testing.T) {
+	f := newFleet(t, refreshtest.Config{})
+	cluster := redistest.StartCluster(t)
+	workers := []*worker{f.workerOn(cluster.Client(t)), f.workerOn(cluster.Client(t)), f.workerOn(cluster.Client(t))}
+	for _, tenant := range []string{"acme", "globex", "initech", "umbrella"} { // on different nodes
+		f.connect(workers[0], tenant, true)
+		var callers sync.WaitGroup
+		for _, w := range workers {
+			for range 20 {
+				callers.Go(func() { f.token(w, tenant) })
+			}
+		}
+		callers.Wait()
+		if n := f.server.Ledger().Presentations(tenant).Exchanges(); n != 1 {
+			t.Errorf("%s: %d exchanges, want 1", tenant, n)
+		}
+		f.lawful(workers[1], tenant)
+	}
+	_, err := workers[0].Token(f.ctx(), "nobody")
+	kind(t, err, refresh.ErrNotConnected, "")
 }

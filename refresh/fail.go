@@ -20,10 +20,10 @@ func (f *flight) failed(s *tokencache.Snapshot, e *provider.Error) (*tokencache.
 	}
 	if e.Class.MaybeSpent() {
 		failure.Verdict = tokencache.MaybeSpent
-		failure.Deadline = f.c.takeover == tokencache.AfterDeadline
-		if f.c.takeover > 0 {
-			// Before the window shuts, in which presenting again is harmless.
-			failure.Retry = min(failure.Retry, s.Until(s.Claim.At+time.Duration(f.c.takeover).Milliseconds())/2)
+		failure.Deadline = f.c.takeover != tokencache.AtOnce
+		// Before the window shuts, in which presenting again is harmless.
+		if left := s.Until(s.Claim.At + time.Duration(f.c.takeover).Milliseconds()); f.c.takeover > 0 && left > firstRetry/2 {
+			failure.Deadline, failure.Retry = false, min(failure.Retry, left/2)
 		}
 	}
 	if e.Class == provider.Refused && s.Fails+1 >= suspectAfter {

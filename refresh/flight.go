@@ -104,7 +104,7 @@ func (f *flight) ask(known position) error {
 	if err := f.pin.Confirmed(f.c.waiting); err != nil {
 		return err
 	}
-	listening, err := f.c.cache.Ask(f.c.waiting, f.key)
+	listening, err := f.c.cache.Ask(f.c.waiting, f.key, known.epoch, known.generation)
 	if err != nil {
 		return err
 	}

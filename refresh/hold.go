@@ -46,8 +46,10 @@ func (f *flight) claim(s *tokencache.Snapshot) (*tokencache.Snapshot, error) {
 		return nil, err
 	case outcome == tokencache.OK && claimed.Claim.ID == id:
 		return claimed, nil // else memory has moved on meanwhile: look again
-	case outcome == tokencache.Claimed, outcome == tokencache.Wait:
-		time.Sleep(slack) // our clock was a little ahead of Redis'
+	case outcome == tokencache.Moved && (position{s.Epoch, s.Generation}).before(&claimed.Record):
+		return nil, nil // the lease was free because its holder was done
+	default:
+		time.Sleep(slack) // our clock was a little ahead of Redis': do not ask at full speed
 	}
 	return nil, nil
 }

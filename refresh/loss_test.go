@@ -10,6 +10,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
+	"github.com/tokenlatch/tokenlatch/tokencache"
 )
 
 // hot makes a worker remember a grant, coherently.
@@ -185,4 +186,52 @@ func TestThrottledTakeoverDoesNotWaitForItsOwnClaim(t *testing.T) {
 		t.Errorf("waited another %s for a claim whose exchange is over", d)
 	}
 	f.lawful(w, "acme")
+}
+
+// The shorter what is left of a grace window, the more would be presented in it; and when
+// it has shut, the next one waits for the hard deadline.
+func TestProviderThatNeverAnswersIsAskedAFewTimesPerWindow(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{Profile: provider.Profile{Replay: provider.ReplayGrace, Grace: 3 * time.Second}})
+	w := f.worker(func(c *refresh.Config) { c.ExchangeTimeout, c.ClaimTimeout = 4500*time.Millisecond, 5*time.Second })
+	f.connect(w, "acme", true)
+	f.server.Script(refreshtest.Step{At: refreshtest.BeforeCommit, Fault: refreshtest.Drop, Times: -1})
+	for end := time.Now().Add(4 * time.Second); time.Now().Before(end); {
+		_, err := w.Token(f.ctx(), "acme")
+		e := kind(t, err, refresh.ErrUnavailable, "")
+		time.Sleep(min(e.RetryAfter, time.Until(end)))
+	}
+	if n := f.server.Ledger().Exchanges(); n > 5 {
+		t.Errorf("%d presentations in four seconds", n)
+	}
+}
+
+// All waiters ask the fleet before they take over; who knows nothing newer says nothing.
+func TestTakeoverByManyIsNotAStormOfRestores(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	f.redis = redistest.Own(t)
+	workers := make([]*worker, 10)
+	for i := range workers {
+		workers[i] = f.worker(short)
+	}
+	f.connect(workers[0], "acme", true)
+	s, err := workers[0].cache.Read(f.ctx(), key("acme"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := workers[0].cache.Claim(f.ctx(), s, "dead", "dead", time.Second, tokencache.AfterDeadline); err != nil {
+		t.Fatal(err)
+	}
+	calls := redistest.Commands(t, f.redis.Client(t), func() {
+		var all sync.WaitGroup
+		for _, w := range workers {
+			all.Go(func() { f.token(w, "acme") })
+		}
+		all.Wait()
+	})
+	if calls["evalsha"] > 6*len(workers) {
+		t.Errorf("%d workers ran %d scripts", len(workers), calls["evalsha"])
+	}
+	f.lawful(workers[0], "acme")
 }

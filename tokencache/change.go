@@ -78,7 +78,7 @@ func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl ti
 	ks := c.keys(base.Key)
 	return c.change(base, base.Pair, func() (answer, error) {
 		return c.run(ctx, "claim", claimScript, base.Key, []string{ks.grant, ks.secret, ks.journal},
-			ks.events, c.journal, id, clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), base.RefreshFP)
+			ks.events, c.journal, id, clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), Fingerprint(base.Pair.RefreshToken))
 	})
 }
 
@@ -225,8 +225,11 @@ func (c *Cache) Alive(ctx context.Context, k Key, ttl time.Duration) error {
 // Ask asks the other processes for a grant of which Redis has no record, as after a
 // restart without its data: whoever remembers it restores it. It reports whether
 // anybody may be listening.
-func (c *Cache) Ask(ctx context.Context, k Key) (bool, error) {
-	n, err := c.rdb.Publish(ctx, c.keys(k).events, "tl1 "+ask+" 0\n\n").Result()
+//
+// epoch and generation are what the caller knows; only who knows another consent, or a
+// newer generation, answers.
+func (c *Cache) Ask(ctx context.Context, k Key, epoch, generation int64) (bool, error) {
+	n, err := c.rdb.Publish(ctx, c.keys(k).events, askEvent(epoch, generation)).Result()
 	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
 		return err == nil, err // the count is that of one node
 	}

@@ -2,6 +2,7 @@ package tokencache
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -59,6 +60,10 @@ func parseEvent(payload string) (event, error) {
 		return e, nil
 	}
 	return e, e.record.check()
+}
+
+func askEvent(epoch, generation int64) string {
+	return fmt.Sprintf("tl1 %s 0\nepoch %d\ngen %d\n\n", ask, epoch, generation)
 }
 
 func aliveEvent(ttl time.Duration) string {

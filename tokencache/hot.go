@@ -183,6 +183,8 @@ func (s *Snapshot) better(old *Snapshot) bool {
 	switch {
 	case s.incomplete() || s.session < old.session:
 		return false
+	case s.RefreshFP != old.RefreshFP:
+		return s.now >= old.now // two pairs share a state after lost writes: Redis' is the one
 	case s.session > old.session || old.incomplete():
 		return true
 	default:

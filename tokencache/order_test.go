@@ -153,7 +153,7 @@ func TestAskedProcessesRestore(t *testing.T) {
 		hot(t, newCache(t, server.Client(t), prefix), acme)
 	}
 	lose(t, cold, acme)
-	if anybody, err := cold.Ask(t.Context(), acme); err != nil || !anybody {
+	if anybody, err := cold.Ask(t.Context(), acme, 0, 0); err != nil || !anybody {
 		t.Fatalf("Ask: %v %v", anybody, err)
 	}
 	until(t, p, "the restored grant", func() bool { return cold.Peek(acme) != nil })

@@ -34,7 +34,9 @@ func (c *Cache) pushed(channel, payload string) {
 		return
 	}
 	if ev.kind == ask {
-		c.tell(e)
+		if s := e.snap.Load(); s != nil && (s.Epoch != ev.record.Epoch || s.Generation > ev.record.Generation) {
+			c.tell(e)
+		}
 		return
 	}
 	c.take(e, ev, at)
@@ -72,7 +74,7 @@ func (c *Cache) take(e *entry, ev event, at mono) {
 	switch {
 	case ev.sealed != "":
 		s.Pair, s.Err = c.open(s.Key, s.Epoch, ev.sealed)
-	case old != nil && !old.Pending && old.Epoch == s.Epoch && old.Generation == s.Generation:
+	case old != nil && !old.Pending && old.Epoch == s.Epoch && old.Generation == s.Generation && old.RefreshFP == s.RefreshFP:
 		s.Pair, s.Err = old.Pair, old.Err
 	case s.State != Disconnected:
 		s.session = 0 // known to have changed, but to be read

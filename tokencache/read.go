@@ -43,7 +43,7 @@ func (c *Cache) read(ctx context.Context, k Key) (answer, error) {
 func (c *Cache) reconcile(ctx context.Context, k Key, a answer) (*Snapshot, error) {
 	mem := c.Remembered(k)
 	if mem != nil && a.snap != nil && a.snap.Err != nil && mem.Pair.AccessToken != "" &&
-		mem.Epoch == a.snap.Epoch && mem.Generation == a.snap.Generation {
+		mem.Epoch == a.snap.Epoch && mem.Generation == a.snap.Generation && mem.RefreshFP == a.snap.RefreshFP {
 		if errors.Is(a.snap.Err, errNoPair) {
 			return c.restore(ctx, mem)
 		}
@@ -91,6 +91,8 @@ func (c *Cache) restore(ctx context.Context, mem *Snapshot) (*Snapshot, error) {
 		c.log.Warn().Str("app", mem.App).Str("tenant", mem.Tenant).Int64("generation", mem.Generation).
 			Msg("Redis had lost this grant's newest state: restored from memory")
 		a.snap.Pair = mem.Pair
+	} else {
+		a.snap.needsPair()
 	}
 	return c.adopt(a.snap.finish()), nil
 }

@@ -119,9 +119,9 @@ func TestOnlyTheHolderPaysForASlowAnswer(t *testing.T) {
 	}
 }
 
-// A storm on a cold fleet reads once per process and subscribes; nothing in it grows
+// A storm on a cold fleet reads twice per process, before and after it subscribes; nothing in it grows
 // with callers or time.
-func TestAColdStormReadsOncePerProcess(t *testing.T) {
+func TestAColdStormSubscribesOncePerProcess(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, redistest.Own(t), refreshtest.Config{LatencyAfter: time.Second})
 	workers := f.workers(5)

@@ -255,6 +255,6 @@ func (c *Coordinator) about(k tokencache.Key, err error) error {
 	case errors.Is(err, tokencache.ErrSealed):
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrClientConfig, Code: "sealed", Err: err}
 	default:
-		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Err: err}
+		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, RetryAfter: firstRetry, Err: err}
 	}
 }

@@ -6,7 +6,7 @@
 //	cache, err := tokencache.New(rdb, tokencache.Config{AEAD: aead})
 //	zoom, err := provider.OAuth2(&oauth2.Config{ClientID: …, ClientSecret: …, Endpoint: …}, provider.Zoom())
 //	tokens, err := refresh.New(refresh.Config{App: "zoom", Cache: cache, Provider: zoom})
-//	defer tokens.Close(ctx)
+//	defer tokens.Close(draining) // not the ctx that a signal has ended: exchanges in flight are finished
 //
 //	tok, err := tokens.Token(ctx, "acme") // in every worker, for every webhook
 //
@@ -28,11 +28,12 @@
 // is the claim, written before anything is presented, and that a commit is judged by
 // generation, not by who holds the lease.
 //
-// What is not promised: "exactly once". If a process dies between the provider's commit
-// and its own, and the provider neither repeats its answer nor honours the old refresh
-// token, the grant is lost; the error says lost_response then. At most one presentation
-// per generation is promised, unless the provider's profile says that presenting again
-// is safe, or the earlier holder is past its hard deadline. A process that is stopped in
+// What is not promised: "exactly once". If the provider's answer is lost (the process
+// dies, the connection breaks, ExchangeTimeout ends), and the provider neither repeats it
+// nor honours the old refresh token, the grant is lost; the error says lost_response then.
+// At most one presentation of unknown outcome per generation is promised, unless the
+// provider's profile says that presenting again is safe, or the earlier holder is past its
+// hard deadline and the access token has expired. A process that is stopped in
 // the few instructions between its last look at the clock and the write to the socket,
 // for longer than the claim stands, is beyond any promise.
 package refresh

@@ -39,7 +39,7 @@ type Error struct {
 	// Status is the HTTP status of the provider's answer; 0 where there was none.
 	Status int
 	// RetryAfter is how long to wait before it makes sense to try again; 0 where
-	// trying again does not help, or may be done at once.
+	// trying again does not help.
 	RetryAfter time.Duration
 	// Err is the cause; may be nil.
 	Err error

@@ -96,7 +96,7 @@ func (f *flight) publish(s *tokencache.Snapshot, e *provider.Error, failure toke
 	if outcome != tokencache.OK {
 		return nil, nil // somebody else's result counts
 	}
-	out := &Error{Kind: kindOf(e.Class), Code: e.Code, Status: e.Status, Err: e}
+	out := &Error{Kind: kindOf(e.Class), Code: orElse(failure.Reason, e.Code), Status: e.Status, Err: e}
 	if stored.State == tokencache.Reauthorize {
 		out.Kind, out.Code = ErrReauthorize, failure.Reason
 	} else {

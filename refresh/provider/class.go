@@ -28,8 +28,8 @@ const (
 	Busy
 	// Unsent: the request provably never left (DNS, dial, TLS).
 	Unsent
-	// Refused: an answer of 4xx that no rule knows. Not processed, retried a
-	// bounded number of times.
+	// Refused: an answer of 4xx that no rule knows. Not processed; retried ever
+	// more rarely, in the end every 15 to 30 minutes.
 	Refused
 )
 

@@ -36,7 +36,7 @@
 //     no tenant is at fault.
 //   - Throttled, Busy: not processed, ask later; see RetryAfter.
 //   - Unsent: the refresh token never left this process. Present it again.
-//   - Refused: a refusal that no rule knows. Try again a few times.
+//   - Refused: a refusal that no rule knows. Try again, ever more rarely.
 //   - Ambiguous: the refresh token may be spent and the new pair lost. What is
 //     safe now depends on [Profile.Replay].
 //

@@ -25,7 +25,7 @@ func (r *report) lines() []line {
 	}
 	ls = append(ls,
 		bad(number("presentations repeated against the rules", r.Repeats), r.Repeats),
-		bad(number("grants lost", r.GrantsLost), r.GrantsLost),
+		bad(number("grants lost without a kill", r.GrantsLost), r.GrantsLost),
 		number("lost_response (killed between provider's commit and ours)", r.LostResponse),
 	)
 	if r.timedOut > 0 {

@@ -201,6 +201,7 @@ func TestLateSuccessorIsAcceptedEvenAfterReauthorize(t *testing.T) {
 	kind(t, err, refresh.ErrReauthorize, "lost_response")
 	close(p.goOn)
 	first.Wait()
+	f.knows(fast, "acme", 2)
 	if tok := f.token(fast, "acme"); !f.server.AccessAlive(tok.AccessToken) {
 		t.Error("not the late successor's token")
 	}
@@ -232,6 +233,7 @@ func TestRefusedSiblingIsKeptAndSavesTheGrant(t *testing.T) {
 	if err := fast.Refresh(f.ctx(), "acme"); err != nil {
 		t.Fatalf("the spare did not save the grant: %v", err)
 	}
+	f.knows(slow, "acme", 4) // the spare as 3, what it brought as 4
 	tok := f.token(slow, "acme")
 	if tok.AccessToken == winner.AccessToken || !f.server.AccessAlive(tok.AccessToken) {
 		t.Error("not the spare's token")

@@ -146,3 +146,49 @@ func TestPinnedGrantIsAlwaysSubscribed(t *testing.T) {
 	}
 	pinners.Wait()
 }
+
+// After lost writes two pairs can share epoch, generation and revision.
+func TestPairThatIsNotTheStoredOneIsNeverPresented(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	connect(t, c, acme, 1)
+	p := hot(t, c, acme)
+	mine := c.Peek(acme)
+	stored := pairNo(2)(mine.At())
+	ks := c.keys(acme)
+	c.rdb.Set(t.Context(), ks.secret, mustSeal(t, c, acme, mine.Epoch, stored), 0)
+	c.rdb.HSet(t.Context(), ks.grant, "rt_fp", Fingerprint(stored.RefreshToken))
+	outcome, _, err := c.Claim(t.Context(), mine, NewID(), "a", time.Minute, AfterDeadline)
+	if outcome != Moved || err != nil {
+		t.Fatalf("the claim of the other pair: %s %v", outcome, err)
+	}
+	now := c.Peek(acme)
+	if now == nil || now.Pair.RefreshToken != stored.RefreshToken {
+		t.Fatal("memory keeps the pair that is not stored")
+	}
+	// A push without a pair does not lend the one of memory to another's record.
+	ev := event{kind: "claim", now: now.At(), record: now.Record}
+	ev.record.Rev++
+	ev.record.RefreshFP = mine.RefreshFP
+	c.take(p.e, ev, monotonic())
+	if c.Peek(acme) != nil {
+		t.Error("a record is coherent with a pair that is not its own")
+	}
+}
+
+// Two consents can bring the same refresh token; a pair is sealed with its consent.
+func TestPairOfAnOlderConsentIsNotPutBesideANewerRecord(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	older := connect(t, c, acme, 1)
+	connect(t, c, acme, 1)
+	secret := c.keys(acme).secret
+	c.rdb.Del(t.Context(), secret)
+	got, err := c.restore(t.Context(), older)
+	if err != nil || !errors.Is(got.Err, ErrSealed) {
+		t.Errorf("%v: the pair's error is %v", err, got.Err)
+	}
+	if c.rdb.Exists(t.Context(), secret).Val() != 0 {
+		t.Error("a pair that nobody can open stands in Redis")
+	}
+}

@@ -235,3 +235,50 @@ func TestTakeoverByManyIsNotAStormOfRestores(t *testing.T) {
 	}
 	f.lawful(workers[0], "acme")
 }
+
+// Within the grace window a generation is presented again while its first holder is only
+// slow; a refusal then says nothing about the pair that the first holder has.
+func TestRefusalWaitsForAnEarlierHolderThatMayStillBringThePair(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{Profile: provider.Profile{Replay: provider.ReplayGrace, Grace: time.Hour}})
+	f.config.ExchangeTimeout, f.config.ClaimTimeout = 19*time.Second, 20*time.Second
+	p := paused{answered: make(chan struct{}), goOn: make(chan struct{})}
+	slow := f.worker(func(cfg *refresh.Config) {
+		p.Exchanger = cfg.Provider.Exchanger
+		cfg.Provider.Exchanger = p
+	})
+	fast := f.worker()
+	f.connect(fast, "acme", true)
+	var callers sync.WaitGroup
+	callers.Go(func() { f.token(slow, "acme") })
+	f.server.AwaitExchange(t)
+	<-p.answered
+	f.server.Script(refuse("invalid_grant", 400))
+	f.redis.Client(t).Del(f.ctx(), slow.cache.LockKey(key("acme")))
+	callers.Go(func() { f.token(fast, "acme") })
+	f.server.AwaitExchange(t)
+	f.server.AwaitIdle(t) // it has its refusal
+	time.Sleep(300 * time.Millisecond)
+	if st, err := fast.Status(f.ctx(), "acme"); err != nil || st.State != tokencache.Active {
+		t.Errorf("declared %s (%v) while the first holder may still come back", st.State, err)
+	}
+	close(p.goOn)
+	callers.Wait()
+	f.lawful(fast, "acme")
+}
+
+func TestClaimWhoseReplyWasLostIsTakenBackAtOnce(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	f.config.ExchangeTimeout, f.config.ClaimTimeout = 60*time.Second, 71234*time.Millisecond
+	w, proxy := f.cuttable()
+	f.connect(w, "other", true)
+	f.token(w, "other") // Redis knows the scripts: the lost reply is not NOSCRIPT
+	f.connect(w, "acme", true)
+	eaten := proxy.EatReply("71234") // the claim's deadline
+	_, err := w.Token(f.ctx(), "acme")
+	kind(t, err, refresh.ErrUnavailable, "")
+	eaten.Await(t)
+	f.token(f.worker(), "acme") // long before the deadline
+	f.lawful(w, "acme")
+}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/puzpuzpuz/xsync/v4"
 	"github.com/rs/zerolog"
 	"golang.org/x/oauth2"
 
@@ -30,10 +31,12 @@ type Coordinator struct {
 	waiting context.Context
 	close   context.CancelCauseFunc
 
-	mu      sync.Mutex // guards flights and closed
-	flights map[string]*flight
-	closed  bool
-	work    sync.WaitGroup // flights, and commits that outlive them
+	grants  *tokencache.Grants          // the hot ones
+	flights *xsync.Map[string, *flight] // by tenant
+
+	mu     sync.Mutex // guards closed, and that no work is added after it
+	closed bool
+	work   sync.WaitGroup // flights, and commits that outlive them
 }
 
 // New returns a Coordinator. It refuses, in words, a configuration that cannot work.
@@ -48,7 +51,8 @@ func New(cfg Config) (*Coordinator, error) {
 		profile: cfg.Provider.Profile, takeover: takeover(cfg.Provider.Profile),
 		log:     cfg.Log.With().Str("app", cfg.App).Logger(),
 		waiting: waiting, close: cancel,
-		flights: make(map[string]*flight),
+		grants:  cfg.Cache.Grants(cfg.App),
+		flights: xsync.NewMap[string, *flight](),
 	}, nil
 }
 
@@ -68,15 +72,17 @@ func (c *Coordinator) key(tenant string) tokencache.Key {
 // The error is an *Error of kind ErrReauthorize, ErrClientConfig, ErrUnavailable or
 // ErrNotConnected, or the cause with which ctx ended.
 func (c *Coordinator) Token(ctx context.Context, tenant string) (*oauth2.Token, error) {
-	k := c.key(tenant)
-	if s := c.cache.Peek(k); s != nil {
-		if s.Fresh() {
-			return s.Token(), nil
-		}
-		if s.Valid() {
-			c.renew(k, s)
-			return s.Token(), nil
-		}
+	if tok := c.grants.Fresh(tenant); tok != nil {
+		return tok, nil
+	}
+	return c.token(ctx, c.key(tenant))
+}
+
+// token is Token for a pair that is not known to be fresh.
+func (c *Coordinator) token(ctx context.Context, k tokencache.Key) (*oauth2.Token, error) {
+	if s := c.cache.Peek(k); s != nil && s.Valid() {
+		c.renew(k, s)
+		return s.Token(), nil
 	}
 	s, err := c.await(ctx, k, want{})
 	if err != nil {
@@ -107,6 +113,7 @@ func (c *Coordinator) TryToken(ctx context.Context, tenant string) (*oauth2.Toke
 	d := decide(c.view(s, 0), want{})
 	switch d.do {
 	case serve:
+		c.cache.Remember(s)
 		c.renew(k, s)
 		return s.Token(), nil
 	case giveUp:

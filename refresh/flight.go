@@ -16,8 +16,8 @@ type flight struct {
 	key     tokencache.Key
 	want    want
 	started time.Time
-	pin     *tokencache.Pin
-	asked   bool // the other processes, whether they know better than Redis
+	pin     *tokencache.Pin // nil until the flight needs to hear of changes
+	asked   bool            // the other processes, whether they know better than Redis
 
 	done chan struct{} // closed when snap and err are set
 	snap *tokencache.Snapshot
@@ -26,30 +26,35 @@ type flight struct {
 
 // join returns the grant's flight, a new one if there is none. The error is errClosed.
 func (c *Coordinator) join(k tokencache.Key, w want) (*flight, error) {
+	if f, ok := c.flights.Load(k.Tenant); ok {
+		return f, nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return nil, errClosed
 	}
-	if f := c.flights[k.Tenant]; f != nil {
-		return f, nil
+	f, flies := c.flights.LoadOrCompute(k.Tenant, func() (*flight, bool) {
+		return &flight{c: c, key: k, want: w, started: time.Now(), done: make(chan struct{})}, false
+	})
+	if !flies {
+		c.work.Go(f.run)
 	}
-	f := &flight{c: c, key: k, want: w, started: time.Now(), done: make(chan struct{})}
-	c.flights[k.Tenant] = f
-	c.work.Go(f.run)
 	return f, nil
 }
 
 func (f *flight) run() {
-	f.pin = f.c.cache.Pin(f.key)
-	defer f.pin.Unpin()
 	f.snap, f.err = f.fly()
 	if f.err != nil {
 		f.err = f.c.about(f.key, f.err)
 	}
-	f.c.mu.Lock()
-	delete(f.c.flights, f.key.Tenant)
-	f.c.mu.Unlock()
+	switch {
+	case f.pin != nil:
+		defer f.pin.Unpin()
+	case f.snap != nil:
+		f.c.cache.Remember(f.snap) // subscribed from now on: the next reading is coherent
+	}
+	f.c.flights.Delete(f.key.Tenant)
 	close(f.done)
 }
 
@@ -60,7 +65,7 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 		if err := context.Cause(f.c.waiting); err != nil {
 			return nil, err
 		}
-		news := f.pin.Changed() // before looking, so that nothing falls in between
+		news := f.changed() // before looking, so that nothing falls in between
 		coherent := f.c.cache.Peek(f.key) != nil
 		s, err := f.c.look(f.c.waiting, f.key)
 		if errors.Is(err, tokencache.ErrNone) && !f.asked {
@@ -71,15 +76,15 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 		if err != nil {
 			return nil, err
 		}
-		d := decide(f.c.view(s, f.pin.LeaseHeld()), f.want)
+		d := decide(f.c.view(s, f.leaseHeld()), f.want)
 		switch {
 		case d.do == serve:
 			return s, nil
 		case d.do == giveUp:
 			return s, d.err
-		case !coherent:
+		case !coherent || f.pin == nil:
 			// Subscribe, then read again: what happened in between was not pushed to us.
-			err = f.pin.Confirmed(f.c.waiting)
+			err = f.subscribed()
 		case d.do == wait:
 			f.wait(news, d.until)
 		default:
@@ -94,6 +99,29 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 	}
 }
 
+// subscribed pins the grant and waits until this process hears of its changes.
+func (f *flight) subscribed() error {
+	if f.pin == nil {
+		f.pin = f.c.cache.Pin(f.key)
+	}
+	return f.pin.Confirmed(f.c.waiting)
+}
+
+// changed is closed on the next news; nil while nothing would be heard.
+func (f *flight) changed() <-chan struct{} {
+	if f.pin == nil {
+		return nil
+	}
+	return f.pin.Changed()
+}
+
+func (f *flight) leaseHeld() time.Duration {
+	if f.pin == nil {
+		return 0
+	}
+	return f.pin.LeaseHeld()
+}
+
 // askWait is how long others have to restore what Redis lost.
 const askWait = 300 * time.Millisecond
 
@@ -101,7 +129,7 @@ const askWait = 300 * time.Millisecond
 // Redis may have lost it. The error is ErrNone if there is nobody to ask.
 func (f *flight) ask(known position) error {
 	f.asked = true
-	if err := f.pin.Confirmed(f.c.waiting); err != nil {
+	if err := f.subscribed(); err != nil {
 		return err
 	}
 	listening, err := f.c.cache.Ask(f.c.waiting, f.key, known.epoch, known.generation)

@@ -86,7 +86,7 @@ func (f *fleet) workerOn(rdb redis.UniversalClient, alter ...func(*refresh.Confi
 			f.t.Errorf("close: %v", err)
 		}
 	})
-	return &worker{Coordinator: c, cache: cache, rdb: rdb}
+	return &worker{Coordinator: c, cache: cfg.Cache, rdb: rdb}
 }
 
 // connect lets a tenant consent; its access token has already expired if so wished.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/puzpuzpuz/xsync/v4"
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 )
@@ -38,7 +37,7 @@ type Cache struct {
 	rdb     redis.UniversalClient
 	prefix  string
 	aead    AEAD
-	hot     *xsync.Map[Key, *entry]
+	hot     *hotMap
 	ring    ring
 	limit   int
 	journal int
@@ -72,7 +71,7 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 	}
 	c := &Cache{
 		rdb: rdb, prefix: cfg.Prefix, aead: cfg.AEAD, log: cfg.Log,
-		hot:     xsync.NewMap[Key, *entry](),
+		hot:     newHotMap(),
 		limit:   orDefault(cfg.HotGrants, defaultHotGrants),
 		journal: orDefault(cfg.JournalLen, defaultJournalLen),
 	}
@@ -97,12 +96,12 @@ func (c *Cache) Redis() redis.UniversalClient { return c.rdb }
 // left the subscriber connection is closed; Forget waits for that until ctx ends.
 // Pinned grants stay until they are unpinned.
 func (c *Cache) Forget(ctx context.Context, app string) error {
-	for k, e := range c.hot.All() {
-		if k.App == app {
+	for e := range c.hot.all() {
+		if e.key.App == app {
 			c.evict(e)
 		}
 	}
-	if c.hot.Size() > 0 {
+	if c.hot.size() > 0 {
 		return nil
 	}
 	return c.hub.wait(ctx)

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/puzpuzpuz/xsync/v4"
 )
 
 func FuzzNamesRoundTripAndStayApart(f *testing.F) {
@@ -133,7 +131,7 @@ func FuzzPublishedEventIsTheRecord(f *testing.F) {
 
 // newCacheWithout is a cache that holds one grant and has no Redis.
 func newCacheWithout(prefix string, e *entry) *Cache {
-	c := &Cache{prefix: prefix, hot: xsync.NewMap[Key, *entry]()}
-	c.hot.Store(e.key, e)
+	c := &Cache{prefix: prefix, hot: newHotMap()}
+	c.Grants(e.key.App).tenants.Store(e.key.Tenant, e)
 	return c
 }

@@ -6,15 +6,18 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/oauth2"
 )
 
 // entry is a hot grant: its newest snapshot in this process, and who waits for a
 // newer one.
 type entry struct {
+	snap atomic.Pointer[Snapshot] // first: with used all that a reader touches
+	used atomic.Int64             // tick of the last reading, for eviction
+
 	key     Key
 	channel string
-	snap    atomic.Pointer[Snapshot]
-	used    atomic.Int64 // mono seconds of the last Peek, for eviction
 	pins    atomic.Int32 // changed under mu only
 	slot    int          // in the ring, guarded by its lock
 
@@ -29,23 +32,40 @@ type entry struct {
 // subscribed to the grant's events on a connection that is alive. Else nil. It takes
 // no lock and does not allocate.
 func (c *Cache) Peek(k Key) *Snapshot {
-	e, ok := c.hot.Load(k)
+	e, ok := c.hot.load(k)
 	if !ok {
 		return nil
 	}
+	s, _ := e.coherent(c.hub)
+	return s
+}
+
+// coherent is the entry's snapshot if it is coherent, and the hub's latest tick.
+func (e *entry) coherent(h *hub) (*Snapshot, mono) {
 	s := e.snap.Load()
-	if s == nil || s.session == 0 || s.session != c.hub.session.Load() {
+	if s == nil || s.session != h.session.Load() { // never equal for session 0, or while there is no connection
+		return nil, 0
+	}
+	tick := h.tick.Load()
+	if e.used.Load() != tick {
+		e.used.Store(tick) // once a tick: readers on many cores must not fight for the line
+	}
+	return s, mono(tick)
+}
+
+// fresh is the token of a coherent snapshot that is neither due nor expired. Reading the
+// clock would cost more than all the rest.
+func (e *entry) fresh(h *hub) *oauth2.Token {
+	s, tick := e.coherent(h)
+	if s == nil || tick >= s.calm && !s.Fresh() {
 		return nil
 	}
-	if now := int64(monotonic() / time.Second); e.used.Load() != now {
-		e.used.Store(now) // once a second: readers on many cores must not fight for the line
-	}
-	return s
+	return s.token
 }
 
 // Remembered returns what memory holds, coherent or not; nil for nothing.
 func (c *Cache) Remembered(k Key) *Snapshot {
-	if e, ok := c.hot.Load(k); ok {
+	if e, ok := c.hot.load(k); ok {
 		return e.snap.Load()
 	}
 	return nil
@@ -54,7 +74,7 @@ func (c *Cache) Remembered(k Key) *Snapshot {
 // Pin keeps a grant in memory and subscribed until Unpin.
 func (c *Cache) Pin(k Key) *Pin {
 	for {
-		e, loaded := c.hot.LoadOrCompute(k, func() (*entry, bool) {
+		e, loaded := c.hot.app(c, k.App).tenants.LoadOrCompute(k.Tenant, func() (*entry, bool) {
 			return &entry{key: k, channel: c.keys(k).events, changed: make(chan struct{})}, false
 		})
 		e.mu.Lock()
@@ -71,14 +91,25 @@ func (c *Cache) Pin(k Key) *Pin {
 			c.ring.add(e)
 		}
 		e.mu.Unlock()
-		e.used.Store(int64(monotonic() / time.Second))
-		if !loaded && c.hot.Size() > c.limit {
+		e.used.Store(int64(monotonic()))
+		if !loaded && c.hot.size() > c.limit {
 			if idle := c.ring.idlest(); idle != nil {
 				c.evict(idle)
 			}
 		}
 		return &Pin{c: c, e: e}
 	}
+}
+
+// Remember takes a snapshot that was just read into memory, for the next readers, and
+// subscribes to its grant. With memory full, a grant has to be asked for twice.
+func (c *Cache) Remember(s *Snapshot) {
+	if _, hot := c.hot.load(s.Key); hot || c.hot.size() >= c.limit && !c.hot.seen.again(s.Key) {
+		return
+	}
+	pin := c.Pin(s.Key)
+	defer pin.Unpin()
+	c.adopt(s)
 }
 
 // Pin is a hold on a hot grant.
@@ -95,7 +126,7 @@ func (p *Pin) Unpin() {
 	p.e.mu.Lock()
 	p.e.pins.Add(-1)
 	p.e.mu.Unlock()
-	if p.e.snap.Load() == nil || p.c.hot.Size() > p.c.limit {
+	if p.e.snap.Load() == nil || p.c.hot.size() > p.c.limit {
 		p.c.evict(p.e)
 	}
 }
@@ -140,23 +171,31 @@ func (e *entry) news() {
 func (e *entry) suspect() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.doubt()
+	e.news()
+}
+
+// doubt makes memory incoherent. Called with mu held.
+func (e *entry) doubt() {
 	if old := e.snap.Load(); old != nil {
 		s := *old
 		s.session = 0
 		e.snap.Store(&s)
 	}
-	e.news()
 }
 
 // adopt takes s into memory unless memory is newer, and returns what memory holds
 // then. A grant that is not hot is not remembered.
 func (c *Cache) adopt(s *Snapshot) *Snapshot {
-	e, ok := c.hot.Load(s.Key)
+	e, ok := c.hot.load(s.Key)
 	if !ok {
 		return s
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.evicted { // since the look-up: a Handle may still look at it
+		return s
+	}
 	if s.home != e {
 		s.session = 0 // dropped and hot again since: news may have been missed in between
 	}
@@ -199,9 +238,10 @@ func (c *Cache) evict(e *entry) {
 		return
 	}
 	e.evicted = true
+	e.doubt() // a Handle may still look at it
 	if e.listed {
 		c.hub.remove(e.channel) // before somebody else can add it again
 		c.ring.remove(e)
 	}
-	c.hot.Delete(e.key)
+	c.hot.delete(e.key)
 }

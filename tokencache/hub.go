@@ -14,6 +14,8 @@ import (
 
 const (
 	pingEvery = 2 * time.Second
+	// tickEvery is how often the clock is read for all readers of memory.
+	tickEvery = time.Second
 	// silentFor is how long a subscriber connection may say nothing, not even
 	// PONG, before it counts as half-open.
 	silentFor = 6 * time.Second
@@ -34,11 +36,14 @@ var (
 // A session is one connection. Whatever was pushed or read in a session is
 // coherent until the session ends; then everything is suspect until read again.
 type hub struct {
+	// Every reader of memory reads these two, so they have a cache line of their own.
+	session atomic.Uint64 // of the live connection; odd while there is none
+	tick    atomic.Int64  // mono, at most a second old while a connection is live
+	_       [48]byte
+
 	rdb     redis.UniversalClient
 	log     zerolog.Logger
 	deliver func(channel, payload string) // must not block: the connection would stall
-
-	session atomic.Uint64 // of the live connection; odd while there is none
 
 	mu       sync.Mutex // guards what follows
 	channels map[string]*subscription
@@ -237,6 +242,7 @@ func (h *hub) connection() error {
 	}
 	var heard atomic.Int64
 	heard.Store(int64(monotonic()))
+	h.tick.Store(heard.Load())
 	helpers.Go(func() { h.write(ctx, ps) })
 	helpers.Go(func() { h.watch(ctx, ps, &heard) })
 	return h.read(ctx, ps, &heard)
@@ -331,18 +337,20 @@ func (h *hub) write(ctx context.Context, ps *redis.PubSub) {
 	}
 }
 
-// watch ends the session of a connection that has gone silent: nothing else notices
-// a peer that vanished without a word. It stands apart from write and read, since
+// watch ticks, and ends the session of a connection that has gone silent: nothing else
+// notices a peer that vanished without a word. It stands apart from write and read, since
 // go-redis dials again inside both, for seconds, before it reports an error.
 func (h *hub) watch(ctx context.Context, ps *redis.PubSub, heard *atomic.Int64) {
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if monotonic()-mono(heard.Load()) > silentFor {
+			now := monotonic()
+			h.tick.Store(int64(now))
+			if now-mono(heard.Load()) > silentFor {
 				h.ended()
 				_ = ps.Close()
 				return

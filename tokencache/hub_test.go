@@ -255,8 +255,8 @@ func TestConnectionLivesWhileSomethingIsHot(t *testing.T) {
 		c.hub.mu.Lock()
 		running := c.hub.running
 		c.hub.mu.Unlock()
-		if running || c.hot.Size() != 0 {
-			t.Fatalf("hub running: %v, %d grants", running, c.hot.Size())
+		if running || c.hot.size() != 0 {
+			t.Fatalf("hub running: %v, %d grants", running, c.hot.size())
 		}
 		eventually(t, "the connection to close", patience, func() bool { return subscribers() == 0 })
 	}
@@ -373,7 +373,7 @@ func TestHotGrantsAreBounded(t *testing.T) {
 			read(t, c, k)
 		}
 		p.Unpin()
-		if n := c.hot.Size(); n > 10 {
+		if n := c.hot.size(); n > 10 {
 			t.Fatalf("%d hot grants after %d", n, i)
 		}
 	}
@@ -383,8 +383,8 @@ func TestHotGrantsAreBounded(t *testing.T) {
 	c.hub.mu.Lock()
 	channels := len(c.hub.channels)
 	c.hub.mu.Unlock()
-	if channels != c.hot.Size() {
-		t.Errorf("%d channels for %d grants", channels, c.hot.Size())
+	if channels != c.hot.size() {
+		t.Errorf("%d channels for %d grants", channels, c.hot.size())
 	}
 }
 
@@ -408,11 +408,11 @@ func TestBoundHoldsUnderConcurrentUse(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if n := c.hot.Size(); n > 10+8 {
+	if n := c.hot.size(); n > 10+8 {
 		t.Errorf("%d hot grants", n)
 	}
-	for k := range c.hot.All() { // each is subscribed
-		p := c.Pin(k)
+	for e := range c.hot.all() { // each is subscribed
+		p := c.Pin(e.key)
 		confirm(t, p)
 		p.Unpin()
 	}

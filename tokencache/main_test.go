@@ -46,7 +46,7 @@ func closeCache(t testing.TB, c *Cache) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	for _, e := range c.hot.All() {
+	for e := range c.hot.all() {
 		e.pins.Store(0)
 		c.evict(e)
 	}

@@ -95,6 +95,6 @@ func (c *Cache) byChannel(channel string) *entry {
 	if !ok {
 		return nil
 	}
-	e, _ := c.hot.Load(Key{unescape(app), unescape(tenant)})
+	e, _ := c.hot.load(Key{unescape(app), unescape(tenant)})
 	return e
 }

@@ -86,6 +86,15 @@ var fields = []field{
 	{name: "error_at", num: func(r *Record) *int64 { return &r.ErrorAt }},
 }
 
+// fieldNames are the fields in the order in which read asks for them.
+var fieldNames = func() []string {
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		names[i] = f.name
+	}
+	return names
+}()
+
 var fieldByName = func() map[string]field {
 	m := make(map[string]field, len(fields))
 	for _, f := range fields {
@@ -96,10 +105,14 @@ var fieldByName = func() map[string]field {
 
 // set stores one field. Unknown ones are ignored: a newer version may add some.
 func (r *Record) set(name, value string) error {
-	f, ok := fieldByName[name]
+	if f, ok := fieldByName[name]; ok {
+		return f.set(r, value)
+	}
+	return nil
+}
+
+func (f field) set(r *Record, value string) error {
 	switch {
-	case !ok:
-		return nil
 	case f.text != nil:
 		*f.text(r) = value
 		return nil
@@ -109,7 +122,7 @@ func (r *Record) set(name, value string) error {
 	}
 	n, err := strconv.ParseInt(value, 10, 64)
 	if err != nil {
-		return fmt.Errorf("tokencache: record field %s=%q is not a whole number", name, clip(value))
+		return fmt.Errorf("tokencache: record field %s=%q is not a whole number", f.name, clip(value))
 	}
 	*f.num(r) = n
 	return nil

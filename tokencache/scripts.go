@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	_ "embed"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -12,9 +13,6 @@ import (
 
 //go:embed lua/common.lua
 var common string
-
-//go:embed lua/read.lua
-var readLua string
 
 //go:embed lua/claim.lua
 var claimLua string
@@ -35,7 +33,6 @@ var disconnectLua string
 var restoreLua string
 
 var (
-	readScript       = script(readLua)
 	claimScript      = script(claimLua)
 	commitScript     = script(commitLua)
 	failScript       = script(failLua)
@@ -58,23 +55,42 @@ type answer struct {
 	snap   *Snapshot // nil when there is no record
 }
 
-// run runs a script about one grant. The snapshot's clock starts before the request
-// was sent, so that no deadline seems later than it is.
+// reply is what Redis said about one grant, as it came.
+type reply struct {
+	status string
+	now    int64  // Redis' time, unix ms
+	flat   []any  // the record: names and values
+	values []any  // or its values alone, in the order of fields
+	sealed string // the pair; "" for none
+}
+
+// run runs a script about one grant.
 func (c *Cache) run(ctx context.Context, op string, s *redis.Script, k Key, keys []string, args ...any) (answer, error) {
+	return c.roundTrip(ctx, op, k, func() (reply, error) {
+		got, err := s.Run(ctx, c.rdb, keys, args...).Slice()
+		if err != nil {
+			return reply{}, err
+		}
+		return scriptReply(got)
+	})
+}
+
+// roundTrip asks Redis about one grant. The snapshot's clock starts before the request
+// was sent, so that no deadline seems later than it is.
+func (c *Cache) roundTrip(ctx context.Context, op string, k Key, ask func() (reply, error)) (answer, error) {
 	if err := k.Validate(); err != nil {
 		return answer{}, err
 	}
-	home, _ := c.hot.Load(k)
-	session := c.hub.sessionOf(c.keys(k).events)
+	home, session := c.home(k)
 	sent := monotonic()
-	got, err := s.Run(ctx, c.rdb, keys, args...).Slice()
-	if err != nil {
-		if cause := context.Cause(ctx); cause != nil {
-			err = fmt.Errorf("%w (%w)", cause, err)
-		}
-		return answer{}, fmt.Errorf("tokencache: %s %s: %w", op, k, err)
+	r, err := ask()
+	var a answer
+	switch {
+	case err == nil:
+		a, err = c.parse(k, r, sent)
+	case context.Cause(ctx) != nil:
+		err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
 	}
-	a, err := c.parse(k, got, sent)
 	if err != nil {
 		return answer{}, fmt.Errorf("tokencache: %s %s: %w", op, k, err)
 	}
@@ -84,37 +100,61 @@ func (c *Cache) run(ctx context.Context, op string, s *redis.Script, k Key, keys
 	return a, nil
 }
 
-// parse reads {status, now, record, sealed pair}.
-func (c *Cache) parse(k Key, got []any, sent mono) (answer, error) {
+// home is the grant's place in memory, and the session in which it is subscribed.
+func (c *Cache) home(k Key) (*entry, uint64) {
+	e, ok := c.hot.load(k)
+	if !ok {
+		return nil, 0
+	}
+	return e, c.hub.sessionOf(e.channel)
+}
+
+// scriptReply reads {status, now, record, sealed pair}.
+func scriptReply(got []any) (reply, error) {
 	if len(got) != 4 {
-		return answer{}, fmt.Errorf("script answered %d values, not 4", len(got))
+		return reply{}, fmt.Errorf("script answered %d values, not 4", len(got))
 	}
-	status, _ := got[0].(string)
-	nowText, _ := got[1].(string)
-	now, err := strconv.ParseInt(nowText, 10, 64)
-	if err != nil {
-		return answer{}, fmt.Errorf("script answered no time")
+	var r reply
+	r.status, _ = got[0].(string)
+	now, _ := got[1].(string)
+	r.flat, _ = got[2].([]any)
+	r.sealed, _ = got[3].(string)
+	var err error
+	if r.now, err = strconv.ParseInt(now, 10, 64); err != nil {
+		return reply{}, errors.New("script answered no time")
 	}
-	at := c.clock.observe(sent, monotonic(), now)
-	a := answer{status: status, now: now, sent: sent}
-	flat, _ := got[2].([]any)
-	if len(flat) == 0 {
-		return a, nil
-	}
-	s := &Snapshot{Key: k, now: now, at: at}
-	for i := 0; i+1 < len(flat); i += 2 {
-		name, _ := flat[i].(string)
-		value, _ := flat[i+1].(string)
-		if err := s.set(name, value); err != nil {
-			return answer{}, err
-		}
+	return r, nil
+}
+
+func (c *Cache) parse(k Key, r reply, sent mono) (answer, error) {
+	at := c.clock.observe(sent, monotonic(), r.now)
+	a := answer{status: r.status, now: r.now, sent: sent}
+	s := &Snapshot{Key: k, now: r.now, at: at}
+	known, err := r.record(&s.Record)
+	if err != nil || !known {
+		return a, err
 	}
 	if err := s.check(); err != nil {
 		return answer{}, err
 	}
-	if sealed, _ := got[3].(string); sealed != "" {
-		s.Pair, s.Err = c.open(k, s.Epoch, sealed)
+	if r.sealed != "" {
+		s.Pair, s.Err = c.open(k, s.Epoch, r.sealed)
 	}
 	a.snap = s
 	return a, nil
+}
+
+// record fills in a record; known is false if Redis has none.
+func (r reply) record(to *Record) (known bool, err error) {
+	for i := 0; i+1 < len(r.flat) && err == nil; i += 2 {
+		name, _ := r.flat[i].(string)
+		value, _ := r.flat[i+1].(string)
+		known, err = true, to.set(name, value)
+	}
+	for i := 0; i < len(r.values) && err == nil; i++ {
+		if value, ok := r.values[i].(string); ok { // nil: there is no such field
+			known, err = true, fields[i].set(to, value)
+		}
+	}
+	return known, err
 }

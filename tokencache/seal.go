@@ -1,10 +1,8 @@
 package tokencache
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -46,7 +44,7 @@ func associatedData(k Key, epoch int64) []byte {
 }
 
 func (c *Cache) seal(k Key, epoch int64, p Pair) (string, error) {
-	text, err := json.Marshal(wirePair(p))
+	text, err := p.marshal()
 	if err != nil {
 		return "", fmt.Errorf("tokencache: %s: the pair's extra members cannot be stored as JSON: %w", k, err)
 	}
@@ -62,14 +60,11 @@ func (c *Cache) open(k Key, epoch int64, sealed string) (Pair, error) {
 	if err != nil {
 		return Pair{}, fmt.Errorf("%w (%s)", ErrSealed, k)
 	}
-	var p wirePair
-	numbers := json.NewDecoder(bytes.NewReader(text))
-	numbers.UseNumber() // as they came from the provider
-	if numbers.Decode(&p) != nil {
-		// The cause could quote the plaintext.
+	var p Pair
+	if !p.unmarshal(text) {
 		return Pair{}, fmt.Errorf("%w (%s: opened, but not a pair)", ErrSealed, k)
 	}
-	return Pair(p), nil
+	return p, nil
 }
 
 // Fingerprint names a token without telling it: the first 12 hex digits of its

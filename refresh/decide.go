@@ -2,6 +2,7 @@ package refresh
 
 import (
 	"math/rand/v2"
+	"net/http"
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
@@ -18,8 +19,9 @@ func (p position) before(r *tokencache.Record) bool {
 // want says what ends a flight: a valid pair, newer than after. A renewal wants one
 // that is not even due.
 type want struct {
-	after position
-	renew bool
+	after   position
+	renew   bool
+	refused bool // an API refused the pair at after
 }
 
 // view is a grant at one moment, for decide.
@@ -38,6 +40,7 @@ const (
 	serve   verdict = iota // the pair is what was wanted
 	giveUp                 // err says who acts
 	wait                   // for news, or until
+	report                 // note that the access token was refused: may that force an exchange?
 	present                // try the lease, then claim
 )
 
@@ -71,10 +74,47 @@ func decide(v view, w want) decision {
 		return waitForClaim(v, w)
 	case v.leaseHeld > 0:
 		return decision{do: wait, until: v.leaseHeld}
+	case w.refused && v.valid && v.RejectedGen != v.Generation:
+		return judgeRefusal(v)
 	default:
 		return decision{do: present}
 	}
 }
+
+// judgeRefusal says what comes of an access token that an API refused and that is still
+// the current one.
+func judgeRefusal(v view) decision {
+	if v.Reason == suspect && v.RejectAt > v.now {
+		return decision{do: giveUp, err: &Error{
+			Kind: ErrUnavailable, Code: suspect, Status: http.StatusUnauthorized,
+			RetryAfter: millis(v.RejectAt-v.now) + slack, Err: errRefusesAll,
+		}}
+	}
+	return decision{do: report}
+}
+
+// suspect is the reason and code of a grant for which trying does not help.
+const suspect = "suspect"
+
+// refusalsForgotten after the next exchange could have been forced: a row of refusals ends.
+const refusalsForgotten = time.Hour
+
+// refusalWaits are how long after the first, second, … exchange in a row which a refused
+// access token has forced the next may be. The first of a fresh generation that is refused
+// may follow at once: a token can be slow in getting round at the provider.
+func refusalWaits(random float64) []time.Duration {
+	waits := []time.Duration{0}
+	for d := time.Minute; d < maxRefusalWait; d *= 2 {
+		waits = append(waits, d)
+	}
+	waits = append(waits, maxRefusalWait)
+	for i := range waits {
+		waits[i] += time.Duration(random * float64(waits[i]/4))
+	}
+	return waits
+}
+
+const maxRefusalWait = 30 * time.Minute
 
 // waitForClaim waits for a holder that may be dead. A forced refresh of a pair that is
 // still valid waits no longer than that holder could take: until the claim may be taken

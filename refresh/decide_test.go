@@ -31,6 +31,9 @@ func claimed(until, opens int64) func(*view) {
 func failed(text string, in int64) func(*view) {
 	return func(v *view) { v.Error, v.RetryAt = text, now+in }
 }
+func rejected(n, generation, in int64) func(*view) {
+	return func(v *view) { v.Rejects, v.RejectedGen, v.RejectAt = n, generation, now+in }
+}
 func state(s tokencache.State, reason string) func(*view) {
 	return func(v *view) { v.State, v.Reason = s, reason }
 }
@@ -38,6 +41,7 @@ func state(s tokencache.State, reason string) func(*view) {
 func TestDecide(t *testing.T) {
 	token, renewal := want{}, want{renew: true}
 	forced := want{after: position{1, 7}}
+	refused := want{after: position{1, 7}, refused: true}
 	for _, c := range []struct {
 		name  string
 		v     view
@@ -66,6 +70,14 @@ func TestDecide(t *testing.T) {
 		{"a suspect grant says so", grantView(failed("refused/odd/418", 800), state(tokencache.Active, "suspect")), token, giveUp, 0, ErrUnavailable, "suspect"},
 		{"after retry_at it is tried again", grantView(failed("throttled/slow_down/429", 0)), token, present, 0, nil, ""},
 		{"a valid token is served whatever failed", grantView(valid, failed("ambiguous//502", 800)), token, serve, 0, nil, ""},
+		{"a refused token is reported first", grantView(valid), refused, report, 0, nil, ""},
+		{"then presented", grantView(valid, rejected(1, 7, 0)), refused, present, 0, nil, ""},
+		{"a refused token that has expired anyway is not reported", grantView(), refused, present, 0, nil, ""},
+		{"a refused fresh one is reported again", grantView(valid, rejected(1, 6, 0)), refused, report, 0, nil, ""},
+		{"a suspect grant is left alone", grantView(valid, rejected(2, 6, 800), state(tokencache.Active, "suspect")), refused, giveUp, 0, ErrUnavailable, "suspect"},
+		{"until it is time", grantView(valid, rejected(2, 6, 0), state(tokencache.Active, "suspect")), refused, report, 0, nil, ""},
+		{"a suspect grant serves", grantView(fresh, rejected(2, 6, 800), state(tokencache.Active, "suspect")), token, serve, 0, nil, ""},
+		{"a refresh that is under way is not reported to", grantView(valid, claimed(300, 300)), refused, wait, 300 * time.Millisecond, nil, ""},
 		{"a restored grant is left alone for a moment", grantView(func(v *view) { v.RetryAt = now + 700 }), token, wait, 700 * time.Millisecond, nil, ""},
 		{"the tenant must act", grantView(state(tokencache.Reauthorize, "lost_response")), token, giveUp, 0, ErrReauthorize, "lost_response"},
 		{"a valid token outlives its refresh token", grantView(valid, state(tokencache.Reauthorize, "invalid_grant")), token, serve, 0, nil, ""},
@@ -94,6 +106,30 @@ func TestTakeoverFollowsTheProfile(t *testing.T) {
 	} {
 		if got := takeover(provider.Profile{Replay: replay, Grace: 30 * time.Second}); got != want {
 			t.Errorf("%s: %d, want %d", replay, got, want)
+		}
+	}
+}
+
+// An API that answers 401 to everything is asked again and again; what it may cost is what
+// Reject's documentation says.
+func TestAPIThatRefusesEverythingCostsSevenExchangesInTheFirstHourAndTwoInEachAfter(t *testing.T) {
+	for _, random := range []float64{0, 0.5, 1} {
+		waits := refusalWaits(random)
+		hour := make([]int, 24)
+		for at, n := time.Duration(0), 0; at < 24*time.Hour; n++ {
+			hour[at/time.Hour]++
+			at += waits[min(n, len(waits)-1)] + time.Millisecond
+		}
+		if hour[0] < 2 || hour[0] > 7 {
+			t.Errorf("%d exchanges in the first hour", hour[0])
+		}
+		for i, n := range hour[1:] {
+			if n > 2 {
+				t.Errorf("%d exchanges in hour %d", n, i+2)
+			}
+		}
+		if waits[0] != 0 || waits[len(waits)-1] >= refusalsForgotten {
+			t.Errorf("waits %v: a row would never grow, or be forgotten in between", waits)
 		}
 	}
 }

@@ -84,7 +84,8 @@ func (e *Error) Unwrap() []error {
 var (
 	errClosed = errors.New("this coordinator is closed")
 	// errElsewhere is the cause in processes that did not make the exchange.
-	errElsewhere = errors.New("another exchange of this grant failed")
+	errElsewhere  = errors.New("another exchange of this grant failed")
+	errRefusesAll = errors.New("the API refuses fresh access tokens too: look at what it answers, a scope or its address may be wrong")
 )
 
 // kindOf says who acts next after a failed exchange that left the grant alive.

@@ -27,7 +27,7 @@ func (f *flight) failed(s *tokencache.Snapshot, e *provider.Error) (*tokencache.
 		}
 	}
 	if e.Class == provider.Refused && s.Fails+1 >= suspectAfter {
-		failure.Reason = "suspect"
+		failure.Reason = suspect
 	}
 	return f.publish(s, e, failure)
 }

@@ -87,6 +87,8 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 			err = f.subscribed()
 		case d.do == wait:
 			f.wait(news, d.until)
+		case d.do == report:
+			err = f.report(s)
 		default:
 			s, err = f.lead(s)
 			if s != nil {
@@ -158,6 +160,23 @@ func (f *flight) wait(news <-chan struct{}, until time.Duration) {
 	case <-timer.C:
 	case <-f.c.waiting.Done():
 	}
+}
+
+// report notes that an API refused the access token. Then the record says whether that
+// may force an exchange.
+func (f *flight) report(s *tokencache.Snapshot) error {
+	outcome, now, err := f.c.cache.Reject(f.c.waiting, s, f.c.locker.Name(), refusalsForgotten, refusalWaits(jitter())...)
+	if err != nil {
+		return err
+	}
+	log := f.c.log.Info()
+	if outcome == tokencache.Wait {
+		log = f.c.log.Warn()
+		time.Sleep(slack) // our clock may be a little ahead of Redis': do not ask at full speed
+	}
+	log.Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Int64("rejects", now.Rejects).
+		Str("outcome", string(outcome)).Msg("an API refused the access token")
+	return nil
 }
 
 // slack is added to the lease of another holder, and passes before a claim that was not

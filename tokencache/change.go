@@ -11,12 +11,12 @@ import (
 // Outcome says how a change of a grant ended.
 type Outcome string
 
-// The outcomes of Claim, Commit and Fail.
+// The outcomes of Claim, Commit, Fail and Reject.
 const (
 	OK      Outcome = "ok"
 	Moved   Outcome = "moved"   // another epoch or generation is stored: adopt it
 	Dead    Outcome = "dead"    // the grant is not active
-	Wait    Outcome = "wait"    // a failed exchange's retry_at is still ahead
+	Wait    Outcome = "wait"    // retry_at, or with Reject reject_at, is still ahead
 	Claimed Outcome = "claimed" // another claim is unresolved
 	Gone    Outcome = "none"    // Redis had lost the record; it was restored if memory had it
 )
@@ -150,6 +150,22 @@ func (c *Cache) Fail(ctx context.Context, base *Snapshot, by string, f Failure) 
 		return c.run(ctx, "fail", failScript, base.Key, []string{ks.grant, ks.secret, ks.journal},
 			ks.events, c.journal, f.ID, clip(by), base.Epoch, base.Generation, base.Claim.ID,
 			string(f.Verdict), clip(f.Error), clip(f.Reason), f.Retry.Milliseconds(), deadline)
+	})
+}
+
+// Reject notes that an API refused base's access token. OK: an exchange may be forced,
+// because of this report or an earlier one of the same generation. Wait: not before the
+// record's RejectAt, since several in a row did not help. waits are how long after the
+// first, second, … of a row the next must wait (the last holds for all that follow); a row
+// ends when forget has passed after that without a report.
+func (c *Cache) Reject(ctx context.Context, base *Snapshot, by string, forget time.Duration, waits ...time.Duration) (Outcome, *Snapshot, error) {
+	ks := c.keys(base.Key)
+	args := []any{ks.events, c.journal, clip(by), base.Epoch, base.Generation, Fingerprint(base.Pair.AccessToken), forget.Milliseconds()}
+	for _, w := range waits {
+		args = append(args, w.Milliseconds())
+	}
+	return c.change(base, base.Pair, func() (answer, error) {
+		return c.run(ctx, "reject", rejectScript, base.Key, []string{ks.grant, ks.secret, ks.journal}, args...)
 	})
 }
 

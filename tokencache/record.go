@@ -38,6 +38,10 @@ type Record struct {
 	RetryAt int64
 	Error   string // class/code/status
 	ErrorAt int64
+
+	Rejects     int64 // exchanges in a row that refused access tokens have forced
+	RejectAt    int64 // before it no other is
+	RejectedGen int64 // generation whose access token forced the last
 }
 
 // Claim is the durable note that somebody presents this generation.
@@ -84,6 +88,9 @@ var fields = []field{
 	{name: "retry_at", num: func(r *Record) *int64 { return &r.RetryAt }},
 	{name: "error", text: func(r *Record) *string { return &r.Error }},
 	{name: "error_at", num: func(r *Record) *int64 { return &r.ErrorAt }},
+	{name: "rejects", num: func(r *Record) *int64 { return &r.Rejects }},
+	{name: "reject_at", num: func(r *Record) *int64 { return &r.RejectAt }},
+	{name: "rejected_gen", num: func(r *Record) *int64 { return &r.RejectedGen }},
 }
 
 // fieldNames are the fields in the order in which read asks for them.

@@ -29,6 +29,9 @@ var connectLua string
 //go:embed lua/disconnect.lua
 var disconnectLua string
 
+//go:embed lua/reject.lua
+var rejectLua string
+
 //go:embed lua/restore.lua
 var restoreLua string
 
@@ -38,6 +41,7 @@ var (
 	failScript       = script(failLua)
 	connectScript    = script(connectLua)
 	disconnectScript = script(disconnectLua)
+	rejectScript     = script(rejectLua)
 	restoreScript    = script(restoreLua)
 )
 

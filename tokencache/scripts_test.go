@@ -81,7 +81,94 @@ func doRead(w *world, _ *Snapshot) result {
 	return result{OK, s, err}
 }
 
+// rejected reports the access token of the stored pair as refused, and commits the next
+// one, n times.
+func rejected(w *world, n int) *Snapshot {
+	s := connected(w)
+	for i := range n {
+		o, noted, err := w.stage.Reject(w.Context(), s, "stage", time.Hour, 0, time.Minute, time.Hour)
+		if err != nil || o != OK {
+			w.Fatalf("refusal %d: %s, %v", i, o, err)
+		}
+		s = commit(w.T, w.stage, noted, i+2)
+	}
+	return s
+}
+
+func doReject(w *world, base *Snapshot) result {
+	o, s, err := w.c.Reject(w.Context(), base, by, time.Hour, 0, time.Minute, time.Hour)
+	return result{o, s, err}
+}
+
+// rejects asserts how many refusals count, and that the next is to wait for `wait`.
+func rejects(n int64, wait time.Duration) func(w *world, base, now *Snapshot) {
+	return func(w *world, base, now *Snapshot) {
+		since := now.RejectAt - wait.Milliseconds() // when it was noted
+		if now.Rejects != n || now.RejectedGen != base.Generation || since < base.At() || since > now.At() || now.Reason != "" {
+			w.Errorf("%d refusals, of generation %d, next in %d ms, reason %q", now.Rejects, now.RejectedGen, now.RejectAt-now.At(), now.Reason)
+		}
+	}
+}
+
 var operations = []operation{
+	// Reject: one exchange for each refused generation, ever more rarely in a row.
+	{name: "reject", stage: connected, call: doReject, want: OK, journal: []string{"reject"}, check: rejects(1, 0)},
+	{name: "reject of a fresh generation", call: doReject, want: OK, journal: []string{"reject"}, check: rejects(2, time.Minute),
+		stage: func(w *world) *Snapshot { return rejected(w, 1) }},
+	{name: "reject by a straggler", call: doReject, want: Moved,
+		stage: func(w *world) *Snapshot { base := connected(w); commit(w.T, w.stage, base, 2); return base }},
+	{name: "reject of what another has reported", call: doReject, want: OK,
+		stage: func(w *world) *Snapshot {
+			base := rejected(w, 1)
+			_, _, err := w.stage.Reject(w.Context(), base, "stage", time.Hour, 0, time.Minute)
+			if err != nil {
+				w.Fatal(err)
+			}
+			return base
+		}, check: func(w *world, _, now *Snapshot) {
+			if now.Rejects != 2 {
+				w.Errorf("%d refusals count", now.Rejects)
+			}
+		}},
+	{name: "reject of a third in a row", call: doReject, want: Wait, journal: []string{"suspect"},
+		stage: func(w *world) *Snapshot { return rejected(w, 2) },
+		check: func(w *world, _, now *Snapshot) {
+			if now.Rejects != 2 || now.Reason != "suspect" || now.State != Active {
+				w.Errorf("%d refusals, reason %q", now.Rejects, now.Reason)
+			}
+		}},
+	{name: "reject of a third in a row, known to be suspect", call: doReject, want: Wait,
+		stage: func(w *world) *Snapshot {
+			base := rejected(w, 2)
+			_, base, err := w.stage.Reject(w.Context(), base, "stage", time.Hour, 0, time.Minute)
+			if err != nil {
+				w.Fatal(err)
+			}
+			return base
+		}},
+	{name: "reject when the time has come", call: doReject, want: OK, journal: []string{"reject"}, check: rejects(3, time.Hour),
+		stage: func(w *world) *Snapshot {
+			rejected(w, 2)
+			hset(w.T, w.stage, w.k, "reject_at", read(w.T, w.stage, w.k).At()-1)
+			return read(w.T, w.stage, w.k)
+		}},
+	{name: "reject long after the last", call: doReject, want: OK, journal: []string{"reject"}, check: rejects(1, 0),
+		stage: func(w *world) *Snapshot {
+			rejected(w, 2)
+			hset(w.T, w.stage, w.k, "reject_at", read(w.T, w.stage, w.k).At()-3_600_001)
+			return read(w.T, w.stage, w.k)
+		}},
+	{name: "reject more often than waits are given", call: doReject, want: OK, journal: []string{"reject"}, check: rejects(9, time.Hour),
+		stage: func(w *world) *Snapshot {
+			base := rejected(w, 1)
+			hset(w.T, w.stage, w.k, "rejects", 8)
+			return base
+		}},
+	{name: "reject after a consent", call: doReject, want: OK, journal: []string{"reject"}, check: rejects(1, 0),
+		stage: func(w *world) *Snapshot { rejected(w, 2); return connect(w.T, w.stage, w.k, 9) }},
+	{name: "reject of a dead grant", call: doReject, want: Dead,
+		stage: func(w *world) *Snapshot { return dead(w, claimed(w)) }},
+
 	// Claim: only the generation and epoch that were read, active, unclaimed, not too early.
 	{name: "claim", stage: connected, call: doClaim(AfterDeadline), want: OK, journal: []string{"claim"},
 		check: func(w *world, base, now *Snapshot) {
@@ -482,7 +569,7 @@ func TestScriptsRunTwiceAreRunOnce(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	direct := server.Client(t)
-	for _, s := range []*redis.Script{claimScript, commitScript, failScript, connectScript, disconnectScript, restoreScript} {
+	for _, s := range []*redis.Script{claimScript, rejectScript, commitScript, failScript, connectScript, disconnectScript, restoreScript} {
 		if err := s.Load(t.Context(), direct).Err(); err != nil { // else a NOSCRIPT would be lost
 			t.Fatal(err)
 		}

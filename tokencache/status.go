@@ -25,6 +25,9 @@ type Status struct {
 	RetryAt, ErrorAt time.Time
 	Error            string // class/code/status
 
+	Rejects  int64     // exchanges in a row that refused access tokens have forced
+	RejectAt time.Time // before it no other is
+
 	Now time.Time // Redis' clock
 }
 
@@ -46,6 +49,7 @@ func (c *Cache) Status(ctx context.Context, k Key) (Status, error) {
 		ClaimBy: r.Claim.By, ClaimAt: at(r.Claim.At), ClaimUntil: at(r.Claim.Until),
 		UnresolvedPresentations: r.Claim.N,
 		Fails:                   r.Fails, RetryAt: at(r.RetryAt), ErrorAt: at(r.ErrorAt), Error: r.Error,
+		Rejects: r.Rejects, RejectAt: at(r.RejectAt),
 		Now: at(a.now),
 	}, nil
 }

@@ -27,7 +27,8 @@ end
 local order = {
   'state', 'reason', 'gen', 'epoch', 'issued_at', 'refresh_at', 'expires_at', 'rt_expires_at',
   'at_fp', 'rt_fp', 'by', 'commit_id', 'claim_by', 'claim_at', 'claim_until', 'claim_n',
-  'claim_prior', 'claim_id', 'fails', 'retry_at', 'error', 'error_at', 'rev', 'v',
+  'claim_prior', 'claim_id', 'fails', 'retry_at', 'error', 'error_at',
+  'rejects', 'reject_at', 'rejected_gen', 'rev', 'v',
 }
 
 -- save writes the changed fields and counts the revision, which orders the states
@@ -52,6 +53,10 @@ end
 
 local function clear_failure(set)
   set.fails, set.retry_at, set.error, set.error_at = '', '', '', ''
+end
+
+local function clear_rejects(set, r) -- most grants never have any
+  if r.rejects then set.rejects, set.reject_at, set.rejected_gen = '', '', '' end
 end
 
 -- announce journals a state change (the last `length` stay) and pushes it to all

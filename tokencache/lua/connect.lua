@@ -22,6 +22,7 @@ set.epoch, set.gen = ARGV[5], int(num(r.gen) + 1)
 set.state, set.reason, set.by, set.commit_id = 'active', '', ARGV[4], ARGV[3]
 clear_claim(set)
 clear_failure(set)
+clear_rejects(set, r)
 save(KEYS[1], r, set)
 redis.call('SET', KEYS[2], ARGV[6])
 redis.call('DEL', KEYS[3])

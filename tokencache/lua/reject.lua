@@ -1,0 +1,40 @@
+-- Note that an API refused the current access token, and judge whether that may force
+-- an exchange: an API that refuses every token must not cost one each time.
+-- KEYS[1]  grant record (HASH)
+-- KEYS[2]  sealed pair (STRING)
+-- KEYS[3]  journal (STREAM)
+-- ARGV[1]  events channel
+-- ARGV[2]  journal length
+-- ARGV[3]  who reports it
+-- ARGV[4]  epoch whose access token was refused
+-- ARGV[5]  generation whose access token was refused
+-- ARGV[6]  fingerprint of that access token
+-- ARGV[7]  ms without a refusal after which earlier ones are forgotten
+-- ARGV[8…] after the n-th exchange in a row that was forced so: ms until the next may be;
+--          the last holds for all that follow
+-- returns  {status, now, record, sealed pair if moved}: "ok" (force one; a repeat for the
+--          same generation is answered alike), "none", "moved" (it is not the current
+--          one any more), "dead" (not active), "wait" (reject_at is ahead: suspect)
+local r, now = load(KEYS[1]), now_ms()
+if not r.gen then return reply('none', now, {}) end
+if num(r.epoch) ~= num(ARGV[4]) or num(r.gen) ~= num(ARGV[5]) or r.at_fp ~= ARGV[6] then
+  return reply('moved', now, r, redis.call('GET', KEYS[2]))
+end
+if r.state ~= 'active' then return reply('dead', now, r) end
+if r.rejected_gen == r.gen then return reply('ok', now, r) end
+
+local n = num(r.rejects)
+if now > num(r.reject_at) + num(ARGV[7]) then n = 0 end
+if n > 0 and now < num(r.reject_at) then
+  if r.reason ~= 'suspect' then
+    save(KEYS[1], r, { reason = 'suspect' })
+    announce(KEYS[3], ARGV[2], ARGV[1], 'suspect', now, r, ARGV[3], 'fresh access tokens are refused')
+  end
+  return reply('wait', now, r)
+end
+save(KEYS[1], r, {
+  rejects = int(n + 1), rejected_gen = r.gen,
+  reject_at = int(now + num(ARGV[math.min(8 + n, #ARGV)])),
+})
+announce(KEYS[3], ARGV[2], ARGV[1], 'reject', now, r, ARGV[3], 'an API refused the access token')
+return reply('ok', now, r)

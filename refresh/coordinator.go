@@ -34,7 +34,7 @@ type Coordinator struct {
 	grants  *tokencache.Grants          // the hot ones
 	flights *xsync.Map[string, *flight] // by tenant
 
-	mu     sync.Mutex // guards closed, and that no work is added after it
+	mu     sync.Mutex // guards closed, after which no work begins
 	closed bool
 	work   sync.WaitGroup // flights, and commits that outlive them
 }
@@ -93,41 +93,59 @@ func (c *Coordinator) token(ctx context.Context, k tokencache.Key) (*oauth2.Toke
 }
 
 // TryToken is Token for callers that must not wait, such as a queue that can run the
-// job again later. It reads Redis at most once. Where a refresh is needed it starts one
-// and returns ErrPending, with RetryAfter saying when to come back.
+// job again later. It reads Redis at most once, for a second at most. Where a refresh is
+// needed it starts one and returns an *Error of kind ErrPending, whose RetryAfter says
+// when to come back: a second or so after the refresh began, later the longer its claim has
+// been standing. Callers get different ones, so that a queue's jobs do not return together.
 func (c *Coordinator) TryToken(ctx context.Context, tenant string) (*oauth2.Token, error) {
+	if tok := c.grants.Fresh(tenant); tok != nil {
+		return tok, nil
+	}
 	k := c.key(tenant)
 	if err := k.Validate(); err != nil {
 		return nil, err
 	}
-	s, err := c.look(ctx, k)
-	if errors.Is(err, tokencache.ErrNone) {
-		_, _ = c.join(k, want{}) // another process may remember it: known by the next call
-	}
+	s, err := c.glance(ctx, k)
 	if err != nil {
 		if mem := c.inMemory(k, want{}); mem != nil && !errors.Is(err, tokencache.ErrNone) {
 			return mem.Token(), nil
 		}
 		return nil, c.about(k, err)
 	}
-	d := decide(c.view(s, 0), want{})
-	switch d.do {
+	v := c.view(s, 0)
+	switch d := decide(v, want{}); d.do {
 	case serve:
-		c.cache.Remember(s)
 		c.renew(k, s)
 		return s.Token(), nil
 	case giveUp:
 		return nil, c.about(k, d.err)
 	}
-	if _, err := c.join(k, want{}); err != nil {
-		return nil, c.about(k, err)
+	return nil, &Error{App: k.App, Tenant: k.Tenant, Kind: ErrPending, RetryAfter: pendingFor(v, jitter())}
+}
+
+// glance is what a flight sees when it first looks, or what is known meanwhile. The flight
+// goes on and does what is due.
+func (c *Coordinator) glance(ctx context.Context, k tokencache.Key) (*tokencache.Snapshot, error) {
+	if s := c.cache.Peek(k); s != nil && s.Valid() {
+		return s, nil
 	}
-	// Whoever presents is done by the claim's hard deadline.
-	retry := c.cfg.ExchangeTimeout
-	if s.Claim.Unresolved() {
-		retry = max(s.Until(s.Claim.Until), 100*time.Millisecond)
+	f, err := c.join(k, want{})
+	if err != nil {
+		return nil, err
 	}
-	return nil, &Error{App: k.App, Tenant: k.Tenant, Kind: ErrPending, RetryAfter: retry}
+	silent := time.NewTimer(unreachable)
+	defer silent.Stop()
+	select {
+	case <-f.looked:
+	case <-ctx.Done():
+		return nil, left(ctx, k)
+	case <-silent.C:
+		return nil, errSlow
+	}
+	if s := c.cache.Peek(k); s != nil {
+		return s, nil // a flight may have looked long ago
+	}
+	return f.first, f.firstErr
 }
 
 // Refresh forces a new pair, however fresh the stored one is, and waits for it. A
@@ -137,15 +155,56 @@ func (c *Coordinator) Refresh(ctx context.Context, tenant string) error {
 	if err := k.Validate(); err != nil {
 		return err
 	}
-	s, err := c.look(ctx, k)
-	if errors.Is(err, tokencache.ErrNone) {
-		s, err = c.await(ctx, k, want{}) // another process may remember it
-	}
+	s, err := c.current(ctx, k)
 	if err != nil {
-		return c.about(k, err)
+		return err
 	}
 	_, err = c.await(ctx, k, want{after: position{s.Epoch, s.Generation}})
 	return err
+}
+
+// current is the grant as it is now, valid or not. The caller may leave by its ctx.
+func (c *Coordinator) current(ctx context.Context, k tokencache.Key) (*tokencache.Snapshot, error) {
+	if s := c.cache.Peek(k); s != nil {
+		return s, nil
+	}
+	var s *tokencache.Snapshot
+	var err error
+	looked := make(chan struct{})
+	closed := c.begin(func() { // nothing interrupts go-redis
+		defer close(looked)
+		s, err = c.cache.Read(context.WithoutCancel(ctx), k)
+	})
+	if closed != nil {
+		return nil, c.about(k, closed)
+	}
+	select {
+	case <-looked:
+	case <-ctx.Done():
+		return nil, left(ctx, k)
+	}
+	if errors.Is(err, tokencache.ErrNone) {
+		return c.await(ctx, k, want{}) // another process may remember it
+	}
+	if err != nil {
+		return nil, c.about(k, err)
+	}
+	return s, nil
+}
+
+// begin starts work that Close waits for. The error is errClosed.
+func (c *Coordinator) begin(work func()) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return errClosed
+	}
+	c.work.Go(work)
+	return nil
+}
+
+func left(ctx context.Context, k tokencache.Key) error {
+	return fmt.Errorf("refresh: %s: the caller left: %w", k, context.Cause(ctx))
 }
 
 // Status reads the grant's state from Redis, for people. The error is of kind
@@ -206,7 +265,7 @@ func (c *Coordinator) ride(ctx context.Context, f *flight, w want) (*tokencache.
 		}
 		failed = f.err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("refresh: %s: the caller left: %w", f.key, context.Cause(ctx))
+		return nil, left(ctx, f.key)
 	case <-silent:
 	}
 	// Redis unreachable, or a refresh before its time failed: what is still valid is served.

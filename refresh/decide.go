@@ -139,6 +139,20 @@ func orElse(s, other string) string {
 
 func millis(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
 
+// pendingFor is when to ask again for what a refresh that is under way will bring. The
+// older its claim is, the longer it is likely to take, but never longer than until the
+// claim may be taken over.
+func pendingFor(v view, random float64) time.Duration {
+	d := firstRetry / 2
+	if v.Claim.Unresolved() {
+		d = max(d, millis(v.now-v.Claim.At))
+		if left := millis(v.opens - v.now); left > 0 {
+			d = min(d, left)
+		}
+	}
+	return d + time.Duration(random*float64(firstRetry/2)) + slack
+}
+
 // takeover says when an unresolved claim may be taken over under a profile.
 func takeover(p provider.Profile) tokencache.Takeover {
 	switch p.Replay {

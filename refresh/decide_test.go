@@ -31,6 +31,7 @@ func claimed(until, opens int64) func(*view) {
 func failed(text string, in int64) func(*view) {
 	return func(v *view) { v.Error, v.RetryAt = text, now+in }
 }
+func since(ago int64) func(*view) { return func(v *view) { v.Claim.At = now - ago } }
 func rejected(n, generation, in int64) func(*view) {
 	return func(v *view) { v.Rejects, v.RejectedGen, v.RejectAt = n, generation, now+in }
 }
@@ -130,6 +131,26 @@ func TestAPIThatRefusesEverythingCostsSevenExchangesInTheFirstHourAndTwoInEachAf
 		}
 		if waits[0] != 0 || waits[len(waits)-1] >= refusalsForgotten {
 			t.Errorf("waits %v: a row would never grow, or be forgotten in between", waits)
+		}
+	}
+}
+
+func TestPendingIsAskedForAgainTheLaterTheOlderItsClaimIs(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		v           view
+		least, most time.Duration
+	}{
+		{"no claim yet", grantView(), 500 * time.Millisecond, 1020 * time.Millisecond},
+		{"a young claim", grantView(claimed(35_000, 35_000), since(10)), 500 * time.Millisecond, 1020 * time.Millisecond},
+		{"an old one", grantView(claimed(25_000, 25_000), since(10_000)), 10 * time.Second, 10520 * time.Millisecond},
+		{"one that is soon taken over", grantView(claimed(5_000, 5_000), since(30_000)), 5 * time.Second, 5520 * time.Millisecond},
+		{"one that may be taken over", grantView(claimed(-1, -1), since(2_000)), 2 * time.Second, 2520 * time.Millisecond},
+	} {
+		for _, random := range []float64{0, 1} {
+			if d := pendingFor(c.v, random); d < c.least || d > c.most {
+				t.Errorf("%s: %s, want %s to %s", c.name, d, c.least, c.most)
+			}
 		}
 	}
 }

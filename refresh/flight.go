@@ -19,7 +19,11 @@ type flight struct {
 	pin     *tokencache.Pin // nil until the flight needs to hear of changes
 	asked   bool            // the other processes, whether they know better than Redis
 
-	done chan struct{} // closed when snap and err are set
+	looked   chan struct{} // closed when first and firstErr are set
+	first    *tokencache.Snapshot
+	firstErr error
+
+	done chan struct{} // closed when snap and err are set, after looked
 	snap *tokencache.Snapshot
 	err  error
 }
@@ -29,14 +33,13 @@ func (c *Coordinator) join(k tokencache.Key, w want) (*flight, error) {
 	if f, ok := c.flights.Load(k.Tenant); ok {
 		return f, nil
 	}
+	f := &flight{c: c, key: k, want: w, started: time.Now(), looked: make(chan struct{}), done: make(chan struct{})}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return nil, errClosed
 	}
-	f, flies := c.flights.LoadOrCompute(k.Tenant, func() (*flight, bool) {
-		return &flight{c: c, key: k, want: w, started: time.Now(), done: make(chan struct{})}, false
-	})
+	f, flies := c.flights.LoadOrStore(k.Tenant, f)
 	if !flies {
 		c.work.Go(f.run)
 	}
@@ -63,11 +66,13 @@ func (f *flight) run() {
 func (f *flight) fly() (*tokencache.Snapshot, error) {
 	for {
 		if err := context.Cause(f.c.waiting); err != nil {
+			f.saw(nil, err)
 			return nil, err
 		}
 		news := f.changed() // before looking, so that nothing falls in between
 		coherent := f.c.cache.Peek(f.key) != nil
 		s, err := f.c.look(f.c.waiting, f.key)
+		f.saw(s, err)
 		if errors.Is(err, tokencache.ErrNone) && !f.asked {
 			if err = f.ask(position{}); err == nil {
 				continue
@@ -98,6 +103,16 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 		if err != nil {
 			return nil, err
 		}
+	}
+}
+
+// saw notes what the first look found, for those who do not wait for more.
+func (f *flight) saw(s *tokencache.Snapshot, err error) {
+	select {
+	case <-f.looked:
+	default:
+		f.first, f.firstErr = s, err
+		close(f.looked)
 	}
 }
 

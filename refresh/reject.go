@@ -1,11 +1,6 @@
 package refresh
 
-import (
-	"context"
-	"errors"
-
-	"github.com/tokenlatch/tokenlatch/tokencache"
-)
+import "context"
 
 // Reject reports that an API answered 401 to an access token (RFC 6750 §3.1,
 // invalid_token), and waits until a newer one is there: after nil, Token returns another
@@ -23,12 +18,12 @@ func (c *Coordinator) Reject(ctx context.Context, tenant, accessToken string) er
 	if err := k.Validate(); err != nil {
 		return err
 	}
-	s, err := c.look(ctx, k)
-	if errors.Is(err, tokencache.ErrNone) || err == nil && s.Pair.AccessToken == "" {
-		s, err = c.await(ctx, k, want{}) // another process may remember it; or its error says why
+	s, err := c.current(ctx, k)
+	if err == nil && s.Pair.AccessToken == "" {
+		s, err = c.await(ctx, k, want{}) // its error says why
 	}
 	if err != nil {
-		return c.about(k, err)
+		return err
 	}
 	if s.Pair.AccessToken != accessToken {
 		return nil

@@ -1,6 +1,8 @@
 package refresh_test
 
 import (
+	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -67,6 +69,38 @@ func TestTryTokenNeverWaits(t *testing.T) {
 		t.Errorf("got %v, want the token at once", err)
 	}
 	f.lawful(a, "acme")
+}
+
+func TestTryTokenDoesNotWaitForASilentRedis(t *testing.T) {
+	f := newFleet(t, refreshtest.Config{})
+	w, proxy := f.cuttable()
+	f.connect(w, "acme", true)
+	proxy.Freeze()
+	defer proxy.Thaw()
+	start := time.Now()
+	_, err := w.TryToken(f.ctx(), "acme")
+	kind(t, err, refresh.ErrUnavailable, "")
+	if took := time.Since(start); took > 3*time.Second { // go-redis waits for 3 s, and then tries again
+		t.Errorf("it took %s", took)
+	}
+}
+
+// A caller leaves when its ctx ends, also while Redis is silent.
+func TestRejectAndRefreshEndWithTheirCaller(t *testing.T) {
+	f := newFleet(t, refreshtest.Config{})
+	w, proxy := f.cuttable()
+	tok := f.connect(w, "acme", false)
+	proxy.Freeze()
+	defer proxy.Thaw()
+	hungUp := errors.New("hung up")
+	ctx, cancel := context.WithCancelCause(f.ctx())
+	cancel(hungUp)
+	if err := w.Reject(ctx, "acme", tok.AccessToken); !errors.Is(err, hungUp) {
+		t.Errorf("Reject: %v", err)
+	}
+	if err := w.Refresh(ctx, "acme"); !errors.Is(err, hungUp) {
+		t.Errorf("Refresh: %v", err)
+	}
 }
 
 func TestRefreshForcesOneExchangeForAllWhoAskAtOnce(t *testing.T) {

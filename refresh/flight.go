@@ -17,6 +17,7 @@ type flight struct {
 	want    want
 	started time.Time
 	pin     *tokencache.Pin // nil until the flight needs to hear of changes
+	glanced bool            // snap is no more than a fresh token
 	asked   bool            // the other processes, whether they know better than Redis
 
 	looked   chan struct{} // closed when first and firstErr are set
@@ -54,7 +55,7 @@ func (f *flight) run() {
 	switch {
 	case f.pin != nil:
 		defer f.pin.Unpin()
-	case f.snap != nil:
+	case f.snap != nil && !f.glanced:
 		f.c.cache.Remember(f.snap) // subscribed from now on: the next reading is coherent
 	}
 	f.c.flights.Delete(f.key.Tenant)
@@ -64,6 +65,10 @@ func (f *flight) run() {
 // fly goes round until the grant is as wanted or somebody else must act. Each round
 // looks, decides and does one thing.
 func (f *flight) fly() (*tokencache.Snapshot, error) {
+	if s, err := f.glance(); s != nil || err != nil {
+		f.saw(s, err)
+		return s, err
+	}
 	for {
 		if err := context.Cause(f.c.waiting); err != nil {
 			f.saw(nil, err)
@@ -104,6 +109,16 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 			return nil, err
 		}
 	}
+}
+
+// glance is the short cut to a fresh token that memory has no room for.
+func (f *flight) glance() (*tokencache.Snapshot, error) {
+	if f.want != (want{}) || f.c.waiting.Err() != nil {
+		return nil, nil
+	}
+	s, err := f.c.cache.Glance(f.c.waiting, f.key)
+	f.glanced = s != nil
+	return s, err
 }
 
 // saw notes what the first look found, for those who do not wait for more.

@@ -21,12 +21,14 @@ func monotonic() mono { return time.Since(processStart) }
 type clock struct {
 	offset atomic.Int64 // ns
 	known  atomic.Bool
+	heard  atomic.Int64 // mono of the last reply that told the time
 }
 
 // observe learns from a reply in which Redis said `now`, and returns our clock's reading
 // for that, or a little before. Redis answered between sent and received; what was known
 // before stays if it agrees with that, since it came from a faster reply.
 func (c *clock) observe(sent, received mono, now int64) mono {
+	c.heard.Store(int64(received))
 	ns := now * int64(time.Millisecond)
 	least, most := ns-int64(received), ns-int64(sent)
 	offset := c.offset.Load()
@@ -36,6 +38,17 @@ func (c *clock) observe(sent, received mono, now int64) mono {
 		c.known.Store(true)
 	}
 	return mono(ns - offset)
+}
+
+// recent bounds how long Redis' clock is taken to go like ours: an operator may set it.
+const recent = time.Minute
+
+// guess is Redis' now, never early, if Redis has told the time lately.
+func (c *clock) guess(at mono) (now int64, ok bool) {
+	if !c.known.Load() || at-mono(c.heard.Load()) > recent {
+		return 0, false
+	}
+	return (int64(at) + c.offset.Load()) / int64(time.Millisecond), true
 }
 
 // arrived is Redis' now for an event that was read off the socket at `at`. A

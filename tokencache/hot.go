@@ -104,13 +104,16 @@ func (c *Cache) Pin(k Key) *Pin {
 // Remember takes a snapshot that was just read into memory, for the next readers, and
 // subscribes to its grant. With memory full, a grant has to be asked for twice.
 func (c *Cache) Remember(s *Snapshot) {
-	if _, hot := c.hot.load(s.Key); hot || c.hot.size() >= c.limit && !c.hot.seen.again(s.Key) {
+	if _, hot := c.hot.load(s.Key); hot || !c.admits(s.Key) {
 		return
 	}
 	pin := c.Pin(s.Key)
 	defer pin.Unpin()
 	c.adopt(s)
 }
+
+// admits says whether a grant that was asked for may take a place in memory.
+func (c *Cache) admits(k Key) bool { return c.hot.size() < c.limit || c.hot.seen.again(k) }
 
 // Pin is a hold on a hot grant.
 type Pin struct {

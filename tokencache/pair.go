@@ -28,43 +28,54 @@ type Pair struct {
 // Tokens of a kilobyte and more are not for a JSON decoder to look at byte by byte: that
 // took a sixth of the time of a Token from Redis.
 type wirePair struct {
-	AccessToken           int            `json:"access_token"` // bytes
-	RefreshToken          int            `json:"refresh_token,omitempty"`
-	TokenType             string         `json:"token_type,omitempty"`
-	Scope                 string         `json:"scope,omitempty"`
-	Extra                 map[string]any `json:"extra,omitempty"`
-	IssuedAt              int64          `json:"issued_at"`
-	ExpiresAt             int64          `json:"expires_at"`
-	RefreshAt             int64          `json:"refresh_at"`
-	RefreshTokenExpiresAt int64          `json:"rt_expires_at,omitempty"`
+	AccessToken           int             `json:"access_token"` // bytes
+	RefreshToken          int             `json:"refresh_token,omitempty"`
+	TokenType             string          `json:"token_type,omitempty"`
+	Scope                 string          `json:"scope,omitempty"`
+	Extra                 json.RawMessage `json:"extra,omitempty"`
+	IssuedAt              int64           `json:"issued_at"`
+	ExpiresAt             int64           `json:"expires_at"`
+	RefreshAt             int64           `json:"refresh_at"`
+	RefreshTokenExpiresAt int64           `json:"rt_expires_at,omitempty"`
 }
 
 func (p Pair) marshal() ([]byte, error) {
-	text, err := json.Marshal(wirePair{
+	w := wirePair{
 		AccessToken: len(p.AccessToken), RefreshToken: len(p.RefreshToken),
-		TokenType: p.TokenType, Scope: p.Scope, Extra: p.Extra,
+		TokenType: p.TokenType, Scope: p.Scope,
 		IssuedAt: p.IssuedAt, ExpiresAt: p.ExpiresAt, RefreshAt: p.RefreshAt,
 		RefreshTokenExpiresAt: p.RefreshTokenExpiresAt,
-	})
+	}
+	if len(p.Extra) > 0 {
+		extra, err := json.Marshal(p.Extra)
+		if err != nil {
+			return nil, err
+		}
+		w.Extra = extra
+	}
+	text, err := json.Marshal(w)
 	return append(append(append(text, '\n'), p.AccessToken...), p.RefreshToken...), err
 }
 
 // unmarshal reports whether text was a pair. There is no error, whose words could quote it.
 func (p *Pair) unmarshal(text []byte) bool {
 	head, tokens, _ := bytes.Cut(text, []byte{'\n'})
-	numbers := json.NewDecoder(bytes.NewReader(head))
-	numbers.UseNumber() // as they came from the provider
 	var w wirePair
-	if numbers.Decode(&w) != nil || w.AccessToken < 0 || w.RefreshToken < 0 || w.AccessToken+w.RefreshToken != len(tokens) {
+	if json.Unmarshal(head, &w) != nil || w.AccessToken < 0 || w.RefreshToken < 0 || w.AccessToken+w.RefreshToken != len(tokens) {
 		return false
 	}
 	*p = Pair{
 		AccessToken: string(tokens[:w.AccessToken]), RefreshToken: string(tokens[w.AccessToken:]),
-		TokenType: w.TokenType, Scope: w.Scope, Extra: w.Extra,
+		TokenType: w.TokenType, Scope: w.Scope,
 		IssuedAt: w.IssuedAt, ExpiresAt: w.ExpiresAt, RefreshAt: w.RefreshAt,
 		RefreshTokenExpiresAt: w.RefreshTokenExpiresAt,
 	}
-	return true
+	if len(w.Extra) == 0 {
+		return true
+	}
+	numbers := json.NewDecoder(bytes.NewReader(w.Extra))
+	numbers.UseNumber() // as they came from the provider
+	return numbers.Decode(&p.Extra) == nil
 }
 
 // fields are the record's fields that a pair sets.

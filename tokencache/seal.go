@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // AEAD seals pairs. It is Tink's interface; tokencache/seal makes one of a keyset.
@@ -52,10 +53,12 @@ func (c *Cache) seal(k Key, epoch int64, p Pair) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("tokencache: seal %s: %w", k, err)
 	}
-	return string(sealed), nil
+	// The epoch stands in front, for a glance that has not read the record.
+	return strconv.FormatInt(epoch, 10) + "\n" + string(sealed), nil
 }
 
 func (c *Cache) open(k Key, epoch int64, sealed string) (Pair, error) {
+	_, sealed, _ = strings.Cut(sealed, "\n")
 	text, err := c.aead.Decrypt([]byte(sealed), associatedData(k, epoch))
 	if err != nil {
 		return Pair{}, fmt.Errorf("%w (%s)", ErrSealed, k)

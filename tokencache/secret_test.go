@@ -123,7 +123,7 @@ func TestPlaintextSaysSoInRedis(t *testing.T) {
 	if _, err := c.Connect(t.Context(), acme, by, canaryPair(1)); err != nil {
 		t.Fatal(err)
 	}
-	if s := c.rdb.Get(t.Context(), c.keys(acme).secret).Val(); !strings.HasPrefix(s, "plain ") || !strings.Contains(s, canary) {
+	if s := c.rdb.Get(t.Context(), c.keys(acme).secret).Val(); !strings.Contains(s, "\nplain ") || !strings.Contains(s, canary) {
 		t.Errorf("%q", s)
 	}
 }

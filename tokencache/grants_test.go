@@ -1,0 +1,230 @@
+package tokencache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/oauth2"
+
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
+)
+
+func TestHandleServesOnlyWhatIsCoherentAndFresh(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	connect(t, c, acme, 1)
+	grants := c.Grants(acme.App)
+	h := grants.Handle(acme.Tenant)
+	serves := func(when, want string) {
+		t.Helper()
+		for what, tok := range map[string]string{"handle": accessOf(h.Fresh()), "grants": accessOf(grants.Fresh(acme.Tenant))} {
+			if tok != want {
+				t.Errorf("%s: the %s serves %q, want %q", when, what, tok, want)
+			}
+		}
+	}
+	serves("before it is hot", "")
+	p := hot(t, c, acme)
+	serves("hot", "at-1")
+	base := commit(t, c, claim(t, c, c.Peek(acme), by), 2)
+	serves("after a commit", "at-2")
+	p.e.suspect()
+	serves("in doubt", "")
+	read(t, c, acme)
+	serves("read again", "at-2")
+
+	// Due, by a push.
+	soon := pairNo(3)(base.Now())
+	soon.RefreshAt = base.Now()
+	if o, _, err := c.Commit(t.Context(), base, NewID(), by, soon, false); o != OK {
+		t.Fatal(o, err)
+	}
+	serves("due", "")
+	disconnect(t, c, acme)
+	serves("disconnected", "")
+}
+
+func accessOf(tok *oauth2.Token) string {
+	if tok == nil {
+		return ""
+	}
+	return tok.AccessToken
+}
+
+// A grant can be forgotten and remembered again while somebody holds its handle.
+func TestHandleOutlivesEviction(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	base := connect(t, c, acme, 1)
+	h := c.Grants(acme.App).Handle(acme.Tenant)
+	p := c.Pin(acme)
+	confirm(t, p)
+	read(t, c, acme)
+	if accessOf(h.Fresh()) != "at-1" {
+		t.Fatal("not hot")
+	}
+	p.Unpin()
+	c.evict(p.e)
+	if h.Fresh() != nil {
+		t.Error("a forgotten grant is served")
+	}
+	commit(t, c, claim(t, c, base, by), 2) // unheard
+	hot(t, c, acme)
+	if got := accessOf(h.Fresh()); got != "at-2" {
+		t.Errorf("the handle serves %q", got)
+	}
+}
+
+// The clock is read once a second for all; in the last seconds it is asked itself.
+func TestTokenIsNotServedAsFreshAfterItIsDue(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	due := 300 * time.Millisecond
+	_, err := c.Connect(t.Context(), acme, by, func(now int64) Pair {
+		p := pairNo(1)(now)
+		p.RefreshAt = now + due.Milliseconds()
+		return p
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hot(t, c, acme)
+	h := c.Grants(acme.App).Handle(acme.Tenant)
+	for {
+		tok := h.Fresh()
+		if now := c.Peek(acme).Now(); tok != nil && now > c.Peek(acme).RefreshAt {
+			t.Fatal("a due token was served as fresh")
+		}
+		if tok == nil {
+			return
+		}
+	}
+}
+
+func TestAPassOverColdGrantsDoesNotPushHotOnesOut(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t, func(cfg *Config) { cfg.HotGrants = 4 })
+	for i := range 4 {
+		k := Key{"zoom", fmt.Sprint("hot-", i)}
+		connect(t, c, k, 1)
+		c.Remember(read(t, c, k))
+	}
+	for i := range 50 {
+		k := Key{"zoom", fmt.Sprint("cold-", i)}
+		connect(t, c, k, 1)
+		c.Remember(read(t, c, k))
+	}
+	for i := range 4 {
+		if c.Remembered(Key{"zoom", fmt.Sprint("hot-", i)}) == nil {
+			t.Errorf("hot-%d was pushed out", i)
+		}
+	}
+	again := Key{"zoom", "cold-49"}
+	c.Remember(read(t, c, again))
+	if c.Remembered(again) == nil {
+		t.Error("asked for twice, and not remembered")
+	}
+}
+
+// full is a cache whose memory has no room.
+func full(t *testing.T, rdb redis.UniversalClient, prefix string) *Cache {
+	t.Helper()
+	c := newCache(t, rdb, prefix, func(cfg *Config) { cfg.HotGrants = 1 })
+	hot(t, c, Key{"zoom", "takes-the-room"})
+	return c
+}
+
+func TestGlanceIsOneGet(t *testing.T) {
+	t.Parallel()
+	server := redistest.Own(t)
+	rdb := server.Client(t)
+	stage := newCache(t, rdb, "tl")
+	connect(t, stage, Key{"zoom", "takes-the-room"}, 9)
+	connect(t, stage, acme, 1)
+	c := full(t, rdb, "tl")
+	calls := redistest.Commands(t, rdb, func() {
+		s, err := c.Glance(t.Context(), acme)
+		if err != nil || s == nil || !s.Fresh() || s.Token().AccessToken != "at-1" {
+			t.Fatalf("%v, %v", s, err)
+		}
+	})
+	if len(calls) != 1 || calls["get"] != 1 {
+		t.Errorf("a glance cost %v", calls)
+	}
+	if s, err := c.Glance(t.Context(), acme); s != nil || err != nil {
+		t.Errorf("asked for twice: it is to be read and remembered, not glanced at: %v, %v", s, err)
+	}
+}
+
+func TestGlanceSeesNothingButFreshTokens(t *testing.T) {
+	t.Parallel()
+	server, prefix := redistest.Start(t), redistest.Prefix(t)
+	rdb := server.Client(t)
+	stage := newCache(t, rdb, prefix)
+	connect(t, stage, Key{"zoom", "takes-the-room"}, 9)
+	c := full(t, rdb, prefix)
+	grant := func(name string, alter func(now int64, p *Pair)) Key {
+		k := Key{"zoom", name}
+		_, err := stage.Connect(t.Context(), k, by, func(now int64) Pair {
+			p := pairNo(1)(now)
+			alter(now, &p)
+			return p
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	gone := grant("gone", func(int64, *Pair) {})
+	disconnect(t, stage, gone)
+	broken := grant("broken", func(int64, *Pair) {})
+	rdb.Set(t.Context(), stage.keys(broken).secret, "no epoch here", 0)
+	other := grant("other", func(int64, *Pair) {})
+	copied := rdb.Get(t.Context(), stage.keys(other).secret).Val()
+	foreign := grant("foreign", func(int64, *Pair) {})
+	rdb.Set(t.Context(), stage.keys(foreign).secret, copied, 0)
+	for _, k := range []Key{
+		grant("due", func(now int64, p *Pair) { p.RefreshAt = now }),
+		grant("expired", func(now int64, p *Pair) { p.RefreshAt, p.ExpiresAt = now-2, now-1 }),
+		gone, broken, foreign, {"zoom", "nobody"},
+	} {
+		if s, err := c.Glance(t.Context(), k); s != nil || err != nil {
+			t.Errorf("%s: %v, %v", k.Tenant, s, err)
+		}
+	}
+	if s, _ := c.Glance(t.Context(), grant("control", func(int64, *Pair) {})); s == nil {
+		t.Error("a fresh token was not seen: nothing is proven")
+	}
+	c.clock.heard.Store(int64(monotonic() - 2*recent))
+	if s, _ := c.Glance(t.Context(), grant("stale clock", func(int64, *Pair) {})); s != nil {
+		t.Error("a glance by a clock that Redis has not told for long")
+	}
+}
+
+// A transaction whose reply is lost is not repeated by go-redis.
+func TestReadIsRepeatedWhenItsReplyIsLost(t *testing.T) {
+	t.Parallel()
+	server, prefix := redistest.Start(t), redistest.Prefix(t)
+	connect(t, newCache(t, server.Client(t), prefix), acme, 1)
+	proxy := redistest.NewProxy(t, server.Addr())
+	c := newCache(t, server.ClientWith(t, func(o *redis.Options) { o.Addr = proxy.Addr(); o.MaxRetries = -1 }), prefix)
+	eaten := proxy.EatReply("hmget")
+	read(t, c, acme)
+	eaten.Await(t)
+
+	proxy.Refuse()
+	proxy.Cut()
+	if _, err := c.Read(t.Context(), acme); err == nil || errors.Is(err, ErrNone) {
+		t.Errorf("without Redis: %v", err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	hungUp := errors.New("hung up")
+	cancel(hungUp)
+	if _, err := c.Read(ctx, acme); !errors.Is(err, hungUp) {
+		t.Errorf("got %v, want the cause", err)
+	}
+}

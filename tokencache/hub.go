@@ -115,30 +115,48 @@ func (h *hub) wake() {
 // confirmed waits until Redis has confirmed the channel on the live connection and
 // returns its session, or an error if there is no connection.
 func (h *hub) confirmed(ctx context.Context, channel string) (uint64, error) {
+	for again := true; ; again = false {
+		session, settled, early := h.awaiting(channel)
+		if session != 0 || settled == nil {
+			return session, orNone(session)
+		}
+		select {
+		case <-settled:
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+		if session := h.sessionOf(channel); session != 0 || !early || !again {
+			return session, orNone(session)
+		}
+	}
+}
+
+func orNone(session uint64) error {
+	if session == 0 {
+		return errSubscriber
+	}
+	return nil
+}
+
+// awaiting is the session in which a channel is confirmed, or else what is closed when the
+// connection that comes has confirmed it or failed; neither for a channel that nobody
+// listens to. early: that connection was being made before now. If it fails that says
+// nothing, since Redis may have come back meanwhile.
+func (h *hub) awaiting(channel string) (session uint64, settled chan struct{}, early bool) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	s := h.channels[channel]
 	if s == nil {
-		h.mu.Unlock()
-		return 0, errSubscriber
+		return 0, nil, false
 	}
-	if session := s.session; session != 0 && session == h.session.Load() {
-		h.mu.Unlock()
-		return session, nil
+	live := h.session.Load()
+	if s.session != 0 && s.session == live {
+		return live, nil, false
 	}
-	settled := s.settled
-	if h.session.Load()%2 == 1 {
+	if live%2 == 1 {
 		h.wake() // down: try now, not after the pause
 	}
-	h.mu.Unlock()
-	select {
-	case <-settled:
-	case <-ctx.Done():
-		return 0, context.Cause(ctx)
-	}
-	if session := h.sessionOf(channel); session != 0 {
-		return session, nil
-	}
-	return 0, errSubscriber
+	return 0, s.settled, live%2 == 0
 }
 
 // sessionOf is the live session in which the channel is confirmed, or 0.

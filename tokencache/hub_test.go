@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -486,4 +487,40 @@ func TestOnlyTheLastSubscribeConfirms(t *testing.T) {
 	if !h.confirm("a") || !live("a") {
 		t.Error("not confirmed")
 	}
+}
+
+// Redis comes back while a connection is being made that began when it was away: that one
+// fails, and says nothing about the next.
+func TestWaitingForASubscriptionOutlastsAnAttemptThatBeganBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, _ := hubAlone("a")
+		h.begin()
+		result := make(chan error, 1)
+		wait := func() {
+			go func() {
+				_, err := h.confirmed(t.Context(), "a")
+				result <- err
+			}()
+			synctest.Wait()
+		}
+		wait()
+		h.ended() // the attempt from before fails
+		synctest.Wait()
+		if len(result) > 0 {
+			t.Fatalf("gave up: %v", <-result)
+		}
+		h.begin()
+		h.confirm("a")
+		if err := <-result; err != nil {
+			t.Error(err)
+		}
+
+		h.ended()
+		wait()
+		h.begin()
+		h.ended() // an attempt that began afterwards fails
+		if err := <-result; !errors.Is(err, errSubscriber) {
+			t.Errorf("got %v, want errSubscriber", err)
+		}
+	})
 }

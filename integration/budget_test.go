@@ -1,8 +1,11 @@
 package integration
 
 import (
+	"maps"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
@@ -13,13 +16,18 @@ const (
 	// beat is what one extension of the lease costs: EVALSHA, GET, PEXPIRE, and the
 	// PUBLISH that spares the waiters from asking.
 	beat = 4
+
+	// What a warm holder asks of Redis, each in a round trip of its own: lease, claim,
+	// commit, release, and the word that it is released. An extension costs it two more.
+	holderTrips = 5
+	holderBeat  = 2
 )
 
 // warmFleet is five processes that have the tenant's grant in memory, expired, and are
 // subscribed; Redis knows every script.
-func warmFleet(t *testing.T, alter ...func(*setup)) (*fleet, []*process) {
+func warmFleet(t testing.TB, rs *redistest.Server, cfg refreshtest.Config, alter ...func(*setup)) (*fleet, []*process) {
 	t.Helper()
-	f := newFleet(t, redistest.Own(t), refreshtest.Config{}, alter...)
+	f := newFleet(t, rs, cfg, alter...)
 	workers := f.workers(5)
 	f.consent("other", time.Hour)
 	f.server.SetLatency(0, min(f.setup.Lease/2, time.Second)) // a short lease is extended
@@ -56,10 +64,13 @@ func (f *fleet) storm(workers []*process) (calls map[string]int, beats int) {
 	})
 	f.presented("acme", 1)
 	f.living("acme")
-	holders := 0
+	beats, holders := calls["pexpire"], 0
 	for i, c := range counts {
 		if c.Commands["evalsha"] > 0 {
 			holders++
+			if c.Trips-holderBeat*beats > holderTrips {
+				f.t.Errorf("%s extended the lease %d times and asked %d times: %v", workers[i].name, beats, c.Trips, c.Commands)
+			}
 			continue
 		}
 		// A waiter: one failed try of the lease, and one look at how long it lives.
@@ -72,7 +83,7 @@ func (f *fleet) storm(workers []*process) (calls map[string]int, beats int) {
 	if holders != 1 {
 		f.t.Errorf("%d processes did a holder's work", holders)
 	}
-	return calls, calls["pexpire"]
+	return calls, beats
 }
 
 // settled closes the process, so that its release of the lease is done, and returns what
@@ -89,7 +100,7 @@ func TestAStormCostsTheSameHoweverLongTheProviderTakes(t *testing.T) {
 	for _, latency := range []time.Duration{50 * time.Millisecond, time.Second, 3 * time.Second} {
 		t.Run(latency.String(), func(t *testing.T) {
 			t.Parallel()
-			f, workers := warmFleet(t, func(s *setup) { s.Lease = 10 * time.Second })
+			f, workers := warmFleet(t, redistest.Own(t), refreshtest.Config{}, func(s *setup) { s.Lease = 10 * time.Second })
 			f.server.SetLatency(0, latency)
 			calls, beats := f.storm(workers)
 			total := redistest.Total(calls) - beats*beat
@@ -106,7 +117,7 @@ func TestAStormCostsTheSameHoweverLongTheProviderTakes(t *testing.T) {
 
 func TestOnlyTheHolderPaysForASlowAnswer(t *testing.T) {
 	t.Parallel()
-	f, workers := warmFleet(t, func(s *setup) { s.Lease = 3 * time.Second })
+	f, workers := warmFleet(t, redistest.Own(t), refreshtest.Config{}, func(s *setup) { s.Lease = 3 * time.Second })
 	f.server.SetLatency(0, 6*time.Second)
 	calls, beats := f.storm(workers) // asserts that waiters asked once
 	extra := redistest.Total(calls) - beats*beat
@@ -133,5 +144,23 @@ func TestAColdStormSubscribesOncePerProcess(t *testing.T) {
 	}
 	if total := redistest.Total(calls); total > 3*stormCost {
 		t.Errorf("%d commands, want at most %d: %v", total, 3*stormCost, calls)
+	}
+}
+
+// What the budgets rest on.
+func TestTheSeamCountsATransactionAsOneRoundTrip(t *testing.T) {
+	t.Parallel()
+	s := newSeam(func(a answer) { t.Errorf("stopped at %q", a.At) })
+	rdb, ctx, key := redistest.Start(t).Client(t), t.Context(), redistest.Prefix(t)
+	rdb.AddHook(s)
+	rdb.Get(ctx, key)
+	_, _ = rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		p.HMGet(ctx, key, "gen")
+		p.Get(ctx, key)
+		return nil
+	})
+	want := map[string]int{"get": 2, "multi": 1, "hmget": 1, "exec": 1}
+	if got := s.counted(); got.Trips != 2 || !maps.Equal(got.Commands, want) || len(got.Sent) > 0 {
+		t.Errorf("%d round trips: %v, on the way to %v", got.Trips, got.Commands, got.Sent)
 	}
 }

@@ -150,7 +150,10 @@ func (r *report) add(o report) {
 		r.Errors[k] += n
 	}
 	r.Texts = append(r.Texts, o.Texts...)
-	r.Slowest = max(r.Slowest, o.Slowest)
+	r.Took = append(r.Took, o.Took...)
+	if o.Last.After(r.Last) {
+		r.Last = o.Last
+	}
 	if o.RetryMin != 0 && (r.RetryMin == 0 || o.RetryMin < r.RetryMin) {
 		r.RetryMin = o.RetryMin
 	}

@@ -24,7 +24,11 @@ type order struct {
 	Callers int
 	Ref     int    // cancel: the order whose callers hang up
 	Point   string // arm
+	URL     string // call
+	Token   string // reject: the access token that was refused
 	Epoch   int64  // knows
+	Channel string // listen, signal
+	Size    int    // signal: bytes of the message
 
 	Generation int64 // warm
 }
@@ -52,10 +56,14 @@ type report struct {
 	Tokens   map[string]int `json:",omitempty"` // fingerprint of the access token → callers
 	Errors   map[string]int `json:",omitempty"` // kind/code → callers
 	Texts    []string       `json:",omitempty"` // distinct error texts
-	Slowest  time.Duration
-	RetryMin time.Duration // least and most RetryAfter among the errors
+	RetryMin time.Duration  // least and most RetryAfter among the errors
 	RetryMax time.Duration
-	Commands map[string]int `json:",omitempty"` // counts: what this process asked of Redis
+	Took     []time.Duration `json:",omitempty"` // of each caller, from call to result
+	Last     time.Time       // when the last of them had it
+
+	Commands map[string]int       `json:",omitempty"` // counts: what this process asked of Redis
+	Trips    int                  `json:",omitempty"` // counts: in so many round trips
+	Sent     map[string]time.Time `json:",omitempty"` // counts: point → when the command that led there was sent
 }
 
 func (r report) served() int { return sum(r.Tokens) }

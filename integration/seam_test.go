@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -22,12 +23,14 @@ type seam struct {
 	mu       sync.Mutex // guards what follows
 	armed    string
 	released chan struct{}
-	commands map[string]int
+	traffic  report // Commands, Trips and Sent
 }
 
 func newSeam(say func(answer)) *seam {
-	return &seam{say: say, commands: map[string]int{}}
+	return &seam{say: say, traffic: noTraffic()}
 }
+
+func noTraffic() report { return report{Commands: map[string]int{}, Sent: map[string]time.Time{}} }
 
 // arm catches whoever reaches the point next, once.
 func (s *seam) arm(point string) {
@@ -61,30 +64,42 @@ func (s *seam) reached(point string) {
 	<-released
 }
 
-func (s *seam) count(cmd redis.Cmder) {
-	if cmd.Name() == "hello" {
-		return // a new connection
+// connects reports whether go-redis says it on its own, on a new connection.
+func connects(cmd redis.Cmder) bool { return cmd.Name() == "hello" || cmd.Name() == "client" }
+
+// trip counts one round trip and its commands, and notes which point each has led to.
+func (s *seam) trip(sent time.Time, cmds []redis.Cmder, points []string) {
+	if connects(cmds[0]) {
+		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.commands[cmd.Name()]++
+	s.traffic.Trips++
+	for i, cmd := range cmds {
+		s.traffic.Commands[cmd.Name()]++
+		if points[i] != "" {
+			s.traffic.Sent[points[i]] = sent
+		}
+	}
 }
 
 // counted returns what was asked of Redis since the last call.
-func (s *seam) counted() map[string]int {
+func (s *seam) counted() report {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	got := s.commands
-	s.commands = map[string]int{}
+	got := s.traffic
+	s.traffic = noTraffic()
 	return got
 }
 
 // ProcessHook implements redis.Hook: it looks at replies that have arrived.
 func (s *seam) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
+		sent := time.Now()
 		err := next(ctx, cmd)
-		s.count(cmd)
-		s.reached(pointAfter(cmd, err))
+		point := pointAfter(cmd, err)
+		s.trip(sent, []redis.Cmder{cmd}, []string{point})
+		s.reached(point)
 		return err
 	}
 }
@@ -94,9 +109,22 @@ func (s *seam) DialHook(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
 }
 
-// ProcessPipelineHook implements redis.Hook.
+// ProcessPipelineHook implements redis.Hook. MULTI and EXEC are among the commands of a
+// transaction.
 func (s *seam) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		sent := time.Now()
+		err := next(ctx, cmds)
+		points := make([]string, len(cmds))
+		for i, cmd := range cmds {
+			points[i] = pointAfter(cmd, cmd.Err())
+		}
+		s.trip(sent, cmds, points)
+		for _, point := range points {
+			s.reached(point)
+		}
+		return err
+	}
 }
 
 // pointAfter is the point that a command's reply marks, or "".

@@ -34,6 +34,7 @@ type worker struct {
 	cache *tokencache.Cache
 	seam  *seam
 	log   io.Writer
+	bare  signals
 
 	mu      sync.Mutex // guards what follows
 	out     *json.Encoder
@@ -137,9 +138,21 @@ func (w *worker) carryOut(ctx context.Context, o order) {
 func (w *worker) obey(ctx context.Context, o order) (report, error) {
 	switch o.Op {
 	case "token":
-		return w.many(o.Callers, func() (*oauth2.Token, error) { return w.Token(ctx, o.Tenant) }), nil
+		return many(ctx, o.Callers, func(ctx context.Context) (*oauth2.Token, error) { return w.Token(ctx, o.Tenant) }), nil
 	case "refresh":
-		return w.many(o.Callers, func() (*oauth2.Token, error) { return nil, w.Refresh(ctx, o.Tenant) }), nil
+		return many(ctx, o.Callers, func(ctx context.Context) (*oauth2.Token, error) { return nil, w.Refresh(ctx, o.Tenant) }), nil
+	case "wait":
+		return w.wait(ctx, o), nil
+	case "listen":
+		return report{}, w.bare.listen(ctx, w.rdb.Options().Addr, o.Channel)
+	case "ready":
+		return w.ready(ctx, o), nil
+	case "signal":
+		return w.bare.signal(ctx, o)
+	case "call":
+		return w.call(ctx, o), nil
+	case "reject":
+		return w.reject(ctx, o), nil
 	case "warm":
 		return report{}, w.warm(ctx, o)
 	case "knows":
@@ -156,41 +169,62 @@ func (w *worker) obey(ctx context.Context, o order) (report, error) {
 	case "drain":
 		return report{}, w.Close(ctx)
 	case "counts":
-		return report{Commands: w.seam.counted()}, nil
+		return w.seam.counted(), nil
 	}
 	return report{}, fmt.Errorf("unknown order %q", o.Op)
 }
 
+// result is what one caller got.
+type result struct {
+	token      *oauth2.Token
+	err        error
+	start, end time.Time
+}
+
 // many lets n callers call at once.
-func (w *worker) many(n int, call func() (*oauth2.Token, error)) report {
-	type result struct {
-		token *oauth2.Token
-		err   error
-		took  time.Duration
-	}
+func many(ctx context.Context, n int, call func(context.Context) (*oauth2.Token, error)) report {
+	return crowd(ctx, n, func() {}, call)
+}
+
+// crowd lets n callers get ready, and call then, each with a ctx of its own.
+func crowd(ctx context.Context, n int, ready func(), call func(context.Context) (*oauth2.Token, error)) report {
 	results := make([]result, n)
 	var callers sync.WaitGroup
 	for i := range results {
 		callers.Go(func() {
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			ready()
 			start := time.Now()
-			token, err := call()
-			results[i] = result{token, err, time.Since(start)}
+			token, err := call(ctx)
+			results[i] = result{token, err, start, time.Now()}
 		})
 	}
 	callers.Wait()
-	r := report{Tokens: map[string]int{}, Errors: map[string]int{}}
+	return reported(results)
+}
+
+func reported(results []result) report {
+	r := report{Tokens: map[string]int{}, Errors: map[string]int{}, Took: make([]time.Duration, len(results))}
 	texts := map[string]bool{}
-	for _, one := range results {
-		r.Slowest = max(r.Slowest, one.took)
+	tokens := map[string]int{} // a digest for every caller would disturb processes that are still at work
+	for i, one := range results {
+		r.Took[i] = one.end.Sub(one.start)
+		if one.end.After(r.Last) {
+			r.Last = one.end
+		}
 		switch {
 		case one.err != nil:
 			r.failure(one.err)
 			texts[one.err.Error()] = true
 		case one.token != nil:
-			r.Tokens[tokencache.Fingerprint(one.token.AccessToken)]++
+			tokens[one.token.AccessToken]++
 		default:
 			r.Tokens[""]++
 		}
+	}
+	for token, callers := range tokens {
+		r.Tokens[tokencache.Fingerprint(token)] = callers
 	}
 	for text := range texts {
 		r.Texts = append(r.Texts, text)

@@ -22,7 +22,9 @@ import (
 // The aims that these benchmarks print beside what they measure.
 const (
 	aimOfMap = 1.5 // Token of a hot grant, over a map look-up and a look at the clock
-	aimOfGet = 1.3 // Token from Redis, over a GET of as many bytes
+	aimOfGet = 1.3 // Token from Redis, over a GET of the sealed pair
+	aimOfOne = 1   // anything, over one oauth2.ReuseTokenSource for all
+	aimOfTip = 25  // ns, of a Client, Transport or TokenSource that asks for its token
 )
 
 // duel measures two things in one run, in turns, so that their ratio says more than a
@@ -36,6 +38,8 @@ type duel struct {
 // run reports our ns/op, and how many times theirs that is as "x-<name>".
 func (d duel) run(b *testing.B, name string, aim float64) {
 	b.Helper()
+	d.turn(d.theirs) // not measured
+	d.turn(d.ours)
 	var ours, theirs time.Duration
 	turns := 0
 	for b.Loop() {
@@ -182,6 +186,25 @@ func BenchmarkTokenHot(b *testing.B) {
 			}.run(b, "map", aimOfMap)
 		})
 	}
+}
+
+// BenchmarkTokenSource is what a Client, Transport or TokenSource pays, beside the source
+// that x/oauth2 has for many goroutines.
+func BenchmarkTokenSource(b *testing.B) {
+	f, names := crowd(b, 1)
+	w := f.roomy(1)
+	heat(b, w, names)
+	ours := w.TokenSource(b.Context(), names[0])
+	theirs := oauth2.ReuseTokenSource(lasting(), nil)
+	call := func(s oauth2.TokenSource) func(int) {
+		return func(int) {
+			if tok, err := s.Token(); tok == nil {
+				b.Error(err)
+			}
+		}
+	}
+	duel{ours: call(ours), theirs: call(theirs), parallel: runtime.GOMAXPROCS(0), calls: 200_000}.run(b, "reuse", aimOfOne)
+	b.ReportMetric(aimOfTip, "ns/op-aim")
 }
 
 func BenchmarkTokenFromRedis(b *testing.B) {

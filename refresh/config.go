@@ -41,6 +41,10 @@ type Config struct {
 	// CommitPatience is how long a pair that Redis does not accept is tried again.
 	// Default 60 s.
 	CommitPatience time.Duration
+	// InsecureHosts are hosts to which Client and Transport may send access tokens
+	// unencrypted over http, e.g. a sidecar: host or host:port as in a URL, in any case. A
+	// host without port is port 80. Default: the loopback interface only.
+	InsecureHosts []string
 	// Log is silent by default.
 	Log zerolog.Logger
 }
@@ -59,6 +63,11 @@ func (cfg Config) withDefaults() (Config, error) {
 	if err := (tokencache.Key{App: cfg.App, Tenant: "any"}).Validate(); err != nil {
 		return cfg, fmt.Errorf("refresh: Config.App: %w", err)
 	}
+	hosts, err := insecureHosts(cfg.InsecureHosts)
+	if err != nil {
+		return cfg, err
+	}
+	cfg.InsecureHosts = hosts
 	if cfg.Locker == nil {
 		cfg.Locker = lock.New(lock.Config{}, cfg.Cache.Redis())
 	}

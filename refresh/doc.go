@@ -8,13 +8,14 @@
 //	tokens, err := refresh.New(refresh.Config{App: "zoom", Cache: cache, Provider: zoom})
 //	defer tokens.Close(draining) // not the ctx that a signal has ended: exchanges in flight are finished
 //
-//	tok, err := tokens.Token(ctx, "acme") // in every worker, for every webhook
+//	resp, err := tokens.Client("acme").Get(url) // in every worker, for every webhook
 //
-// What Token does:
+// [Coordinator.Client] sends requests with the access token and, on a 401, once more with
+// a newer one. Underneath is [Coordinator.Token]. What it does:
 //
 //  1. Memory. A fresh token is returned without lock, allocation or Redis, as long as
 //     this process is subscribed to the grant's events on a live connection.
-//  2. Redis. Else one read. Fresh: return it, remember it, subscribe.
+//  2. Redis. Else one round trip. Fresh: return it, remember it, subscribe.
 //  3. Due, but still valid: return it; one goroutine starts a refresh in the background.
 //  4. Expired: one flight per grant and process, on which all callers wait, each on its
 //     own ctx. It subscribes, reads again, and tries the lease once.
@@ -22,6 +23,10 @@
 //     request, commits the pair, which pushes it to everybody, and releases.
 //  6. Who does not waits for the push. A failure is pushed too: every waiter gets the
 //     same typed error at once.
+//
+// An API that answers 401 is believed as far as it goes: [Coordinator.Reject] names the
+// token that was refused, so that a thousand stragglers with an old one cause nothing, and
+// an API that refuses every token a bounded number of exchanges.
 //
 // Redeeming a rotating refresh token cannot be undone and cannot be repeated, and no
 // transaction spans the provider and Redis. The lease saves work; what protects a grant

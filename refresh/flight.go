@@ -17,6 +17,7 @@ type flight struct {
 	want    want
 	started time.Time
 	pin     *tokencache.Pin // nil until the flight needs to hear of changes
+	spent   *lock.Lease     // has done its work
 	glanced bool            // snap is no more than a fresh token
 	asked   bool            // the other processes, whether they know better than Redis
 
@@ -60,6 +61,10 @@ func (f *flight) run() {
 	}
 	f.c.flights.Delete(f.key.Tenant)
 	close(f.done)
+	if f.spent != nil {
+		time.Sleep(handOver)
+		f.release(f.spent)
+	}
 }
 
 // fly goes round until the grant is as wanted or somebody else must act. Each round
@@ -231,9 +236,18 @@ func (f *flight) lead(s *tokencache.Snapshot) (*tokencache.Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.release(lease)
-	return f.hold(lease, s)
+	s, err = f.hold(lease, s)
+	if s == nil && err == nil {
+		f.release(lease) // the next round may want it
+	} else {
+		f.spent = lease
+	}
+	return s, err
 }
+
+// handOver is how long a lease that has done its work is kept: all processes are waking
+// their callers just now, and giving it back would make each of them look up again.
+const handOver = 10 * time.Millisecond
 
 func (f *flight) release(lease *lock.Lease) {
 	if err := lease.Release(context.Background()); err != nil {

@@ -173,6 +173,59 @@ func TestDueTokenIsServedAtOnceAndRenewedOnceInTheBackground(t *testing.T) {
 	}
 }
 
+// A renewal that fails takes nothing from anybody before the token's end.
+func TestValidTokenIsServedUntilItsEndWhateverBecomesOfItsRenewal(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		step refreshtest.Step
+		end  error // of Token once the access token has expired
+	}{
+		{"throttled", refuse("slow_down", 429), refresh.ErrUnavailable},
+		{"the app refused", refuse("invalid_client", 401), refresh.ErrClientConfig},
+		{"dead", refuse("invalid_grant", 400), refresh.ErrReauthorize},
+		{"the answer lost", refreshtest.Step{At: refreshtest.AfterCommit, Fault: refreshtest.Drop}, refresh.ErrUnavailable},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, refreshtest.Config{})
+			f.profile.RefreshAhead = 0.9
+			c.step.Times = -1
+			f.server.Script(c.step)
+			workers := []*worker{f.worker(), f.worker()}
+			tok := f.server.Grant("acme")
+			tok.Expiry = time.Now().Add(2 * time.Second)
+			if err := workers[0].Connect(f.ctx(), "acme", tok); err != nil {
+				t.Fatal(err)
+			}
+			failed := false
+			for valid := true; valid; {
+				var served [2]error
+				for i, w := range workers {
+					_, served[i] = w.Token(f.ctx(), "acme")
+				}
+				st, err := workers[0].Status(f.ctx(), "acme") // after the calls
+				if err != nil {
+					t.Fatal(err)
+				}
+				failed = failed || st.Fails > 0
+				if valid = st.Now.Before(st.ExpiresAt); valid && errors.Join(served[:]...) != nil {
+					t.Fatalf("%s before the token's end: %v", st.ExpiresAt.Sub(st.Now), served)
+				}
+			}
+			if !failed {
+				t.Error("no renewal has failed: nothing is proven")
+			}
+			for _, w := range workers {
+				var err error
+				for ctx := f.ctx(); err == nil && ctx.Err() == nil; { // clocks need not agree to the ms
+					_, err = w.Token(ctx, "acme")
+				}
+				kind(t, err, c.end, "")
+			}
+		})
+	}
+}
+
 func TestKeptRefreshTokenIsNeverDeleted(t *testing.T) {
 	f := newFleet(t, refreshtest.Config{
 		Profile: provider.Profile{Replay: provider.ReplayHarmless}, NoRotation: true, OmitRefreshToken: true,

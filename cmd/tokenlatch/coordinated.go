@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net/http"
 
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/oauth2"
@@ -50,6 +51,10 @@ func (c *coordinated) token(ctx context.Context, tenant string) (string, error) 
 		return "", err
 	}
 	return tok.AccessToken, nil
+}
+
+func (c *coordinated) transport(tenant, _ string, base http.RoundTripper) http.RoundTripper {
+	return c.Transport(tenant, base)
 }
 
 func (c *coordinated) close(ctx context.Context) error {

@@ -43,7 +43,10 @@ func (d *diary) done(tenant string, waited time.Duration, err error) {
 	d.changed = true
 	d.pending.Calls++
 	d.pending.WaitMS = append(d.pending.WaitMS, millis(waited))
-	if err != nil {
+	switch {
+	case errors.Is(err, errUnauthorized):
+		d.pending.Surfaced++
+	case err != nil:
 		d.pending.Errors[inWords(err)]++
 	}
 }

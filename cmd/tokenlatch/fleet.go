@@ -14,15 +14,20 @@ type fleet struct {
 	feed  *feed
 	fail  func(error) // ends the demo
 
-	mu       sync.Mutex // guards what follows
-	places   []*place
-	ended    bool
-	calls    int
-	failures map[string]int
-	waits    histogram
-	crashes  int
+	mu      sync.Mutex // guards what follows
+	places  []*place
+	ended   bool
+	told    told
+	crashes int
 
 	restarts sync.WaitGroup
+}
+
+// told is what the fleet has reported so far.
+type told struct {
+	calls, surfaced int            // webhooks; of these, whose API call ended with 401
+	failures        map[string]int // that got no token, or no answer of the API: why
+	waits           histogram
 }
 
 // place is one worker's: its process is replaced when it was killed.
@@ -40,7 +45,7 @@ const restartAfter = 400 * time.Millisecond
 const maxCrashes = 3
 
 func startFleet(s setup, n int, f *feed, fail func(error)) (*fleet, error) {
-	fl := &fleet{setup: s, feed: f, fail: fail, failures: map[string]int{}}
+	fl := &fleet{setup: s, feed: f, fail: fail, told: told{failures: map[string]int{}}}
 	for i := range n {
 		pl := &place{number: i + 1}
 		fl.places = append(fl.places, pl)
@@ -120,12 +125,13 @@ func (f *fleet) mayCrash(p *process) bool {
 func (f *fleet) hear(pl *place, run int, n news) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.calls += n.Calls
+	f.told.calls += n.Calls
+	f.told.surfaced += n.Surfaced
 	for why, count := range n.Errors {
-		f.failures[why] += count
+		f.told.failures[why] += count
 	}
 	for _, ms := range n.WaitMS {
-		f.waits.add(ms)
+		f.told.waits.add(ms)
 	}
 	if run == pl.runs {
 		pl.waiting = n.Waiting
@@ -168,11 +174,13 @@ func (f *fleet) waiting() map[string]int {
 	return sum
 }
 
-// told is what the fleet has reported so far.
-func (f *fleet) told() (calls int, failures map[string]int, waits histogram) {
+// soFar is a copy of what was told.
+func (f *fleet) soFar() told {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.calls, maps.Clone(f.failures), f.waits
+	t := f.told
+	t.failures = maps.Clone(t.failures)
+	return t
 }
 
 // end lets every worker finish its webhooks and exit, and kills those that have not by

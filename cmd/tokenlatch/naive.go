@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
@@ -56,6 +57,23 @@ func openNaive(s setup) (*naive, error) {
 }
 
 func newNaive(s setup) (tokens, error) { return openNaive(s) }
+
+func (n *naive) transport(_, token string, base http.RoundTripper) http.RoundTripper {
+	return bearer{base, token}
+}
+
+// bearer adds a token, and leaves a 401 to the caller.
+type bearer struct {
+	base  http.RoundTripper
+	token string
+}
+
+// RoundTrip implements http.RoundTripper.
+func (b bearer) RoundTrip(req *http.Request) (*http.Response, error) {
+	own := req.Clone(req.Context())
+	own.Header.Set("Authorization", "Bearer "+b.token)
+	return b.base.RoundTrip(own)
+}
 
 func (n *naive) close(context.Context) error { return n.rdb.Close() }
 

@@ -8,8 +8,7 @@ import (
 // frame is the picture of this moment.
 func (d *demo) frame() *frame {
 	waiting := d.fleet.waiting()
-	calls, _, _ := d.fleet.told()
-	stats := d.server.Stats()
+	t := d.fleet.soFar()
 	events, _ := d.feed.since(0)
 	d.mu.Lock()
 	found, ending := d.found, d.ending
@@ -19,7 +18,7 @@ func (d *demo) frame() *frame {
 		rule:    d.opt.profile.Name + ": " + inRules(d.opt.profile),
 		elapsed: min(time.Since(d.start), d.opt.duration), total: d.opt.duration, ending: ending, events: events,
 	}
-	f.sums = sums{calls: calls, exchanges: found.exchanges, unauthorized: stats.Unauthorized,
+	f.sums = sums{calls: t.calls, exchanges: found.exchanges, unauthorized: t.surfaced,
 		expiries: found.expiries, repeats: found.repeats, lost: found.lost, lostResponse: found.lostResponse}
 	d.grants.draw(f, waiting)
 	return f

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 )
 
@@ -228,7 +227,7 @@ func (d *demo) report() (*report, error) {
 	}
 	r := &report{
 		Mode: d.opt.mode(), Profile: d.opt.profile.Name, Workers: d.opt.workers, Tenants: d.opt.tenants,
-		kills401: d.opt.profile.KillsAccessToken == provider.Yes, backend: d.backend, seconds: time.Since(d.start).Seconds(),
+		backend: d.backend, seconds: time.Since(d.start).Seconds(),
 	}
 	r.fill(d.fleet, d.grants, d.server)
 	return r, nil

@@ -53,10 +53,11 @@ type order struct {
 
 // news is what a worker has to tell since its last line.
 type news struct {
-	Calls   int            // webhooks done
-	Errors  map[string]int `json:",omitempty"` // of these, failed: why
-	WaitMS  []float64      `json:",omitempty"` // how long each waited for its token
-	Waiting map[string]int `json:",omitempty"` // webhooks that wait right now, by tenant
+	Calls    int            // webhooks done
+	Errors   map[string]int `json:",omitempty"` // of these, failed: why
+	Surfaced int            `json:",omitempty"` // whose API call ended with 401
+	WaitMS   []float64      `json:",omitempty"` // how long each waited for its token
+	Waiting  map[string]int `json:",omitempty"` // webhooks that wait right now, by tenant
 }
 
 // newProvider is the token endpoint as a worker sees it.

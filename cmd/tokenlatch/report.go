@@ -24,7 +24,7 @@ type report struct {
 	LostResponse int `json:"lost_response"` // killed between the provider's commit and ours
 	Kills        int `json:"kills"`
 	Recovered    int `json:"recovered"`    // killed holders' grants that live, with a new pair
-	Unauthorized int `json:"surfaced_401"` // API calls answered 401
+	Unauthorized int `json:"surfaced_401"` // API calls that ended with 401
 
 	Wait     waits  `json:"wait_ms"`
 	Exchange median `json:"exchange_ms"`
@@ -34,9 +34,8 @@ type report struct {
 	seconds  float64
 	backend  string
 	failures map[string]int
-	recovery int  // presentations after a killed holder's hard deadline that found the token spent
-	timedOut int  // losses by lost_response without a kill
-	kills401 bool // a refresh kills the old access token
+	recovery int // presentations after a killed holder's hard deadline that found the token spent
+	timedOut int // losses by lost_response without a kill
 }
 
 type waits struct {
@@ -93,8 +92,8 @@ func (o options) mode() string {
 // fill takes in what fleet, ledger and grants tell.
 func (r *report) fill(f *fleet, g *grants, server *refreshtest.Server) {
 	ledger := server.Ledger()
-	var w histogram
-	r.Calls, r.failures, w = f.told()
+	t := f.soFar()
+	r.Calls, r.Unauthorized, r.failures = t.calls, t.surfaced, t.failures
 	for _, n := range r.failures {
 		r.Errors += n
 	}
@@ -110,8 +109,7 @@ func (r *report) fill(f *fleet, g *grants, server *refreshtest.Server) {
 			r.Recovered++
 		}
 	}
-	r.Unauthorized = server.Stats().Unauthorized
-	r.Wait = waits{tenth(w.quantile(0.5)), tenth(w.quantile(0.99)), tenth(w.max)}
+	r.Wait = waits{tenth(t.waits.quantile(0.5)), tenth(t.waits.quantile(0.99)), tenth(t.waits.max)}
 	r.Exchange.P50 = tenth(exchangeTimes(ledger).quantile(0.5))
 	r.judge()
 }

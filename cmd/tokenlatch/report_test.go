@@ -17,7 +17,7 @@ var storyOf = map[string]report{
 		Mode: modeCoordinated, Profile: "zoom", Workers: 4, Tenants: 6, Calls: 12345, Errors: 85,
 		Exchanges: 33, Expiries: 29, LostResponse: 1, Kills: 4, Recovered: 3, Unauthorized: 16,
 		Wait: waits{P50: 92.4, P99: 2657.4, Max: 2660.7}, Exchange: median{P50: 154.2},
-		failures: map[string]int{"the tenant had to consent again": 85}, recovery: 1, kills401: true,
+		failures: map[string]int{"the tenant had to consent again": 85}, recovery: 1,
 		seconds: 15.4, backend: "embedded Redis",
 	},
 	"fail": {
@@ -27,7 +27,7 @@ var storyOf = map[string]report{
 	"naive": {
 		Mode: modeNaive, Profile: "zoom", Workers: 4, Tenants: 6, Calls: 1319, Errors: 460, Exchanges: 34,
 		Expiries: 12, Repeats: 22, GrantsLost: 10, Unauthorized: 218, Wait: waits{0.3, 155, 155}, Exchange: median{152},
-		failures: map[string]int{"the tenant had to consent again": 460}, kills401: true, seconds: 8.1, backend: "embedded Redis",
+		failures: map[string]int{"the tenant had to consent again": 460}, seconds: 8.1, backend: "embedded Redis",
 	},
 	"idle": {Mode: modeCoordinated, Profile: "zoom", Workers: 4, Tenants: 6, backend: "embedded Redis"},
 }

@@ -34,7 +34,7 @@ func (r *report) lines() []line {
 	ls = append(ls,
 		number("holders killed in mid-exchange", r.Kills),
 		number("  taken over, alive with a new pair", r.Recovered),
-		number(r.unauthorized(), r.Unauthorized),
+		number("API calls that ended with 401", r.Unauthorized),
 		nil,
 		row2("wait for an access token", fmt.Sprintf("p50 %s   p99 %s   max %s", inTime(r.Wait.P50), inTime(r.Wait.P99), inTime(r.Wait.Max))),
 		row2("an exchange", "p50 "+inTime(r.Exchange.P50)),
@@ -49,13 +49,6 @@ func (r *report) heading() string {
 
 func (r *report) where() string {
 	return fmt.Sprintf("%s, %s, %s", plural(r.Workers, "worker"), plural(r.Tenants, "tenant"), r.backend)
-}
-
-func (r *report) unauthorized() string {
-	if r.kills401 {
-		return "API calls answered 401 (a refresh kills the old token)"
-	}
-	return "API calls answered 401"
 }
 
 // verdict is one line, and what to do next.

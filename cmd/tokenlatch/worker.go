@@ -13,11 +13,15 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/tokenlatch/tokenlatch/refresh"
 )
 
 // tokens is where a worker gets its access tokens.
 type tokens interface {
 	token(ctx context.Context, tenant string) (string, error)
+	// transport sends requests with the tenant's token, which token has just returned.
+	transport(tenant, token string, base http.RoundTripper) http.RoundTripper
 	close(ctx context.Context) error
 }
 
@@ -26,7 +30,7 @@ type tokens interface {
 type worker struct {
 	setup  setup
 	tokens tokens
-	api    *http.Client
+	api    *http.Transport
 	diary  *diary
 	calls  sync.WaitGroup
 }
@@ -58,10 +62,9 @@ func newWorker(s setup) (*worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	transport := &http.Transport{MaxConnsPerHost: 16, MaxIdleConnsPerHost: 16}
 	return &worker{
 		setup: s, tokens: t, diary: newDiary(),
-		api: &http.Client{Transport: transport, Timeout: callTimeout},
+		api: &http.Transport{MaxConnsPerHost: 16, MaxIdleConnsPerHost: 16},
 	}, nil
 }
 
@@ -118,28 +121,38 @@ func (w *worker) webhook(tenant string) {
 	token, err := w.tokens.token(ctx, tenant)
 	waited := time.Since(start)
 	if err == nil {
-		err = w.call(ctx, token)
+		err = w.call(ctx, tenant, token)
 	}
 	w.diary.done(tenant, waited, err)
 }
 
-// call uses the token at the API. A 401 is no error here: the server counts them.
-func (w *worker) call(ctx context.Context, token string) error {
+// call calls the API for the tenant.
+func (w *worker) call(ctx context.Context, tenant, token string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.setup.APIURL+"meetings", nil)
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Authorization", "Bearer "+token)
-	resp, err := w.api.Do(req)
-	if err != nil {
+	client := http.Client{Transport: w.tokens.transport(tenant, token, w.api)}
+	resp, err := client.Do(req)
+	var refused *refresh.Error
+	switch {
+	case errors.As(err, &refused):
+		return err
+	case err != nil:
 		return errAPI
 	}
 	defer resp.Body.Close()
 	_, _ = io.Copy(io.Discard, resp.Body)
+	if resp.StatusCode == http.StatusUnauthorized {
+		return errUnauthorized
+	}
 	return nil
 }
 
-var errAPI = errors.New("the API did not answer")
+var (
+	errAPI          = errors.New("the API did not answer")
+	errUnauthorized = errors.New("the API refused the token")
+)
 
 // signed names the process in every request, so that the server's ledger tells the
 // workers apart.

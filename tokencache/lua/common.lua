@@ -19,7 +19,9 @@ end
 
 local function flat(r)
   local out = {}
-  for k, v in pairs(r) do out[#out + 1] = k; out[#out + 1] = v end
+  for k, v in pairs(r) do
+    if v ~= '' then out[#out + 1] = k; out[#out + 1] = v end -- none is as good as empty
+  end
   return out
 end
 
@@ -66,7 +68,9 @@ local function announce(journal, length, channel, kind, now, r, by, why, sealed,
   if id then entry[#entry + 1] = 'id'; entry[#entry + 1] = id end
   redis.call('XADD', journal, 'MAXLEN', '=', length, '*', unpack(entry))
   local lines = { 'tl1 ' .. kind .. ' ' .. int(now) }
-  for k, v in pairs(r) do lines[#lines + 1] = k .. ' ' .. v end
+  for k, v in pairs(r) do
+    if v ~= '' then lines[#lines + 1] = k .. ' ' .. v end
+  end
   redis.call('PUBLISH', channel, table.concat(lines, '\n') .. '\n\n' .. (sealed or ''))
 end
 

@@ -1,0 +1,185 @@
+package refresh
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"golang.org/x/oauth2"
+)
+
+// maxDrain is how much of a refused response is read so that its connection can be used
+// again, in bytes.
+const maxDrain = 64 << 10
+
+// Client is an HTTP client that sends every request with the tenant's access token and
+// handles a 401: one more attempt with a newer token. See Transport for what it does and
+// which errors it returns. A webhook worker writes
+//
+//	resp, err := tokens.Client("acme").Get(url)
+//
+// and is done. It sets no Timeout: set one, or give the requests a ctx that ends. Making
+// one is cheap; the connections are those of [http.DefaultTransport] anyway.
+func (c *Coordinator) Client(tenant string) *http.Client {
+	return &http.Client{Transport: c.Transport(tenant, nil)}
+}
+
+// Transport adds the tenant's access token to the requests that go through base, which is
+// [http.DefaultTransport] if nil. It sets Authorization, whatever the caller has set there,
+// on a copy of the request; the request's own ctx is the one that waits for a token.
+//
+// A 401 that is about the token (RFC 6750 §3.1: its Bearer challenge says so, or does not
+// say what it is about) is reported with [Coordinator.Reject], and the request is sent
+// once more with the newer token. The second answer is returned whatever it is; so is a 401
+// that names another reason, such as insufficient_scope, and every 403. An API that goes on
+// refusing is bounded by Reject.
+//
+// The second attempt needs the request's body again: from GetBody, which [http.NewRequest]
+// sets for bytes and strings, else from a buffer of up to 1 MiB per request that keeps what
+// the first attempt has read; a body of which less was read before the 401 may be of any
+// length. Where that is not enough the newer token is there, but the request must be sent
+// again by the caller.
+//
+// The token goes to one host: the one that the first request of a row of redirects was for.
+// Once a redirect leads to another host or port, requests are sent without it, back at the
+// first host too. It goes over https only, except to the loopback interface and to
+// Config.InsecureHosts (RFC 6750 §5.3).
+//
+// Errors come without a response. Beside those of base and of Token they are, for
+// errors.As with *Error also through http.Client's *url.Error:
+//
+//   - what Reject says after a 401, e.g. ErrReauthorize; the text names the API's host
+//   - ErrUnavailable, Code "body_not_replayable", Status 401: send the request again
+//   - ErrClientConfig, Code "insecure_url": nothing was sent
+//   - the cause with which the request's ctx ended
+func (c *Coordinator) Transport(tenant string, base http.RoundTripper) http.RoundTripper {
+	if base == nil {
+		base = http.DefaultTransport
+	}
+	return &transport{
+		c: c, tenant: tenant, base: base,
+		token: func(ctx context.Context) (*oauth2.Token, error) { return c.Token(ctx, tenant) },
+	}
+}
+
+type transport struct {
+	c      *Coordinator
+	tenant string
+	base   http.RoundTripper
+	token  func(context.Context) (*oauth2.Token, error)
+}
+
+// Format names the grant, whatever the verb: what is inside changes all the time.
+func (t *transport) Format(s fmt.State, _ rune) {
+	fmt.Fprintf(s, "refresh.Transport(%s)", t.c.key(t.tenant))
+}
+
+// CloseIdleConnections is what [http.Client.CloseIdleConnections] calls.
+func (t *transport) CloseIdleConnections() {
+	if base, ok := t.base.(interface{ CloseIdleConnections() }); ok {
+		base.CloseIdleConnections()
+	}
+}
+
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	ours, err := t.entitled(req)
+	if err != nil {
+		closeBody(req)
+		return nil, err
+	}
+	if !ours {
+		return t.base.RoundTrip(req)
+	}
+	tok, err := t.token(req.Context())
+	if err != nil {
+		closeBody(req)
+		return nil, err
+	}
+	body, first := req.Body, teeBody(req)
+	if first != nil {
+		body = first
+	}
+	resp, err := t.send(req, body, tok)
+	if err != nil || !refusesToken(resp) {
+		first.release()
+		return resp, err
+	}
+	drain(resp.Body)
+	return t.again(req, first, tok.AccessToken)
+}
+
+// send sends a copy of the request. The response is one to the caller's own request:
+// whoever prints resp.Request sees no token, and http.Client finds the trail of redirects.
+func (t *transport) send(req *http.Request, body io.ReadCloser, tok *oauth2.Token) (*http.Response, error) {
+	out := req.WithContext(req.Context())
+	if out.Header = req.Header.Clone(); out.Header == nil {
+		out.Header = http.Header{}
+	}
+	out.Body = body
+	tok.SetAuthHeader(out)
+	resp, err := t.base.RoundTrip(out)
+	if resp != nil {
+		resp.Request = req
+	}
+	return resp, err
+}
+
+// again is the second attempt, after the API has refused the access token.
+func (t *transport) again(req *http.Request, first *tee, refused string) (*http.Response, error) {
+	tok, err := t.newer(req, refused)
+	if err != nil {
+		first.abandon()
+		return nil, err
+	}
+	body, err := bodyAgain(req, first)
+	if err != nil {
+		first.abandon()
+		return nil, t.notReplayed(req, err)
+	}
+	return t.send(req, body, tok)
+}
+
+// newer is the token after the refused one. The request's ctx may end meanwhile.
+func (t *transport) newer(req *http.Request, refused string) (*oauth2.Token, error) {
+	ctx := req.Context()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	err := t.c.Reject(ctx, t.tenant, refused)
+	if err == nil {
+		var tok *oauth2.Token
+		if tok, err = t.token(ctx); err == nil {
+			return tok, nil
+		}
+	}
+	return nil, fmt.Errorf("refresh: the API at %s answered 401 to the access token: %w", req.URL.Host, err)
+}
+
+// notReplayed is the error of a request that was refused and could not be sent again.
+func (t *transport) notReplayed(req *http.Request, why error) error {
+	if ctx := req.Context(); ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	err := t.error(ErrUnavailable, "body_not_replayable", fmt.Errorf(
+		"the API at %s refused the access token; a newer one is ready now, but %w: send the request again, or set GetBody", req.URL.Host, why))
+	err.Status, err.RetryAfter = http.StatusUnauthorized, time.Millisecond
+	return err
+}
+
+func (t *transport) error(kind error, code string, cause error) *Error {
+	return &Error{App: t.c.cfg.App, Tenant: t.tenant, Kind: kind, Code: code, Err: cause}
+}
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		_ = req.Body.Close()
+	}
+}
+
+// drain gives a response's connection back.
+func drain(body io.ReadCloser) {
+	_, _ = io.CopyN(io.Discard, body, maxDrain)
+	_ = body.Close()
+}

@@ -92,6 +92,17 @@ func (c *Coordinator) token(ctx context.Context, k tokencache.Key) (*oauth2.Toke
 	return s.Token(), nil
 }
 
+// handle is Token for one tenant, without the look-up while the token is hot.
+func (c *Coordinator) handle(tenant string) func(context.Context) (*oauth2.Token, error) {
+	hot, k := c.grants.Handle(tenant), c.key(tenant)
+	return func(ctx context.Context) (*oauth2.Token, error) {
+		if tok := hot.Fresh(); tok != nil {
+			return tok, nil
+		}
+		return c.token(ctx, k)
+	}
+}
+
 // TryToken is Token for callers that must not wait, such as a queue that can run the
 // job again later. It reads Redis at most once, for a second at most. Where a refresh is
 // needed it starts one and returns an *Error of kind ErrPending, whose RetryAfter says

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"golang.org/x/oauth2"
+
+	"github.com/tokenlatch/tokenlatch/tokencache"
 )
 
 // TokenSource is for SDKs that want an [oauth2.TokenSource]. Its Token is [Coordinator.Token]
@@ -19,18 +21,18 @@ import (
 //   - Such an SDK does nothing about a 401. Call [Coordinator.Reject] with the token that
 //     was refused, then send the call again.
 func (c *Coordinator) TokenSource(ctx context.Context, tenant string) oauth2.TokenSource {
-	return &source{c: c, ctx: ctx, tenant: tenant}
+	return &source{grant: c.key(tenant), ctx: ctx, token: c.handle(tenant)}
 }
 
 type source struct {
-	c      *Coordinator
-	ctx    context.Context
-	tenant string
+	grant tokencache.Key
+	ctx   context.Context
+	token func(context.Context) (*oauth2.Token, error)
 }
 
-func (s *source) Token() (*oauth2.Token, error) { return s.c.Token(s.ctx, s.tenant) }
+func (s *source) Token() (*oauth2.Token, error) { return s.token(s.ctx) }
 
 // Format names the grant, whatever the verb: a ctx prints the values in it.
 func (s *source) Format(f fmt.State, _ rune) {
-	fmt.Fprintf(f, "refresh.TokenSource(%s)", s.c.key(s.tenant))
+	fmt.Fprintf(f, "refresh.TokenSource(%s)", s.grant)
 }

@@ -59,8 +59,7 @@ func (c *Coordinator) Transport(tenant string, base http.RoundTripper) http.Roun
 		base = http.DefaultTransport
 	}
 	return &transport{
-		c: c, tenant: tenant, base: base,
-		token: func(ctx context.Context) (*oauth2.Token, error) { return c.Token(ctx, tenant) },
+		c: c, tenant: tenant, base: base, token: c.handle(tenant),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -76,6 +77,27 @@ func TestHandleOutlivesEviction(t *testing.T) {
 	hot(t, c, acme)
 	if got := accessOf(h.Fresh()); got != "at-2" {
 		t.Errorf("the handle serves %q", got)
+	}
+}
+
+// Whoever looked a grant up before it was forgotten must not make it coherent after that.
+func TestNothingIsAdoptedIntoAForgottenGrant(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	base := connect(t, c, acme, 1)
+	for i := range int64(2000) {
+		p := c.Pin(acme)
+		s := *base
+		s.home, s.session, s.Generation = p.e, 2, base.Generation+i
+		p.e.snap.Store(base)
+		p.e.pins.Store(0)
+		var both sync.WaitGroup
+		both.Go(func() { c.adopt(&s) })
+		both.Go(func() { c.evict(p.e) })
+		both.Wait()
+		if got := p.e.snap.Load(); got.session != 0 {
+			t.Fatalf("round %d: a forgotten grant looks coherent", i)
+		}
 	}
 }
 

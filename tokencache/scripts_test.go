@@ -117,6 +117,12 @@ var operations = []operation{
 		stage: func(w *world) *Snapshot { return rejected(w, 1) }},
 	{name: "reject by a straggler", call: doReject, want: Moved,
 		stage: func(w *world) *Snapshot { base := connected(w); commit(w.T, w.stage, base, 2); return base }},
+	{name: "reject of a pair that shares its generation with the stored one", call: doReject, want: Moved,
+		stage: func(w *world) *Snapshot {
+			base := connected(w)
+			hset(w.T, w.stage, w.k, "at_fp", Fingerprint("of the sibling"))
+			return base
+		}},
 	{name: "reject of what another has reported", call: doReject, want: OK,
 		stage: func(w *world) *Snapshot {
 			base := rejected(w, 1)

@@ -33,6 +33,7 @@ func TestHandleServesOnlyWhatIsCoherentAndFresh(t *testing.T) {
 	serves("hot", "at-1")
 	base := commit(t, c, claim(t, c, c.Peek(acme), by), 2)
 	serves("after a commit", "at-2")
+	heard(t, c, p)
 	p.e.suspect()
 	serves("in doubt", "")
 	read(t, c, acme)
@@ -40,13 +41,22 @@ func TestHandleServesOnlyWhatIsCoherentAndFresh(t *testing.T) {
 
 	// Due, by a push.
 	soon := pairNo(3)(base.Now())
-	soon.RefreshAt = base.Now()
+	soon.RefreshAt = base.At() - 1000
 	if o, _, err := c.Commit(t.Context(), base, NewID(), by, soon, false); o != OK {
 		t.Fatal(o, err)
 	}
 	serves("due", "")
 	disconnect(t, c, acme)
 	serves("disconnected", "")
+}
+
+// heard waits until everything has arrived that was published before.
+func heard(t *testing.T, c *Cache, p *Pin) {
+	t.Helper()
+	if err := c.Alive(t.Context(), p.e.key, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	until(t, p, "what was published last", func() bool { return p.LeaseHeld() > 0 })
 }
 
 func accessOf(tok *oauth2.Token) string {

@@ -54,6 +54,13 @@ func (d duel) run(b *testing.B, name string, aim float64) {
 	b.ReportMetric(aim, "x-"+name+"-aim")
 }
 
+// allocations reports those of one call, where none is the aim.
+func allocations(b *testing.B, call func()) {
+	b.Helper()
+	b.ReportMetric(testing.AllocsPerRun(1000, call), "allocations")
+	b.ReportMetric(0, "allocations-aim")
+}
+
 func (d duel) turn(call func(goroutine int)) time.Duration {
 	start := time.Now()
 	var all sync.WaitGroup
@@ -184,6 +191,7 @@ func BenchmarkTokenHot(b *testing.B) {
 					}
 				},
 			}.run(b, "map", aimOfMap)
+			allocations(b, func() { _, _ = w.Token(ctx, names[0]) })
 		})
 	}
 }
@@ -205,6 +213,7 @@ func BenchmarkTokenSource(b *testing.B) {
 	}
 	duel{ours: call(ours), theirs: call(theirs), parallel: runtime.GOMAXPROCS(0), calls: 200_000}.run(b, "reuse", aimOfOne)
 	b.ReportMetric(aimOfTip, "ns/op-aim")
+	allocations(b, func() { _, _ = ours.Token() })
 }
 
 func BenchmarkTokenFromRedis(b *testing.B) {

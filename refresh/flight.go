@@ -227,10 +227,11 @@ func (f *flight) lead(s *tokencache.Snapshot) (*tokencache.Snapshot, error) {
 			return nil, err
 		}
 	}
+	told := f.pin.Told()
 	lease, err := f.c.locker.Try(f.c.waiting, f.c.cache.LockKey(f.key))
 	var held *lock.HeldError
 	if errors.As(err, &held) {
-		f.pin.SetLeaseHeld(held.For + slack)
+		f.pin.SetLeaseHeld(held.For+slack, told)
 		return nil, nil
 	}
 	if err != nil {

@@ -26,6 +26,7 @@ type entry struct {
 	evicted  bool
 	changed  chan struct{} // closed on every news
 	leaseFor mono          // somebody holds the lease until then, as far as was heard
+	told     uint64        // how often holders have told how long
 }
 
 // Peek returns what memory holds of a grant if that is coherent: read or pushed while
@@ -157,11 +158,25 @@ func (p *Pin) LeaseHeld() time.Duration {
 	return max(0, p.e.leaseFor-monotonic())
 }
 
-// SetLeaseHeld notes that somebody holds the lease for d from now, unless extended.
-func (p *Pin) SetLeaseHeld(d time.Duration) {
+// Told counts what holders have told of the lease. Take it before trying the lease.
+func (p *Pin) Told() uint64 {
 	p.e.mu.Lock()
 	defer p.e.mu.Unlock()
-	p.e.leaseFor = monotonic() + d
+	return p.e.told
+}
+
+// SetLeaseHeld notes that somebody was found to hold the lease for d from now, unless
+// extended. What a holder has told since the count was taken is newer:
+//
+//  1. The lease is tried, and is held; PTTL says for how long.
+//  2. The holder releases it, and says so.
+//  3. That arrives first. Who noted the PTTL now would wait for a lease that is free.
+func (p *Pin) SetLeaseHeld(d time.Duration, told uint64) {
+	p.e.mu.Lock()
+	defer p.e.mu.Unlock()
+	if p.e.told == told {
+		p.e.leaseFor = monotonic() + d
+	}
 }
 
 // news wakes everybody who waits. Called with mu held.

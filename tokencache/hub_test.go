@@ -524,3 +524,24 @@ func TestWaitingForASubscriptionOutlastsAnAttemptThatBeganBefore(t *testing.T) {
 		}
 	})
 }
+
+// A lease can be given back between being found held and that being noted.
+func TestLeaseThatWasGivenBackMeanwhileIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	connect(t, c, acme, 1)
+	p := hot(t, c, acme)
+	told := p.Told()
+	p.SetLeaseHeld(time.Hour, told) // the control
+	if p.LeaseHeld() == 0 {
+		t.Error("a held lease was not noted")
+	}
+	if err := c.Alive(t.Context(), acme, 0); err != nil {
+		t.Fatal(err)
+	}
+	until(t, p, "the release", func() bool { return p.LeaseHeld() == 0 })
+	p.SetLeaseHeld(time.Hour, told)
+	if left := p.LeaseHeld(); left > 0 {
+		t.Errorf("a free lease counts as held for %s", left)
+	}
+}

@@ -29,6 +29,7 @@ func (c *Cache) pushed(channel, payload string) {
 	if ev.kind == alive {
 		e.mu.Lock()
 		e.leaseFor = at + ev.lease
+		e.told++
 		e.news()
 		e.mu.Unlock()
 		return

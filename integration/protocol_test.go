@@ -14,6 +14,7 @@ type setup struct {
 	Profile                          provider.Profile
 	Keyset                           string // of the seal; empty: plaintext
 	Lease, Exchange, Claim, Patience time.Duration
+	Quiet                            bool // no log: the parent would have to read it
 }
 
 // order is every further line.

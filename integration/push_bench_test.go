@@ -35,6 +35,7 @@ func newSquad(b *testing.B) *squad {
 	cfg := refreshtest.Config{TokenPrefix: strings.Repeat("t", 600)}
 	f, workers := warmFleet(b, redistest.Start(b), cfg, func(s *setup) {
 		s.Keyset, s.Lease = string(keyset), 30*time.Second // not extended in the middle of a round
+		s.Quiet = true
 	})
 	f.server.SetLatency(0, 0)
 	for _, w := range workers {

@@ -76,6 +76,9 @@ func (w *worker) start(cfg setup) error {
 	w.rdb = redis.NewClient(&redis.Options{Addr: cfg.Redis})
 	w.rdb.AddHook(w.seam)
 	log := zerolog.New(w.log).With().Timestamp().Str("worker", cfg.Name).Logger()
+	if cfg.Quiet {
+		log = zerolog.Nop()
+	}
 	aead := tokencache.Plaintext
 	if cfg.Keyset != "" {
 		var err error

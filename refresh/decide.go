@@ -84,10 +84,11 @@ func decide(v view, w want) decision {
 // judgeRefusal says what comes of an access token that an API refused and that is still
 // the current one.
 func judgeRefusal(v view) decision {
-	if v.Reason == suspect && v.RejectAt > v.now {
+	opens := min(v.RejectAt, v.IssuedAt+freshFor.Milliseconds())
+	if v.Reason == suspect && opens > v.now {
 		return decision{do: giveUp, err: &Error{
 			Kind: ErrUnavailable, Code: suspect, Status: http.StatusUnauthorized,
-			RetryAfter: millis(v.RejectAt-v.now) + slack, Err: errRefusesAll,
+			RetryAfter: millis(opens-v.now) + slack, Err: errRefusesAll,
 		}}
 	}
 	return decision{do: report}
@@ -95,6 +96,10 @@ func judgeRefusal(v view) decision {
 
 // suspect is the reason and code of a grant for which trying does not help.
 const suspect = "suspect"
+
+// freshFor is how old an access token may be and still count as refused at once. An older
+// one has worked: somebody has killed it, and a new one helps.
+const freshFor = 10 * time.Minute
 
 // refusalsForgotten after the next exchange could have been forced: a row of refusals ends.
 const refusalsForgotten = time.Hour

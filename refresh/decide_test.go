@@ -75,7 +75,8 @@ func TestDecide(t *testing.T) {
 		{"then presented", grantView(valid, rejected(1, 7, 0)), refused, present, 0, nil, ""},
 		{"a refused token that has expired anyway is not reported", grantView(), refused, present, 0, nil, ""},
 		{"a refused fresh one is reported again", grantView(valid, rejected(1, 6, 0)), refused, report, 0, nil, ""},
-		{"a suspect grant is left alone", grantView(valid, rejected(2, 6, 800), state(tokencache.Active, "suspect")), refused, giveUp, 0, ErrUnavailable, "suspect"},
+		{"a suspect grant is left alone", grantView(valid, rejected(2, 6, 800), state(tokencache.Active, "suspect"), func(v *view) { v.IssuedAt = now }), refused, giveUp, 0, ErrUnavailable, "suspect"},
+		{"but not for a token that has worked for a while", grantView(valid, rejected(2, 6, 800_000), state(tokencache.Active, "suspect"), func(v *view) { v.IssuedAt = now - 600_000 }), refused, report, 0, nil, ""},
 		{"until it is time", grantView(valid, rejected(2, 6, 0), state(tokencache.Active, "suspect")), refused, report, 0, nil, ""},
 		{"a suspect grant serves", grantView(fresh, rejected(2, 6, 800), state(tokencache.Active, "suspect")), token, serve, 0, nil, ""},
 		{"a refresh that is under way is not reported to", grantView(valid, claimed(300, 300)), refused, wait, 300 * time.Millisecond, nil, ""},
@@ -113,19 +114,19 @@ func TestTakeoverFollowsTheProfile(t *testing.T) {
 
 // An API that answers 401 to everything is asked again and again; what it may cost is what
 // Reject's documentation says.
-func TestAPIThatRefusesEverythingCostsSevenExchangesInTheFirstHourAndTwoInEachAfter(t *testing.T) {
+func TestAPIThatRefusesEverythingCostsTenExchangesInTheFirstHourAndSixInEachAfter(t *testing.T) {
 	for _, random := range []float64{0, 0.5, 1} {
 		waits := refusalWaits(random)
 		hour := make([]int, 24)
 		for at, n := time.Duration(0), 0; at < 24*time.Hour; n++ {
 			hour[at/time.Hour]++
-			at += waits[min(n, len(waits)-1)] + time.Millisecond
+			at += min(waits[min(n, len(waits)-1)], freshFor) + time.Millisecond
 		}
-		if hour[0] < 2 || hour[0] > 7 {
+		if hour[0] < 2 || hour[0] > 10 {
 			t.Errorf("%d exchanges in the first hour", hour[0])
 		}
 		for i, n := range hour[1:] {
-			if n > 2 {
+			if n > 6 {
 				t.Errorf("%d exchanges in hour %d", n, i+2)
 			}
 		}

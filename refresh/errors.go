@@ -48,12 +48,13 @@ type Error struct {
 func (e *Error) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "refresh: %s:%s: %v", e.App, e.Tenant, e.Kind)
-	if e.Code != "" {
-		fmt.Fprintf(&b, " (%s", e.Code)
-		if e.Status != 0 {
-			fmt.Fprintf(&b, ", HTTP %d", e.Status)
-		}
-		b.WriteString(")")
+	switch {
+	case e.Code != "" && e.Status != 0:
+		fmt.Fprintf(&b, " (%s, HTTP %d)", e.Code, e.Status)
+	case e.Code != "":
+		fmt.Fprintf(&b, " (%s)", e.Code)
+	case e.Status != 0:
+		fmt.Fprintf(&b, " (HTTP %d)", e.Status)
 	}
 	if e.RetryAfter > 0 {
 		fmt.Fprintf(&b, ", retry in %s", e.RetryAfter.Round(time.Millisecond))
@@ -82,10 +83,10 @@ func (e *Error) Unwrap() []error {
 }
 
 var (
-	errClosed = errors.New("this coordinator is closed")
+	errClosed = errors.New("this coordinator is closed: the process is shutting down")
 	// errElsewhere is the cause in processes that did not make the exchange.
-	errElsewhere  = errors.New("another exchange of this grant failed")
-	errRefusesAll = errors.New("the API refuses fresh access tokens too: look at what it answers, a scope or its address may be wrong")
+	errElsewhere  = errors.New("the last exchange of this grant failed; it is not tried again before then")
+	errRefusesAll = errors.New("an API has refused several access tokens of this grant in a row: either it refuses them all (look at what it answers: scope, address), or something kills them (does another program refresh this grant?); Refresh forces a new one")
 )
 
 // kindOf says who acts next after a failed exchange that left the grant alive.

@@ -200,13 +200,13 @@ func (f *flight) wait(news <-chan struct{}, until time.Duration) {
 // report notes that an API refused the access token. Then the record says whether that
 // may force an exchange.
 func (f *flight) report(s *tokencache.Snapshot) error {
-	outcome, now, err := f.c.cache.Reject(f.c.waiting, s, f.c.locker.Name(), refusalsForgotten, refusalWaits(jitter())...)
+	outcome, now, err := f.c.cache.Reject(f.c.waiting, s, f.c.locker.Name(), refusalsForgotten, freshFor, refusalWaits(jitter())...)
 	if err != nil {
 		return err
 	}
 	log := f.c.log.Info()
 	if outcome == tokencache.Wait {
-		log = f.c.log.Warn()
+		log = f.c.log.Warn().Str("reason", suspect).Dur("retry_in_ms", now.Until(now.RejectAt))
 		time.Sleep(slack) // our clock may be a little ahead of Redis': do not ask at full speed
 	}
 	log.Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Int64("rejects", now.Rejects).

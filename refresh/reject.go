@@ -1,22 +1,32 @@
 package refresh
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // Reject reports that an API answered 401 to an access token (RFC 6750 §3.1,
 // invalid_token), and waits until a newer one is there: after nil, Token returns another
 // than the one that was refused. If that is the grant's current one, one refresh is made
 // across the fleet, however many report it; if not, a newer one is there already.
 //
-// A fresh access token that is refused too forces one more refresh at once. From then on
-// the grant is "suspect": the error is of kind ErrUnavailable with that code, status 401
-// and RetryAfter, and refusals force a refresh only 1, 2, 4, 8, 16 and 30 minutes (and up
-// to a quarter more) after the one before. An API that refuses every token costs at most 7
-// exchanges in the first hour, then 2 an hour. Token goes on serving meanwhile: other APIs
-// may well accept what this one refuses. Otherwise errors are those of Token.
+// A fresh access token (up to 10 minutes old) that is refused too forces one more refresh at
+// once, the next ones only 1, 2, 4, 8, 16 and 30 minutes (and up to a quarter more) after
+// the one before, or once the token is 10 minutes old. A refusal before that makes the
+// grant "suspect": the error is of kind ErrUnavailable with that code, status 401 and
+// RetryAfter. An API that refuses every token costs at most 10 exchanges in the first hour,
+// then 6 an hour. Token goes on serving meanwhile: other APIs may well accept what this one
+// refuses. What they refuse waits too; [Coordinator.Refresh] does not. The row is
+// forgotten an hour after its last wait, and by a new consent.
+//
+// Otherwise errors are those of Token. accessToken is the token alone, without "Bearer".
 func (c *Coordinator) Reject(ctx context.Context, tenant, accessToken string) error {
 	k := c.key(tenant)
 	if err := k.Validate(); err != nil {
 		return err
+	}
+	if accessToken == "" {
+		return errors.New("refresh: Reject: no access token: give exactly the one that was refused")
 	}
 	s, err := c.current(ctx, k)
 	if err == nil && s.Pair.AccessToken == "" {

@@ -157,10 +157,11 @@ func (c *Cache) Fail(ctx context.Context, base *Snapshot, by string, f Failure) 
 // because of this report or an earlier one of the same generation. Wait: not before the
 // record's RejectAt, since several in a row did not help. waits are how long after the
 // first, second, … of a row the next must wait (the last holds for all that follow); a row
-// ends when forget has passed after that without a report.
-func (c *Cache) Reject(ctx context.Context, base *Snapshot, by string, forget time.Duration, waits ...time.Duration) (Outcome, *Snapshot, error) {
+// ends when forget has passed after that without a report. A token that is older than
+// fresh forces one at once, and makes the row no longer.
+func (c *Cache) Reject(ctx context.Context, base *Snapshot, by string, forget, fresh time.Duration, waits ...time.Duration) (Outcome, *Snapshot, error) {
 	ks := c.keys(base.Key)
-	args := []any{ks.events, c.journal, clip(by), base.Epoch, base.Generation, Fingerprint(base.Pair.AccessToken), forget.Milliseconds()}
+	args := []any{ks.events, c.journal, clip(by), base.Epoch, base.Generation, Fingerprint(base.Pair.AccessToken), forget.Milliseconds(), fresh.Milliseconds()}
 	for _, w := range waits {
 		args = append(args, w.Milliseconds())
 	}

@@ -227,6 +227,9 @@ func (c *Cache) adopt(s *Snapshot) *Snapshot {
 		return s
 	}
 	if s.compare(&old.Record) == 0 && s.better(old) {
+		if s.RefreshFP == old.RefreshFP {
+			s.taken = old.taken // it was known before: the push of one's own change comes late
+		}
 		e.snap.Store(s)
 		return s
 	}

@@ -37,7 +37,7 @@ func TestRecordFieldsAreAsDocumented(t *testing.T) {
 	const usual = `at_fp by claim_at claim_by claim_id claim_n claim_prior claim_until commit_id epoch
 		error error_at expires_at fails gen issued_at reason refresh_at retry_at rev rt_expires_at rt_fp state v`
 	fieldsAre(t, c, usual)
-	if _, _, err := c.Reject(t.Context(), base, "worker", time.Hour, 0); err != nil {
+	if _, _, err := c.Reject(t.Context(), base, "worker", time.Hour, time.Hour, 0); err != nil {
 		t.Fatal(err)
 	}
 	fieldsAre(t, c, usual+" reject_at rejected_gen rejects")

@@ -86,7 +86,7 @@ func doRead(w *world, _ *Snapshot) result {
 func rejected(w *world, n int) *Snapshot {
 	s := connected(w)
 	for i := range n {
-		o, noted, err := w.stage.Reject(w.Context(), s, "stage", time.Hour, 0, time.Minute, time.Hour)
+		o, noted, err := w.stage.Reject(w.Context(), s, "stage", time.Hour, 10*time.Minute, 0, time.Minute, time.Hour)
 		if err != nil || o != OK {
 			w.Fatalf("refusal %d: %s, %v", i, o, err)
 		}
@@ -96,7 +96,7 @@ func rejected(w *world, n int) *Snapshot {
 }
 
 func doReject(w *world, base *Snapshot) result {
-	o, s, err := w.c.Reject(w.Context(), base, by, time.Hour, 0, time.Minute, time.Hour)
+	o, s, err := w.c.Reject(w.Context(), base, by, time.Hour, 10*time.Minute, 0, time.Minute, time.Hour)
 	return result{o, s, err}
 }
 
@@ -126,7 +126,7 @@ var operations = []operation{
 	{name: "reject of what another has reported", call: doReject, want: OK,
 		stage: func(w *world) *Snapshot {
 			base := rejected(w, 1)
-			_, _, err := w.stage.Reject(w.Context(), base, "stage", time.Hour, 0, time.Minute)
+			_, _, err := w.stage.Reject(w.Context(), base, "stage", time.Hour, 10*time.Minute, 0, time.Minute)
 			if err != nil {
 				w.Fatal(err)
 			}
@@ -146,7 +146,7 @@ var operations = []operation{
 	{name: "reject of a third in a row, known to be suspect", call: doReject, want: Wait,
 		stage: func(w *world) *Snapshot {
 			base := rejected(w, 2)
-			_, base, err := w.stage.Reject(w.Context(), base, "stage", time.Hour, 0, time.Minute)
+			_, base, err := w.stage.Reject(w.Context(), base, "stage", time.Hour, 10*time.Minute, 0, time.Minute)
 			if err != nil {
 				w.Fatal(err)
 			}
@@ -169,6 +169,12 @@ var operations = []operation{
 			base := rejected(w, 1)
 			hset(w.T, w.stage, w.k, "rejects", 8)
 			return base
+		}},
+	{name: "reject of a token that has worked for a while", call: doReject, want: OK, journal: []string{"reject"}, check: rejects(2, time.Minute),
+		stage: func(w *world) *Snapshot {
+			s := rejected(w, 2)
+			hset(w.T, w.stage, w.k, "issued_at", s.At()-600_000)
+			return read(w.T, w.stage, w.k)
 		}},
 	{name: "reject after a consent", call: doReject, want: OK, journal: []string{"reject"}, check: rejects(1, 0),
 		stage: func(w *world) *Snapshot { rejected(w, 2); return connect(w.T, w.stage, w.k, 9) }},

@@ -10,7 +10,9 @@
 -- ARGV[5]  generation whose access token was refused
 -- ARGV[6]  fingerprint of that access token
 -- ARGV[7]  ms without a refusal after which earlier ones are forgotten
--- ARGV[8…] after the n-th exchange in a row that was forced so: ms until the next may be;
+-- ARGV[8]  age in ms from which an access token is not fresh: it has worked for a while,
+--          so its end forces an exchange at once and makes the row no longer
+-- ARGV[9…] after the n-th exchange in a row that was forced so: ms until the next may be;
 --          the last holds for all that follow
 -- returns  {status, now, record, sealed pair if moved}: "ok" (force one; a repeat for the
 --          same generation is answered alike), "none", "moved" (it is not the current
@@ -25,15 +27,17 @@ if r.rejected_gen == r.gen then return reply('ok', now, r) end
 
 local n = num(r.rejects)
 if now > num(r.reject_at) + num(ARGV[7]) then n = 0 end
-if n > 0 and now < num(r.reject_at) then
+local aged = now - num(r.issued_at) >= num(ARGV[8])
+if n > 0 and now < num(r.reject_at) and not aged then
   if r.reason ~= 'suspect' then
     save(KEYS[1], r, { reason = 'suspect' })
-    announce(KEYS[3], ARGV[2], ARGV[1], 'suspect', now, r, ARGV[3], 'fresh access tokens are refused')
+    announce(KEYS[3], ARGV[2], ARGV[1], 'suspect', now, r, ARGV[3], 'several access tokens in a row were refused')
   end
   return reply('wait', now, r)
 end
+if n == 0 or not aged then n = n + 1 end
 save(KEYS[1], r, {
-  rejects = int(n + 1), rejected_gen = r.gen,
+  rejects = int(n), rejected_gen = r.gen,
   reject_at = int(now + num(ARGV[math.min(8 + n, #ARGV)])),
 })
 announce(KEYS[3], ARGV[2], ARGV[1], 'reject', now, r, ARGV[3], 'an API refused the access token')

@@ -69,6 +69,9 @@ func (c *Coordinator) key(tenant string) tokencache.Key {
 // expired. The token carries no refresh token. It is shared between callers: do not
 // change it. A caller that leaves by its ctx leaves alone: the refresh goes on.
 //
+// An access token that is still valid is served whatever became of its renewal, also when
+// the tenant must authorize the app again: [Coordinator.Status] tells that earlier.
+//
 // The error is an *Error of kind ErrReauthorize, ErrClientConfig, ErrUnavailable or
 // ErrNotConnected, or the cause with which ctx ended.
 func (c *Coordinator) Token(ctx context.Context, tenant string) (*oauth2.Token, error) {

@@ -44,7 +44,7 @@ func ExampleCoordinator_Client() {
 		case errors.Is(err, refresh.ErrUnavailable) && errors.As(err, &e):
 			w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
 			http.Error(w, "try again later", http.StatusServiceUnavailable)
-		default:
+		default: // refresh.ErrClientConfig: page somebody
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		}
 	}

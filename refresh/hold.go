@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/tokenlatch/tokenlatch/lock"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
@@ -112,19 +114,25 @@ func (f *flight) exchange(s *tokencache.Snapshot) (provider.Pair, *provider.Erro
 		AccessToken: s.Pair.AccessToken, RefreshToken: s.Pair.RefreshToken,
 		Scope: s.Pair.Scope, Extra: s.Pair.Extra,
 	})
-	log := f.c.log.Info().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Dur("took_ms", time.Since(start))
+	tell := func(level *zerolog.Event) *zerolog.Event {
+		return level.Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Dur("took_ms", time.Since(start))
+	}
 	if err != nil {
 		var failure *provider.Error
 		if !errors.As(err, &failure) {
 			failure = &provider.Error{Class: provider.Ambiguous, Err: err}
 		}
-		log.Str("class", failure.Class.String()).Str("code", failure.Code).Int("status", failure.Status).Msg("exchange failed")
+		level := f.c.log.Warn()
+		if failure.Class == provider.AppRefused {
+			level = f.c.log.Error() // the operator must act
+		}
+		tell(level).Str("class", failure.Class.String()).Str("code", failure.Code).Int("status", failure.Status).Msg("exchange failed")
 		return provider.Pair{}, failure
 	}
 	if pair.AccessToken == "" {
 		return pair, &provider.Error{Class: provider.Ambiguous, Code: "no_access_token"}
 	}
-	log.Msg("exchange succeeded")
+	tell(f.c.log.Info()).Msg("exchange succeeded")
 	return pair, nil
 }
 

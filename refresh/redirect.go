@@ -19,7 +19,7 @@ func (t *transport) entitled(req *http.Request) (bool, error) {
 	}
 	if !t.private(req.URL) {
 		return false, t.error(ErrClientConfig, "insecure_url", fmt.Errorf(
-			"the access token is not sent to %q over %q: use https, or list the host in Config.InsecureHosts", req.URL.Host, req.URL.Scheme))
+			"the access token is not sent to %q over %q: use https, or list %[3]q in Config.InsecureHosts", req.URL.Host, req.URL.Scheme, hostPort(req.URL)))
 	}
 	return true, nil
 }

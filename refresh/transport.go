@@ -153,7 +153,7 @@ func (t *transport) newer(req *http.Request, refused string) (*oauth2.Token, err
 			return tok, nil
 		}
 	}
-	return nil, fmt.Errorf("refresh: the API at %s answered 401 to the access token: %w", req.URL.Host, err)
+	return nil, fmt.Errorf("refresh: the API at %s answered 401 to the access token, and there is no newer one: %w", req.URL.Host, err)
 }
 
 // notReplayed is the error of a request that was refused and could not be sent again.

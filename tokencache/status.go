@@ -2,6 +2,7 @@ package tokencache
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -29,6 +30,22 @@ type Status struct {
 	RejectAt time.Time // before it no other is
 
 	Now time.Time // Redis' clock
+}
+
+// String is one line for people.
+func (s Status) String() string {
+	text := fmt.Sprintf("%s %s generation %d, access token until %s by a clock that says %s", s.Key, s.State, s.Generation,
+		s.ExpiresAt.Format(time.RFC3339), s.Now.Format(time.RFC3339))
+	if s.Reason != "" {
+		text += ", reason " + s.Reason
+	}
+	if s.Error != "" {
+		text += ", last failure " + s.Error
+	}
+	if s.ClaimBy != "" {
+		text += ", presented by " + s.ClaimBy
+	}
+	return text
 }
 
 // Status reads a grant's state. The error is ErrNone, or says why Redis did not answer.

@@ -156,10 +156,43 @@ func (c *Coordinator) glance(ctx context.Context, k tokencache.Key) (*tokencache
 	case <-silent.C:
 		return nil, errSlow
 	}
-	if s := c.cache.Peek(k); s != nil {
-		return s, nil // a flight may have looked long ago
+	return c.sight(ctx, f)
+}
+
+// sight is what is known of a flight's grant once the flight has looked: what was pushed
+// meanwhile, what it saw if that was lately, else what Redis says now.
+func (c *Coordinator) sight(ctx context.Context, f *flight) (*tokencache.Snapshot, error) {
+	if s := c.cache.Peek(f.key); s != nil {
+		return s, nil
 	}
-	return f.first, f.firstErr
+	if time.Since(f.lookedAt) < unreachable {
+		return f.first, f.firstErr
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, unreachable, errSlow)
+	defer cancel()
+	return c.read(ctx, f.key)
+}
+
+// read reads Redis; the caller may leave by its ctx, whose cause is the error then.
+func (c *Coordinator) read(ctx context.Context, k tokencache.Key) (s *tokencache.Snapshot, err error) {
+	type answer struct {
+		snap *tokencache.Snapshot
+		err  error
+	}
+	got := make(chan answer, 1)
+	closed := c.begin(func() { // nothing interrupts go-redis
+		s, err := c.cache.Read(context.WithoutCancel(ctx), k)
+		got <- answer{s, err}
+	})
+	if closed != nil {
+		return nil, closed
+	}
+	select {
+	case a := <-got:
+		return a.snap, a.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // Refresh forces a new pair, however fresh the stored one is, and waits for it. A
@@ -182,28 +215,17 @@ func (c *Coordinator) current(ctx context.Context, k tokencache.Key) (*tokencach
 	if s := c.cache.Peek(k); s != nil {
 		return s, nil
 	}
-	var s *tokencache.Snapshot
-	var err error
-	looked := make(chan struct{})
-	closed := c.begin(func() { // nothing interrupts go-redis
-		defer close(looked)
-		s, err = c.cache.Read(context.WithoutCancel(ctx), k)
-	})
-	if closed != nil {
-		return nil, c.about(k, closed)
-	}
-	select {
-	case <-looked:
-	case <-ctx.Done():
+	s, err := c.read(ctx, k)
+	switch {
+	case err == nil:
+		return s, nil
+	case ctx.Err() != nil:
 		return nil, left(ctx, k)
-	}
-	if errors.Is(err, tokencache.ErrNone) {
+	case errors.Is(err, tokencache.ErrNone):
 		return c.await(ctx, k, want{}) // another process may remember it
-	}
-	if err != nil {
+	default:
 		return nil, c.about(k, err)
 	}
-	return s, nil
 }
 
 // begin starts work that Close waits for. The error is errClosed.
@@ -240,19 +262,22 @@ func (c *Coordinator) await(ctx context.Context, k tokencache.Key, w want) (*tok
 	if err := k.Validate(); err != nil {
 		return nil, err
 	}
-	// The flight that is joined may have wanted less, or ended for its own reasons; the
-	// next one is this caller's own. A pair that has expired on its way is the third.
-	for range 3 {
+	// A flight that is joined may have wanted less. Of those that wanted the same the first
+	// may have ended for its own reasons, and a pair may have expired on its way.
+	for same := 0; same < 3; {
 		f, err := c.join(k, w)
 		if err != nil {
 			return nil, c.about(k, err)
 		}
 		s, err := c.ride(ctx, f, w)
-		if err != nil {
-			return nil, err
+		if err != nil && (w.refused || !f.want.refused) {
+			return nil, err // else it was about what an API had refused
 		}
 		if s != nil {
 			return s, nil
+		}
+		if f.want == w {
+			same++
 		}
 	}
 	return nil, &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Code: "short_lived",
@@ -267,9 +292,14 @@ const unreachable = time.Second
 func (c *Coordinator) ride(ctx context.Context, f *flight, w want) (*tokencache.Snapshot, error) {
 	var silent <-chan time.Time
 	if c.inMemory(f.key, w) != nil {
-		timer := time.NewTimer(time.Until(f.started.Add(unreachable)))
+		timer := time.NewTimer(unreachable)
 		defer timer.Stop()
 		silent = timer.C
+	}
+	if w == (want{}) {
+		if s := c.served(ctx, f, silent); s != nil {
+			return s, nil
+		}
 	}
 	var failed error
 	select {
@@ -287,6 +317,27 @@ func (c *Coordinator) ride(ctx context.Context, f *flight, w want) (*tokencache.
 		return s, nil
 	}
 	return nil, failed
+}
+
+// served is a token that is valid though the flight goes on, which may be a renewal: its
+// callers need not wait for that.
+func (c *Coordinator) served(ctx context.Context, f *flight, silent <-chan time.Time) *tokencache.Snapshot {
+	select {
+	case <-f.looked:
+	case <-ctx.Done():
+		return nil
+	case <-silent:
+		return c.inMemory(f.key, want{})
+	}
+	select {
+	case <-f.done:
+		return nil // it has the last word
+	default:
+	}
+	if s, err := c.sight(ctx, f); err == nil && s.Valid() && s.State != tokencache.Disconnected {
+		return s
+	}
+	return nil
 }
 
 // inMemory is what this process remembers, coherent or not, if a caller who only wants
@@ -315,8 +366,12 @@ func (c *Coordinator) view(s *tokencache.Snapshot, leaseHeld time.Duration) view
 
 // renew starts a refresh in the background if the pair is due and one makes sense now.
 func (c *Coordinator) renew(k tokencache.Key, s *tokencache.Snapshot) {
-	if s.Fresh() || s.State != tokencache.Active || s.RetryAt > s.Now() {
+	now := s.Now()
+	if s.Fresh() || s.State != tokencache.Active || s.RetryAt > now {
 		return
+	}
+	if s.Claim.Unresolved() && s.Claim.Until <= now && c.takeover.OpensAt(s) > now {
+		return // a holder died, and nobody may present before the token has expired
 	}
 	_, _ = c.join(k, want{renew: true})
 }

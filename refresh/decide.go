@@ -71,7 +71,7 @@ func decide(v view, w want) decision {
 			RetryAfter: millis(v.RetryAt-v.now) + slack, Err: errElsewhere,
 		}}
 	case v.Claim.Unresolved() && v.opens > v.now:
-		return waitForClaim(v, w)
+		return waitForClaim(v)
 	case v.leaseHeld > 0:
 		return decision{do: wait, until: v.leaseHeld}
 	case w.refused && v.valid && v.RejectedGen != v.Generation:
@@ -121,12 +121,11 @@ func refusalWaits(random float64) []time.Duration {
 
 const maxRefusalWait = 30 * time.Minute
 
-// waitForClaim waits for a holder that may be dead. A forced refresh of a pair that is
-// still valid waits no longer than that holder could take: until the claim may be taken
-// over can be as long as the access token lives.
-func waitForClaim(v view, w want) decision {
-	forced := v.valid && !w.renew
-	if !forced || v.opens <= v.Claim.Until {
+// waitForClaim waits for a holder that may be dead. With a pair that is still valid it waits
+// no longer than that holder could take: until the claim may be taken over can be as long
+// as the access token lives.
+func waitForClaim(v view) decision {
+	if !v.valid || v.opens <= v.Claim.Until {
 		return decision{do: wait, until: millis(v.opens - v.now)}
 	}
 	if v.now < v.Claim.Until {

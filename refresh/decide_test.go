@@ -65,7 +65,7 @@ func TestDecide(t *testing.T) {
 		{"an open claim is taken over", grantView(claimed(300, 0)), token, present, 0, nil, ""},
 		{"a forced refresh waits for a living holder", grantView(valid, claimed(300, 9000)), forced, wait, 300 * time.Millisecond, nil, ""},
 		{"but not for the end of a valid token", grantView(valid, claimed(-1, 9000)), forced, giveUp, 0, ErrUnavailable, "unresolved_claim"},
-		{"a renewal waits for it", grantView(valid, claimed(-1, 9000)), renewal, wait, 9 * time.Second, nil, ""},
+		{"nor does a renewal, which others may join", grantView(valid, claimed(-1, 9000)), renewal, giveUp, 0, ErrUnavailable, "unresolved_claim"},
 		{"a failure is a result until retry_at", grantView(failed("throttled/slow_down/429", 800)), token, giveUp, 0, ErrUnavailable, "slow_down"},
 		{"the app's failure is the operator's", grantView(failed("app_refused/invalid_client/401", 800)), token, giveUp, 0, ErrClientConfig, "invalid_client"},
 		{"a suspect grant says so", grantView(failed("refused/odd/418", 800), state(tokencache.Active, "suspect")), token, giveUp, 0, ErrUnavailable, "suspect"},

@@ -21,7 +21,8 @@ type flight struct {
 	glanced bool            // snap is no more than a fresh token
 	asked   bool            // the other processes, whether they know better than Redis
 
-	looked   chan struct{} // closed when first and firstErr are set
+	looked   chan struct{} // closed when what follows is set
+	lookedAt time.Time
 	first    *tokencache.Snapshot
 	firstErr error
 
@@ -50,6 +51,7 @@ func (c *Coordinator) join(k tokencache.Key, w want) (*flight, error) {
 
 func (f *flight) run() {
 	f.snap, f.err = f.fly()
+	f.saw(f.snap, f.err) // if it has not looked, or seen nothing
 	if f.err != nil {
 		f.err = f.c.about(f.key, f.err)
 	}
@@ -82,7 +84,9 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 		news := f.changed() // before looking, so that nothing falls in between
 		coherent := f.c.cache.Peek(f.key) != nil
 		s, err := f.c.look(f.c.waiting, f.key)
-		f.saw(s, err)
+		if err == nil {
+			f.saw(s, nil)
+		}
 		if errors.Is(err, tokencache.ErrNone) && !f.asked {
 			if err = f.ask(position{}); err == nil {
 				continue
@@ -131,7 +135,7 @@ func (f *flight) saw(s *tokencache.Snapshot, err error) {
 	select {
 	case <-f.looked:
 	default:
-		f.first, f.firstErr = s, err
+		f.lookedAt, f.first, f.firstErr = time.Now(), s, err
 		close(f.looked)
 	}
 }

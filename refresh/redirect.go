@@ -57,10 +57,10 @@ func (t *transport) private(u *url.URL) bool {
 	return false
 }
 
+// loopback is what net/http never sends to a proxy: other spellings of localhost it does.
 func loopback(host string) bool {
-	host = strings.ToLower(host)
 	ip := net.ParseIP(host)
-	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // insecureHosts are Config.InsecureHosts in the words of hostPort.

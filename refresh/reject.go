@@ -3,6 +3,7 @@ package refresh
 import (
 	"context"
 	"errors"
+	"net/http"
 )
 
 // Reject reports that an API answered 401 to an access token (RFC 6750 §3.1,
@@ -38,6 +39,10 @@ func (c *Coordinator) Reject(ctx context.Context, tenant, accessToken string) er
 	if s.Pair.AccessToken != accessToken {
 		return nil
 	}
-	_, err = c.await(ctx, k, want{after: position{s.Epoch, s.Generation}, refused: true})
+	s, err = c.await(ctx, k, want{after: position{s.Epoch, s.Generation}, refused: true})
+	if err == nil && s.Pair.AccessToken == accessToken {
+		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Code: suspect,
+			Status: http.StatusUnauthorized, RetryAfter: firstRetry, Err: errSameToken}
+	}
 	return err
 }

@@ -14,6 +14,9 @@ import (
 // again, in bytes.
 const maxDrain = 64 << 10
 
+// drainPatience is how long that may take.
+const drainPatience = 100 * time.Millisecond
+
 // Client is an HTTP client that sends every request with the tenant's access token and
 // handles a 401: one more attempt with a newer token. See Transport for what it does and
 // which errors it returns. A webhook worker writes
@@ -177,8 +180,10 @@ func closeBody(req *http.Request) {
 	}
 }
 
-// drain gives a response's connection back.
+// drain gives a response's connection back, if its body comes to an end soon.
 func drain(body io.ReadCloser) {
+	slow := time.AfterFunc(drainPatience, func() { _ = body.Close() })
+	defer slow.Stop()
 	_, _ = io.CopyN(io.Discard, body, maxDrain)
 	_ = body.Close()
 }

@@ -69,6 +69,11 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 	if _, ring := rdb.(*redis.Ring); ring {
 		return nil, errors.New("tokencache: a redis.Ring listens to the events of one shard only: use a Client, a FailoverClient or a ClusterClient")
 	}
+	if cluster, ok := rdb.(*redis.ClusterClient); ok {
+		if o := cluster.Options(); o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
+			return nil, errors.New("tokencache: this ClusterClient reads from replicas, which lag: a replaced token would be served; switch off ReadOnly, RouteByLatency and RouteRandomly")
+		}
+	}
 	c := &Cache{
 		rdb: rdb, prefix: cfg.Prefix, aead: cfg.AEAD, log: cfg.Log,
 		hot:     newHotMap(),

@@ -21,7 +21,8 @@ func (c *Cache) Grants(app string) *Grants { return c.hot.app(c, app) }
 
 // Fresh returns a tenant's access token if memory holds it, coherent (see [Cache.Peek]),
 // and it is neither due nor expired; else nil. It takes no lock, does not allocate and, but
-// for the last seconds of a token's freshness, reads no clock.
+// for the last seconds of a token's freshness, reads no clock. A process that was stopped for
+// longer may be given what memory held then, until its clock has ticked, a moment later.
 func (g *Grants) Fresh(tenant string) *oauth2.Token {
 	e, ok := g.tenants.Load(tenant)
 	if !ok {
@@ -114,8 +115,19 @@ type doorkeeper struct {
 	last [4096]atomic.Uint64 // hash of the last that knocked here
 }
 
-// again reports whether k has knocked before, not long ago.
+// again reports whether k has knocked before, not long ago, and is a knock.
 func (d *doorkeeper) again(k Key) bool {
+	place, h := d.place(k)
+	return place.Swap(h) == h
+}
+
+// lately is again without a knock.
+func (d *doorkeeper) lately(k Key) bool {
+	place, h := d.place(k)
+	return place.Load() == h
+}
+
+func (d *doorkeeper) place(k Key) (*atomic.Uint64, uint64) {
 	h := maphash.Comparable(d.seed, k)
-	return d.last[h%uint64(len(d.last))].Swap(h) == h
+	return &d.last[h%uint64(len(d.last))], h
 }

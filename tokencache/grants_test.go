@@ -260,3 +260,55 @@ func TestReadIsRepeatedWhenItsReplyIsLost(t *testing.T) {
 		t.Errorf("got %v, want the cause", err)
 	}
 }
+
+// A snapshot is shared by readers: what is forgotten and remembered again is a copy.
+func TestRememberingAgainDoesNotWriteToWhatOthersRead(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	connect(t, c, acme, 1)
+	p := c.Pin(acme)
+	confirm(t, p)
+	s := read(t, c, acme)
+	session := s.session
+	p.Unpin()
+	c.evict(p.e)
+	c.Remember(s)
+	if s.session != session || c.Remembered(acme) == nil || c.Remembered(acme).session != 0 {
+		t.Errorf("session %d became %d", session, s.session)
+	}
+}
+
+// One question is one knock, also if a glance found that the token is due.
+func TestGrantThatIsAskedForOnceTakesNoPlace(t *testing.T) {
+	t.Parallel()
+	server, prefix := redistest.Start(t), redistest.Prefix(t)
+	stage := newCache(t, server.Client(t), prefix)
+	connect(t, stage, Key{"zoom", "takes-the-room"}, 9)
+	c := full(t, server.Client(t), prefix)
+	if _, err := stage.Connect(t.Context(), acme, by, func(now int64) Pair {
+		p := pairNo(1)(now)
+		p.RefreshAt = now
+		return p
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := c.Glance(t.Context(), acme); s != nil || err != nil {
+		t.Fatal(s, err)
+	}
+	c.Remember(read(t, c, acme))
+	if c.Remembered(acme) != nil {
+		t.Error("remembered, though asked for once")
+	}
+}
+
+func TestClusterClientThatReadsFromReplicasIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, o := range []redis.ClusterOptions{{ReadOnly: true}, {RouteByLatency: true}, {RouteRandomly: true}} {
+		o.Addrs = []string{"127.0.0.1:1"}
+		rdb := redis.NewClusterClient(&o)
+		if _, err := New(rdb, Config{AEAD: Plaintext}); err == nil {
+			t.Errorf("%+v was accepted", o)
+		}
+		_ = rdb.Close()
+	}
+}

@@ -75,7 +75,7 @@ func (c *Cache) Remembered(k Key) *Snapshot {
 // Pin keeps a grant in memory and subscribed until Unpin.
 func (c *Cache) Pin(k Key) *Pin {
 	for {
-		e, loaded := c.hot.app(c, k.App).tenants.LoadOrCompute(k.Tenant, func() (*entry, bool) {
+		e, _ := c.hot.app(c, k.App).tenants.LoadOrCompute(k.Tenant, func() (*entry, bool) {
 			return &entry{key: k, channel: c.keys(k).events, changed: make(chan struct{})}, false
 		})
 		e.mu.Lock()
@@ -93,11 +93,6 @@ func (c *Cache) Pin(k Key) *Pin {
 		}
 		e.mu.Unlock()
 		e.used.Store(int64(monotonic()))
-		if !loaded && c.hot.size() > c.limit {
-			if idle := c.ring.idlest(); idle != nil {
-				c.evict(idle)
-			}
-		}
 		return &Pin{c: c, e: e}
 	}
 }
@@ -125,13 +120,22 @@ type Pin struct {
 // Format prints the grant's name, whatever the verb: what is inside changes all the time.
 func (p Pin) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "tokencache.Pin(%s)", p.e.key) }
 
-// Unpin ends the hold. A grant that has no record, or is over the limit, is forgotten.
+// Unpin ends the hold. A grant that has no record is forgotten; one that is over the limit
+// takes the place of one that is used less. That is not done before, or whoever asks for
+// grants that do not exist would push out those that do.
 func (p *Pin) Unpin() {
 	p.e.mu.Lock()
 	p.e.pins.Add(-1)
 	p.e.mu.Unlock()
-	if p.e.snap.Load() == nil || p.c.hot.size() > p.c.limit {
-		p.c.evict(p.e)
+	idle := p.e
+	if p.e.snap.Load() != nil {
+		if p.c.hot.size() <= p.c.limit {
+			return
+		}
+		idle = p.c.ring.idlest()
+	}
+	if idle != nil {
+		p.c.evict(idle)
 	}
 }
 
@@ -214,8 +218,10 @@ func (c *Cache) adopt(s *Snapshot) *Snapshot {
 	if e.evicted { // since the look-up: a Handle may still look at it
 		return s
 	}
-	if s.home != e {
-		s.session = 0 // dropped and hot again since: news may have been missed in between
+	if s.home != e { // dropped and hot again since: news may have been missed in between
+		own := *s // which others may be reading
+		own.session, own.home = 0, e
+		s = &own
 	}
 	old := e.snap.Load()
 	if s.supersedes(old) {

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -38,8 +41,8 @@ func (c *Cache) Read(ctx context.Context, k Key) (*Snapshot, error) {
 func (c *Cache) Glance(ctx context.Context, k Key) (*Snapshot, error) {
 	at := monotonic()
 	now, ok := c.clock.guess(at)
-	if _, hot := c.hot.load(k); hot || !ok || c.admits(k) {
-		return nil, nil
+	if _, hot := c.hot.load(k); hot || !ok || c.hot.size() < c.limit || c.hot.seen.lately(k) {
+		return nil, nil // it is to be read and remembered
 	}
 	sealed, err := c.rdb.Get(ctx, c.keys(k).secret).Result()
 	if errors.Is(err, redis.Nil) {
@@ -62,6 +65,7 @@ func (c *Cache) Glance(ctx context.Context, k Key) (*Snapshot, error) {
 	if s.finish(); !s.Fresh() {
 		return nil, nil
 	}
+	c.hot.seen.again(k)
 	return s, nil
 }
 
@@ -71,9 +75,7 @@ func (c *Cache) read(ctx context.Context, k Key) (answer, error) {
 	ks := c.keys(k)
 	a, err := c.roundTrip(ctx, "read", k, func() (reply, error) {
 		r, err := c.readOnce(ctx, ks)
-		// go-redis does not repeat a transaction whose reply was lost. This one only reads.
-		for pause := 8 * time.Millisecond; err != nil && pause < time.Second && ctx.Err() == nil; pause *= 8 {
-			time.Sleep(pause)
+		if lostReply(err) && ctx.Err() == nil {
 			r, err = c.readOnce(ctx, ks)
 		}
 		return r, err
@@ -82,6 +84,13 @@ func (c *Cache) read(ctx context.Context, k Key) (answer, error) {
 		a.snap.needsPair()
 	}
 	return a, err
+}
+
+// lostReply reports whether a connection ended under a transaction. go-redis does not
+// repeat it then, as it could have been executed; one that only reads may be.
+func lostReply(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 func (c *Cache) readOnce(ctx context.Context, ks keys) (reply, error) {

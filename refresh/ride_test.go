@@ -1,0 +1,211 @@
+package refresh_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/lock"
+	"github.com/tokenlatch/tokenlatch/refresh"
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
+	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
+	"github.com/tokenlatch/tokenlatch/tokencache"
+)
+
+// due stores a genuine pair that is due and lives for so long.
+func (f *fleet) due(w *worker, tenant string, life time.Duration) *tokencache.Snapshot {
+	f.t.Helper()
+	tok := f.server.Grant(tenant)
+	s, err := w.cache.Connect(f.ctx(), key(tenant), "test", func(now int64) tokencache.Pair {
+		return tokencache.Pair{
+			AccessToken: tok.AccessToken, RefreshToken: tok.RefreshToken,
+			IssuedAt: now, RefreshAt: now, ExpiresAt: now + life.Milliseconds(),
+		}
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return s
+}
+
+// Whoever asks for a token that is due does not wait for its renewal, also not before
+// this process is subscribed, nor where memory has no room.
+func TestDueTokenIsServedWhileItsRenewalIsUnderWay(t *testing.T) {
+	for _, room := range []int{0, 1} {
+		t.Run(fmt.Sprint("room for ", room), func(t *testing.T) {
+			f := newFleet(t, refreshtest.Config{})
+			w := f.roomy(room)
+			f.connect(w, "other", false)
+			f.token(w, "other")
+			f.due(w, "acme", time.Minute)
+			gate := f.server.Hold(refreshtest.BeforeCommit)
+			var callers sync.WaitGroup
+			var slow atomic.Int64
+			for range 200 {
+				callers.Go(func() {
+					start := time.Now()
+					f.token(w, "acme")
+					if time.Since(start) > 900*time.Millisecond { // a second is for a silent Redis
+						slow.Add(1)
+					}
+				})
+				time.Sleep(50 * time.Microsecond)
+			}
+			callers.Wait() // with the gate shut
+			gate.Await(t)
+			gate.Release()
+			if n := slow.Load(); n > 0 {
+				t.Errorf("%d callers waited for a renewal", n)
+			}
+		})
+	}
+}
+
+// A renewal that waits for a dead holder's claim is no place to wait for whoever wants a
+// newer token at once.
+func TestReportThatJoinsARenewalDoesNotWaitForTheTokensEnd(t *testing.T) {
+	f := newFleet(t, refreshtest.Config{})
+	w, dead := f.worker(), f.worker()
+	s := f.due(dead, "acme", time.Minute)
+	o, _, err := dead.cache.Claim(f.ctx(), s, tokencache.NewID(), "dead", time.Second, tokencache.AfterDeadline)
+	if err != nil || o != tokencache.OK {
+		t.Fatal(o, err)
+	}
+	tok := f.token(w, "acme") // starts a renewal
+	kind(t, w.Reject(f.ctx(), "acme", tok.AccessToken), refresh.ErrUnavailable, "unresolved_claim")
+	f.token(w, "acme") // and is served all the same
+}
+
+// latePTTL delays the answer to PTTL, as a lost packet does.
+type latePTTL struct{}
+
+func (latePTTL) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (latePTTL) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+func (latePTTL) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if cmd.Name() == "pttl" {
+			time.Sleep(50 * time.Millisecond)
+		}
+		return err
+	}
+}
+
+func TestLateWordOfALeaseDoesNotOutliveIt(t *testing.T) {
+	f := newFleet(t, refreshtest.Config{})
+	f.lease = 20 * time.Second
+	first, rdb := f.worker(), f.redis.Client(t)
+	rdb.AddHook(latePTTL{})
+	second := f.worker(func(cfg *refresh.Config) { cfg.Locker = lock.New(lock.Config{TTL: f.lease}, rdb) })
+	f.connect(first, "acme", false)
+	for second.cache.Peek(key("acme")) == nil {
+		f.token(second, "acme")
+	}
+	if err := first.Refresh(f.ctx(), "acme"); err != nil {
+		t.Fatal(err)
+	}
+	f.knows(second, "acme", 2)
+	start := time.Now()
+	if err := second.Refresh(f.ctx(), "acme"); err != nil { // finds the spent lease
+		t.Fatal(err)
+	}
+	if took := time.Since(start); took > f.lease/2 {
+		t.Errorf("waited %s for a lease that was given back", took)
+	}
+}
+
+func TestTryTokenAsksTheFleetBeforeItSaysNotConnected(t *testing.T) {
+	f := newFleet(t, refreshtest.Config{})
+	f.redis = redistest.Own(t)
+	warm, cold := f.worker(), f.worker()
+	f.connect(warm, "acme", false)
+	for warm.cache.Peek(key("acme")) == nil {
+		f.token(warm, "acme")
+	}
+	f.redis.Client(t).FlushAll(f.ctx())
+	if _, err := cold.TryToken(f.ctx(), "acme"); errors.Is(err, refresh.ErrNotConnected) {
+		t.Errorf("%v, though another worker remembers it", err)
+	}
+	_, err := cold.TryToken(f.ctx(), "nobody")
+	kind(t, err, refresh.ErrNotConnected, "")
+}
+
+func TestUnknownTenantsDoNotPushHotOnesOut(t *testing.T) {
+	f := newFleet(t, refreshtest.Config{})
+	w := f.roomy(20)
+	names := make([]string, 20)
+	for i := range names {
+		names[i] = fmt.Sprint("tenant-", i)
+		f.connect(w, names[i], false)
+		for w.cache.Peek(key(names[i])) == nil {
+			f.token(w, names[i])
+		}
+	}
+	var strangers sync.WaitGroup
+	for i := range 200 {
+		strangers.Go(func() { _, _ = w.Token(f.ctx(), fmt.Sprint("nobody-", i)) })
+	}
+	strangers.Wait()
+	for _, name := range names {
+		if w.cache.Remembered(key(name)) == nil {
+			t.Errorf("%s was pushed out", name)
+		}
+	}
+}
+
+// unmoved is a provider that answers the same access token until its end.
+type unmoved struct{}
+
+func (unmoved) Exchange(_ context.Context, g provider.Grant) (provider.Pair, error) {
+	return provider.Pair{AccessToken: g.AccessToken, ExpiresIn: time.Hour}, nil
+}
+
+func TestRejectSaysThatTheProviderAnswersTheRefusedTokenAgain(t *testing.T) {
+	f := newFleet(t, refreshtest.Config{})
+	w := f.worker(func(cfg *refresh.Config) { cfg.Provider.Exchanger = unmoved{} })
+	tok := f.connect(w, "acme", false)
+	for range 3 {
+		kind(t, w.Reject(f.ctx(), "acme", tok.AccessToken), refresh.ErrUnavailable, "suspect")
+	}
+	if st, err := w.Status(f.ctx(), "acme"); err != nil || st.Generation != 3 {
+		t.Errorf("generation %d, want 3: two exchanges; %v", st.Generation, err)
+	}
+}
+
+func TestRefusalWhoseBodyDoesNotEndIsNotWaitedFor(t *testing.T) {
+	f := newFleet(t, refreshtest.Config{})
+	w := f.worker()
+	f.connect(w, "acme", false)
+	var calls atomic.Int64
+	api := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if calls.Add(1) > 1 {
+			return
+		}
+		rw.WriteHeader(http.StatusUnauthorized)
+		_ = http.NewResponseController(rw).Flush()
+		<-r.Context().Done()
+	}))
+	defer api.Close()
+	base := &http.Transport{}
+	defer base.CloseIdleConnections()
+	client := http.Client{Transport: w.Transport("acme", base), Timeout: 30 * time.Second}
+	resp, err := client.Get(api.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("HTTP %d", resp.StatusCode)
+	}
+}

@@ -166,6 +166,10 @@ func (c *Coordinator) sight(ctx context.Context, f *flight) (*tokencache.Snapsho
 		return s, nil
 	}
 	if time.Since(f.lookedAt) < unreachable {
+		mem := c.cache.Remembered(f.key)
+		if mem != nil && f.first != nil && (position{f.first.Epoch, f.first.Generation}).before(&mem.Record) {
+			return mem, nil // generations never go backwards in a process's eyes
+		}
 		return f.first, f.firstErr
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, unreachable, errSlow)

@@ -23,6 +23,9 @@ func (c *Coordinator) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("refresh: close: exchanges or commits are still under way, let the process live: %w", context.Cause(ctx))
 	}
+	if err := c.events.close(ctx); err != nil {
+		return err
+	}
 	if err := c.cache.Forget(ctx, c.cfg.App); err != nil {
 		return fmt.Errorf("refresh: close: %w", err)
 	}

@@ -18,6 +18,7 @@ const (
 	defaultClaimMargin     = 5 * time.Second
 	minClaimMargin         = 100 * time.Millisecond
 	defaultCommitPatience  = 60 * time.Second
+	defaultIdleAfter       = 25 * time.Hour
 	minLease               = 100 * time.Millisecond
 )
 
@@ -45,6 +46,14 @@ type Config struct {
 	// unencrypted over http, e.g. a sidecar: host or host:port as in a URL, in any case. A
 	// host without port is port 80. Default: the loopback interface only.
 	InsecureHosts []string
+	// IdleAfter is how long after its access token was last asked for a grant counts as in
+	// use: Run renews it before it expires. Later it is refreshed only as often as keeps
+	// its refresh token alive. Default 25 h, so that what is used daily at the same hour
+	// is kept ready.
+	IdleAfter time.Duration
+	// OnEvent is called for what happens to grants and to the app, one event at a time:
+	// see [Event]. It may take its time, up to a few thousand events behind.
+	OnEvent func(Event)
 	// Log is silent by default.
 	Log zerolog.Logger
 }
@@ -74,6 +83,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	cfg.ExchangeTimeout = orDefault(cfg.ExchangeTimeout, defaultExchangeTimeout)
 	cfg.ClaimTimeout = orDefault(cfg.ClaimTimeout, cfg.ExchangeTimeout+defaultClaimMargin)
 	cfg.CommitPatience = orDefault(cfg.CommitPatience, defaultCommitPatience)
+	cfg.IdleAfter = orDefault(cfg.IdleAfter, defaultIdleAfter)
 	return cfg, cfg.nested()
 }
 
@@ -82,6 +92,7 @@ func (cfg Config) nested() error {
 	var wrong []string
 	for name, d := range map[string]time.Duration{
 		"ExchangeTimeout": cfg.ExchangeTimeout, "ClaimTimeout": cfg.ClaimTimeout, "CommitPatience": cfg.CommitPatience,
+		"IdleAfter": cfg.IdleAfter,
 	} {
 		if d < 0 {
 			wrong = append(wrong, fmt.Sprintf("%s (%s) is negative", name, d))

@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/oauth2"
 
+	"github.com/tokenlatch/tokenlatch/lock"
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 )
 
@@ -21,10 +23,13 @@ func (c *Coordinator) Connect(ctx context.Context, tenant string, tok *oauth2.To
 	if err := k.Validate(); err != nil {
 		return err
 	}
+	if c.cfg.Provider.Mints && (tok == nil || tok.AccessToken == "") {
+		return c.enroll(ctx, k)
+	}
 	if tok == nil || tok.AccessToken == "" {
 		return errors.New("refresh: Connect: the token has no access token")
 	}
-	if tok.RefreshToken == "" {
+	if tok.RefreshToken == "" && !c.cfg.Provider.Mints {
 		return errors.New("refresh: Connect: the token has no refresh token, so it cannot be kept alive: ask for offline access (scope or parameter of the provider) when sending the tenant to consent")
 	}
 	_, err := c.cache.Connect(ctx, k, c.locker.Name(), func(now int64) tokencache.Pair {
@@ -34,6 +39,65 @@ func (c *Coordinator) Connect(ctx context.Context, tenant string, tok *oauth2.To
 		return c.about(k, err)
 	}
 	c.log.Info().Str("tenant", tenant).Msg("connected")
+	return nil
+}
+
+// enroll mints the first access token of a grant that needs no consent. One that has a grant
+// already is left as it is: workers may call this whenever they start.
+func (c *Coordinator) enroll(ctx context.Context, k tokencache.Key) error {
+	pin := c.cache.Pin(k)
+	defer pin.Unpin()
+	for ctx.Err() == nil {
+		news, told := pin.Changed(), pin.Told()
+		s, err := c.read(ctx, k)
+		if err == nil && s.State == tokencache.Active {
+			return nil
+		}
+		if err != nil && !errors.Is(err, tokencache.ErrNone) {
+			return c.about(k, err)
+		}
+		lease, err := c.locker.Try(ctx, c.cache.LockKey(k))
+		var held *lock.HeldError
+		if errors.As(err, &held) { // another worker is about it
+			pin.SetLeaseHeld(held.For+slack, told)
+			pause(ctx, pin.LeaseHeld(), news)
+			continue
+		}
+		if err != nil {
+			return c.about(k, err)
+		}
+		err = c.mintFirst(k, s)
+		_ = lease.Release(context.WithoutCancel(ctx))
+		return err
+	}
+	return left(ctx, k)
+}
+
+// mintFirst needs no claim: nothing is spent by a second one.
+func (c *Coordinator) mintFirst(k tokencache.Key, before *tokencache.Snapshot) error {
+	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.ExchangeTimeout)
+	defer cancel()
+	if _, err := c.appState(ctx); err != nil {
+		return c.about(k, err)
+	}
+	g := provider.Grant{App: k.App, Tenant: k.Tenant}
+	if before != nil {
+		g.Generation = before.Generation
+	}
+	p, err := c.present(ctx, g)
+	var failed *provider.Error
+	if errors.As(err, &failed) {
+		return c.about(k, &Error{Kind: kindOf(failed.Class), Code: failed.Code, Status: failed.Status, RetryAfter: failed.RetryAfter, Err: failed})
+	}
+	if err != nil {
+		return c.about(k, err)
+	}
+	_, err = c.cache.Connect(ctx, k, c.locker.Name(), func(now int64) tokencache.Pair {
+		return c.pair(&tokencache.Snapshot{Key: k}, p, now)
+	})
+	if err != nil {
+		return c.about(k, err)
+	}
 	return nil
 }
 

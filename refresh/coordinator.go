@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/puzpuzpuz/xsync/v4"
@@ -33,6 +34,11 @@ type Coordinator struct {
 
 	grants  *tokencache.Grants          // the hot ones
 	flights *xsync.Map[string, *flight] // by tenant
+	pacer   *pacer
+	events  *events
+
+	fallback atomic.Bool // the provider's Fallback is the one that is accepted
+	house    sync.Once   // housekeeping has begun
 
 	mu     sync.Mutex // guards closed, after which no work begins
 	closed bool
@@ -46,14 +52,20 @@ func New(cfg Config) (*Coordinator, error) {
 		return nil, err
 	}
 	waiting, cancel := context.WithCancelCause(context.Background())
-	return &Coordinator{
+	c := &Coordinator{
 		cfg: cfg, cache: cfg.Cache, locker: cfg.Locker,
 		profile: cfg.Provider.Profile, takeover: takeover(cfg.Provider.Profile),
 		log:     cfg.Log.With().Str("app", cfg.App).Logger(),
 		waiting: waiting, close: cancel,
 		grants:  cfg.Cache.Grants(cfg.App),
 		flights: xsync.NewMap[string, *flight](),
-	}, nil
+		pacer:   newPacer(cfg),
+	}
+	if cfg.Provider.Mints {
+		c.takeover = tokencache.AtOnce // nothing is spent
+	}
+	c.events = newEvents(c)
+	return c, nil
 }
 
 // Format prints the app's name, whatever the verb: what is inside changes all the time.
@@ -371,7 +383,7 @@ func (c *Coordinator) view(s *tokencache.Snapshot, leaseHeld time.Duration) view
 // renew starts a refresh in the background if the pair is due and one makes sense now.
 func (c *Coordinator) renew(k tokencache.Key, s *tokencache.Snapshot) {
 	now := s.Now()
-	if s.Fresh() || s.State != tokencache.Active || s.RetryAt > now {
+	if s.Fresh() || s.State != tokencache.Active || s.RetryAt > now || c.standsStill() {
 		return
 	}
 	if s.Claim.Unresolved() && s.Claim.Until <= now && c.takeover.OpensAt(s) > now {

@@ -22,6 +22,8 @@ type want struct {
 	after   position
 	renew   bool
 	refused bool // an API refused the pair at after
+
+	background bool // nobody has asked for it, and the budget has let it through
 }
 
 // view is a grant at one moment, for decide.
@@ -216,9 +218,9 @@ func refreshTokenExpiry(p provider.Profile, said time.Duration, now, consent, be
 		end = now + p.RefreshTokenIdle.Milliseconds()
 	}
 	if p.RefreshTokenLife > 0 {
-		fixed := before // the first answer may have said it better than the profile
-		if fixed == 0 {
-			fixed = consent + p.RefreshTokenLife.Milliseconds()
+		fixed := consent + p.RefreshTokenLife.Milliseconds()
+		if before != 0 && p.RefreshTokenIdle == 0 {
+			fixed = before // the first answer may have said it better than the profile
 		}
 		if end == 0 || fixed < end {
 			end = fixed

@@ -202,6 +202,8 @@ func TestRefreshTokenExpiry(t *testing.T) {
 		{"idle life slides", provider.Profile{RefreshTokenIdle: day}, 0, 0, now - 5, now + ms},
 		{"absolute life counts from consent", provider.Profile{RefreshTokenLife: 2 * day}, 0, now - ms, 0, now + ms},
 		{"and does not slide", provider.Profile{RefreshTokenLife: 2 * day}, 0, now - ms, now + 5, now + 5},
+		{"both: it slides with each use", provider.Profile{RefreshTokenIdle: day, RefreshTokenLife: 9 * day}, 0, now - ms, now + 5, now + ms},
+		{"both: up to the absolute end", provider.Profile{RefreshTokenIdle: day, RefreshTokenLife: 2 * day}, 0, now - 3*ms/2, now + 5, now + ms/2},
 		{"the earlier of the two", provider.Profile{RefreshTokenIdle: day, RefreshTokenLife: 9 * day}, 0, now, 0, now + ms},
 	} {
 		if got := refreshTokenExpiry(c.p, c.said, now, c.consent, c.before); got != c.end {

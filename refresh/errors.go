@@ -92,10 +92,14 @@ var (
 
 // kindOf says who acts next after a failed exchange that left the grant alive.
 func kindOf(c provider.Class) error {
-	if c == provider.AppRefused {
+	switch c {
+	case provider.AppRefused:
 		return ErrClientConfig
+	case provider.Reauthorize: // of a grant without refresh token: nothing is spent, it comes back by itself
+		return ErrReauthorize
+	default:
+		return ErrUnavailable
 	}
-	return ErrUnavailable
 }
 
 // errorText is how a failed exchange stands in the record: class/code/status.
@@ -107,8 +111,10 @@ func errorText(e *provider.Error) string {
 func parseErrorText(s string) (code string, status int, kind error) {
 	part := strings.Split(s, "/")
 	kind = ErrUnavailable
-	if part[0] == provider.AppRefused.String() {
-		kind = ErrClientConfig
+	for _, c := range []provider.Class{provider.AppRefused, provider.Reauthorize} {
+		if part[0] == c.String() {
+			kind = kindOf(c)
+		}
 	}
 	if len(part) == 3 {
 		code = part[1]

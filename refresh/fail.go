@@ -11,7 +11,7 @@ import (
 // failed publishes what came of a failed exchange, so that everybody gets the same
 // answer. Without result and error the grant is to be looked at again.
 func (f *flight) failed(s *tokencache.Snapshot, e *provider.Error) (*tokencache.Snapshot, error) {
-	if e.Class == provider.Reauthorize {
+	if e.Class == provider.Reauthorize && !f.c.cfg.Provider.Mints {
 		return f.verify(s, e)
 	}
 	failure := tokencache.Failure{
@@ -48,7 +48,7 @@ func (f *flight) verify(s *tokencache.Snapshot, e *provider.Error) (*tokencache.
 		f.c.log.Warn().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).
 			Msg("refused by the provider: trying the spare pair")
 		spare.ExpiresAt, spare.RefreshAt = s.Now(), s.Now() // its family may be dead: present it next
-		_, _, err := f.c.cache.Commit(ctx, s, tokencache.NewID(), f.c.locker.Name(), spare, true)
+		_, _, err := f.c.cache.Commit(ctx, s, tokencache.NewID(), f.c.locker.Name(), spare, true, f.used.Load())
 		return nil, err
 	}
 	reason := reasonFor(&s.Record, s.Now())

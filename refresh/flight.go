@@ -3,6 +3,7 @@ package refresh
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/lock"
@@ -20,6 +21,10 @@ type flight struct {
 	spent   *lock.Lease     // has done its work
 	glanced bool            // snap is no more than a fresh token
 	asked   bool            // the other processes, whether they know better than Redis
+	due     int64           // Redis time at which the pair that it committed is to be looked at
+
+	used   atomic.Bool // somebody has asked for the token
+	urgent atomic.Bool // and waits for it
 
 	looked   chan struct{} // closed when what follows is set
 	lookedAt time.Time
@@ -34,6 +39,7 @@ type flight struct {
 // join returns the grant's flight, a new one if there is none. The error is errClosed.
 func (c *Coordinator) join(k tokencache.Key, w want) (*flight, error) {
 	if f, ok := c.flights.Load(k.Tenant); ok {
+		f.wanted(w)
 		return f, nil
 	}
 	f := &flight{c: c, key: k, want: w, started: time.Now(), looked: make(chan struct{}), done: make(chan struct{})}
@@ -43,10 +49,23 @@ func (c *Coordinator) join(k tokencache.Key, w want) (*flight, error) {
 		return nil, errClosed
 	}
 	f, flies := c.flights.LoadOrStore(k.Tenant, f)
+	f.wanted(w)
 	if !flies {
+		c.keepHouse()
 		c.work.Go(f.run)
 	}
 	return f, nil
+}
+
+// wanted notes what those who join it are like.
+func (f *flight) wanted(w want) {
+	if w.background {
+		return
+	}
+	f.used.Store(true)
+	if !w.renew {
+		f.urgent.Store(true)
+	}
 }
 
 func (f *flight) run() {
@@ -191,13 +210,16 @@ func (f *flight) ask(known position) error {
 }
 
 // wait ends with news, at the time, or when the coordinator closes.
-func (f *flight) wait(news <-chan struct{}, until time.Duration) {
-	timer := time.NewTimer(until)
+func (f *flight) wait(news <-chan struct{}, until time.Duration) { pause(f.c.waiting, until, news) }
+
+// pause ends after d, with news if there is any, or with ctx.
+func pause(ctx context.Context, d time.Duration, news <-chan struct{}) {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-news:
 	case <-timer.C:
-	case <-f.c.waiting.Done():
+	case <-ctx.Done():
 	}
 }
 
@@ -230,6 +252,9 @@ func (f *flight) lead(s *tokencache.Snapshot) (*tokencache.Snapshot, error) {
 		if err := f.ask(position{s.Epoch, s.Generation}); !errors.Is(err, tokencache.ErrNone) {
 			return nil, err
 		}
+	}
+	if _, err := f.c.appState(f.c.waiting); err != nil {
+		return nil, err
 	}
 	told := f.pin.Told()
 	lease, err := f.c.locker.Try(f.c.waiting, f.c.cache.LockKey(f.key))
@@ -264,5 +289,5 @@ func (f *flight) release(lease *lock.Lease) {
 	// Whoever tried it a moment ago believes that it is held for a whole TTL.
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
-	_ = f.c.cache.Alive(ctx, f.key, 0)
+	_ = f.c.cache.Released(ctx, f.key, f.due)
 }

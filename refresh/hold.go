@@ -23,16 +23,45 @@ func (f *flight) hold(lease *lock.Lease, s *tokencache.Snapshot) (*tokencache.Sn
 	if lease.Context().Err() != nil {
 		return nil, nil // this process was stopped: somebody else may have the lease
 	}
-	s, err := f.claim(s)
+	defer f.heartbeat(lease)()
+	app, err := f.admitted()
+	if err != nil {
+		return nil, err
+	}
+	leave, err := f.paced(lease)
+	if leave == nil || err != nil {
+		return nil, err
+	}
+	defer leave()
+	s, err = f.claim(s)
 	if s == nil || err != nil {
 		return nil, err
 	}
-	defer f.heartbeat(lease)()
 	pair, failure := f.exchange(s)
+	f.learned(app, failure)
 	if failure != nil {
 		return f.failed(s, failure)
 	}
 	return f.commit(s, pair, tokencache.NewID())
+}
+
+// paced waits until the app's budget allows an exchange. Without error and leave the lease
+// was lost meanwhile, and the grant is to be looked at again.
+func (f *flight) paced(lease *lock.Lease) (leave func(), err error) {
+	if f.want.background {
+		return func() {}, nil // it has waited before it took the lease
+	}
+	ctx, cancel := context.WithTimeoutCause(lease.Context(), f.c.cfg.ExchangeTimeout, errBudget)
+	defer cancel()
+	defer context.AfterFunc(f.c.waiting, cancel)()
+	leave, err = f.c.pacer.enter(ctx, f.urgent.Load)
+	switch {
+	case errors.Is(err, errBudget):
+		return nil, &Error{Kind: ErrUnavailable, Code: "budget", RetryAfter: retryIn(3, &provider.Error{}, jitter()), Err: errBudget}
+	case err != nil && ctx.Err() != nil:
+		return nil, context.Cause(f.c.waiting)
+	}
+	return leave, err
 }
 
 // claim notes that this process presents s's generation. No claim, no exchange: without
@@ -109,7 +138,7 @@ func (f *flight) exchange(s *tokencache.Snapshot) (provider.Pair, *provider.Erro
 	ctx, cancel := context.WithTimeout(context.Background(), left)
 	defer cancel()
 	start := time.Now()
-	pair, err := f.c.cfg.Provider.Exchanger.Exchange(ctx, provider.Grant{
+	pair, err := f.c.present(ctx, provider.Grant{
 		App: f.key.App, Tenant: f.key.Tenant, Generation: s.Generation,
 		AccessToken: s.Pair.AccessToken, RefreshToken: s.Pair.RefreshToken,
 		Scope: s.Pair.Scope, Extra: s.Pair.Extra,
@@ -136,16 +165,35 @@ func (f *flight) exchange(s *tokencache.Snapshot) (provider.Pair, *provider.Erro
 	return pair, nil
 }
 
+// present makes the request. While a client secret is being rotated, the other one is tried
+// when the first is refused: that has not spent the refresh token.
+func (c *Coordinator) present(ctx context.Context, g provider.Grant) (provider.Pair, error) {
+	now, other := c.cfg.Provider.Exchanger, c.cfg.Provider.Fallback
+	if c.fallback.Load() {
+		now, other = other, now
+	}
+	pair, err := now.Exchange(ctx, g)
+	var refused *provider.Error
+	if other == nil || !errors.As(err, &refused) || refused.Class != provider.AppRefused {
+		return pair, err
+	}
+	pair, err = other.Exchange(ctx, g)
+	if !errors.As(err, &refused) || refused.Class != provider.AppRefused {
+		c.fallback.Store(!c.fallback.Load()) // it is the one that is accepted
+	}
+	return pair, err
+}
+
 // pair is what is stored of an exchange's answer. Times count from the Redis time of
 // the claim, which is before the request was sent.
-func (f *flight) pair(s *tokencache.Snapshot, p provider.Pair, now int64) tokencache.Pair {
-	expires := now + f.c.profile.Lifetime(p.ExpiresIn).Milliseconds()
+func (c *Coordinator) pair(s *tokencache.Snapshot, p provider.Pair, now int64) tokencache.Pair {
+	expires := now + c.profile.Lifetime(p.ExpiresIn).Milliseconds()
 	out := tokencache.Pair{
 		AccessToken: p.AccessToken, RefreshToken: orElse(p.RefreshToken, s.Pair.RefreshToken),
 		TokenType: p.TokenType, Scope: orElse(p.Scope, s.Pair.Scope), Extra: p.Extra,
 		IssuedAt: now, ExpiresAt: expires,
-		RefreshAt:             refreshAt(f.c.profile, now, expires, jitter()),
-		RefreshTokenExpiresAt: refreshTokenExpiry(f.c.profile, p.RefreshTokenExpiresIn, now, s.Epoch, s.RefreshTokenExpiresAt),
+		RefreshAt:             refreshAt(c.profile, now, expires, jitter()),
+		RefreshTokenExpiresAt: refreshTokenExpiry(c.profile, p.RefreshTokenExpiresIn, now, s.Epoch, s.RefreshTokenExpiresAt),
 	}
 	if out.Extra == nil {
 		out.Extra = s.Pair.Extra
@@ -156,11 +204,11 @@ func (f *flight) pair(s *tokencache.Snapshot, p provider.Pair, now int64) tokenc
 // commit stores the only living pair. If Redis does not take it at once, this process
 // serves it from memory and goes on trying.
 func (f *flight) commit(s *tokencache.Snapshot, p provider.Pair, id string) (*tokencache.Snapshot, error) {
-	pair := f.pair(s, p, s.At())
+	pair := f.c.pair(s, p, s.At())
 	var outcome tokencache.Outcome
 	var stored *tokencache.Snapshot
 	attempt := func(ctx context.Context) (err error) {
-		o, st, err := f.c.cache.Commit(ctx, s, id, f.c.locker.Name(), pair, false)
+		o, st, err := f.c.cache.Commit(ctx, s, id, f.c.locker.Name(), pair, false, f.used.Load())
 		if err == nil {
 			outcome, stored = o, st
 		}
@@ -172,6 +220,7 @@ func (f *flight) commit(s *tokencache.Snapshot, p provider.Pair, id string) (*to
 		return f.c.cache.Hold(s, id, f.c.locker.Name(), pair), nil
 	}
 	if outcome == tokencache.OK {
+		f.due = stored.RefreshAt
 		f.c.log.Info().Str("tenant", f.key.Tenant).Int64("generation", stored.Generation).Msg("refreshed")
 		return stored, nil
 	}

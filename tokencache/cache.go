@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/puzpuzpuz/xsync/v4"
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 )
@@ -44,6 +45,9 @@ type Cache struct {
 	log     zerolog.Logger
 	hub     *hub
 	clock   clock
+
+	apps     *xsync.Map[string, *app]
+	watchers *xsync.Map[string, func(Change)] // by app
 }
 
 // New returns a Cache on rdb. It does not talk to Redis yet.
@@ -79,6 +83,9 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		hot:     newHotMap(),
 		limit:   orDefault(cfg.HotGrants, defaultHotGrants),
 		journal: orDefault(cfg.JournalLen, defaultJournalLen),
+
+		apps:     xsync.NewMap[string, *app](),
+		watchers: xsync.NewMap[string, func(Change)](),
 	}
 	c.hub = newHub(rdb, cfg.Log, c.pushed)
 	return c, nil
@@ -106,7 +113,8 @@ func (c *Cache) Forget(ctx context.Context, app string) error {
 			c.evict(e)
 		}
 	}
-	if c.hot.size() > 0 {
+	c.forgetApp(app)
+	if c.hot.size()+c.apps.Size() > 0 {
 		return nil
 	}
 	return c.hub.wait(ctx)

@@ -23,10 +23,13 @@ const (
 
 // change runs a script that changes base's grant and takes the result into memory.
 // pair is what belongs to the record if the script stored it or left it as it was.
-func (c *Cache) change(base *Snapshot, pair Pair, run func() (answer, error)) (Outcome, *Snapshot, error) {
+func (c *Cache) change(op string, base *Snapshot, pair Pair, run func() (answer, error)) (Outcome, *Snapshot, error) {
 	a, err := run()
 	if err != nil {
 		return "", nil, err
+	}
+	if a.status == string(OK) && a.snap != nil {
+		c.changed(kindOf(op, &a.snap.Record), base.Key, &a.snap.Record, a.now)
 	}
 	switch {
 	case a.snap == nil:
@@ -76,7 +79,7 @@ func (t Takeover) OpensAt(s *Snapshot) int64 {
 // means: do not present. The snapshot is the grant as it is then.
 func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl time.Duration, t Takeover) (Outcome, *Snapshot, error) {
 	ks := c.keys(base.Key)
-	return c.change(base, base.Pair, func() (answer, error) {
+	return c.change("claim", base, base.Pair, func() (answer, error) {
 		return c.run(ctx, "claim", claimScript, base.Key, []string{ks.grant, ks.secret, ks.journal},
 			ks.events, c.journal, id, clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), Fingerprint(base.Pair.RefreshToken))
 	})
@@ -85,8 +88,8 @@ func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl ti
 // Commit stores the pair that the exchange of base's generation brought. OK: it is
 // stored, by this or an earlier call with this id. Moved: refused, since a newer
 // consent or a sibling is stored, which the snapshot is. spare says that the pair is
-// the grant's spare, which is spent by this.
-func (c *Cache) Commit(ctx context.Context, base *Snapshot, id, by string, pair Pair, spare bool) (Outcome, *Snapshot, error) {
+// the grant's spare, which is spent by this; used, that somebody has asked for it.
+func (c *Cache) Commit(ctx context.Context, base *Snapshot, id, by string, pair Pair, spare, used bool) (Outcome, *Snapshot, error) {
 	sealed, err := c.seal(base.Key, base.Epoch, pair)
 	if err != nil {
 		return "", nil, err
@@ -97,7 +100,10 @@ func (c *Cache) Commit(ctx context.Context, base *Snapshot, id, by string, pair 
 	}
 	ks := c.keys(base.Key)
 	args := append([]any{ks.events, c.journal, id, clip(by), base.Epoch, base.Generation, sealed, spent}, pair.fields()...)
-	return c.change(base, pair, func() (answer, error) {
+	if used {
+		args = append(args, "used_at", msText(base.Now()))
+	}
+	return c.change("commit", base, pair, func() (answer, error) {
 		return c.run(ctx, "commit", commitScript, base.Key, []string{ks.grant, ks.secret, ks.spare, ks.journal}, args...)
 	})
 }
@@ -146,7 +152,7 @@ func (c *Cache) Fail(ctx context.Context, base *Snapshot, by string, f Failure) 
 		deadline = "deadline"
 	}
 	ks := c.keys(base.Key)
-	return c.change(base, base.Pair, func() (answer, error) {
+	return c.change("fail", base, base.Pair, func() (answer, error) {
 		return c.run(ctx, "fail", failScript, base.Key, []string{ks.grant, ks.secret, ks.journal},
 			ks.events, c.journal, f.ID, clip(by), base.Epoch, base.Generation, base.Claim.ID,
 			string(f.Verdict), clip(f.Error), clip(f.Reason), f.Retry.Milliseconds(), deadline)
@@ -165,7 +171,7 @@ func (c *Cache) Reject(ctx context.Context, base *Snapshot, by string, forget, f
 	for _, w := range waits {
 		args = append(args, w.Milliseconds())
 	}
-	return c.change(base, base.Pair, func() (answer, error) {
+	return c.change("reject", base, base.Pair, func() (answer, error) {
 		return c.run(ctx, "reject", rejectScript, base.Key, []string{ks.grant, ks.secret, ks.journal}, args...)
 	})
 }
@@ -199,6 +205,10 @@ func (c *Cache) Connect(ctx context.Context, k Key, by string, make func(now int
 			return nil, err
 		}
 		if a.status == string(OK) {
+			c.changed("connect", k, &a.snap.Record, a.now)
+			if err := c.Schedule(ctx, k, pair.RefreshAt); err != nil {
+				c.log.Warn().Err(err).Stringer("grant", k).Msg("connected, but not scheduled for renewal: Repair will")
+			}
 			a.snap.Pair = pair
 			return c.adopt(a.snap.finish()), nil
 		}
@@ -217,6 +227,8 @@ func (c *Cache) Disconnect(ctx context.Context, k Key, by string) error {
 	if err != nil {
 		return err
 	}
+	c.changed("disconnect", k, &a.snap.Record, a.now)
+	_ = c.rdb.ZRem(ctx, c.dueKey(k.App, shardOf(k.Tenant)), k.Tenant).Err() // else who finds it there removes it
 	c.adopt(a.snap.finish())
 	return nil
 }

@@ -117,7 +117,7 @@ func FuzzPublishedEventIsTheRecord(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, committed, err := c.Commit(t.Context(), failed, NewID(), by, Pair{AccessToken: "at" + token, RefreshToken: token, ExpiresAt: 1}, false)
+		_, committed, err := c.Commit(t.Context(), failed, NewID(), by, Pair{AccessToken: "at" + token, RefreshToken: token, ExpiresAt: 1}, false, false)
 		if err != nil {
 			t.Fatal(err)
 		}

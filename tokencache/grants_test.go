@@ -42,7 +42,7 @@ func TestHandleServesOnlyWhatIsCoherentAndFresh(t *testing.T) {
 	// Due, by a push.
 	soon := pairNo(3)(base.Now())
 	soon.RefreshAt = base.At() - 1000
-	if o, _, err := c.Commit(t.Context(), base, NewID(), by, soon, false); o != OK {
+	if o, _, err := c.Commit(t.Context(), base, NewID(), by, soon, false, false); o != OK {
 		t.Fatal(o, err)
 	}
 	serves("due", "")

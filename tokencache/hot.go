@@ -13,9 +13,11 @@ import (
 // entry is a hot grant: its newest snapshot in this process, and who waits for a
 // newer one.
 type entry struct {
-	snap atomic.Pointer[Snapshot] // first: with used all that a reader touches
-	used atomic.Int64             // tick of the last reading, for eviction
+	snap  atomic.Pointer[Snapshot] // first: with asked all that a reader touches
+	asked atomic.Int64             // tick at which a caller last had the token
 
+	used    atomic.Int64 // tick of the last look at it otherwise; both for eviction
+	touched atomic.Int64 // when Redis was last told that it is asked for
 	key     Key
 	channel string
 	pins    atomic.Int32 // changed under mu only
@@ -37,8 +39,18 @@ func (c *Cache) Peek(k Key) *Snapshot {
 	if !ok {
 		return nil
 	}
-	s, _ := e.coherent(c.hub)
+	s, tick := e.coherent(c.hub)
+	if s != nil {
+		mark(&e.used, tick)
+	}
 	return s
+}
+
+// mark notes a tick, once: readers on many cores must not fight for the line.
+func mark(last *atomic.Int64, tick mono) {
+	if last.Load() != int64(tick) {
+		last.Store(int64(tick))
+	}
 }
 
 // coherent is the entry's snapshot if it is coherent, and the hub's latest tick.
@@ -47,11 +59,7 @@ func (e *entry) coherent(h *hub) (*Snapshot, mono) {
 	if s == nil || s.session != h.session.Load() { // never equal for session 0, or while there is no connection
 		return nil, 0
 	}
-	tick := h.tick.Load()
-	if e.used.Load() != tick {
-		e.used.Store(tick) // once a tick: readers on many cores must not fight for the line
-	}
-	return s, mono(tick)
+	return s, mono(h.tick.Load())
 }
 
 // fresh is the token of a coherent snapshot that is neither due nor expired. Reading the
@@ -61,6 +69,7 @@ func (e *entry) fresh(h *hub) *oauth2.Token {
 	if s == nil || tick >= s.calm && !s.Fresh() {
 		return nil
 	}
+	mark(&e.asked, tick)
 	return s.token
 }
 
@@ -238,6 +247,12 @@ func (c *Cache) adopt(s *Snapshot) *Snapshot {
 		}
 		e.snap.Store(s)
 		return s
+	}
+	if s.compare(&old.Record) == 0 && s.UsedAt > old.UsedAt { // no state change, hence never pushed
+		used := *old
+		used.UsedAt = s.UsedAt
+		e.snap.Store(&used)
+		return &used
 	}
 	return old
 }

@@ -91,6 +91,10 @@ func (c *Cache) keys(k Key) keys {
 	}
 }
 
+// AppKey is the key of an app's own state, and the channel on which its changes are
+// published.
+func (c *Cache) AppKey(app string) string { return c.prefix + ":app:" + escape(app) }
+
 // LockKey is the key of the grant's lock, for a Locker.
 func (c *Cache) LockKey(k Key) string { return c.keys(k).lock }
 

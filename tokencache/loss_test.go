@@ -16,7 +16,7 @@ func next(t *testing.T, c *Cache, base *Snapshot, by string, n int) *Snapshot {
 	if err != nil {
 		t.Fatal(err)
 	}
-	outcome, s, err := c.Commit(t.Context(), claimed, NewID(), by, pairNo(n)(base.At()), false)
+	outcome, s, err := c.Commit(t.Context(), claimed, NewID(), by, pairNo(n)(base.At()), false, false)
 	if err != nil || outcome != OK {
 		t.Fatal(outcome, err)
 	}
@@ -28,7 +28,7 @@ func TestCommitRepeatedAfterTheNextGenerationIsNoSpare(t *testing.T) {
 	t.Parallel()
 	for name, first := range map[string]func(t *testing.T, c *Cache, claimed *Snapshot, id string) *Snapshot{
 		"stored by commit": func(t *testing.T, c *Cache, claimed *Snapshot, id string) *Snapshot {
-			_, s, err := c.Commit(t.Context(), claimed, id, "a", pairNo(2)(claimed.At()), false)
+			_, s, err := c.Commit(t.Context(), claimed, id, "a", pairNo(2)(claimed.At()), false, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -51,7 +51,7 @@ func TestCommitRepeatedAfterTheNextGenerationIsNoSpare(t *testing.T) {
 			}
 			id := NewID()
 			s := next(t, c, first(t, c, claimed, id), "b", 3)
-			if outcome, _, err := c.Commit(t.Context(), claimed, id, "a", pairNo(2)(s.At()), false); outcome != Moved || err != nil {
+			if outcome, _, err := c.Commit(t.Context(), claimed, id, "a", pairNo(2)(s.At()), false, false); outcome != Moved || err != nil {
 				t.Fatal(outcome, err)
 			}
 			if p, ok, err := c.Spare(t.Context(), s); ok || err != nil {
@@ -73,7 +73,7 @@ func TestSiblingThatComesAfterTheWinnerDiedIsCommitted(t *testing.T) {
 	}
 	id := NewID()
 	for range 2 { // a repeat is answered like the first
-		outcome, got, err := c.Commit(t.Context(), late, id, "late", pairNo(3)(s.At()), false)
+		outcome, got, err := c.Commit(t.Context(), late, id, "late", pairNo(3)(s.At()), false, false)
 		if err != nil || outcome != OK || got.State != Active || got.Generation != 3 || got.Pair.AccessToken != pairNo(3)(0).AccessToken {
 			t.Fatalf("%s %v: generation %d is %s", outcome, err, got.Generation, got.State)
 		}

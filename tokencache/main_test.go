@@ -50,6 +50,9 @@ func closeCache(t testing.TB, c *Cache) {
 		e.pins.Store(0)
 		c.evict(e)
 	}
+	for name := range c.apps.All() {
+		c.forgetApp(name)
+	}
 	if err := c.hub.wait(ctx); err != nil {
 		t.Errorf("the hub does not end: %v", err)
 	}
@@ -100,7 +103,7 @@ func claim(t testing.TB, c *Cache, base *Snapshot, by string) *Snapshot {
 
 func commit(t testing.TB, c *Cache, base *Snapshot, n int) *Snapshot {
 	t.Helper()
-	o, s, err := c.Commit(t.Context(), base, NewID(), "committer", pairNo(n)(base.At()), false)
+	o, s, err := c.Commit(t.Context(), base, NewID(), "committer", pairNo(n)(base.At()), false, false)
 	if err != nil || o != OK {
 		t.Fatalf("commit: %s, %v", o, err)
 	}

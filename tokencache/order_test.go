@@ -101,7 +101,7 @@ func step(t *testing.T, c *Cache, random *rand.Rand) {
 	case 2, 3, 4:
 		_, _, err = c.Claim(t.Context(), base, id, by, time.Minute, takeover)
 	case 5, 6, 7:
-		_, _, err = c.Commit(t.Context(), base, id, by, pairNo(n)(base.At()), false)
+		_, _, err = c.Commit(t.Context(), base, id, by, pairNo(n)(base.At()), false, false)
 	case 8:
 		c.Hold(base, id, by, pairNo(n)(base.At()))
 	case 9, 10:
@@ -181,7 +181,7 @@ func TestHeldPairIsServedAndStored(t *testing.T) {
 	if s.Pending || s.Generation != 2 || s.Pair.RefreshToken != "rt-2" || s.RetryAt > s.At() {
 		t.Errorf("stored %+v", s.Record)
 	}
-	if o, _, err := c.Commit(t.Context(), base, id, by, pairNo(2)(base.At()), false); o != OK || err != nil {
+	if o, _, err := c.Commit(t.Context(), base, id, by, pairNo(2)(base.At()), false, false); o != OK || err != nil {
 		t.Errorf("the commit that comes through at last: %s %v", o, err)
 	}
 }
@@ -197,7 +197,7 @@ func TestHeldPairYieldsToTheSiblingThatWasStored(t *testing.T) {
 	c.Hold(base, NewID(), by, pairNo(2)(base.At()))
 	commit(t, other, base, 3)
 	until(t, p, "the sibling", func() bool { s := c.Peek(acme); return s != nil && s.Token().AccessToken == "at-3" })
-	if o, s, err := c.Commit(t.Context(), base, NewID(), by, pairNo(2)(base.At()), false); o != Moved || err != nil || s.Pair.AccessToken != "at-3" {
+	if o, s, err := c.Commit(t.Context(), base, NewID(), by, pairNo(2)(base.At()), false, false); o != Moved || err != nil || s.Pair.AccessToken != "at-3" {
 		t.Errorf("%s %v", o, err)
 	}
 	if spare, ok, err := c.Spare(t.Context(), base); !ok || err != nil || spare.RefreshToken != "rt-2" {
@@ -257,7 +257,7 @@ func TestWholeLifeOnACluster(t *testing.T) {
 		confirm(t, p)
 		base := claim(t, c, connect(t, c, k, 1), by)
 		commit(t, c, base, 2)
-		if o, _, err := c.Commit(t.Context(), base, NewID(), by, pairNo(3)(base.At()), false); o != Moved || err != nil {
+		if o, _, err := c.Commit(t.Context(), base, NewID(), by, pairNo(3)(base.At()), false, false); o != Moved || err != nil {
 			t.Fatal(o, err)
 		}
 		s := claim(t, c, read(t, c, k), by)

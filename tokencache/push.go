@@ -10,6 +10,9 @@ import (
 // means that the channel is newly subscribed: whoever waits must read again.
 func (c *Cache) pushed(channel, payload string) {
 	at := monotonic()
+	if c.appPushed(channel, payload, at) {
+		return
+	}
 	e := c.byChannel(channel)
 	if e == nil {
 		return
@@ -40,6 +43,7 @@ func (c *Cache) pushed(channel, payload string) {
 		}
 		return
 	}
+	c.changed(ev.kind, e.key, &ev.record, ev.now)
 	c.take(e, ev, at)
 }
 

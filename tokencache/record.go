@@ -32,6 +32,9 @@ type Record struct {
 	AccessFP, RefreshFP                                   string
 	By, CommitID                                          string // of the last state change
 
+	UsedAt   int64 // coarse: somebody asked for the access token
+	WarnedAt int64 // it was said that the refresh token ends at a fixed date
+
 	Claim Claim
 
 	Fails   int64
@@ -74,6 +77,8 @@ var fields = []field{
 	{name: "expires_at", num: func(r *Record) *int64 { return &r.ExpiresAt }},
 	{name: "refresh_at", num: func(r *Record) *int64 { return &r.RefreshAt }},
 	{name: "rt_expires_at", num: func(r *Record) *int64 { return &r.RefreshTokenExpiresAt }},
+	{name: "used_at", num: func(r *Record) *int64 { return &r.UsedAt }},
+	{name: "warned_at", num: func(r *Record) *int64 { return &r.WarnedAt }},
 	{name: "at_fp", text: func(r *Record) *string { return &r.AccessFP }},
 	{name: "rt_fp", text: func(r *Record) *string { return &r.RefreshFP }},
 	{name: "by", text: func(r *Record) *string { return &r.By }},

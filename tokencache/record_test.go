@@ -41,7 +41,7 @@ func TestRecordFieldsAreAsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	fieldsAre(t, c, usual+" reject_at rejected_gen rejects")
-	if !slices.Equal(slices.Sorted(slices.Values(fieldNames)), slices.Sorted(slices.Values(strings.Fields(usual+" reject_at rejected_gen rejects")))) {
+	if !slices.Equal(slices.Sorted(slices.Values(fieldNames)), slices.Sorted(slices.Values(strings.Fields(usual+" reject_at rejected_gen rejects used_at warned_at")))) {
 		t.Errorf("a read asks for %v", fieldNames)
 	}
 }
@@ -99,7 +99,7 @@ func TestRecordStaysCompact(t *testing.T) {
 	lose(t, c, acme)
 	read(t, c, acme)
 	compact("restore of a held pair")
-	if _, _, err = c.Commit(t.Context(), base, NewID(), odd, pairNo(3)(base.At()), false); err != nil {
+	if _, _, err = c.Commit(t.Context(), base, NewID(), odd, pairNo(3)(base.At()), false, false); err != nil {
 		t.Fatal(err)
 	}
 	compact("commit")

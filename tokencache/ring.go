@@ -43,7 +43,7 @@ func (r *ring) idlest() *entry {
 	for range min(sample, len(r.entries)) {
 		r.hand = (r.hand + 1) % len(r.entries)
 		e := r.entries[r.hand]
-		if used := e.used.Load(); used < oldest && e.pins.Load() == 0 {
+		if used := max(e.used.Load(), e.asked.Load()); used < oldest && e.pins.Load() == 0 {
 			found, oldest = e, used
 		}
 	}

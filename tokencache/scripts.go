@@ -35,6 +35,18 @@ var rejectLua string
 //go:embed lua/restore.lua
 var restoreLua string
 
+//go:embed lua/warn.lua
+var warnLua string
+
+//go:embed lua/touch.lua
+var touchLua string
+
+//go:embed lua/due.lua
+var dueLua string
+
+//go:embed lua/due_set.lua
+var dueSetLua string
+
 var (
 	claimScript      = script(claimLua)
 	commitScript     = script(commitLua)
@@ -43,6 +55,10 @@ var (
 	disconnectScript = script(disconnectLua)
 	rejectScript     = script(rejectLua)
 	restoreScript    = script(restoreLua)
+	warnScript       = script(warnLua)
+	touchScript      = script(touchLua)
+	dueScript        = script(dueLua)
+	dueSetScript     = script(dueSetLua)
 )
 
 func script(body string) *redis.Script { return redis.NewScript(common + body) }

@@ -53,7 +53,7 @@ func doClaim(takeover Takeover) func(*world, *Snapshot) result {
 
 func doCommit(n int, spare bool) func(*world, *Snapshot) result {
 	return func(w *world, base *Snapshot) result {
-		o, s, err := w.c.Commit(w.Context(), base, NewID(), by, pairNo(n)(base.At()), spare)
+		o, s, err := w.c.Commit(w.Context(), base, NewID(), by, pairNo(n)(base.At()), spare, false)
 		return result{o, s, err}
 	}
 }
@@ -276,12 +276,12 @@ var operations = []operation{
 		stage: func(w *world) *Snapshot { return claimed(w) },
 		call: func(w *world, base *Snapshot) result {
 			id, pair := NewID(), pairNo(2)(base.At())
-			o, s, err := w.stage.Commit(w.Context(), base, id, by, pair, false)
+			o, s, err := w.stage.Commit(w.Context(), base, id, by, pair, false, false)
 			if o != OK || err != nil {
 				w.Fatal(o, err)
 			}
 			commit(w.T, w.stage, claim(w.T, w.stage, s, "next"), 3)
-			o, s, err = w.c.Commit(w.Context(), base, id, by, pair, false)
+			o, s, err = w.c.Commit(w.Context(), base, id, by, pair, false, false)
 			return result{o, s, err}
 		},
 		journal: []string{"commit", "claim", "commit"},
@@ -290,10 +290,10 @@ var operations = []operation{
 		stage: func(w *world) *Snapshot { base := claimed(w); commit(w.T, w.stage, base, 3); return base },
 		call: func(w *world, base *Snapshot) result {
 			id, pair := NewID(), pairNo(2)(base.At())
-			if o, _, err := w.stage.Commit(w.Context(), base, id, by, pair, false); o != Moved || err != nil {
+			if o, _, err := w.stage.Commit(w.Context(), base, id, by, pair, false, false); o != Moved || err != nil {
 				w.Fatal(o, err)
 			}
-			o, s, err := w.c.Commit(w.Context(), base, id, by, pair, false) // sealed anew
+			o, s, err := w.c.Commit(w.Context(), base, id, by, pair, false, false) // sealed anew
 			return result{o, s, err}
 		}},
 	{name: "commit of the spare", call: doCommit(2, true), want: OK, journal: []string{"commit"},
@@ -542,7 +542,7 @@ func doFailAs(w *world, base *Snapshot, f Failure) *Snapshot {
 func withSpare(w *world) *Snapshot {
 	base := claimed(w)
 	s := commit(w.T, w.stage, base, 3)
-	if o, _, err := w.stage.Commit(w.Context(), base, NewID(), "loser", pairNo(2)(base.At()), false); o != Moved {
+	if o, _, err := w.stage.Commit(w.Context(), base, NewID(), "loser", pairNo(2)(base.At()), false, false); o != Moved {
 		w.Fatal(o, err)
 	}
 	return s

@@ -57,17 +57,17 @@ func life(t *testing.T, c *Cache) []*Snapshot {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, committed, err := c.Commit(t.Context(), claimed, NewID(), by, canaryPair(2)(base.At()), false)
+	_, committed, err := c.Commit(t.Context(), claimed, NewID(), by, canaryPair(2)(base.At()), false, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o, _, err := c.Commit(t.Context(), claimed, NewID(), by, canaryPair(3)(base.At()), false); o != Moved || err != nil {
+	if o, _, err := c.Commit(t.Context(), claimed, NewID(), by, canaryPair(3)(base.At()), false, false); o != Moved || err != nil {
 		t.Fatal(o, err)
 	}
 	held := c.Hold(committed, NewID(), by, canaryPair(4)(base.At()))
 	lose(t, c, k)
 	restored := read(t, c, k)
-	if o, _, err := c.Commit(t.Context(), claimed, NewID(), by, canaryPair(5)(base.At()), false); o != Moved || err != nil {
+	if o, _, err := c.Commit(t.Context(), claimed, NewID(), by, canaryPair(5)(base.At()), false, false); o != Moved || err != nil {
 		t.Fatal(o, err)
 	}
 	return []*Snapshot{base, claimed, failed, committed, held, restored}
@@ -264,7 +264,7 @@ func TestPairSurvivesSealing(t *testing.T) {
 	}
 	bad := want
 	bad.Extra = map[string]any{"f": func() {}, "t": canary}
-	if _, _, err := c.Commit(t.Context(), got, NewID(), by, bad, false); err == nil || strings.Contains(err.Error(), canary) {
+	if _, _, err := c.Commit(t.Context(), got, NewID(), by, bad, false, false); err == nil || strings.Contains(err.Error(), canary) {
 		t.Errorf("a pair that is no JSON: %v", err)
 	}
 }

@@ -15,6 +15,8 @@ type Status struct {
 	Epoch      time.Time // of the consent
 
 	IssuedAt, ExpiresAt, RefreshAt, RefreshTokenExpiresAt time.Time
+	UsedAt                                                time.Time // coarse
+	WarnedAt                                              time.Time // of the fixed end of its refresh token
 	AccessTokenFingerprint, RefreshTokenFingerprint       string
 	By                                                    string // who stored this state
 
@@ -61,7 +63,8 @@ func (c *Cache) Status(ctx context.Context, k Key) (Status, error) {
 	return Status{
 		Key: k, State: r.State, Reason: r.Reason, Generation: r.Generation, Epoch: at(r.Epoch),
 		IssuedAt: at(r.IssuedAt), ExpiresAt: at(r.ExpiresAt), RefreshAt: at(r.RefreshAt),
-		RefreshTokenExpiresAt:  at(r.RefreshTokenExpiresAt),
+		RefreshTokenExpiresAt: at(r.RefreshTokenExpiresAt),
+		UsedAt:                at(r.UsedAt), WarnedAt: at(r.WarnedAt),
 		AccessTokenFingerprint: r.AccessFP, RefreshTokenFingerprint: r.RefreshFP, By: r.By,
 		ClaimBy: r.Claim.By, ClaimAt: at(r.Claim.At), ClaimUntil: at(r.Claim.Until),
 		UnresolvedPresentations: r.Claim.N,

@@ -76,6 +76,8 @@ type Profile struct {
 	// which it is renewed while still being served: 0 < RefreshAhead < 1. Default
 	// 0.1, which 0 stands for.
 	RefreshAhead float64
+	// Budget is how many requests the provider allows the app; the zero value is any number.
+	Budget Budget
 	// AuthStyle is how the client authenticates (RFC 6749 §2.3.1), used where the
 	// oauth2.Config leaves it at auto-detect. Auto-detect itself is refused.
 	AuthStyle oauth2.AuthStyle
@@ -94,6 +96,16 @@ type Profile struct {
 	// seconds. Default "refresh_token_expires_in", "x_refresh_token_expires_in"
 	// and "refresh_expires_in".
 	RefreshExpiryKeys []string
+}
+
+// Budget limits an app's exchanges over all its processes. What is 0 is not limited.
+type Budget struct {
+	// Requests is how many exchanges there may be in any stretch of Per. It is used to four
+	// fifths, since exchanges that are let through evenly can arrive in bunches.
+	Requests int
+	Per      time.Duration
+	// Concurrency is how many exchanges there may be at once.
+	Concurrency int
 }
 
 // Phrase is a text by which a provider's refusal is known where its error code

@@ -14,6 +14,12 @@ import (
 type Provider struct {
 	Profile   Profile
 	Exchanger Exchanger
+	// Fallback is the same app with its other client secret, while that is being rotated:
+	// tried once when Exchanger is answered app_refused. nil: there is none.
+	Fallback Exchanger
+	// Mints: the Exchanger needs no refresh token. Every exchange mints an access token
+	// from the client's own credentials (RFC 6749 §4.4, RFC 7523), and nothing is spent by it.
+	Mints bool
 }
 
 // Exchanger trades a grant's refresh token for a new pair.

@@ -14,7 +14,17 @@ import (
 
 // Validate reports every rule that the profile breaks. [OAuth2] calls it.
 func (p Profile) Validate() error {
-	return errors.Join(p.validateReplay(), p.validateTimes(), p.validateAnswers())
+	return errors.Join(p.validateReplay(), p.validateTimes(), p.validateAnswers(), p.validateBudget())
+}
+
+func (p Profile) validateBudget() error {
+	switch b := p.Budget; {
+	case b.Requests < 0 || b.Per < 0 || b.Concurrency < 0:
+		return p.broken("Budget", "must not be negative")
+	case (b.Requests == 0) != (b.Per == 0):
+		return p.broken("Budget", "Requests and Per go together: so many requests in any stretch of that length")
+	}
+	return nil
 }
 
 func (p Profile) validateReplay() error {

@@ -144,3 +144,30 @@ func (l Ledger) where(keep func(Presentation) bool) Ledger {
 	}
 	return kept
 }
+
+// Peak is the largest number of exchanges that arrived within any stretch of that length.
+func (l Ledger) Peak(stretch time.Duration) int {
+	peak, from := 0, 0
+	for i, p := range l { // in the order of arrival
+		for p.Arrived.Sub(l[from].Arrived) >= stretch {
+			from++
+		}
+		peak = max(peak, i-from+1)
+	}
+	return peak
+}
+
+// InFlight is the largest number of exchanges that were there at once.
+func (l Ledger) InFlight() int {
+	peak := 0
+	for _, at := range l {
+		n := 0
+		for _, p := range l {
+			if !p.Arrived.After(at.Arrived) && (p.Answered.IsZero() || p.Answered.After(at.Arrived)) {
+				n++
+			}
+		}
+		peak = max(peak, n)
+	}
+	return peak
+}

@@ -5,6 +5,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"golang.org/x/oauth2"
 )
@@ -83,12 +84,26 @@ func (s *Server) checkClient(r *http.Request, form url.Values) *refusal {
 		return &refusal{http.StatusUnauthorized, "invalid_client", "this client authenticates in the body"}
 	case !inHeader && style == oauth2.AuthStyleInHeader:
 		return &refusal{http.StatusUnauthorized, "invalid_client", "this client authenticates in the header"}
-	case id != s.cfg.ClientID || secret != s.cfg.ClientSecret:
+	case id != s.cfg.ClientID || !s.knowsSecret(secret):
 		return &refusal{http.StatusUnauthorized, "invalid_client", "unknown client or wrong secret"}
 	case inHeader && form.Has("client_id") && form.Get("client_id") != id:
 		return invalidRequest("header and body name different clients")
 	}
 	return nil
+}
+
+// SetClientSecrets changes the client secrets that are accepted: none, one, or two while an
+// app rotates its secret.
+func (s *Server) SetClientSecrets(secrets ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.secrets = slices.Clone(secrets)
+}
+
+func (s *Server) knowsSecret(secret string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Contains(s.secrets, secret)
 }
 
 // unescape returns "" for what is not form-encoded; no client is called that.

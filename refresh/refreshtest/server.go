@@ -48,6 +48,7 @@ type Server struct {
 	awaited   int // arrivals that AwaitExchange has handed out
 	inFlight  int // exchanges that arrived and were not answered yet
 	stats     Stats
+	secrets   []string // that a client may show
 }
 
 // New starts a server. It needs no *testing.T, so that programs can use it too;
@@ -73,6 +74,7 @@ func New(cfg Config) (*Server, error) {
 		consents:  make(map[string]int),
 		refreshes: make(map[string]*refreshToken),
 		accesses:  make(map[string]*accessToken),
+		secrets:   []string{cfg.ClientSecret},
 	}
 	s.http = &http.Server{Handler: s.routes()}
 	go s.serve(ln)

@@ -49,6 +49,8 @@ set.epoch, set.gen = int(epoch), int(gen + 1)
 set.state, set.reason, set.by, set.commit_id = 'active', '', ARGV[4], ARGV[3]
 clear_claim(set)
 clear_failure(set)
+-- A warning that the refresh token will end falls when this has put that off.
+if r.warned_at and num(set.rt_expires_at) > num(r.rt_expires_at) + 86400000 then set.warned_at = '' end
 local healed = r.state == 'reauthorize' and 'late successor' or ''
 save(KEYS[1], r, set)
 redis.call('SET', KEYS[2], ARGV[7])

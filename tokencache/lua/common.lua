@@ -28,7 +28,7 @@ end
 -- The order in which people see the fields in HGETALL.
 local order = {
   'state', 'reason', 'gen', 'epoch', 'issued_at', 'refresh_at', 'expires_at', 'rt_expires_at',
-  'at_fp', 'rt_fp', 'by', 'commit_id', 'claim_by', 'claim_at', 'claim_until', 'claim_n',
+  'used_at', 'warned_at', 'at_fp', 'rt_fp', 'by', 'commit_id', 'claim_by', 'claim_at', 'claim_until', 'claim_n',
   'claim_prior', 'claim_id', 'fails', 'retry_at', 'error', 'error_at',
   'rejects', 'reject_at', 'rejected_gen', 'rev', 'v',
 }
@@ -83,4 +83,24 @@ end
 
 local function reply(status, now, r, sealed)
   return { status, int(now), flat(r), sealed or '' }
+end
+
+-- change stores an app's changed fields and pushes its whole state to all workers. The
+-- channel is called like the key.
+local app_order = {
+  'circuit', 'error', 'opened_at', 'probes', 'probe_at', 'probe_by', 'throttled_until',
+  'by', 'change_id', 'rev', 'v',
+}
+local function change(key, kind, now, r, id, by, set)
+  set.by, set.change_id, set.rev, set.v = by, id, int(num(r.rev) + 1), '1'
+  local args, lines = {}, { 'tl1 ' .. kind .. ' ' .. int(now) }
+  for _, k in ipairs(app_order) do
+    if set[k] then
+      r[k] = set[k]
+      args[#args + 1] = k; args[#args + 1] = set[k]
+    end
+    if r[k] and r[k] ~= '' then lines[#lines + 1] = k .. ' ' .. r[k] end
+  end
+  redis.call('HSET', key, unpack(args))
+  redis.call('PUBLISH', key, table.concat(lines, '\n'))
 end

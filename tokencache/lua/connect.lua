@@ -23,6 +23,7 @@ set.state, set.reason, set.by, set.commit_id = 'active', '', ARGV[4], ARGV[3]
 clear_claim(set)
 clear_failure(set)
 clear_rejects(set, r)
+if r.warned_at then set.warned_at = '' end
 save(KEYS[1], r, set)
 redis.call('SET', KEYS[2], ARGV[6])
 redis.call('DEL', KEYS[3])

@@ -21,6 +21,8 @@ local set = {
 clear_claim(set)
 clear_failure(set)
 clear_rejects(set, r)
+if r.used_at then set.used_at = '' end
+if r.warned_at then set.warned_at = '' end
 save(KEYS[1], r, set)
 redis.call('DEL', KEYS[2], KEYS[3])
 announce(KEYS[4], ARGV[2], ARGV[1], 'disconnect', now, r, ARGV[4], '')

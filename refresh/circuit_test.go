@@ -1,0 +1,293 @@
+package refresh_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tokenlatch/tokenlatch/refresh"
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
+	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
+	"github.com/tokenlatch/tokenlatch/tokencache"
+)
+
+// expired connects that many tenants, whose access tokens have expired.
+func (f *fleet) expired(w *worker, n int) (tenants []string) {
+	f.t.Helper()
+	for i := range n {
+		tenants = append(tenants, fmt.Sprint("tenant", i))
+		f.connect(w, tenants[i], true)
+	}
+	return tenants
+}
+
+// all calls Token for all tenants at once, and returns what came of it.
+func (f *fleet) all(w *worker, tenants []string) map[string]error {
+	var mu sync.Mutex
+	got := map[string]error{}
+	var calls sync.WaitGroup
+	ctx := f.ctx()
+	room := make(chan struct{}, 64) // more at once would time this machine
+	for _, tenant := range tenants {
+		calls.Go(func() {
+			room <- struct{}{}
+			defer func() { <-room }()
+			_, err := w.Token(ctx, tenant)
+			mu.Lock()
+			defer mu.Unlock()
+			got[tenant] = err
+		})
+	}
+	calls.Wait()
+	return got
+}
+
+func TestAWrongSecretStopsTheAppAndMarksNoTenant(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	workers := []*worker{f.worker(), f.worker(), f.worker()}
+	events := workers[0].Events(t.Context())
+	tenants := f.expired(workers[0], 1000)
+	f.server.SetClientSecrets("another")
+	for _, w := range workers {
+		for tenant, err := range f.all(w, tenants) {
+			if e := kind(t, err, refresh.ErrClientConfig, ""); e.RetryAfter <= 0 {
+				t.Errorf("%s: %v does not say when to try again", tenant, err)
+			}
+		}
+	}
+	f.hears(events, refresh.EventCircuitOpen, "")
+	// Those that were under way when the first was refused have presented too.
+	if n := len(f.server.Ledger()); n > 64+5 {
+		t.Errorf("%d exchanges of 1,000 grants with a wrong secret", n)
+	}
+	unmarked := 0
+	for _, tenant := range tenants {
+		st, err := workers[0].Status(f.ctx(), tenant)
+		if err != nil || st.State != tokencache.Active || st.Reason != "" {
+			t.Fatalf("%s is marked: %v, %v", tenant, st, err)
+		}
+		if st.Fails == 0 {
+			unmarked++
+		}
+	}
+	if unmarked < 1000-64-5 {
+		t.Errorf("only %d grants were left alone", unmarked)
+	}
+	f.server.SetClientSecrets("secret")
+	f.recovers(workers[1], tenants[:1])
+	f.hears(events, refresh.EventCircuitClosed, "")
+	f.recovers(workers[2], tenants)
+	for _, tenant := range tenants {
+		f.living(workers[0], tenant)
+	}
+}
+
+// recovers calls Token until it succeeds, coming back when it is told to.
+func (f *fleet) recovers(w *worker, tenants []string) {
+	f.t.Helper()
+	for end := time.Now().Add(30 * time.Second); len(tenants) > 0; {
+		var again []string
+		var wait time.Duration
+		for tenant, err := range f.all(w, tenants) {
+			var e *refresh.Error
+			switch {
+			case err == nil:
+			case errors.As(err, &e) && e.RetryAfter > 0 && time.Now().Before(end):
+				again, wait = append(again, tenant), max(wait, e.RetryAfter)
+			default:
+				f.t.Fatal(err)
+			}
+		}
+		if tenants = again; len(tenants) > 0 {
+			time.Sleep(wait)
+		}
+	}
+}
+
+func TestTheCircuitClosesUnattended(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	w := f.worker()
+	events := w.Events(t.Context())
+	f.connect(w, "acme", false)
+	f.token(w, "acme")
+	f.server.SetClientSecrets("another")
+	f.inUse(w, "acme")
+	f.run(f.worker())
+	f.hears(events, refresh.EventCircuitOpen, "")
+	f.server.SetClientSecrets("secret")
+	f.hears(events, refresh.EventRefreshed, "acme") // by nobody but Run
+	f.lawful(w, "acme")
+}
+
+func TestAValidTokenIsServedWhileTheCircuitIsOpen(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	w := f.worker()
+	f.due(w, "acme", time.Minute)
+	f.connect(w, "other", true)
+	f.server.SetClientSecrets("another")
+	_, err := w.Token(f.ctx(), "other")
+	kind(t, err, refresh.ErrClientConfig, "invalid_client")
+	before := len(f.server.Ledger())
+	for range 100 {
+		f.token(w, "acme")
+	}
+	if n := len(f.server.Ledger()) - before; n > 1 {
+		t.Errorf("%d exchanges for a token that is valid", n)
+	}
+}
+
+func TestTheOtherSecretIsTriedOnceBeforeTheCircuitOpens(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	old := *f.server.OAuth2Config()
+	rotated := old
+	rotated.ClientSecret = "rotated"
+	w := f.worker(func(cfg *refresh.Config) {
+		other, err := provider.OAuth2(&rotated, f.profile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Provider.Fallback = other.Exchanger
+	})
+	f.connect(w, "acme", true)
+	refreshed := func(exchanges int) {
+		t.Helper()
+		before := len(f.server.Ledger())
+		if err := w.Refresh(f.ctx(), "acme"); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(f.server.Ledger()) - before; n != exchanges {
+			t.Errorf("%d exchanges, not %d", n, exchanges)
+		}
+	}
+	refreshed(1)
+	f.server.SetClientSecrets("rotated")
+	refreshed(2)
+	refreshed(1) // it knows by now which one is accepted
+	f.server.SetClientSecrets("secret")
+	refreshed(2)
+	f.server.SetClientSecrets("neither")
+	before := len(f.server.Ledger())
+	kind(t, w.Refresh(f.ctx(), "acme"), refresh.ErrClientConfig, "invalid_client")
+	if n := len(f.server.Ledger()) - before; n != 2 {
+		t.Errorf("%d exchanges, not one with each secret", n)
+	}
+	if st, err := w.Status(f.ctx(), "acme"); err != nil || st.State != tokencache.Active || st.ClaimBy != "" {
+		t.Errorf("%v, %v", st, err)
+	}
+}
+
+func TestAWishForAPauseStopsTheWholeFleet(t *testing.T) {
+	t.Parallel()
+	for name, step := range map[string]refreshtest.Step{
+		"429, seconds": {Status: 429, Header: http.Header{"Retry-After": {"2"}}},
+		"503, a date":  {Status: 503, Header: http.Header{"Retry-After": {time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(t, refreshtest.Config{})
+			w, other := f.worker(), f.worker()
+			tenants := f.expired(w, 50)
+			f.connect(w, "first", true)
+			f.connect(w, "valid", false)
+			f.token(other, "valid") // so that it hears of the app
+			events := other.Events(t.Context())
+			f.server.Script(step)
+			_, err := w.Token(f.ctx(), "first")
+			kind(t, err, refresh.ErrUnavailable, "")
+			f.hears(events, refresh.EventThrottled, "")
+			for tenant, err := range f.all(other, tenants) {
+				if e := kind(t, err, refresh.ErrUnavailable, "throttled"); e.RetryAfter < 500*time.Millisecond {
+					t.Errorf("%s: %v", tenant, err)
+				}
+			}
+			f.token(other, "valid")
+			if n := len(f.server.Ledger()); n != 1 {
+				t.Errorf("%d exchanges while the provider wants a pause", n)
+			}
+			if step.Status == 429 {
+				f.recovers(other, tenants)
+			}
+		})
+	}
+}
+
+func TestTheBudgetHoldsOverAllProcesses(t *testing.T) {
+	t.Parallel()
+	budget := provider.Budget{Requests: 40, Per: time.Second, Concurrency: 4}
+	f := newFleet(t, refreshtest.Config{LatencyBefore: 20 * time.Millisecond})
+	f.profile.Budget = budget
+	workers := []*worker{f.worker(), f.worker(), f.worker()}
+	tenants := f.expired(workers[0], 90)
+	var calls sync.WaitGroup
+	for i, w := range workers {
+		calls.Go(func() { f.recovers(w, tenants[i*30:(i+1)*30]) })
+	}
+	calls.Wait()
+	l := f.server.Ledger()
+	if n := l.Peak(budget.Per); n > budget.Requests {
+		t.Errorf("%d exchanges within %s, the budget is %d", n, budget.Per, budget.Requests)
+	}
+	if n := l.InFlight(); n > budget.Concurrency {
+		t.Errorf("%d exchanges at once, the budget is %d", n, budget.Concurrency)
+	}
+	if len(l) != len(tenants) {
+		t.Errorf("%d exchanges for %d grants", len(l), len(tenants))
+	}
+}
+
+// 200 grants that were minted together are renewed by a fleet whose budget is short, while
+// tenants come whose token has expired: nobody waits for the crowd, and of the crowd none expires.
+func TestWhoWaitsGoesBeforeTheCrowdAndTheCrowdIsRenewedInTime(t *testing.T) {
+	t.Parallel()
+	budget := provider.Budget{Requests: 40, Per: time.Second} // 24 for those that nobody waits for
+	f := newFleet(t, refreshtest.Config{AccessTokenLife: 20 * time.Second})
+	f.profile.Budget = budget
+	w := f.worker()
+	events := w.Events(t.Context())
+	var tenants []string
+	for i := range 200 {
+		tenants = append(tenants, fmt.Sprint("crowd", i))
+		f.connect(w, tenants[i], false)
+		f.token(w, tenants[i])
+		if err := w.rdb.HSet(f.ctx(), f.prefix+":{zoom:"+tenants[i]+"}:grant", "used_at", f.redisNow(w)).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	connected := time.Now()
+	f.run(f.worker())
+	f.run(f.worker())
+	var slowest atomic.Int64
+	stop, stopped := context.WithCancel(t.Context())
+	var comers sync.WaitGroup
+	comers.Go(func() {
+		for i := 0; stop.Err() == nil; i++ {
+			f.connect(w, fmt.Sprint("comer", i), true)
+			start := time.Now()
+			f.token(w, fmt.Sprint("comer", i))
+			slowest.Store(max(slowest.Load(), int64(time.Since(start))))
+			time.Sleep(200 * time.Millisecond)
+		}
+	})
+	f.hears(events, refresh.EventRefreshed, tenants...)
+	took := time.Since(connected)
+	stopped()
+	comers.Wait()
+	t.Logf("the last was renewed after %s", took)
+	if took > 20*time.Second {
+		t.Errorf("the last was renewed after %s, when it had expired", took)
+	}
+	if slowest := time.Duration(slowest.Load()); slowest > 2*time.Second {
+		t.Errorf("somebody waited %s behind the crowd", slowest)
+	}
+	if n := f.server.Ledger().Peak(budget.Per); n > budget.Requests {
+		t.Errorf("%d exchanges within %s, the budget is %d", n, budget.Per, budget.Requests)
+	}
+}

@@ -1,0 +1,335 @@
+package refresh
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tokenlatch/tokenlatch/tokencache"
+)
+
+const (
+	// maxRenewals is how many grants one process looks at or renews at once.
+	maxRenewals = 32
+	// takeAtOnce is how many due grants are taken in one step, so that processes share them.
+	takeAtOnce = 8
+	// lookEvery is how often a process looks for due grants when it knows of none.
+	lookEvery = 10 * time.Second
+	// reckonEvery is how often it reckons whether the budget will do.
+	reckonEvery = 5 * time.Second
+	// repairEvery is how often one process of the fleet puts back what the due sets lost.
+	repairEvery = time.Hour
+	repairPause = 20 * time.Millisecond
+)
+
+// Run renews the app's grants in the background until ctx ends, and returns nil then; the
+// renewals under way are finished by Close. Any number of processes may run it, none has to:
+// each grant that is due is renewed by one of them, in the same way as by Token.
+//
+// A grant in use (see Config.IdleAfter) is renewed before its access token expires. An idle
+// one is refreshed only as often as keeps its refresh token alive: 5 to 8 percent of its
+// life before that ends, or every two weeks where nobody knows. One whose refresh token ends
+// at a fixed date (Profile.RefreshTokenLife) is left alone while idle, and a reauth_due event
+// says so two weeks ahead, or after three quarters of a shorter life.
+//
+// Who dies over a renewal is replaced: a grant that was taken comes back by itself. One that
+// the due sets have lost is found within about an hour.
+func (c *Coordinator) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(c.waiting, cancel)()
+	ended := make(chan struct{})
+	err := c.begin(func() {
+		defer close(ended)
+		r := &renewals{c: c, room: make(chan struct{}, maxRenewals), found: make(chan struct{}, 1)}
+		r.work.Go(func() { r.repairs(ctx) })
+		r.passes(ctx)
+		r.work.Wait()
+	})
+	if err != nil {
+		return err
+	}
+	<-ended
+	return nil
+}
+
+// renewals is one Run.
+type renewals struct {
+	c    *Coordinator
+	room chan struct{} // holds one for each grant that is being looked at
+	work sync.WaitGroup
+
+	found chan struct{} // has room for one: a repair has found something
+
+	ahead    time.Duration // so long before they are due grants are renewed; see lookAhead
+	reckoned time.Time
+}
+
+func (r *renewals) passes(ctx context.Context) {
+	for ctx.Err() == nil {
+		again, err := r.pass(ctx)
+		var still *Error
+		switch {
+		case errors.As(err, &still):
+			again = min(lookEvery, max(still.RetryAfter, tick))
+		case err != nil && ctx.Err() == nil:
+			again = tick
+			r.c.log.Warn().Err(err).Msg("looking for due grants failed: trying again")
+		}
+		// A part more, so that processes which wait for the same grant do not ask together.
+		pause(ctx, again+rand.N(again/8+slack), r.found)
+	}
+}
+
+// pass takes what is due, and returns how long it is until more will be.
+func (r *renewals) pass(ctx context.Context) (time.Duration, error) {
+	app, err := r.c.appState(ctx)
+	if err != nil {
+		return 0, err
+	}
+	next, now, err := r.c.cache.NextDue(ctx, r.c.cfg.App)
+	if err != nil {
+		return 0, err
+	}
+	r.lookAhead(ctx, now)
+	again := lookEvery
+	if r.c.pacer.perSecond() > 0 { // the crowd is to be seen in time
+		again = reckonEvery
+	}
+	for _, shard := range order(next) {
+		switch first := next[shard] - r.ahead; {
+		case next[shard] < 0:
+		case first > 0:
+			again = min(again, first)
+		case app.Open: // one is enough to try whether the client is accepted
+			if _, err := r.take(ctx, shard, 1); err != nil {
+				return 0, err
+			}
+			r.work.Wait()
+			return tick, nil
+		default:
+			again = 0
+			if err := r.empty(ctx, shard); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return again, nil
+}
+
+// order is that in which to look at the shards: the one whose grant is due first is the first.
+func order(next [tokencache.DueShards]time.Duration) []int {
+	shards := rand.Perm(len(next)) // all are overdue: processes must not fight for one
+	slices.SortStableFunc(shards, func(a, b int) int { return cmp.Compare(next[a], next[b]) })
+	return shards
+}
+
+// empty takes all that is due in a shard. Ahead of time it takes a few, and goes on to the next
+// shard: what is due first must come first.
+func (r *renewals) empty(ctx context.Context, shard int) error {
+	if r.ahead > 0 {
+		_, err := r.take(ctx, shard, takeAtOnce/2)
+		return err
+	}
+	for ctx.Err() == nil && !r.c.standsStill() {
+		if more, err := r.take(ctx, shard, takeAtOnce); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// take takes up to n due grants, as far as there is room, and looks after each on its own.
+// It reports whether there may be more.
+func (r *renewals) take(ctx context.Context, shard, n int) (more bool, err error) {
+	room := r.roomFor(ctx, n)
+	if room == 0 {
+		return false, nil
+	}
+	// Longer than all that is done with it can take; that it comes back early does no harm.
+	due, err := r.c.cache.TakeDue(ctx, r.c.cfg.App, shard, room, r.ahead, 2*r.c.cfg.ClaimTimeout)
+	for range room - len(due) {
+		<-r.room
+	}
+	policy := r.policy()
+	for _, d := range due {
+		r.work.Go(func() {
+			defer func() { <-r.room }()
+			r.tend(ctx, d, policy)
+		})
+	}
+	return len(due) == room, err
+}
+
+// roomFor waits for room for one and takes up to n; 0 if ctx ends.
+func (r *renewals) roomFor(ctx context.Context, n int) int {
+	select {
+	case r.room <- struct{}{}:
+	case <-ctx.Done():
+		return 0
+	}
+	for got := 1; got < n; got++ {
+		select {
+		case r.room <- struct{}{}:
+		default:
+			return got
+		}
+	}
+	return n
+}
+
+// tend does what is due about one grant and says when it is to be looked at next. What ends
+// before that comes back by itself.
+func (r *renewals) tend(ctx context.Context, d tokencache.Due, policy policy) {
+	next, err := r.look(ctx, d.Key, policy)
+	if err != nil {
+		if ctx.Err() == nil {
+			r.c.log.Warn().Err(err).Str("tenant", d.Tenant).Msg("a due grant could not be looked at; it comes back")
+		}
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
+	defer cancel()
+	_ = r.c.cache.Reschedule(ctx, d, next)
+}
+
+// look returns when to look at the grant again: Redis' clock, 0 for never.
+func (r *renewals) look(ctx context.Context, k tokencache.Key, policy policy) (int64, error) {
+	s, err := r.c.cache.Read(ctx, k)
+	if errors.Is(err, tokencache.ErrNone) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	p := policy.plan(r.c.view(s, 0))
+	switch p.do {
+	case exchange:
+		return r.renew(ctx, s)
+	case warn:
+		_, _, err := r.c.cache.Warn(ctx, s, r.c.locker.Name())
+		r.c.log.Warn().Str("tenant", k.Tenant).Time("rt_expires_at", time.UnixMilli(s.RefreshTokenExpiresAt)).
+			Msg("the refresh token ends at a fixed date: the tenant must consent again before")
+		return s.Now(), err
+	case bury: // who marked it may have died before it could tell
+		r.c.events.reauthorize(s)
+		return 0, nil
+	case drop:
+		return 0, nil
+	default:
+		return p.next, nil
+	}
+}
+
+func (r *renewals) policy() policy {
+	return policy{profile: r.c.profile, mints: r.c.cfg.Provider.Mints, idleAfter: r.c.cfg.IdleAfter, ahead: r.ahead}
+}
+
+// renew makes an exchange in the same way as Token does. It waits for the budget before it
+// takes the lease: whoever needs the token must not wait for that.
+func (r *renewals) renew(ctx context.Context, s *tokencache.Snapshot) (next int64, err error) {
+	leave, err := r.c.pacer.enter(ctx, func() bool { return false })
+	if err != nil {
+		return 0, err
+	}
+	defer leave()
+	got, err := r.c.await(ctx, s.Key, want{after: position{s.Epoch, s.Generation}, background: true})
+	var failed *Error
+	switch {
+	case err == nil:
+		return got.RefreshAt, nil
+	case !errors.As(err, &failed):
+		return 0, err
+	case errors.Is(err, ErrReauthorize) && !r.c.cfg.Provider.Mints, errors.Is(err, ErrNotConnected):
+		return 0, nil
+	default:
+		return s.Now() + max(failed.RetryAfter, tick).Milliseconds(), nil
+	}
+}
+
+// horizons are how far lookAhead looks: 10 s to an hour and more, each a quarter more than the
+// one before, or there would be gaps in which a crowd is seen by none.
+var horizons = func() (h []time.Duration) {
+	for d := 10 * time.Second; d < 90*time.Minute; d += d / 4 {
+		h = append(h, d)
+	}
+	return h
+}()
+
+// lookAhead reckons whether more grants become due within a horizon than the budget allows in
+// that time. If so they are renewed before they are due, or some would expire in the queue.
+func (r *renewals) lookAhead(ctx context.Context, now int64) {
+	rate := r.c.pacer.perSecond()
+	if rate == 0 || time.Since(r.reckoned) < reckonEvery {
+		return
+	}
+	counts, err := r.c.cache.CountDue(ctx, r.c.cfg.App, now, horizons...)
+	if err != nil {
+		return // what was reckoned before is as good
+	}
+	r.ahead, r.reckoned = crowded(counts, rate), time.Now()
+}
+
+// crowded is the longest horizon within which more is due than a rate allows, with a fifth to
+// spare, and the time in which nobody reckons.
+func crowded(counts []int64, perSecond float64) (ahead time.Duration) {
+	for i, n := range counts {
+		if float64(n) > 0.8*perSecond*(horizons[i]-2*reckonEvery).Seconds() {
+			ahead = horizons[i]
+		}
+	}
+	return ahead
+}
+
+// repairs puts back what the due sets have lost; one process at a time.
+func (r *renewals) repairs(ctx context.Context) {
+	for ctx.Err() == nil {
+		turn, err := r.c.cache.TakeTurn(ctx, r.c.cfg.App, "repair", r.c.locker.Name(), repairEvery)
+		if turn {
+			var missing int
+			missing, err = r.c.cache.Repair(ctx, r.c.cfg.App, repairPause)
+			if missing > 0 {
+				r.c.log.Warn().Int("grants", missing).Msg("grants that no due set knew: scheduled again")
+				select {
+				case r.found <- struct{}{}:
+				default:
+				}
+			}
+		}
+		if err != nil && ctx.Err() == nil {
+			r.c.log.Warn().Err(err).Msg("looking for grants that no due set knows failed: trying again later")
+		}
+		pause(ctx, repairEvery/16+rand.N(repairEvery/16), nil)
+	}
+}
+
+// keepHouse begins, once, what a process that uses tokens does besides: it notes which
+// grants are in use.
+func (c *Coordinator) keepHouse() {
+	c.house.Do(func() {
+		c.work.Go(func() {
+			coarse := coarseness(c.cfg.IdleAfter)
+			ctx := c.waiting
+			_ = c.cache.WatchApp(ctx, c.cfg.App) // or the first exchange would have to ask
+			for {
+				pause(ctx, min(coarse, time.Minute), nil)
+				if ctx.Err() != nil {
+					return
+				}
+				if err := c.cache.Touch(ctx, c.cfg.App, coarse); err != nil && ctx.Err() == nil {
+					c.log.Warn().Err(err).Msg("which grants are in use was not noted: trying again")
+				}
+			}
+		})
+	})
+}
+
+// coarseness is how old a note that a grant is in use may become: at least a minute,
+// unless IdleAfter is a matter of minutes itself.
+func coarseness(idleAfter time.Duration) time.Duration {
+	return max(min(time.Minute, idleAfter/4), idleAfter/50)
+}

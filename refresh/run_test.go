@@ -1,0 +1,268 @@
+package refresh_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/refresh"
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
+	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
+	"github.com/tokenlatch/tokenlatch/tokencache"
+)
+
+// alter writes record fields behind everybody's back, and makes the grant due.
+func (f *fleet) alter(w *worker, tenant string, fields ...any) {
+	f.t.Helper()
+	if err := w.rdb.HSet(f.ctx(), f.prefix+":{zoom:"+tenant+"}:grant", fields...).Err(); err != nil {
+		f.t.Fatal(err)
+	}
+	if err := w.cache.Schedule(f.ctx(), key(tenant), 1); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// redisNow is Redis' clock, unix ms.
+func (f *fleet) redisNow(w *worker) int64 {
+	f.t.Helper()
+	_, now, err := w.cache.NextDue(f.ctx(), "zoom")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return now
+}
+
+// inUse makes a grant due that is in use.
+func (f *fleet) inUse(w *worker, tenant string) {
+	f.t.Helper()
+	now := f.redisNow(w)
+	f.alter(w, tenant, "used_at", now, "refresh_at", now-1)
+}
+
+// run lets a worker renew in the background until the test ends, or stop is called.
+func (f *fleet) run(w *worker) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		select {
+		case err := <-ended:
+			if err != nil {
+				f.t.Errorf("Run ended with %v", err)
+			}
+		case <-time.After(30 * time.Second):
+			f.t.Error("Run does not end")
+		}
+	})
+	f.t.Cleanup(stop)
+	return stop
+}
+
+// hears waits until an event of that kind has come for each tenant, and returns the last.
+func (f *fleet) hears(events <-chan refresh.Event, kind refresh.EventKind, tenants ...string) (last refresh.Event) {
+	f.t.Helper()
+	missing := map[string]bool{}
+	for _, t := range tenants {
+		missing[t] = true
+	}
+	timeout := time.After(30 * time.Second)
+	for len(missing) > 0 {
+		select {
+		case e, ok := <-events:
+			if !ok {
+				f.t.Fatalf("the channel was closed; %s is missing for %v", kind, missing)
+			}
+			if e.Kind == kind && missing[e.Tenant] {
+				delete(missing, e.Tenant)
+				last = e
+			}
+		case <-timeout:
+			f.t.Fatalf("no %s for %v", kind, missing)
+		}
+	}
+	return last
+}
+
+// rescheduled waits until Run has looked at a grant and put it off, and returns until when.
+func (f *fleet) rescheduled(w *worker, tenant string) int64 {
+	f.t.Helper()
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		for shard := range tokencache.DueShards {
+			name := fmt.Sprintf("%s:due:zoom:%02d", f.prefix, shard)
+			at, err := w.rdb.ZScore(f.ctx(), name, tenant).Result()
+			if err == nil && int64(at) > f.redisNow(w)+2*time.Hour.Milliseconds() {
+				return int64(at)
+			}
+		}
+	}
+	f.t.Fatalf("%s was not put off", tenant)
+	return 0
+}
+
+func TestGrantsInUseAreRenewedBeforeTheyExpireEachByOneOfMany(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	w := f.worker()
+	events := w.Events(t.Context())
+	var tenants []string
+	for i := range 60 {
+		tenants = append(tenants, fmt.Sprint("tenant", i))
+	}
+	for _, tenant := range tenants {
+		f.connect(w, tenant, false)
+		f.token(w, tenant) // so that w hears of it
+		f.inUse(w, tenant)
+	}
+	for range 3 {
+		f.run(f.worker())
+	}
+	f.hears(events, refresh.EventRefreshed, tenants...)
+	for _, tenant := range tenants {
+		f.lawful(w, tenant)
+	}
+	if n := len(f.server.Ledger()); n != len(tenants) {
+		t.Errorf("%d exchanges for %d grants", n, len(tenants))
+	}
+}
+
+func TestRunRenewsOnACluster(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	cluster := redistest.StartCluster(t)
+	w := f.workerOn(cluster.Client(t))
+	events := w.Events(t.Context())
+	var tenants []string
+	for i := range 20 {
+		tenants = append(tenants, fmt.Sprint("tenant", i))
+		f.connect(w, tenants[i], false)
+		f.token(w, tenants[i])
+		f.inUse(w, tenants[i])
+	}
+	f.run(f.workerOn(cluster.Client(t)))
+	f.run(f.workerOn(cluster.Client(t)))
+	f.hears(events, refresh.EventRefreshed, tenants...)
+	if n := len(f.server.Ledger()); n != len(tenants) {
+		t.Errorf("%d exchanges for %d grants", n, len(tenants))
+	}
+}
+
+func TestAnIdleGrantIsLeftAloneUntilItsRefreshTokenNearsItsEnd(t *testing.T) {
+	t.Parallel()
+	profile := provider.Profile{RefreshTokenIdle: 30 * 24 * time.Hour}
+	f := newFleet(t, refreshtest.Config{Profile: profile})
+	w := f.worker()
+	f.connect(w, "idle", false)
+	now := f.redisNow(w)
+	f.alter(w, "idle", "refresh_at", now-1)
+	stop := f.run(w)
+	day := 24 * time.Hour.Milliseconds()
+	if at := f.rescheduled(w, "idle"); at < now+27*day || at > now+29*day {
+		t.Errorf("it is to be kept alive in %d days", (at-now)/day)
+	}
+	if n := len(f.server.Ledger()); n != 0 {
+		t.Errorf("%d exchanges for an idle grant", n)
+	}
+	// Near the end of its refresh token it is refreshed, whether its access token lives or not.
+	stop()
+	f.alter(w, "idle", "issued_at", now-29*day, "rt_expires_at", now+day)
+	other := f.worker() // which remembers nothing of it
+	events := other.Events(t.Context())
+	f.run(other)
+	f.hears(events, refresh.EventRefreshed, "idle")
+	f.lawful(w, "idle")
+}
+
+func TestWhatADeadSweeperTookIsRenewedByAnother(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	w := f.worker()
+	events := w.Events(t.Context())
+	f.connect(w, "acme", false)
+	f.token(w, "acme")
+	f.inUse(w, "acme")
+	for shard := range tokencache.DueShards { // taken by a process that dies
+		if _, err := w.cache.TakeDue(f.ctx(), "zoom", shard, 10, 0, 300*time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.run(f.worker())
+	f.hears(events, refresh.EventRefreshed, "acme")
+	f.lawful(w, "acme")
+}
+
+func TestAGrantThatNoDueSetKnowsIsFound(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	w := f.worker()
+	events := w.Events(t.Context())
+	f.connect(w, "acme", false)
+	f.token(w, "acme")
+	f.inUse(w, "acme")
+	for shard := range tokencache.DueShards {
+		w.rdb.Del(f.ctx(), fmt.Sprintf("%s:due:zoom:%02d", f.prefix, shard))
+	}
+	f.run(f.worker())
+	f.hears(events, refresh.EventRefreshed, "acme")
+	f.lawful(w, "acme")
+}
+
+func TestRunEndsCleanlyAndLosesNothing(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	w := f.worker()
+	f.connect(w, "acme", false)
+	f.inUse(w, "acme")
+	gate := f.server.Hold(refreshtest.AfterCommit)
+	stop := f.run(w)
+	gate.Await(t)
+	stop() // the refresh token is spent, and the answer on its way
+	gate.Release()
+	if err := w.Close(f.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	f.lawful(f.worker(), "acme")
+	if err := w.Run(t.Context()); err == nil {
+		t.Error("a closed coordinator runs")
+	}
+}
+
+func TestTheFixedEndOfARefreshTokenIsSaidAheadOfTime(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{Profile: provider.Profile{RefreshTokenLife: 60 * 24 * time.Hour}})
+	w := f.worker()
+	events := w.Events(t.Context())
+	f.connect(w, "acme", false)
+	f.token(w, "acme")
+	now := f.redisNow(w)
+	f.alter(w, "acme", "refresh_at", now-1, "rt_expires_at", now+2000)
+	f.run(f.worker())
+	f.run(f.worker())
+	e := f.hears(events, refresh.EventReauthDue, "acme")
+	if left := e.RefreshTokenExpiresAt.Sub(e.At); left > 600*time.Millisecond { // the last quarter of its life
+		t.Errorf("it ends in %s", left)
+	}
+	if st, err := w.Status(f.ctx(), "acme"); err != nil || st.WarnedAt.IsZero() || st.State != tokencache.Active {
+		t.Errorf("%v, %v", st, err)
+	}
+	if n := len(f.server.Ledger()); n != 0 {
+		t.Errorf("%d exchanges: they put nothing off", n)
+	}
+}
+
+func TestThatATenantMustReauthorizeIsToldAlsoIfWhoFoundOutDied(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	w := f.worker()
+	f.connect(w, "acme", false)
+	f.alter(w, "acme", "state", "reauthorize", "reason", "invalid_grant")
+	heard := f.worker()
+	events := heard.Events(t.Context())
+	f.run(heard)
+	if e := f.hears(events, refresh.EventReauthorize, "acme"); e.Reason != "invalid_grant" || e.ID == "" {
+		t.Errorf("%+v", e)
+	}
+}

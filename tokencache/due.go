@@ -1,0 +1,313 @@
+package tokencache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// DueShards is in how many sorted sets an app's due grants lie: on a Cluster they are
+// spread over the nodes.
+const DueShards = 16
+
+// shardOf is the same in all processes and versions.
+func shardOf(tenant string) int {
+	h := fnv.New32a()
+	h.Write([]byte(tenant))
+	return int(h.Sum32() % DueShards)
+}
+
+func (c *Cache) dueKey(app string, shard int) string {
+	return fmt.Sprintf("%s:due:%s:%02d", c.prefix, escape(app), shard)
+}
+
+// Schedule notes when a grant is to be looked at next: Redis' clock, unix ms. That is a
+// hint for whoever runs the renewals: what is lost of it, Repair puts back.
+func (c *Cache) Schedule(ctx context.Context, k Key, at int64) error {
+	return c.rdb.ZAdd(ctx, c.dueKey(k.App, shardOf(k.Tenant)), dueEntry(k, at)).Err()
+}
+
+func dueEntry(k Key, at int64) redis.Z { return redis.Z{Score: float64(at), Member: k.Tenant} }
+
+// Due is a grant that was taken from the due set: until Score it is not given to anybody else.
+type Due struct {
+	Key
+	score int64
+}
+
+// TakeDue takes at most limit grants of one shard that are due within ahead from now. They
+// come back by themselves after hold, unless Reschedule says otherwise.
+func (c *Cache) TakeDue(ctx context.Context, app string, shard, limit int, ahead, hold time.Duration) ([]Due, error) {
+	got, err := dueScript.Run(ctx, c.rdb, []string{c.dueKey(app, shard)}, limit, ahead.Milliseconds(), hold.Milliseconds()).StringSlice()
+	if err == nil && len(got) == 0 {
+		err = errors.New("script answered nothing")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("tokencache: due grants of %s: %w", app, err)
+	}
+	score, err := strconv.ParseInt(got[0], 10, 64)
+	due := make([]Due, 0, len(got)-1)
+	for _, tenant := range got[1:] {
+		due = append(due, Due{Key{app, tenant}, score})
+	}
+	return due, err
+}
+
+// NextDue is how long it is until each shard has a grant that is due; negative for none.
+// It also returns Redis' time, unix ms.
+func (c *Cache) NextDue(ctx context.Context, app string) (next [DueShards]time.Duration, now int64, err error) {
+	var first [DueShards]*redis.ZSliceCmd
+	clock := redis.NewStringSliceCmd(ctx, "time")
+	_, err = c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for shard := range first {
+			first[shard] = p.ZRangeWithScores(ctx, c.dueKey(app, shard), 0, 0)
+		}
+		return p.Process(ctx, clock)
+	})
+	if err != nil {
+		return next, 0, fmt.Errorf("tokencache: due grants of %s: %w", app, err)
+	}
+	now, err = millis(clock.Val())
+	for shard, f := range first {
+		next[shard] = -1
+		if z := f.Val(); len(z) > 0 {
+			next[shard] = max(0, time.Duration(int64(z[0].Score)-now)*time.Millisecond)
+		}
+	}
+	return next, now, err
+}
+
+// Reschedule says when a grant that was taken is to be looked at next; 0 is never. What a
+// commit or a consent has said since stays.
+func (c *Cache) Reschedule(ctx context.Context, d Due, at int64) error {
+	key := c.dueKey(d.App, shardOf(d.Tenant))
+	return dueSetScript.Run(ctx, c.rdb, []string{key}, d.Tenant, d.score, msText(at)).Err()
+}
+
+// dueSample is in how many of the shards CountDue counts.
+const dueSample = 4
+
+// CountDue reckons how many grants of an app are due within each of the times from now. It
+// counts in a few shards: tenants are spread evenly.
+func (c *Cache) CountDue(ctx context.Context, app string, now int64, within ...time.Duration) ([]int64, error) {
+	counts := make([]*redis.IntCmd, 0, dueSample*len(within))
+	first := rand.N(DueShards)
+	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, w := range within {
+			for i := range dueSample {
+				key := c.dueKey(app, (first+i)%DueShards)
+				counts = append(counts, p.ZCount(ctx, key, "-inf", msText(now+w.Milliseconds())))
+			}
+		}
+		return nil
+	})
+	sums := make([]int64, len(within))
+	for i, n := range counts {
+		sums[i/dueSample] += n.Val() * DueShards / dueSample
+	}
+	return sums, err
+}
+
+// Released tells the waiters that the lease is free, and notes in the same round trip when
+// the grant is to be looked at next, if `at` is not 0.
+func (c *Cache) Released(ctx context.Context, k Key, at int64) error {
+	if at == 0 {
+		return c.Alive(ctx, k, 0)
+	}
+	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		p.Publish(ctx, c.keys(k).events, aliveEvent(0))
+		p.ZAdd(ctx, c.dueKey(k.App, shardOf(k.Tenant)), dueEntry(k, at))
+		return nil
+	})
+	return err
+}
+
+// repairPage is how many keys one step of Repair looks at.
+const repairPage = 500
+
+// Repair walks through all grants of an app and schedules those that no due set knows, one
+// page of keys and one pause after the other. It returns how many that were.
+func (c *Cache) Repair(ctx context.Context, app string, pause time.Duration) (missing int, err error) {
+	err = c.eachNode(ctx, func(node redis.Cmdable) error {
+		for cursor := uint64(0); ; {
+			keys, next, err := node.Scan(ctx, cursor, c.prefix+":{"+escape(app)+":*}:grant", repairPage).Result()
+			if err != nil {
+				return err
+			}
+			n, err := c.scheduleMissing(ctx, app, keys)
+			missing += n
+			if err != nil || next == 0 {
+				return err
+			}
+			cursor = next
+			if err := sleep(ctx, pause); err != nil {
+				return err
+			}
+		}
+	})
+	return missing, err
+}
+
+// eachNode calls f for every Redis that has grants, one after the other.
+func (c *Cache) eachNode(ctx context.Context, f func(redis.Cmdable) error) error {
+	cluster, ok := c.rdb.(*redis.ClusterClient)
+	if !ok {
+		return f(c.rdb)
+	}
+	var nodes []*redis.Client
+	turn := make(chan struct{}, 1) // ForEachMaster calls at the same time
+	err := cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
+		turn <- struct{}{}
+		nodes = append(nodes, node)
+		<-turn
+		return nil
+	})
+	for _, node := range nodes {
+		if err == nil {
+			err = f(node)
+		}
+	}
+	return err
+}
+
+// scheduleMissing schedules those of some grants that are active and in no due set.
+func (c *Cache) scheduleMissing(ctx context.Context, app string, grantKeys []string) (int, error) {
+	if len(grantKeys) == 0 {
+		return 0, nil
+	}
+	records := make([]*redis.SliceCmd, len(grantKeys))
+	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, key := range grantKeys {
+			records[i] = p.HMGet(ctx, key, "state", "refresh_at")
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	added := make([]*redis.IntCmd, 0, len(grantKeys))
+	_, err = c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, key := range grantKeys {
+			at, ok := activeSince(records[i].Val())
+			if tenant := c.tenantOf(app, key); ok && tenant != "" {
+				k := Key{app, tenant}
+				added = append(added, p.ZAddNX(ctx, c.dueKey(app, shardOf(tenant)), dueEntry(k, at)))
+			}
+		}
+		return nil
+	})
+	n := 0
+	for _, a := range added {
+		n += int(a.Val())
+	}
+	return n, err
+}
+
+// activeSince reads state and refresh_at.
+func activeSince(record []any) (refreshAt int64, ok bool) {
+	if len(record) != 2 || record[0] != string(Active) {
+		return 0, false
+	}
+	text, _ := record[1].(string)
+	refreshAt, err := strconv.ParseInt(text, 10, 64)
+	return refreshAt, err == nil
+}
+
+func (c *Cache) tenantOf(app, grantKey string) string {
+	name := strings.TrimPrefix(grantKey, c.prefix+":{"+escape(app)+":")
+	return unescape(strings.TrimSuffix(name, "}:grant"))
+}
+
+// TakeTurn reports whether this process is the one that may do something which one of the
+// fleet does, every so often.
+func (c *Cache) TakeTurn(ctx context.Context, app, what, by string, every time.Duration) (bool, error) {
+	key := c.prefix + ":turn:" + escape(app) + ":" + what
+	ok, err := c.rdb.SetNX(ctx, key, clip(by), every).Result()
+	return ok, err
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Warn says in the journal and to all workers, once, that base's refresh token ends at a
+// fixed date which refreshing does not put off.
+func (c *Cache) Warn(ctx context.Context, base *Snapshot, by string) (Outcome, *Snapshot, error) {
+	ks := c.keys(base.Key)
+	return c.change("reauth_due", base, base.Pair, func() (answer, error) {
+		return c.run(ctx, "warn", warnScript, base.Key, []string{ks.grant, ks.secret, ks.journal},
+			ks.events, c.journal, clip(by), base.Epoch, base.Generation)
+	})
+}
+
+// touchPage is how many notes go to Redis at once.
+const touchPage = 100
+
+// Touch notes in Redis which of an app's hot grants were asked for, unless that was noted
+// within coarse. It sends at most one command per grant and coarse.
+func (c *Cache) Touch(ctx context.Context, app string, coarse time.Duration) error {
+	var page []*entry
+	for e := range c.hot.all() {
+		if e.key.App == app && e.untold(coarse) {
+			page = append(page, e)
+		}
+		if len(page) == touchPage {
+			if err := c.touch(ctx, page, coarse); err != nil {
+				return err
+			}
+			page = page[:0]
+		}
+	}
+	return c.touch(ctx, page, coarse)
+}
+
+// untold reports whether somebody has asked for the grant's token since that was noted, and
+// an earlier note is older than coarse.
+func (e *entry) untold(coarse time.Duration) bool {
+	asked, touched := mono(e.asked.Load()), mono(e.touched.Load())
+	if asked == 0 || asked <= touched || touched != 0 && monotonic()-touched < coarse {
+		return false
+	}
+	s := e.snap.Load()
+	return s != nil && s.State == Active && s.Now()-s.UsedAt >= coarse.Milliseconds()
+}
+
+func (c *Cache) touch(ctx context.Context, page []*entry, coarse time.Duration) error {
+	if len(page) == 0 {
+		return nil
+	}
+	at := int64(monotonic())
+	told := make([]*redis.Cmd, len(page))
+	_, _ = c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, e := range page {
+			told[i] = touchScript.EvalSha(ctx, p, []string{c.keys(e.key).grant}, coarse.Milliseconds())
+		}
+		return nil
+	})
+	var failed error
+	for i, e := range page {
+		noted := told[i].Err()
+		if redis.HasErrorPrefix(noted, "NOSCRIPT") {
+			noted = touchScript.Run(ctx, c.rdb, []string{c.keys(e.key).grant}, coarse.Milliseconds()).Err()
+		}
+		if noted == nil {
+			e.touched.Store(at)
+		}
+		failed = errors.Join(failed, noted)
+	}
+	return failed
+}

@@ -236,9 +236,24 @@ func reasonFor(r *tokencache.Record, now int64) string {
 		return "lost_response" // an earlier presentation's answer never arrived
 	case r.RefreshTokenExpiresAt != 0 && now >= r.RefreshTokenExpiresAt:
 		return "refresh_token_expired"
+	case foreignBefore(r) > 0:
+		return externalRotation
 	default:
 		return "invalid_grant"
 	}
+}
+
+// externalRotation is the reason of a grant that somebody else uses too.
+const externalRotation = "external_rotation"
+
+// foreignBefore is at how many generations in a row before this one somebody else seems to
+// have used the grant. One such sign alone can be the tenant who removes the app: its
+// access token dies, and then its refresh token is refused.
+func foreignBefore(r *tokencache.Record) int64 {
+	if r.ForeignGen == r.Generation {
+		return r.Foreign - 1
+	}
+	return r.Foreign
 }
 
 func jitter() float64 { return rand.Float64() }

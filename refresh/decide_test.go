@@ -213,13 +213,20 @@ func TestRefreshTokenExpiry(t *testing.T) {
 }
 
 func TestReasonTellsTheWaysOfDyingApart(t *testing.T) {
-	for want, r := range map[string]tokencache.Record{
-		"lost_response":         {Claim: tokencache.Claim{N: 2}, RefreshTokenExpiresAt: now - 1},
-		"refresh_token_expired": {Claim: tokencache.Claim{N: 1}, RefreshTokenExpiresAt: now},
-		"invalid_grant":         {Claim: tokencache.Claim{N: 1}, RefreshTokenExpiresAt: now + 1},
+	once := tokencache.Claim{N: 1}
+	for _, c := range []struct {
+		name, want string
+		r          tokencache.Record
+	}{
+		{"presented before", "lost_response", tokencache.Record{Claim: tokencache.Claim{N: 2}, RefreshTokenExpiresAt: now - 1}},
+		{"too old", "refresh_token_expired", tokencache.Record{Claim: once, RefreshTokenExpiresAt: now, Foreign: 1}},
+		{"neither", "invalid_grant", tokencache.Record{Claim: once, RefreshTokenExpiresAt: now + 1}},
+		{"its access token died early too: the tenant has removed the app", "invalid_grant", tokencache.Record{Claim: once, Generation: 7, Foreign: 1, ForeignGen: 7}},
+		{"and so did the one before", "external_rotation", tokencache.Record{Claim: once, Generation: 7, Foreign: 2, ForeignGen: 7}},
+		{"the last consent ended in the same way", "external_rotation", tokencache.Record{Claim: once, Generation: 7, Foreign: 1, ForeignGen: 6}},
 	} {
-		if got := reasonFor(&r, now); got != want {
-			t.Errorf("got %s, want %s", got, want)
+		if got := reasonFor(&c.r, now); got != c.want {
+			t.Errorf("%s: got %s, want %s", c.name, got, c.want)
 		}
 	}
 }

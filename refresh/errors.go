@@ -59,6 +59,9 @@ func (e *Error) Error() string {
 	if e.RetryAfter > 0 {
 		fmt.Fprintf(&b, ", retry in %s", e.RetryAfter.Round(time.Millisecond))
 	}
+	if hint, ok := hints[e.Code]; ok {
+		b.WriteString(": " + hint)
+	}
 	if cause := e.cause(); cause != nil {
 		fmt.Fprintf(&b, ": %v", cause)
 	}
@@ -80,6 +83,11 @@ func (e *Error) Unwrap() []error {
 		return []error{e.Kind}
 	}
 	return []error{e.Kind, e.Err}
+}
+
+// hints say what people cannot guess from a code.
+var hints = map[string]string{
+	externalRotation: "not the first time that this grant's tokens die before this fleet has used them: look for another program, a staging system perhaps, that refreshes the same grant",
 }
 
 var (

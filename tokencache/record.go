@@ -45,6 +45,9 @@ type Record struct {
 	Rejects     int64 // exchanges in a row that refused access tokens have forced
 	RejectAt    int64 // before it no other is
 	RejectedGen int64 // generation whose access token forced the last
+
+	Foreign    int64 // generations in a row at which somebody else seems to use the grant too
+	ForeignGen int64 // the last of them
 }
 
 // Claim is the durable note that somebody presents this generation.
@@ -96,6 +99,8 @@ var fields = []field{
 	{name: "rejects", num: func(r *Record) *int64 { return &r.Rejects }},
 	{name: "reject_at", num: func(r *Record) *int64 { return &r.RejectAt }},
 	{name: "rejected_gen", num: func(r *Record) *int64 { return &r.RejectedGen }},
+	{name: "foreign", num: func(r *Record) *int64 { return &r.Foreign }},
+	{name: "foreign_gen", num: func(r *Record) *int64 { return &r.ForeignGen }},
 }
 
 // fieldNames are the fields in the order in which read asks for them.

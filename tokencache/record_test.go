@@ -41,7 +41,7 @@ func TestRecordFieldsAreAsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	fieldsAre(t, c, usual+" reject_at rejected_gen rejects")
-	if !slices.Equal(slices.Sorted(slices.Values(fieldNames)), slices.Sorted(slices.Values(strings.Fields(usual+" reject_at rejected_gen rejects used_at warned_at")))) {
+	if !slices.Equal(slices.Sorted(slices.Values(fieldNames)), slices.Sorted(slices.Values(strings.Fields(usual+" reject_at rejected_gen rejects used_at warned_at foreign foreign_gen")))) {
 		t.Errorf("a read asks for %v", fieldNames)
 	}
 }

@@ -49,6 +49,8 @@ set.epoch, set.gen = int(epoch), int(gen + 1)
 set.state, set.reason, set.by, set.commit_id = 'active', '', ARGV[4], ARGV[3]
 clear_claim(set)
 clear_failure(set)
+-- The pair that is replaced has lived undisturbed.
+if num(r.foreign) > 0 and r.foreign_gen ~= r.gen and r.state == 'active' then set.foreign, set.foreign_gen = '', '' end
 -- A warning that the refresh token will end falls when this has put that off.
 if r.warned_at and num(set.rt_expires_at) > num(r.rt_expires_at) + 86400000 then set.warned_at = '' end
 local healed = r.state == 'reauthorize' and 'late successor' or ''

@@ -30,7 +30,7 @@ local order = {
   'state', 'reason', 'gen', 'epoch', 'issued_at', 'refresh_at', 'expires_at', 'rt_expires_at',
   'used_at', 'warned_at', 'at_fp', 'rt_fp', 'by', 'commit_id', 'claim_by', 'claim_at', 'claim_until', 'claim_n',
   'claim_prior', 'claim_id', 'fails', 'retry_at', 'error', 'error_at',
-  'rejects', 'reject_at', 'rejected_gen', 'rev', 'v',
+  'rejects', 'reject_at', 'rejected_gen', 'foreign', 'foreign_gen', 'rev', 'v',
 }
 
 -- save writes the changed fields and counts the revision, which orders the states
@@ -59,6 +59,13 @@ end
 
 local function clear_rejects(set, r) -- most grants never have any
   if r.rejects then set.rejects, set.reject_at, set.rejected_gen = '', '', '' end
+end
+
+-- foreign counts the generations, in a row, at which somebody else seems to use the grant too.
+local function foreign(set, r)
+  if r.foreign_gen == r.gen then return num(r.foreign) end
+  set.foreign, set.foreign_gen = int(num(r.foreign) + 1), r.gen
+  return num(set.foreign)
 end
 
 -- announce journals a state change (the last `length` stay) and pushes it to all

@@ -22,6 +22,7 @@ clear_claim(set)
 clear_failure(set)
 clear_rejects(set, r)
 if r.used_at then set.used_at = '' end
+if r.foreign then set.foreign, set.foreign_gen = '', '' end
 if r.warned_at then set.warned_at = '' end
 save(KEYS[1], r, set)
 redis.call('DEL', KEYS[2], KEYS[3])

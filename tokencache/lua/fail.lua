@@ -32,6 +32,8 @@ local set = {
 }
 if ARGV[8] == 'dead' then
   set.state, retry = 'reauthorize', 0
+  -- Refused at its first presentation: its tenant has revoked it, or somebody has used it up.
+  if num(r.claim_n) <= 1 then foreign(set, r) end
   clear_claim(set)
 elseif ARGV[8] == 'keep' then
   if ARGV[12] == 'deadline' then

@@ -36,9 +36,17 @@ if n > 0 and now < num(r.reject_at) and not aged then
   return reply('wait', now, r)
 end
 if n == 0 or not aged then n = n + 1 end
-save(KEYS[1], r, {
+local set = {
   rejects = int(n), rejected_gen = r.gen,
   reject_at = int(now + num(ARGV[math.min(8 + n, #ARGV)])),
-})
+}
+-- It has worked, and died with more than a quarter of its life before it. Once may be an
+-- admin's doing; again and again it is somebody who refreshes this grant too.
+local early = aged and 4 * (num(r.expires_at) - now) > num(r.expires_at) - num(r.issued_at)
+if early and foreign(set, r) >= 3 then set.reason = 'external_rotation' end
+save(KEYS[1], r, set)
 announce(KEYS[3], ARGV[2], ARGV[1], 'reject', now, r, ARGV[3], 'an API refused the access token')
+if set.reason then
+  announce(KEYS[3], ARGV[2], ARGV[1], 'suspect', now, r, ARGV[3], 'external_rotation')
+end
 return reply('ok', now, r)

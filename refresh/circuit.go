@@ -94,22 +94,22 @@ func (f *flight) admitted() (*tokencache.AppState, error) {
 
 // learned tells the fleet what an exchange's end says about the app. That is done before
 // the grant's failure is published: its waiters must find the circuit open.
-func (f *flight) learned(s *tokencache.AppState, e *provider.Error) {
+func (c *Coordinator) learned(s *tokencache.AppState, e *provider.Error) {
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
-	app, id, by := f.c.cfg.App, tokencache.NewID(), f.c.locker.Name()
+	app, id, by := c.cfg.App, tokencache.NewID(), c.locker.Name()
 	var err error
 	switch {
 	case e != nil && e.Class == provider.AppRefused:
-		_, err = f.c.cache.Trip(ctx, app, id, by, errorText(e), s, probeWaits(jitter())...)
-		f.c.log.Error().Str("code", e.Code).Int("status", e.Status).Msg("the provider refuses the client: the operator must act; no tenant is at fault")
+		_, err = c.cache.Trip(ctx, app, id, by, errorText(e), s, probeWaits(jitter())...)
+		c.log.Error().Str("code", e.Code).Int("status", e.Status).Msg("the provider refuses the client: the operator must act; no tenant is at fault")
 	case e != nil && e.Class == provider.Throttled:
-		_, err = f.c.cache.Throttle(ctx, app, id, by, errorText(e), max(e.RetryAfter, retryIn(1, e, jitter())))
+		_, err = c.cache.Throttle(ctx, app, id, by, errorText(e), max(e.RetryAfter, retryIn(1, e, jitter())))
 	case s.Open && (e == nil || e.Class == provider.Reauthorize || e.Class == provider.Busy):
-		_, err = f.c.cache.Mend(ctx, app, id, by, s) // the client was accepted
-		f.c.log.Info().Msg("the provider accepts the client again")
+		_, err = c.cache.Mend(ctx, app, id, by, s) // the client was accepted
+		c.log.Info().Msg("the provider accepts the client again")
 	}
 	if err != nil {
-		f.c.log.Warn().Err(err).Msg("the fleet was not told what an exchange says about the app")
+		c.log.Warn().Err(err).Msg("the fleet was not told what an exchange says about the app")
 	}
 }

@@ -77,7 +77,8 @@ func (c *Coordinator) enroll(ctx context.Context, k tokencache.Key) error {
 func (c *Coordinator) mintFirst(k tokencache.Key, before *tokencache.Snapshot) error {
 	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.ExchangeTimeout)
 	defer cancel()
-	if _, err := c.appState(ctx); err != nil {
+	app, err := c.appState(ctx)
+	if err != nil {
 		return c.about(k, err)
 	}
 	g := provider.Grant{App: k.App, Tenant: k.Tenant}
@@ -86,7 +87,9 @@ func (c *Coordinator) mintFirst(k tokencache.Key, before *tokencache.Snapshot) e
 	}
 	p, err := c.present(ctx, g)
 	var failed *provider.Error
-	if errors.As(err, &failed) {
+	errors.As(err, &failed)
+	c.learned(app, failed)
+	if failed != nil {
 		return c.about(k, &Error{Kind: kindOf(failed.Class), Code: failed.Code, Status: failed.Status, RetryAfter: failed.RetryAfter, Err: failed})
 	}
 	if err != nil {

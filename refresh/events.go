@@ -243,7 +243,7 @@ func (ev *events) appChanged(kind string, s *tokencache.AppState) {
 		return
 	}
 	e := Event{
-		Kind: k, ID: fmt.Sprintf("%s/%d/%d/%s", s.App, s.OpenedAt, s.Rev, k), App: s.App,
+		Kind: k, ID: fmt.Sprintf("%s/%d/%d/%d/%s", s.App, s.OpenedAt, s.ThrottledUntil, s.Rev, k), App: s.App,
 		At: redisTime(s.Now()), By: s.By, Error: s.Error,
 	}
 	switch k {

@@ -38,7 +38,7 @@ func (f *flight) hold(lease *lock.Lease, s *tokencache.Snapshot) (*tokencache.Sn
 		return nil, err
 	}
 	pair, failure := f.exchange(s)
-	f.learned(app, failure)
+	f.c.learned(app, failure)
 	if failure != nil {
 		return f.failed(s, failure)
 	}

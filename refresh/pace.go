@@ -23,22 +23,22 @@ type pacer struct {
 	cache  *tokencache.Cache
 	rate   *redis_rate.Limiter
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the queue
 	queue []*ticket
-	moved chan struct{} // closed when the queue changes
 }
 
 // ticket is one place in the queue.
 type ticket struct {
 	urgent func() bool
 	id     string
-	paid   bool // the budget of background exchanges has been asked
+	paid   bool          // the budget of background exchanges has been asked
+	turn   chan struct{} // has room for one: it is the first now
 }
 
 func newPacer(cfg Config) *pacer {
 	return &pacer{
 		budget: cfg.Provider.Profile.Budget, app: cfg.App, ttl: cfg.ClaimTimeout, cache: cfg.Cache,
-		rate: redis_rate.NewLimiter(cfg.Cache.Redis()), moved: make(chan struct{}),
+		rate: redis_rate.NewLimiter(cfg.Cache.Redis()),
 	}
 }
 
@@ -66,16 +66,14 @@ func (p *pacer) enter(ctx context.Context, urgent func() bool) (leave func(), er
 	if p.budget == (provider.Budget{}) {
 		return func() {}, nil
 	}
-	t := &ticket{urgent: urgent, id: tokencache.NewID()}
+	t := &ticket{urgent: urgent, id: tokencache.NewID(), turn: make(chan struct{}, 1)}
 	p.change(func() { p.queue = append(p.queue, t) })
 	defer p.change(func() { p.queue = slices.DeleteFunc(p.queue, func(o *ticket) bool { return o == t }) })
 	for {
-		if first, moved := p.first(); first != t {
-			select {
-			case <-moved:
-			case <-ctx.Done():
+		if p.first() != t {
+			pause(ctx, tick, t.turn) // one that has become urgent tells nobody
+			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
-			case <-time.After(tick): // one that has become urgent moves nobody
 			}
 			continue
 		}
@@ -87,33 +85,40 @@ func (p *pacer) enter(ctx context.Context, urgent func() bool) (leave func(), er
 		if wait == 0 {
 			return func() { p.leave(t.id) }, nil
 		}
-		select {
-		case <-freed:
-		case <-time.After(min(wait, tick)):
-		case <-ctx.Done():
+		pause(ctx, min(wait, tick), freed)
+		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 	}
 }
 
+// change changes the queue, and tells who is the first then.
 func (p *pacer) change(f func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f()
-	close(p.moved)
-	p.moved = make(chan struct{})
-}
-
-// first is whose turn it is: the first that is urgent, else the first.
-func (p *pacer) first() (*ticket, <-chan struct{}) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, t := range p.queue {
-		if t.urgent() {
-			return t, p.moved
+	if len(p.queue) > 0 {
+		select {
+		case p.head().turn <- struct{}{}:
+		default:
 		}
 	}
-	return p.queue[0], p.moved
+}
+
+func (p *pacer) first() *ticket {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.head()
+}
+
+// head is whose turn it is: the first that is urgent, else the first. Called with mu held.
+func (p *pacer) head() *ticket {
+	for _, t := range p.queue {
+		if t.urgent() {
+			return t
+		}
+	}
+	return p.queue[0]
 }
 
 // ask asks Redis for the right to one exchange now: 0, or when to ask again.

@@ -286,6 +286,11 @@ func (e *entry) untold(coarse time.Duration) bool {
 	return s != nil && s.State == Active && s.Now()-s.UsedAt >= coarse.Milliseconds()
 }
 
+// TouchOne is Touch for a grant that memory has no room for.
+func (c *Cache) TouchOne(ctx context.Context, k Key, coarse time.Duration) error {
+	return touchScript.Run(ctx, c.rdb, []string{c.keys(k).grant}, coarse.Milliseconds()).Err()
+}
+
 func (c *Cache) touch(ctx context.Context, page []*entry, coarse time.Duration) error {
 	if len(page) == 0 {
 		return nil
@@ -302,7 +307,7 @@ func (c *Cache) touch(ctx context.Context, page []*entry, coarse time.Duration) 
 	for i, e := range page {
 		noted := told[i].Err()
 		if redis.HasErrorPrefix(noted, "NOSCRIPT") {
-			noted = touchScript.Run(ctx, c.rdb, []string{c.keys(e.key).grant}, coarse.Milliseconds()).Err()
+			noted = c.TouchOne(ctx, e.key, coarse)
 		}
 		if noted == nil {
 			e.touched.Store(at)

@@ -24,6 +24,8 @@ const (
 	// repairEvery is how often one process of the fleet puts back what the due sets lost.
 	repairEvery = time.Hour
 	repairPause = 20 * time.Millisecond
+	// restsLong: who is looked at no sooner is not in use.
+	restsLong = 12 * time.Hour
 )
 
 // Run renews the app's grants in the background until ctx ends, and returns nil then; the
@@ -219,9 +221,21 @@ func (r *renewals) look(ctx context.Context, k tokencache.Key, policy policy) (i
 		r.c.events.reauthorize(s)
 		return 0, nil
 	case drop:
+		r.settle(ctx, k)
 		return 0, nil
 	default:
+		if p.next-s.Now() > restsLong.Milliseconds() {
+			r.settle(ctx, k)
+		}
 		return p.next, nil
+	}
+}
+
+// settle is for a grant that is left alone for long: its journal shrinks to what it holds. That
+// saves memory and nothing else, so that it may fail.
+func (r *renewals) settle(ctx context.Context, k tokencache.Key) {
+	if err := r.c.cache.Compact(ctx, k); err != nil {
+		r.c.log.Debug().Err(err).Str("tenant", k.Tenant).Msg("the journal was not compacted")
 	}
 }
 

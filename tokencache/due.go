@@ -254,6 +254,11 @@ func (c *Cache) Warn(ctx context.Context, base *Snapshot, by string) (Outcome, *
 	})
 }
 
+// Compact stores a grant's journal at its own size, for a grant that will rest for long.
+func (c *Cache) Compact(ctx context.Context, k Key) error {
+	return compactScript.Run(ctx, c.rdb, []string{c.keys(k).journal}).Err()
+}
+
 // touchPage is how many notes go to Redis at once.
 const touchPage = 100
 

@@ -378,3 +378,42 @@ func TestWhoWatchesHearsOfOnesOwnChangesAndOfOthers(t *testing.T) {
 		}
 	}
 }
+
+func TestACompactedJournalSaysTheSameAndTakesLessRoom(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	name := c.keys(acme).journal
+	if err := c.Compact(t.Context(), acme); err != nil || c.rdb.Exists(t.Context(), name).Val() != 0 {
+		t.Fatalf("of no journal: %v", err)
+	}
+	base := connect(t, c, acme, 1)
+	for i := range 40 {
+		base = commit(t, c, claim(t, c, base, "w"), i+2)
+	}
+	entries := func() string { return fmt.Sprint(c.rdb.XRange(t.Context(), name, "-", "+").Val()) }
+	size := func() int64 { return c.rdb.MemoryUsage(t.Context(), name, 0).Val() }
+	said, before := entries(), size()
+	for range 2 {
+		if err := c.Compact(t.Context(), acme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := entries(); got != said {
+		t.Errorf("it says\n%s, not\n%s", got, said)
+	}
+	if after := size(); after > before {
+		t.Errorf("%d bytes, before %d", after, before)
+	}
+	claim(t, c, base, "w")
+	if got := journal(t, c, acme); len(got) != 32 || got[31] != "claim" {
+		t.Errorf("goes on as %v", got)
+	}
+	young := Key{"zoom", "young"}
+	connect(t, c, young, 1)
+	if err := c.Compact(t.Context(), young); err != nil {
+		t.Fatal(err)
+	}
+	if n := c.rdb.MemoryUsage(t.Context(), c.keys(young).journal, 0).Val(); n > 1000 {
+		t.Errorf("a journal of one entry takes %d bytes", n)
+	}
+}

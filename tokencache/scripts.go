@@ -41,6 +41,9 @@ var warnLua string
 //go:embed lua/touch.lua
 var touchLua string
 
+//go:embed lua/compact.lua
+var compactLua string
+
 //go:embed lua/due.lua
 var dueLua string
 
@@ -57,6 +60,7 @@ var (
 	restoreScript    = script(restoreLua)
 	warnScript       = script(warnLua)
 	touchScript      = script(touchLua)
+	compactScript    = script(compactLua)
 	dueScript        = script(dueLua)
 	dueSetScript     = script(dueSetLua)
 )

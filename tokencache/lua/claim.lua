@@ -19,7 +19,7 @@
 local r, now = load(KEYS[1]), now_ms()
 if not r.gen then return reply('none', now, {}) end
 -- After lost writes two pairs can share a generation: the fingerprint tells them apart.
-if num(r.epoch) ~= num(ARGV[5]) or num(r.gen) ~= num(ARGV[6]) or r.rt_fp ~= ARGV[9] then
+if num(r.epoch) ~= num(ARGV[5]) or num(r.gen) ~= num(ARGV[6]) or (r.rt_fp or '') ~= ARGV[9] then
   return reply('moved', now, r, redis.call('GET', KEYS[2]))
 end
 if r.claim_id == ARGV[3] then return reply('ok', now, r) end -- a repeat: its reply was lost

@@ -31,7 +31,7 @@ for i = 9, #ARGV, 2 do set[ARGV[i]] = ARGV[i + 1] end
 if r.gen then
   if r.commit_id == ARGV[3] then return reply('ok', now, r) end -- a repeat: its reply was lost
   local sibling = epoch == num(r.epoch) and num(r.gen) > gen
-  local genuine = sibling and set.rt_fp ~= r.rt_fp and ARGV[8] ~= 'spare' and not journaled(ARGV[3])
+  local genuine = sibling and set.rt_fp ~= (r.rt_fp or '') and ARGV[8] ~= 'spare' and not journaled(ARGV[3])
   if genuine and r.state == 'reauthorize' then
     sibling, gen = false, num(r.gen) -- the one that won has died: this one lives on
   elseif genuine then

@@ -20,7 +20,7 @@ end
 local function flat(r)
   local out = {}
   for k, v in pairs(r) do
-    if v ~= '' then out[#out + 1] = k; out[#out + 1] = v end -- none is as good as empty
+    if v ~= '' then out[#out + 1] = k; out[#out + 1] = v end
   end
   return out
 end
@@ -34,18 +34,22 @@ local order = {
 }
 
 -- save writes the changed fields and counts the revision, which orders the states
--- of one generation.
+-- of one generation. Fields that say nothing are not stored.
 local function save(key, r, set)
   set.v = '1'
   set.rev = int(num(r.rev) + 1)
-  local args = {}
+  local args, gone = {}, {}
   for _, k in ipairs(order) do
-    if set[k] then
+    if set[k] == '' then
+      if r[k] then gone[#gone + 1] = k end
+      r[k] = nil
+    elseif set[k] then
       r[k] = set[k]
       args[#args + 1] = k; args[#args + 1] = set[k]
     end
   end
   redis.call('HSET', key, unpack(args))
+  if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
 end
 
 local function clear_claim(set)
@@ -71,9 +75,9 @@ end
 -- announce journals a state change (the last `length` stay) and pushes it to all
 -- workers: a head line, one line a field, an empty line, the sealed pair if it is new.
 local function announce(journal, length, channel, kind, now, r, by, why, sealed, id)
-  local entry = { 'kind', kind, 'gen', r.gen, 'epoch', r.epoch, 'by', by, 'why', why }
-  if id then entry[#entry + 1] = 'id'; entry[#entry + 1] = id end
-  redis.call('XADD', journal, 'MAXLEN', '=', length, '*', unpack(entry))
+  -- All entries have the same fields: Redis stores their names once.
+  redis.call('XADD', journal, 'MAXLEN', '=', length, '*',
+    'kind', kind, 'gen', r.gen, 'epoch', r.epoch, 'by', by, 'why', why, 'id', id or '')
   local lines = { 'tl1 ' .. kind .. ' ' .. int(now) }
   for k, v in pairs(r) do
     if v ~= '' then lines[#lines + 1] = k .. ' ' .. v end

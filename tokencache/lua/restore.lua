@@ -17,7 +17,7 @@ local set = {}
 for i = 6, #ARGV, 2 do set[ARGV[i]] = ARGV[i + 1] end
 if r.gen and not newer(r, num(set.epoch), num(set.gen), num(set.rev)) then
   local lost = ARGV[5] ~= '' and num(set.epoch) == num(r.epoch) and num(set.gen) == num(r.gen)
-    and set.rt_fp == r.rt_fp and redis.call('EXISTS', KEYS[2]) == 0
+    and set.rt_fp == (r.rt_fp or '') and redis.call('EXISTS', KEYS[2]) == 0
   if not lost then return reply('moved', now, r, redis.call('GET', KEYS[2])) end
   set = {} -- the record is as good as the caller's, but has lost its pair
 end

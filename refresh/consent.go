@@ -18,6 +18,10 @@ import (
 // the tenant authorized the app. It wins over everything older, also over an exchange
 // that is under way. Of the answer's further members only "scope" and the refresh
 // token's lifetime are kept.
+//
+// Where no consent is needed (provider.ClientCredentials and kin), tok is nil: the first access
+// token is minted, by one process, and a grant that is there already is left as it is. So
+// workers may call it whenever they start.
 func (c *Coordinator) Connect(ctx context.Context, tenant string, tok *oauth2.Token) error {
 	k := c.key(tenant)
 	if err := k.Validate(); err != nil {

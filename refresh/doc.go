@@ -28,6 +28,12 @@
 // token that was refused, so that a thousand stragglers with an old one cause nothing, and
 // an API that refuses every token a bounded number of exchanges.
 //
+// Nobody has to ask first: [Coordinator.Run] renews the grants that are in use before they
+// expire, keeps the refresh tokens of idle ones alive, and says ahead of time where a
+// consent ends at a fixed date. Trouble of the app as a whole (a wrong client secret, a
+// provider that wants a pause) stops its exchanges in the whole fleet and is no tenant's.
+// [Config.OnEvent] tells what happens.
+//
 // Redeeming a rotating refresh token cannot be undone and cannot be repeated, and no
 // transaction spans the provider and Redis. The lease saves work; what protects a grant
 // is the claim, written before anything is presented, and that a commit is judged by

@@ -3,7 +3,6 @@ package refresh
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -86,9 +85,6 @@ func (f *flight) run() {
 	if f.spent != nil {
 		time.Sleep(handOver)
 		f.release(f.spent)
-	}
-	if f.glanced && rand.N(8) == 0 { // each would cost as much again
-		_ = f.c.cache.TouchOne(f.c.waiting, f.key, coarseness(f.c.cfg.IdleAfter))
 	}
 }
 

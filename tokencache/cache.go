@@ -46,6 +46,7 @@ type Cache struct {
 	hub     *hub
 	clock   clock
 
+	cold     coldUse
 	apps     *xsync.Map[string, *app]
 	watchers *xsync.Map[string, func(Change)] // by app
 }

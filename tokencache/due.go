@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -262,22 +263,35 @@ func (c *Cache) Compact(ctx context.Context, k Key) error {
 // touchPage is how many notes go to Redis at once.
 const touchPage = 100
 
-// Touch notes in Redis which of an app's hot grants were asked for, unless that was noted
-// within coarse. It sends at most one command per grant and coarse.
+// Touch notes in Redis which of an app's grants were asked for, unless that was noted within
+// coarse. It sends at most one command per hot grant and coarse; of those that memory has no
+// room for it knows the last thousand.
 func (c *Cache) Touch(ctx context.Context, app string, coarse time.Duration) error {
-	var page []*entry
+	var failed error
+	at := int64(monotonic())
+	var page []Key
+	var entries []*entry
+	flush := func() {
+		if err := c.touch(ctx, page, coarse); err != nil {
+			failed = err
+		} else {
+			for _, e := range entries {
+				e.touched.Store(at)
+			}
+		}
+		page, entries = page[:0], entries[:0]
+	}
 	for e := range c.hot.all() {
 		if e.key.App == app && e.untold(coarse) {
-			page = append(page, e)
+			page, entries = append(page, e.key), append(entries, e)
 		}
 		if len(page) == touchPage {
-			if err := c.touch(ctx, page, coarse); err != nil {
-				return err
-			}
-			page = page[:0]
+			flush()
 		}
 	}
-	return c.touch(ctx, page, coarse)
+	page = append(page, c.cold.take(app)...)
+	flush()
+	return failed
 }
 
 // untold reports whether somebody has asked for the grant's token since that was noted, and
@@ -291,33 +305,56 @@ func (e *entry) untold(coarse time.Duration) bool {
 	return s != nil && s.State == Active && s.Now()-s.UsedAt >= coarse.Milliseconds()
 }
 
-// TouchOne is Touch for a grant that memory has no room for.
-func (c *Cache) TouchOne(ctx context.Context, k Key, coarse time.Duration) error {
-	return touchScript.Run(ctx, c.rdb, []string{c.keys(k).grant}, coarse.Milliseconds()).Err()
-}
-
-func (c *Cache) touch(ctx context.Context, page []*entry, coarse time.Duration) error {
-	if len(page) == 0 {
+// touch notes that grants are in use, in one round trip.
+func (c *Cache) touch(ctx context.Context, grants []Key, coarse time.Duration) error {
+	if len(grants) == 0 {
 		return nil
 	}
-	at := int64(monotonic())
-	told := make([]*redis.Cmd, len(page))
+	told := make([]*redis.Cmd, len(grants))
 	_, _ = c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, e := range page {
-			told[i] = touchScript.EvalSha(ctx, p, []string{c.keys(e.key).grant}, coarse.Milliseconds())
+		for i, k := range grants {
+			told[i] = touchScript.EvalSha(ctx, p, []string{c.keys(k).grant}, coarse.Milliseconds())
 		}
 		return nil
 	})
 	var failed error
-	for i, e := range page {
-		noted := told[i].Err()
-		if redis.HasErrorPrefix(noted, "NOSCRIPT") {
-			noted = c.TouchOne(ctx, e.key, coarse)
+	for i, k := range grants {
+		err := told[i].Err()
+		if redis.HasErrorPrefix(err, "NOSCRIPT") {
+			err = touchScript.Run(ctx, c.rdb, []string{c.keys(k).grant}, coarse.Milliseconds()).Err()
 		}
-		if noted == nil {
-			e.touched.Store(at)
-		}
-		failed = errors.Join(failed, noted)
+		failed = errors.Join(failed, err)
 	}
 	return failed
+}
+
+// coldUse is which grants were asked for that memory has no room for.
+type coldUse struct {
+	mu     sync.Mutex // guards grants
+	grants map[Key]struct{}
+}
+
+const maxCold = 1000
+
+func (u *coldUse) note(k Key) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.grants == nil {
+		u.grants = make(map[Key]struct{})
+	}
+	if len(u.grants) < maxCold {
+		u.grants[k] = struct{}{}
+	}
+}
+
+func (u *coldUse) take(app string) (grants []Key) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for k := range u.grants {
+		if k.App == app {
+			grants = append(grants, k)
+			delete(u.grants, k)
+		}
+	}
+	return grants
 }

@@ -417,3 +417,26 @@ func TestACompactedJournalSaysTheSameAndTakesLessRoom(t *testing.T) {
 		t.Errorf("a journal of one entry takes %d bytes", n)
 	}
 }
+
+// A grant that memory has no room for is in use too.
+func TestUseOfAColdGrantIsNoted(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t, func(cfg *Config) { cfg.HotGrants = 1 })
+	connect(t, c, Key{"zoom", "hot"}, 1)
+	hot(t, c, Key{"zoom", "hot"})
+	connect(t, c, acme, 1)
+	if s, err := c.Glance(t.Context(), acme); s == nil || err != nil {
+		t.Fatalf("no glance: %v", err)
+	}
+	for range 2 { // and once only
+		if err := c.Touch(t.Context(), "slack", time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Touch(t.Context(), "zoom", time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := read(t, c, acme); s.UsedAt == 0 {
+		t.Error("it was not noted")
+	}
+}

@@ -66,6 +66,7 @@ func (c *Cache) Glance(ctx context.Context, k Key) (*Snapshot, error) {
 		return nil, nil
 	}
 	c.hot.seen.again(k)
+	c.cold.note(k)
 	return s, nil
 }
 

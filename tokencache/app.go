@@ -54,6 +54,8 @@ type AppState struct {
 	By             string
 	Rev            int64 // counts the changes
 
+	changeID string
+
 	now     int64 // Redis' clock at `at`; never early
 	at      mono
 	session uint64 // subscription session in which it was read or pushed; 0 none
@@ -67,6 +69,15 @@ func (s *AppState) Now() int64 { return s.now + (monotonic() - s.at).Millisecond
 func (s *AppState) Until(t int64) time.Duration {
 	return max(0, s.at+time.Duration(t-s.now)*time.Millisecond-monotonic())
 }
+
+// doubtful reports whether a state that stops the app's exchanges is to be read again: an
+// operator may have deleted it, which is not pushed.
+func (s *AppState) doubtful() bool {
+	stopped := s.Open || s.ThrottledUntil > s.Now()
+	return stopped && monotonic()-s.taken > readAgainAfter
+}
+
+const readAgainAfter = 5 * time.Second
 
 func (s *AppState) set(name, value string) {
 	n, _ := strconv.ParseInt(value, 10, 64)
@@ -89,6 +100,8 @@ func (s *AppState) set(name, value string) {
 		s.By = value
 	case "rev":
 		s.Rev = n
+	case "change_id":
+		s.changeID = value
 	}
 }
 
@@ -123,7 +136,7 @@ func (c *Cache) forgetApp(name string) {
 // Redis in one round trip.
 func (c *Cache) AppState(ctx context.Context, name string) (*AppState, error) {
 	a := c.app(name)
-	if s := a.state.Load(); s != nil && s.session != 0 && s.session == c.hub.session.Load() {
+	if s := a.state.Load(); s != nil && s.session != 0 && s.session == c.hub.session.Load() && !s.doubtful() {
 		return s, nil
 	}
 	session, sent := c.hub.sessionOf(a.channel), monotonic()
@@ -173,9 +186,10 @@ func (c *Cache) AppChanged(name string) <-chan struct{} {
 	return a.changed
 }
 
-// OnApp has f called for every change of an app that this process hears of: "open" and
+// OnApp has f called for every change of an app that this process makes or hears of, for one's
+// own also twice: "open" and
 // "closed" of its circuit, "refused" and "probe" while it is open, "throttled". f runs on the
-// subscriber's goroutine, and must not block. nil ends it.
+// subscriber's goroutine among others, and must not block. nil ends it.
 func (c *Cache) OnApp(name string, f func(kind string, s *AppState)) {
 	a, ok := c.apps.Load(name)
 	if f != nil {
@@ -236,12 +250,7 @@ func (c *Cache) appPushed(channel, payload string, at mono) bool {
 		s.set(field, value)
 	}
 	a.adopt(s, 0)
-	a.mu.Lock()
-	told := a.told
-	a.mu.Unlock()
-	if told != nil {
-		told(part[1], s)
-	}
+	a.tell(part[1], s)
 	return true
 }
 
@@ -263,7 +272,34 @@ func (c *Cache) changeApp(ctx context.Context, op string, s *redis.Script, name 
 		value, _ := r.flat[i+1].(string)
 		state.set(field, value)
 	}
+	if state.changeID == args[0] {
+		a.tell(kindOfApp(op, state), state)
+	}
 	return r.status, a.adopt(state, sent), nil
+}
+
+// kindOfApp is the kind of a change that a script has made, from its answer.
+func kindOfApp(op string, s *AppState) string {
+	switch {
+	case op == "trip" && s.Probes == 1:
+		return "open"
+	case op == "trip":
+		return "refused"
+	case op == "mend":
+		return "closed"
+	case op == "throttle":
+		return "throttled"
+	}
+	return op
+}
+
+func (a *app) tell(kind string, s *AppState) {
+	a.mu.Lock()
+	told := a.told
+	a.mu.Unlock()
+	if told != nil {
+		told(kind, s)
+	}
 }
 
 // Trip opens an app's circuit, since the provider refused its client, or puts the next probe

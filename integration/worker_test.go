@@ -169,6 +169,8 @@ func (w *worker) obey(ctx context.Context, o order) (report, error) {
 	case "go":
 		w.seam.release()
 		return report{}, nil
+	case "run":
+		return report{}, w.Run(ctx)
 	case "drain":
 		return report{}, w.Close(ctx)
 	case "counts":

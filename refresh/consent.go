@@ -51,30 +51,51 @@ func (c *Coordinator) Connect(ctx context.Context, tenant string, tok *oauth2.To
 func (c *Coordinator) enroll(ctx context.Context, k tokencache.Key) error {
 	pin := c.cache.Pin(k)
 	defer pin.Unpin()
+	_ = pin.Confirmed(ctx) // else the lease's end is waited for
 	for ctx.Err() == nil {
 		news, told := pin.Changed(), pin.Told()
-		s, err := c.read(ctx, k)
-		if err == nil && s.State == tokencache.Active {
-			return nil
-		}
-		if err != nil && !errors.Is(err, tokencache.ErrNone) {
-			return c.about(k, err)
+		if _, there, err := c.enrolled(ctx, k); there || err != nil {
+			return err
 		}
 		lease, err := c.locker.Try(ctx, c.cache.LockKey(k))
 		var held *lock.HeldError
-		if errors.As(err, &held) { // another worker is about it
+		switch {
+		case errors.As(err, &held): // another worker is about it
 			pin.SetLeaseHeld(held.For+slack, told)
 			pause(ctx, pin.LeaseHeld(), news)
-			continue
-		}
-		if err != nil {
+		case err != nil:
 			return c.about(k, err)
+		default:
+			return c.enrollUnder(ctx, lease, k)
 		}
-		err = c.mintFirst(k, s)
-		_ = lease.Release(context.WithoutCancel(ctx))
-		return err
 	}
 	return left(ctx, k)
+}
+
+// enrolled is the grant as it is, and whether it needs nothing.
+func (c *Coordinator) enrolled(ctx context.Context, k tokencache.Key) (s *tokencache.Snapshot, there bool, err error) {
+	s, err = c.read(ctx, k)
+	switch {
+	case errors.Is(err, tokencache.ErrNone):
+		return nil, false, nil
+	case err != nil:
+		return nil, false, c.about(k, err)
+	}
+	return s, s.State == tokencache.Active, nil
+}
+
+func (c *Coordinator) enrollUnder(ctx context.Context, lease *lock.Lease, k tokencache.Key) error {
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
+		defer cancel()
+		_ = lease.Release(ctx)
+		_ = c.cache.Released(ctx, k, 0)
+	}()
+	s, there, err := c.enrolled(ctx, k) // whoever had the lease before may have minted since
+	if there || err != nil {
+		return err
+	}
+	return c.mintFirst(k, s)
 }
 
 // mintFirst needs no claim: nothing is spent by a second one.

@@ -242,7 +242,7 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f
 
 func TestASecondRequestOfOneExchangeIsRefused(t *testing.T) {
 	var sent int
-	once := &onePost{base: roundTrip(func(*http.Request) (*http.Response, error) {
+	once := &onePost{ctx: t.Context(), base: roundTrip(func(*http.Request) (*http.Response, error) {
 		sent++
 		return &http.Response{StatusCode: 400}, nil
 	})}

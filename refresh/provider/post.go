@@ -2,6 +2,7 @@ package provider
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -21,6 +22,9 @@ var (
 // onePost is the transport of one exchange: it lets one request through and
 // keeps the answer, of which x/oauth2 would throw away what it cannot parse.
 type onePost struct {
+	// ctx is the exchange's. The request need not carry it: x/oauth2/jwt posts with
+	// none at all, and would hang as long as the server does.
+	ctx    context.Context
 	base   http.RoundTripper
 	used   bool // no mutex: http.Client calls RoundTrip on its caller's goroutine
 	answer Answer
@@ -36,7 +40,7 @@ func (o *onePost) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	o.used = true
 	body := &tellingBody{body: req.Body, read: req.Body == nil}
-	once := req.Clone(req.Context())
+	once := req.Clone(o.ctx)
 	once.GetBody = nil
 	once.Body = body
 

@@ -72,6 +72,19 @@ func Zoom() Profile {
 	}
 }
 
+// ZoomServerToServer is the server-to-server OAuth of zoom.us, for
+// [ClientCredentials] with the grant type account_credentials. It is not among
+// the [Presets], which are profiles of refresh tokens: here there is none.
+func ZoomServerToServer() Profile {
+	return Profile{
+		Name:             "zoom_server_to_server",
+		Replay:           ReplayHarmless,           // a mint spends nothing
+		KillsAccessToken: Yes,                      // S: formerly a mint killed the token of the same token_index; the stricter
+		AccessTokenLife:  time.Hour,                // D
+		AuthStyle:        oauth2.AuthStyleInHeader, // D
+	}
+}
+
 // Salesforce rotates as an option (D). It sends no expires_in (I): the session
 // policy of the tenant's org decides, so set AccessTokenLife to the shortest.
 func Salesforce() Profile {

@@ -1,6 +1,8 @@
 package refreshtest
 
 import (
+	"crypto"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
@@ -38,6 +40,8 @@ type Config struct {
 	// BareUnauthorized makes the API refuse tokens as some providers do: a 401
 	// without WWW-Authenticate, its code only in the body: {"code":124,…}.
 	BareUnauthorized bool
+	// PublicKey, if not nil, verifies the assertions of RFC 7523 (RS256): an *rsa.PublicKey.
+	PublicKey crypto.PublicKey `json:"-"`
 	// TokenPrefix starts every token, so that a test can search logs and stores
 	// for tokens that leaked. Default none: tokens start with "rt-" or "at-".
 	TokenPrefix string
@@ -71,6 +75,8 @@ func (c Config) check() error {
 		return errors.New("refreshtest: Config.Profile.Grace: ReplayGrace needs a window over 0")
 	case c.AccessTokenLife < time.Second:
 		return errors.New("refreshtest: Config.AccessTokenLife: at least 1s, since expires_in counts whole seconds")
+	case c.PublicKey != nil && !isRSA(c.PublicKey):
+		return errors.New("refreshtest: Config.PublicKey: must be an *rsa.PublicKey, assertions are signed with RS256")
 	case c.LatencyBefore < 0 || c.LatencyAfter < 0:
 		return errors.New("refreshtest: Config.LatencyBefore, LatencyAfter: must not be negative")
 	}
@@ -89,4 +95,9 @@ func (c Config) authStyle() oauth2.AuthStyle {
 // Format keeps every verb from printing the client secret.
 func (c Config) Format(f fmt.State, _ rune) {
 	_, _ = io.WriteString(f, "refreshtest.Config{ClientID: "+c.ClientID+", [redacted]}")
+}
+
+func isRSA(key crypto.PublicKey) bool {
+	_, ok := key.(*rsa.PublicKey)
+	return ok
 }

@@ -1,6 +1,9 @@
 package refreshtest
 
-import "net/http"
+import (
+	"net/http"
+	"time"
+)
 
 // serveToken is the token endpoint.
 //
@@ -8,16 +11,21 @@ import "net/http"
 // that has the request commits it, whether or not its client still listens.
 func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 	form, no := readForm(r)
-	if no == nil {
+	m := mintIn(form, s.cfg.ClientID)
+	switch {
+	case no != nil:
+	case m != nil:
+		no = s.checkMint(r, form, m)
+	default:
 		no = s.checkRequest(r, form)
 	}
 	presented := form.Get("refresh_token")
-	if presented == "" { // nothing was presented: nothing for the ledger
+	if presented == "" && m == nil { // nothing was presented: nothing for the ledger
 		s.countRefused()
 		no.reply(r).send(w, NoFault)
 		return
 	}
-	n, step := s.arrive(r, presented, no == nil)
+	n, step := s.arrive(r, presented, m, no == nil)
 	defer s.finish() // deferred: Truncate leaves by panic
 	if no != nil {
 		s.settle(n, RequestRefused, no.code)
@@ -51,21 +59,25 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request, n int, step St
 	s.answer(w, r, n, rep, NoFault)
 }
 
-// arrive writes a presentation into the ledger and returns its number and, for
+// arrive writes a presentation or a mint into the ledger and returns its number and, for
 // a well-formed one, its step of the script.
-func (s *Server) arrive(r *http.Request, presented string, wellFormed bool) (int, Step) {
+func (s *Server) arrive(r *http.Request, presented string, m *mint, wellFormed bool) (int, Step) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := Presentation{
-		N:           len(s.ledger) + 1,
-		Fingerprint: Fingerprint(presented),
-		Arrived:     s.now(),
-		Outcome:     Pending,
-		UserAgent:   r.UserAgent(),
-		Remote:      r.RemoteAddr,
-		raw:         func() string { return presented },
+		N:         len(s.ledger) + 1,
+		Arrived:   s.now(),
+		Outcome:   Pending,
+		UserAgent: r.UserAgent(),
+		Remote:    r.RemoteAddr,
+		raw:       func() string { return presented },
 	}
-	if t := s.refreshes[presented]; t != nil {
+	if m != nil {
+		p.mint, p.Tenant, p.Slot = m, m.tenant, m.slot
+	} else {
+		p.Fingerprint = Fingerprint(presented)
+	}
+	if t := s.refreshes[presented]; t != nil && m == nil {
 		p.Tenant, p.Consent, p.Generation = t.family.tenant, t.family.number, t.generation
 	}
 	var step Step
@@ -109,6 +121,9 @@ func (s *Server) commit(n int) verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
+	if m := s.ledger[n-1].mint; m != nil {
+		return s.minted(n, m, now)
+	}
 	outcome, pair := s.redeem(s.find(n), now)
 	if pair == nil {
 		s.decide(n, outcome, "invalid_grant")
@@ -116,6 +131,17 @@ func (s *Server) commit(n int) verdict {
 	}
 	s.decide(n, outcome, "")
 	return verdict{pair: s.members(pair, now)}
+}
+
+// minted is commit for a mint. Call with mu held.
+func (s *Server) minted(n int, m *mint, now time.Time) verdict {
+	outcome, access := s.grant(m, now)
+	if access == nil {
+		s.decide(n, outcome, "invalid_grant")
+		return verdict{refused: &refusal{http.StatusBadRequest, "invalid_grant", "the tenant has removed the app"}}
+	}
+	s.decide(n, outcome, "")
+	return verdict{pair: s.members(&refreshToken{access: access}, now)}
 }
 
 // find returns the token of exchange n, nil if nobody knows it, and notes

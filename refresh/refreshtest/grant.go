@@ -15,7 +15,8 @@ type family struct {
 	number    int // counts the tenant's consents, from 1
 	grantedAt time.Time
 	revoked   bool
-	newest    *refreshToken // the last one issued; never spent
+	newest    *refreshToken           // the last one issued; never spent
+	slots     map[string]*accessToken // the last one minted in each slot
 }
 
 type refreshToken struct {

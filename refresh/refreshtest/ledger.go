@@ -9,14 +9,16 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 )
 
-// Presentation is one arrival of a refresh token at the token endpoint. Times
+// Presentation is one arrival of a refresh token at the token endpoint, or of a request to
+// mint an access token without one. Times
 // are of the server's clock, see Advance. It prints without the token.
 type Presentation struct {
 	N           int    // 1 for the first arrival
 	Tenant      string // empty for a token the server never issued
 	Consent     int    // which Grant of the tenant the token comes from, from 1
 	Generation  int64  // the token's place in that family: 1 for the pair of the consent
-	Fingerprint string // of the refresh token; see Fingerprint
+	Fingerprint string // of the refresh token; see Fingerprint. Empty for a mint
+	Slot        string // of a mint: its token_index, "0" where none was sent
 	UserAgent   string // lets a test tell its workers apart
 	Remote      string // address of the client
 
@@ -36,7 +38,8 @@ type Presentation struct {
 	Decided  time.Time // zero while Outcome is Pending
 	Answered time.Time // zero while in flight
 
-	raw func() string // a func, since nothing that prints or dumps values looks into one
+	mint *mint
+	raw  func() string // a func, since nothing that prints or dumps values looks into one
 }
 
 // RefreshToken is the token itself.
@@ -50,7 +53,11 @@ func (p Presentation) RefreshToken() string {
 // String is one line for people, without the token.
 func (p Presentation) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "#%d %s generation %d (%s): %s", p.N, p.Tenant, p.Generation, p.Fingerprint, p.Outcome)
+	if p.Slot != "" {
+		fmt.Fprintf(&b, "#%d %s slot %s: %s", p.N, p.Tenant, p.Slot, p.Outcome)
+	} else {
+		fmt.Fprintf(&b, "#%d %s generation %d (%s): %s", p.N, p.Tenant, p.Generation, p.Fingerprint, p.Outcome)
+	}
 	if p.Status != 0 {
 		fmt.Fprintf(&b, ", answered %d", p.Status)
 	}
@@ -63,7 +70,7 @@ func (p Presentation) String() string {
 	return b.String()
 }
 
-// Ledger is every presentation of every refresh token, in order of arrival.
+// Ledger is every presentation of every refresh token, and every mint, in order of arrival.
 type Ledger []Presentation
 
 // Ledger returns a copy of the ledger as it is now. An exchange is in it from
@@ -84,7 +91,8 @@ func (l Ledger) Outcome(outcomes ...Outcome) Ledger {
 	return l.where(func(p Presentation) bool { return slices.Contains(outcomes, p.Outcome) })
 }
 
-// Exchanges counts the requests that presented a refresh token, whatever came of them.
+// Exchanges counts the requests that presented a refresh token or asked to mint, whatever came
+// of them.
 func (l Ledger) Exchanges() int { return len(l) }
 
 // Pairs counts the presentations that brought a pair, delivered or not.
@@ -92,11 +100,13 @@ func (l Ledger) Pairs() int {
 	return len(l.where(func(p Presentation) bool { return p.Outcome.Committed() }))
 }
 
-// PerToken counts the presentations of each refresh token, by fingerprint.
+// PerToken counts the presentations of each refresh token, by fingerprint. Mints present none.
 func (l Ledger) PerToken() map[string]int {
 	n := make(map[string]int)
 	for _, p := range l {
-		n[p.Fingerprint]++
+		if p.mint == nil {
+			n[p.Fingerprint]++
+		}
 	}
 	return n
 }

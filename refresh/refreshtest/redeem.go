@@ -16,6 +16,8 @@ const (
 	Rotated Outcome = "rotated"
 	// Kept: a new access token; the refresh token stays (Config.NoRotation).
 	Kept Outcome = "kept"
+	// Minted: a new access token, without a refresh token (RFC 6749 §4.4, RFC 7523).
+	Minted Outcome = "minted"
 	// SamePair: a spent token brought the pair that its first redemption brought.
 	SamePair Outcome = "same pair"
 	// Sibling: a spent token brought another living pair.
@@ -41,7 +43,7 @@ const (
 // Committed reports whether the presentation brought a pair, delivered or not.
 func (o Outcome) Committed() bool {
 	switch o {
-	case Rotated, Kept, SamePair, Sibling:
+	case Rotated, Kept, Minted, SamePair, Sibling:
 		return true
 	}
 	return false
@@ -120,10 +122,12 @@ func (s *Server) redeem(t *refreshToken, now time.Time) (Outcome, *refreshToken)
 // replaceAccess kills the access token that belongs to t, if the profile says
 // so. Those of sibling pairs live on.
 func (s *Server) replaceAccess(t *refreshToken) {
-	if s.cfg.Profile.KillsAccessToken == provider.Yes {
+	if s.killsAccess() {
 		t.access.dead = true
 	}
 }
+
+func (s *Server) killsAccess() bool { return s.cfg.Profile.KillsAccessToken == provider.Yes }
 
 func (s *Server) issuePair(parent *refreshToken, now time.Time) *refreshToken {
 	rt := s.issueRefresh(parent.family, parent.generation+1, now)

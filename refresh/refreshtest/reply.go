@@ -47,7 +47,7 @@ func (s *Server) members(pair *refreshToken, now time.Time) map[string]any {
 		"token_type":   "Bearer",
 		"expires_in":   int64(max(0, pair.access.expires.Sub(now)) / time.Second),
 	}
-	if !s.cfg.OmitRefreshToken {
+	if !s.cfg.OmitRefreshToken && pair.raw != "" { // a mint has none
 		members["refresh_token"] = pair.raw
 	}
 	return members

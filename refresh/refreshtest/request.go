@@ -58,7 +58,7 @@ func (s *Server) checkRequest(r *http.Request, form url.Values) *refusal {
 	case grantType == "":
 		return invalidRequest("grant_type is missing")
 	case grantType != "refresh_token":
-		return &refusal{http.StatusBadRequest, "unsupported_grant_type", "only refresh_token is known"}
+		return &refusal{http.StatusBadRequest, "unsupported_grant_type", "known are refresh_token, client_credentials, account_credentials and the JWT bearer"}
 	case form.Get("refresh_token") == "":
 		return invalidRequest("refresh_token is missing")
 	}

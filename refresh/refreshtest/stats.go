@@ -2,7 +2,7 @@ package refreshtest
 
 // Stats counts what the server has seen.
 type Stats struct {
-	Exchanges    int // presentations of a refresh token, well-formed or not
+	Exchanges    int // presentations of a refresh token, and mints, well-formed or not
 	Pairs        int // presentations that brought a pair, delivered or not
 	Refused      int // requests at the token endpoint that were refused (RFC 6749 §5.2), unscripted
 	APICalls     int // requests at the API

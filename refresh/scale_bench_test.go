@@ -1,0 +1,200 @@
+package refresh_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/oauth2"
+
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
+	"github.com/tokenlatch/tokenlatch/tokencache"
+)
+
+// The aims that these benchmarks print beside what they measure.
+const (
+	aimOfRoom  = 2048  // bytes of a grant at rest, with its journal
+	aimOfClaim = 2     // taking due grants from sets of a million, over sets of a thousand
+	aimOfRate  = 300.0 // refreshes a second: a million grants an hour
+)
+
+// typical is an access token of 700 bytes, a JWT of a few claims, and a refresh token of 64.
+func typical() *oauth2.Token {
+	random := func(n int) string {
+		var b strings.Builder
+		for b.Len() < n {
+			b.WriteString(strconv.FormatUint(rand.Uint64(), 36))
+		}
+		return b.String()[:n]
+	}
+	return &oauth2.Token{AccessToken: random(700), RefreshToken: random(64), TokenType: "Bearer", Expiry: time.Now().Add(time.Hour)}
+}
+
+// room is what Redis needs for a key, in bytes.
+func (f *fleet) room(rdb redis.UniversalClient, tenant, what string) int64 {
+	f.t.Helper()
+	n, err := rdb.MemoryUsage(f.ctx(), f.prefix+":{zoom:"+tenant+"}:"+what, 0).Result()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return n
+}
+
+// BenchmarkGrantMemory: what one grant takes in Redis (MEMORY USAGE), key by key. A journal is
+// young after the consent and full after many refreshes; at rest Run has compacted it.
+func BenchmarkGrantMemory(b *testing.B) {
+	for _, c := range []struct {
+		name      string
+		refreshes int
+	}{{"young", 0}, {"full", 50}} {
+		b.Run("journal="+c.name, func(b *testing.B) {
+			f := newFleet(b, refreshtest.Config{})
+			w := f.worker()
+			if err := w.Connect(f.ctx(), "acme", typical()); err != nil {
+				b.Fatal(err)
+			}
+			s, err := w.cache.Read(f.ctx(), key("acme"))
+			for i := 0; err == nil && i < c.refreshes; i++ {
+				_, s, err = w.cache.Claim(f.ctx(), s, tokencache.NewID(), "worker-1", time.Minute, tokencache.AtOnce)
+				if err == nil {
+					pair := s.Pair
+					_, s, err = w.cache.Commit(f.ctx(), s, tokencache.NewID(), "worker-1", pair, false, true)
+				}
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+			var journal int64
+			for b.Loop() {
+				journal = f.room(w.rdb, "acme", "journal")
+			}
+			without := f.room(w.rdb, "acme", "grant") + f.room(w.rdb, "acme", "secret")
+			if err := w.cache.Compact(f.ctx(), key("acme")); err != nil {
+				b.Fatal(err)
+			}
+			rest := f.room(w.rdb, "acme", "journal")
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(float64(without), "B/without-journal")
+			b.ReportMetric(float64(without+journal), "B/with-journal")
+			b.ReportMetric(float64(without+rest), "B/at-rest")
+			b.ReportMetric(aimOfRoom, "B/at-rest-aim")
+		})
+	}
+}
+
+// copies makes n grants of one, inside Redis, at rest. They are due in a year.
+var copies = redis.NewScript(`
+for i = tonumber(ARGV[2]), tonumber(ARGV[3]) do
+  for _, what in ipairs({ 'grant', 'secret', 'journal' }) do
+    redis.call('COPY', ARGV[1] .. ':{zoom:acme}:' .. what, ARGV[1] .. ':{zoom:copy' .. i .. '}:' .. what)
+  end
+  redis.call('ZADD', string.format('%s:due:zoom:%02d', ARGV[1], i % 16), ARGV[4] + i, 'copy' .. i)
+end`)
+
+// BenchmarkScale: what a grant takes among so many (used_memory over their number: keys, hash
+// tables and due sets with all), how long it takes to take a due one, and how many refreshes a
+// second two processes' Run make meanwhile. The provider is in the benchmark's process, and
+// Redis on the same cores.
+func BenchmarkScale(b *testing.B) {
+	for _, grants := range []int{100_000, 1_000_000} {
+		b.Run(fmt.Sprintf("grants=%d", grants), func(b *testing.B) {
+			f := newFleet(b, refreshtest.Config{})
+			f.redis = redistest.Own(b)
+			w := f.worker()
+			if err := w.Connect(f.ctx(), "acme", typical()); err != nil {
+				b.Fatal(err)
+			}
+			before := usedMemory(b, w.rdb)
+			f.copied(w, grants)
+			each := float64(usedMemory(b, w.rdb)-before) / float64(grants)
+			few, many := f.claimTime(w, "few", 1000), f.claimTime(w, "zoom", 0)
+			var renewed int
+			var took time.Duration
+			for b.Loop() {
+				n, d := f.renewals(w, 2000)
+				renewed, took = renewed+n, took+d
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(each, "B/grant")
+			b.ReportMetric(aimOfRoom, "B/grant-aim")
+			b.ReportMetric(float64(many), "ns/due-claim")
+			b.ReportMetric(float64(many)/float64(few), "x-few")
+			b.ReportMetric(aimOfClaim, "x-few-aim")
+			b.ReportMetric(float64(renewed)/took.Seconds(), "refreshes/s")
+			b.ReportMetric(took.Seconds()*1000/float64(renewed), "refresh-ms")
+			b.ReportMetric(1000/aimOfRate, "refresh-ms-aim")
+		})
+	}
+}
+
+func usedMemory(b *testing.B, rdb redis.UniversalClient) int64 {
+	b.Helper()
+	info, err := rdb.InfoMap(b.Context(), "memory").Result()
+	if err != nil {
+		b.Fatal(err)
+	}
+	n, err := strconv.ParseInt(info["Memory"]["used_memory"], 10, 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return n
+}
+
+func (f *fleet) copied(w *worker, n int) {
+	f.t.Helper()
+	due := f.redisNow(w) + (365 * 24 * time.Hour).Milliseconds()
+	const step = 5000
+	for i := 0; i < n; i += step {
+		if err := copies.Run(f.ctx(), w.rdb, nil, f.prefix, i, i+step-1, due).Err(); err != nil && err != redis.Nil {
+			f.t.Fatal(err)
+		}
+	}
+}
+
+// claimTime is how long it takes to take one due grant, eight at a time, of the app's shards,
+// after so many entries were added to each.
+func (f *fleet) claimTime(w *worker, app string, add int) time.Duration {
+	f.t.Helper()
+	for shard := range tokencache.DueShards {
+		for i := range add {
+			w.rdb.ZAdd(f.ctx(), fmt.Sprintf("%s:due:%s:%02d", f.prefix, app, shard), redis.Z{Score: float64(f.redisNow(w)) + 1e10, Member: i})
+		}
+	}
+	const calls = 400
+	taken := 0
+	start := time.Now()
+	for i := range calls {
+		due, err := w.cache.TakeDue(f.ctx(), app, i%tokencache.DueShards, 8, 2*365*24*time.Hour, time.Hour)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		taken += len(due)
+	}
+	return time.Since(start) / time.Duration(max(1, taken))
+}
+
+// renewals makes n grants due that are in use, and lets two workers renew them.
+func (f *fleet) renewals(w *worker, n int) (int, time.Duration) {
+	f.t.Helper()
+	for i := range n {
+		tenant := fmt.Sprint("due", i)
+		f.connect(w, tenant, false)
+		f.inUse(w, tenant)
+	}
+	before := len(f.server.Ledger())
+	a, b := f.worker(), f.worker()
+	start := time.Now()
+	stopA, stopB := f.run(a), f.run(b)
+	for f.server.Stats().Pairs < before+n {
+		time.Sleep(time.Millisecond)
+	}
+	took := time.Since(start)
+	stopA()
+	stopB()
+	return n, took
+}

@@ -6,10 +6,14 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"strconv"
 
 	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
 
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
+	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 )
 
 // A token endpoint that rotates: each refresh token works once.
@@ -82,4 +86,40 @@ func ExampleClassify() {
 
 	// Output:
 	// provider: reauthorize invalid_refresh_token (HTTP 200)
+}
+
+// Zoom's server-to-server OAuth: each account's token is minted from the app's own
+// credentials, with two keys in turn.
+func ExampleRotating() {
+	server, err := refreshtest.New(refreshtest.Config{Profile: provider.ZoomServerToServer()})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer server.Close()
+	app := server.OAuth2Config()
+
+	zoom, err := provider.Rotating(2, func(slot int) (provider.Provider, error) {
+		return provider.ClientCredentials(&clientcredentials.Config{
+			ClientID: app.ClientID, ClientSecret: app.ClientSecret, TokenURL: server.TokenURL(),
+			EndpointParams: url.Values{
+				"grant_type":  {"account_credentials"},
+				"account_id":  {"{tenant}"},
+				"token_index": {strconv.Itoa(slot)},
+			},
+		}, provider.ZoomServerToServer())
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx := context.Background()
+	first, _ := zoom.Exchanger.Exchange(ctx, provider.Grant{Tenant: "acme", Generation: 0})
+	second, _ := zoom.Exchanger.Exchange(ctx, provider.Grant{Tenant: "acme", Generation: 1})
+	fmt.Println("the old key lives:", server.AccessAlive(first.AccessToken))
+	_, _ = zoom.Exchanger.Exchange(ctx, provider.Grant{Tenant: "acme", Generation: 2}) // in the first's slot
+	fmt.Println("and until its slot is used again:", server.AccessAlive(first.AccessToken), server.AccessAlive(second.AccessToken))
+	// Output:
+	// the old key lives: true
+	// and until its slot is used again: false true
 }

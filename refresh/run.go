@@ -98,7 +98,7 @@ func (r *renewals) pass(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	r.lookAhead(ctx, now)
-	again := lookEvery
+	again, taken := lookEvery, 0
 	if r.c.pacer.perSecond() > 0 { // the crowd is to be seen in time
 		again = reckonEvery
 	}
@@ -111,14 +111,17 @@ func (r *renewals) pass(ctx context.Context) (time.Duration, error) {
 			if _, err := r.take(ctx, shard, 1); err != nil {
 				return 0, err
 			}
-			r.work.Wait()
 			return tick, nil
 		default:
-			again = 0
-			if err := r.empty(ctx, shard); err != nil {
+			n, err := r.empty(ctx, shard)
+			if err != nil {
 				return 0, err
 			}
+			again, taken = min(again, tick), taken+n // others may have it: look again soon
 		}
+	}
+	if taken > 0 {
+		return 0, nil
 	}
 	return again, nil
 }
@@ -132,25 +135,24 @@ func order(next [tokencache.DueShards]time.Duration) []int {
 
 // empty takes all that is due in a shard. Ahead of time it takes a few, and goes on to the next
 // shard: what is due first must come first.
-func (r *renewals) empty(ctx context.Context, shard int) error {
+func (r *renewals) empty(ctx context.Context, shard int) (taken int, err error) {
 	if r.ahead > 0 {
-		_, err := r.take(ctx, shard, takeAtOnce/2)
-		return err
+		return r.take(ctx, shard, takeAtOnce/2)
 	}
 	for ctx.Err() == nil && !r.c.standsStill() {
-		if more, err := r.take(ctx, shard, takeAtOnce); err != nil || !more {
-			return err
+		n, err := r.take(ctx, shard, takeAtOnce)
+		if taken += n; err != nil || n == 0 {
+			return taken, err
 		}
 	}
-	return nil
+	return taken, nil
 }
 
 // take takes up to n due grants, as far as there is room, and looks after each on its own.
-// It reports whether there may be more.
-func (r *renewals) take(ctx context.Context, shard, n int) (more bool, err error) {
+func (r *renewals) take(ctx context.Context, shard, n int) (taken int, err error) {
 	room := r.roomFor(ctx, n)
 	if room == 0 {
-		return false, nil
+		return 0, nil
 	}
 	// Longer than all that is done with it can take; that it comes back early does no harm.
 	due, err := r.c.cache.TakeDue(ctx, r.c.cfg.App, shard, room, r.ahead, 2*r.c.cfg.ClaimTimeout)
@@ -164,7 +166,7 @@ func (r *renewals) take(ctx context.Context, shard, n int) (more bool, err error
 			r.tend(ctx, d, policy)
 		})
 	}
-	return len(due) == room, err
+	return len(due), err
 }
 
 // roomFor waits for room for one and takes up to n; 0 if ctx ends.

@@ -142,7 +142,8 @@ func (c *Cache) AppState(ctx context.Context, name string) (*AppState, error) {
 	session, sent := c.hub.sessionOf(a.channel), monotonic()
 	var fields *redis.MapStringStringCmd
 	clock := redis.NewStringSliceCmd(ctx, "time")
-	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+	// A transaction, so that on a Cluster the time is that of the same node.
+	_, err := c.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
 		fields = p.HGetAll(ctx, a.channel)
 		return p.Process(ctx, clock)
 	})

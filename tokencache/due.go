@@ -37,10 +37,10 @@ func (c *Cache) Schedule(ctx context.Context, k Key, at int64) error {
 
 func dueEntry(k Key, at int64) redis.Z { return redis.Z{Score: float64(at), Member: k.Tenant} }
 
-// Due is a grant that was taken from the due set: until Score it is not given to anybody else.
+// Due is a grant that was taken from the due set.
 type Due struct {
 	Key
-	score int64
+	score string // that it has until then
 }
 
 // TakeDue takes at most limit grants of one shard that are due within ahead from now. They
@@ -53,12 +53,11 @@ func (c *Cache) TakeDue(ctx context.Context, app string, shard, limit int, ahead
 	if err != nil {
 		return nil, fmt.Errorf("tokencache: due grants of %s: %w", app, err)
 	}
-	score, err := strconv.ParseInt(got[0], 10, 64)
 	due := make([]Due, 0, len(got)-1)
 	for _, tenant := range got[1:] {
-		due = append(due, Due{Key{app, tenant}, score})
+		due = append(due, Due{Key{app, tenant}, got[0]})
 	}
-	return due, err
+	return due, nil
 }
 
 // NextDue is how long it is until each shard has a grant that is due; negative for none.

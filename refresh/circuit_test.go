@@ -121,6 +121,9 @@ func TestTheCircuitClosesUnattended(t *testing.T) {
 	f.inUse(w, "acme")
 	f.run(f.worker())
 	f.hears(events, refresh.EventCircuitOpen, "")
+	for range 3 { // it goes on trying
+		f.server.AwaitExchange(t)
+	}
 	f.server.SetClientSecrets("secret")
 	f.hears(events, refresh.EventRefreshed, "acme") // by nobody but Run
 	f.lawful(w, "acme")

@@ -186,11 +186,14 @@ func (f *fleet) renewals(w *worker, n int) (int, time.Duration) {
 		f.connect(w, tenant, false)
 		f.inUse(w, tenant)
 	}
-	before := len(f.server.Ledger())
+	before := f.server.Stats().Pairs
 	a, b := f.worker(), f.worker()
 	start := time.Now()
 	stopA, stopB := f.run(a), f.run(b)
 	for f.server.Stats().Pairs < before+n {
+		if time.Since(start) > time.Minute {
+			f.t.Fatalf("%d of %d grants were renewed in a minute", f.server.Stats().Pairs-before, n)
+		}
 		time.Sleep(time.Millisecond)
 	}
 	took := time.Since(start)

@@ -147,6 +147,24 @@ func TestAValidTokenIsServedWhileTheCircuitIsOpen(t *testing.T) {
 	}
 }
 
+func TestTryTokenSaysThatTheCircuitIsOpen(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	w := f.worker()
+	f.connect(w, "acme", true)
+	_, err := w.cache.Trip(f.ctx(), "zoom", tokencache.NewID(), "w", "app_refused/invalid_client/401", &tokencache.AppState{}, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		_, err = w.TryToken(f.ctx(), "acme")
+		kind(t, err, refresh.ErrClientConfig, "invalid_client")
+	}
+	if n := len(f.server.Ledger()); n != 0 {
+		t.Errorf("%d exchanges", n)
+	}
+}
+
 func TestTheOtherSecretIsTriedOnceBeforeTheCircuitOpens(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})

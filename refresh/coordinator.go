@@ -146,6 +146,11 @@ func (c *Coordinator) TryToken(ctx context.Context, tenant string) (*oauth2.Toke
 	case giveUp:
 		return nil, c.about(k, d.err)
 	}
+	if app := c.cache.KnownApp(k.App); app != nil {
+		if e := shut(app); e != nil { // there is nothing to wait for
+			return nil, c.about(k, e)
+		}
+	}
 	return nil, &Error{App: k.App, Tenant: k.Tenant, Kind: ErrPending, RetryAfter: pendingFor(v, jitter())}
 }
 

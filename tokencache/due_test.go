@@ -240,7 +240,7 @@ func TestOneProcessAtATimeHasTheTurn(t *testing.T) {
 
 func TestUseIsNotedOnceAndOnlyIfSomebodyAsked(t *testing.T) {
 	t.Parallel()
-	rdb, prefix := redistest.Start(t).Client(t), redistest.Prefix(t)
+	rdb, prefix := redistest.Own(t).Client(t), redistest.Prefix(t)
 	a, b := newCache(t, rdb, prefix), newCache(t, rdb, prefix)
 	connect(t, a, acme, 1)
 	hot(t, a, acme)

@@ -62,6 +62,7 @@ func (f *fleet) storm(workers []*process) (calls map[string]int, beats int) {
 			counts = append(counts, w.settled())
 		}
 	})
+	delete(calls, "unsubscribe") // they ended
 	f.presented("acme", 1)
 	f.living("acme")
 	beats, holders := calls["pexpire"], 0

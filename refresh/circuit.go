@@ -72,14 +72,14 @@ func (c *Coordinator) standsStill() bool {
 
 // admitted asks for the right to make an exchange: one at a time while the circuit is open.
 // It returns the state under which it was given.
-func (f *flight) admitted() (*tokencache.AppState, error) {
+func (c *Coordinator) admitted() (*tokencache.AppState, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
-	s, err := f.c.appState(ctx)
+	s, err := c.appState(ctx)
 	if err != nil || !s.Open {
 		return s, err
 	}
-	ok, s, err := f.c.cache.Probe(ctx, f.c.cfg.App, tokencache.NewID(), f.c.locker.Name(), f.c.cfg.ClaimTimeout)
+	ok, s, err := c.cache.Probe(ctx, c.cfg.App, tokencache.NewID(), c.locker.Name(), c.cfg.ClaimTimeout)
 	switch {
 	case err != nil:
 		return nil, err

@@ -312,3 +312,79 @@ func TestWhoWaitsGoesBeforeTheCrowdAndTheCrowdIsRenewedInTime(t *testing.T) {
 		t.Errorf("%d exchanges within %s, the budget is %d", n, budget.Per, budget.Requests)
 	}
 }
+
+// The wait for the budget can be long enough for the provider to change its mind.
+func TestAPauseBeginsForThoseWhoWaitForTheBudgetToo(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	f.profile.Budget = provider.Budget{Concurrency: 1}
+	w, other := f.worker(), f.worker()
+	f.connect(w, "first", true)
+	tenants := f.expired(w, 10)
+	gate := f.server.Hold(refreshtest.BeforeCommit)
+	f.server.Script(refreshtest.Step{Status: 429, Header: http.Header{"Retry-After": {"3600"}}})
+	var calls sync.WaitGroup
+	calls.Go(func() {
+		_, err := w.Token(f.ctx(), "first")
+		kind(t, err, refresh.ErrUnavailable, "")
+	})
+	gate.Await(t)
+	calls.Go(func() {
+		for tenant, err := range f.all(other, tenants) {
+			if e := kind(t, err, refresh.ErrUnavailable, "throttled"); e.RetryAfter < time.Minute {
+				t.Errorf("%s: %v", tenant, err)
+			}
+		}
+	})
+	for _, tenant := range tenants {
+		f.locked(w, tenant)
+	}
+	gate.Release()
+	calls.Wait()
+	if n := len(f.server.Ledger()); n != 1 {
+		t.Errorf("%d exchanges while the provider wants a pause", n)
+	}
+}
+
+// Two that find out at once that the other secret is accepted must not swap it back.
+func TestTwoThatFindTheOtherSecretAtOnceAgree(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	refused := &provider.Error{Class: provider.AppRefused, Code: "invalid_client", Status: 401}
+	var met sync.WaitGroup
+	met.Add(2)
+	var asked atomic.Int64
+	w := f.worker(func(cfg *refresh.Config) {
+		cfg.Provider.Fallback = cfg.Provider.Exchanger
+		cfg.Provider.Exchanger = exchanger(func(context.Context, provider.Grant) (provider.Pair, error) {
+			if asked.Add(1) <= 2 {
+				met.Done()
+				met.Wait()
+			}
+			return provider.Pair{}, refused
+		})
+	})
+	f.all(w, f.expired(w, 2))
+	f.connect(w, "acme", true)
+	f.token(w, "acme")
+	if n := asked.Load(); n != 2 {
+		t.Errorf("the secret that is refused was presented %d times, not twice", n)
+	}
+}
+
+// exchanger is a provider that is one function.
+type exchanger func(context.Context, provider.Grant) (provider.Pair, error)
+
+func (x exchanger) Exchange(ctx context.Context, g provider.Grant) (provider.Pair, error) {
+	return x(ctx, g)
+}
+
+// locked waits until somebody has the lease of a grant.
+func (f *fleet) locked(w *worker, tenant string) {
+	f.t.Helper()
+	for end := time.Now().Add(30 * time.Second); w.rdb.Exists(f.ctx(), w.cache.LockKey(key(tenant))).Val() == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			f.t.Fatalf("nobody has the lease of %s", tenant)
+		}
+	}
+}

@@ -95,14 +95,20 @@ func (c *Coordinator) enrollUnder(ctx context.Context, lease *lock.Lease, k toke
 	if there || err != nil {
 		return err
 	}
-	return c.mintFirst(k, s)
+	return c.mintFirst(ctx, k, s)
 }
 
 // mintFirst needs no claim: nothing is spent by a second one.
-func (c *Coordinator) mintFirst(k tokencache.Key, before *tokencache.Snapshot) error {
-	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.ExchangeTimeout)
-	defer cancel()
-	app, err := c.appState(ctx)
+func (c *Coordinator) mintFirst(ctx context.Context, k tokencache.Key, before *tokencache.Snapshot) error {
+	leave, err := c.paced(ctx, func() bool { return true })
+	switch {
+	case err != nil:
+		return c.about(k, err)
+	case leave == nil:
+		return left(ctx, k)
+	}
+	defer leave()
+	app, err := c.admitted()
 	if err != nil {
 		return c.about(k, err)
 	}
@@ -110,18 +116,16 @@ func (c *Coordinator) mintFirst(k tokencache.Key, before *tokencache.Snapshot) e
 	if before != nil {
 		g.Generation = before.Generation
 	}
-	p, err := c.present(ctx, g)
-	var failed *provider.Error
-	errors.As(err, &failed)
+	start := time.Now()
+	p, failed := c.exchange(c.cfg.ExchangeTimeout, g)
 	c.learned(app, failed)
 	if failed != nil {
 		return c.about(k, &Error{Kind: kindOf(failed.Class), Code: failed.Code, Status: failed.Status, RetryAfter: failed.RetryAfter, Err: failed})
 	}
-	if err != nil {
-		return c.about(k, err)
-	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
+	defer cancel()
 	_, err = c.cache.Connect(ctx, k, c.locker.Name(), func(now int64) tokencache.Pair {
-		return c.pair(&tokencache.Snapshot{Key: k}, p, now)
+		return c.pair(&tokencache.Snapshot{Key: k}, p, now-time.Since(start).Milliseconds()-1)
 	})
 	if err != nil {
 		return c.about(k, err)

@@ -3,6 +3,7 @@ package refresh
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -30,11 +31,11 @@ const (
 
 // Event is one thing that has happened, for metrics, mails and pages. It holds no token.
 //
-// The process that has made a change gets its event, and so does every other that has the
-// grant in memory: one change comes to several processes, with the same ID. That a tenant must
-// reauthorize comes also from Run, should the process that found out have died: so
-// at least one process gets it. To act exactly once, let the ID decide, for instance by SET NX
-// in Redis.
+// Redis pushes it with the change itself, in one step, to every process that listens: one
+// change comes to all of them, with the same ID. To act exactly once, let the ID decide, for
+// instance by SET NX in Redis. The process that made the change gets it also without a
+// subscriber connection. What nobody could hear, since the one listener died over it, Run
+// finds in the grant when it comes by, if that is still its last change.
 type Event struct {
 	Kind EventKind
 	// ID is the same in all processes, and of no other change.
@@ -92,6 +93,7 @@ type events struct {
 
 	mu        sync.Mutex // guards what follows
 	listeners map[*listener]struct{}
+	stop      []func()            // being told, since there are listeners
 	seen      map[string]struct{} // IDs of the last events: each comes by several ways
 	order     [4096]string
 	n         int
@@ -128,8 +130,8 @@ func (ev *events) listen(ctx context.Context, f func(Event)) (ended <-chan struc
 		return done
 	}
 	if len(ev.listeners) == 0 {
-		ev.c.cache.OnChange(ev.c.cfg.App, ev.grantChanged)
-		ev.c.cache.OnApp(ev.c.cfg.App, ev.appChanged)
+		ev.stopped()
+		ev.stop = []func(){ev.c.cache.OnChange(ev.c.cfg.App, ev.grantChanged), ev.c.cache.OnApp(ev.c.cfg.App, ev.appChanged)}
 	}
 	ev.listeners[l] = struct{}{}
 	ev.work.Go(func() {
@@ -172,9 +174,8 @@ func (ev *events) close(ctx context.Context) error {
 	for l := range ev.listeners {
 		l.rouse()
 	}
+	ev.stopped()
 	ev.mu.Unlock()
-	ev.c.cache.OnChange(ev.c.cfg.App, nil)
-	ev.c.cache.OnApp(ev.c.cfg.App, nil)
 	told := make(chan struct{})
 	go func() {
 		ev.work.Wait()
@@ -186,6 +187,14 @@ func (ev *events) close(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("refresh: close: OnEvent, or a reader of Events, does not end: %w", context.Cause(ctx))
 	}
+}
+
+// stopped ends being told. Called with mu held.
+func (ev *events) stopped() {
+	for _, stop := range ev.stop {
+		stop()
+	}
+	ev.stop = nil
 }
 
 func (l *listener) rouse() {
@@ -223,36 +232,81 @@ func (ev *events) grantChanged(ch tokencache.Change) {
 	}
 }
 
-// reauthorize is for a grant that was found in that state.
-func (ev *events) reauthorize(s *tokencache.Snapshot) {
-	ev.tell(grantEvent(EventReauthorize, s.Key, &s.Record, s.Now()))
+// found is for a grant that Run has come by, sooner than it is due: it tells its last change,
+// should the process that made it have died over that.
+func (ev *events) found(s *tokencache.Snapshot) {
+	for _, e := range lastEvents(s) {
+		ev.tell(e)
+	}
+}
+
+// lastEvents is what a grant's record says of its last changes.
+func lastEvents(s *tokencache.Snapshot) []Event {
+	r := &s.Record
+	var last []Event
+	add := func(kind EventKind, at int64) { last = append(last, grantEvent(kind, s.Key, r, at)) }
+	switch {
+	case r.State == tokencache.Disconnected:
+		add(EventDisconnected, r.Epoch)
+	case r.State == tokencache.Reauthorize:
+		add(EventReauthorize, r.ErrorAt)
+	case r.Fails > 0:
+		add(EventFailed, r.ErrorAt)
+	case r.Reason != "":
+		add(EventSuspect, s.Now())
+	case r.IssuedAt <= r.Epoch:
+		add(EventConnected, r.Epoch)
+	default:
+		add(EventRefreshed, r.IssuedAt)
+	}
+	if r.State == tokencache.Active && r.WarnedAt != 0 {
+		add(EventReauthDue, r.WarnedAt)
+	}
+	return last
 }
 
 func grantEvent(kind EventKind, k tokencache.Key, r *tokencache.Record, at int64) Event {
+	which := r.CommitID
+	switch kind {
+	case EventReauthDue:
+		which = strconv.FormatInt(r.WarnedAt, 10)
+	case EventSuspect:
+		which = r.Reason
+	case EventRestored:
+		which = strconv.FormatInt(r.Rev, 10)
+	}
 	return Event{
-		Kind: kind, ID: fmt.Sprintf("%s/%d/%d/%d/%s", k, r.Epoch, r.Generation, r.Rev, kind),
+		Kind: kind, ID: fmt.Sprintf("%s/%d/%d/%s/%s", k, r.Epoch, r.Generation, which, kind),
 		App: k.App, Tenant: k.Tenant, At: redisTime(at), By: r.By, Generation: r.Generation,
 		Reason: r.Reason, Error: r.Error, RetryAt: redisTime(r.RetryAt),
 		ExpiresAt: redisTime(r.ExpiresAt), RefreshTokenExpiresAt: redisTime(r.RefreshTokenExpiresAt),
 	}
 }
 
-func (ev *events) appChanged(kind string, s *tokencache.AppState) {
-	k, ok := appEvents[kind]
-	if !ok {
-		return
+func (ev *events) appChanged(ch tokencache.AppChange) {
+	if kind, ok := appEvents[ch.Kind]; ok {
+		ev.tell(appEvent(kind, ch.State))
 	}
-	e := Event{
-		Kind: k, ID: fmt.Sprintf("%s/%d/%d/%d/%s", s.App, s.OpenedAt, s.ThrottledUntil, s.Rev, k), App: s.App,
-		At: redisTime(s.Now()), By: s.By, Error: s.Error,
+}
+
+// appFound tells that the circuit is open, to whoever was not there when it opened.
+func (ev *events) appFound(s *tokencache.AppState) {
+	if s.Open {
+		ev.tell(appEvent(EventCircuitOpen, s))
 	}
-	switch k {
+}
+
+func appEvent(kind EventKind, s *tokencache.AppState) Event {
+	e := Event{Kind: kind, App: s.App, At: redisTime(s.Now()), By: s.By, Error: s.Error}
+	which := s.OpenedAt
+	switch kind {
 	case EventCircuitOpen:
-		e.RetryAt = redisTime(s.ProbeAt)
+		e.At, e.RetryAt = redisTime(s.OpenedAt), redisTime(s.ProbeAt)
 	case EventThrottled:
-		e.RetryAt = redisTime(s.ThrottledUntil)
+		e.RetryAt, which = redisTime(s.ThrottledUntil), s.ThrottledUntil
 	}
-	ev.tell(e)
+	e.ID = fmt.Sprintf("%s/%d/%s", s.App, which, kind)
+	return e
 }
 
 func redisTime(ms int64) time.Time {

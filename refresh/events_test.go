@@ -12,7 +12,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 )
 
-func TestEachChangeIsToldOnceInEveryProcessThatKnowsTheGrant(t *testing.T) {
+func TestEachChangeIsToldOnceInEveryProcessThatListens(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	var mu sync.Mutex
@@ -24,9 +24,10 @@ func TestEachChangeIsToldOnceInEveryProcessThatKnowsTheGrant(t *testing.T) {
 			called = append(called, e)
 		}
 	})
-	other := f.worker()
+	other, monitor := f.worker(), f.worker() // which asks for no token
 	ctx, cancel := context.WithCancel(t.Context())
-	mine, theirs := w.Events(ctx), other.Events(ctx)
+	mine, theirs, monitored := w.Events(ctx), other.Events(ctx), monitor.Events(ctx)
+	f.listening(w, 3)
 	f.connect(w, "acme", false)
 	f.token(w, "acme")
 	f.token(other, "acme")
@@ -47,6 +48,14 @@ func TestEachChangeIsToldOnceInEveryProcessThatKnowsTheGrant(t *testing.T) {
 	a, b = f.hears(mine, refresh.EventReauthorize, "acme"), f.hears(theirs, refresh.EventReauthorize, "acme")
 	if a.ID != b.ID || a.Reason != "invalid_grant" {
 		t.Errorf("one change is\n%+v here and\n%+v there", a, b)
+	}
+	f.hears(monitored, refresh.EventConnected, "acme")
+	f.hears(monitored, refresh.EventRefreshed, "acme")
+	if c := f.hears(monitored, refresh.EventReauthorize, "acme"); c != a {
+		t.Errorf("one change is\n%+v here and\n%+v at a monitor", a, c)
+	}
+	if monitor.cache.Remembered(key("acme")) != nil {
+		t.Error("the monitor has the grant in memory")
 	}
 	cancel()
 	for range mine { // is closed when ctx ends
@@ -95,5 +104,45 @@ func TestASlowListenerHoldsUpNobody(t *testing.T) {
 	}
 	if _, ok := <-w.Events(t.Context()); ok {
 		t.Error("a closed coordinator tells something")
+	}
+}
+
+// listening waits until that many processes hear of the app's changes.
+func (f *fleet) listening(w *worker, n int64) {
+	f.t.Helper()
+	channel := w.cache.ChangesChannel("zoom")
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		got, err := w.rdb.PubSubNumSub(f.ctx(), channel).Result()
+		if err == nil && got[channel] == n {
+			return
+		}
+		if time.Now().After(end) {
+			f.t.Fatalf("%d processes listen, want %d: %v", got[channel], n, err)
+		}
+	}
+}
+
+// A process may have several, and close one of them.
+func TestCoordinatorsOfOneAppOnOneCacheAreToldEach(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	w := f.worker()
+	same := func(cfg *refresh.Config) { cfg.Cache = w.cache }
+	two, three := f.worker(same), f.worker(same)
+	a, b := w.Events(t.Context()), two.Events(t.Context())
+	ctx, cancel := context.WithCancel(t.Context())
+	three.Events(ctx)
+	f.connect(w, "acme", false)
+	f.hears(a, refresh.EventConnected, "acme")
+	f.hears(b, refresh.EventConnected, "acme")
+	cancel()
+	if err := three.Close(f.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	f.server.SetClientSecrets("another")
+	kind(t, w.Refresh(f.ctx(), "acme"), refresh.ErrClientConfig, "")
+	for _, events := range []<-chan refresh.Event{a, b} {
+		f.hears(events, refresh.EventCircuitOpen, "")
+		f.hears(events, refresh.EventFailed, "acme")
 	}
 }

@@ -24,15 +24,15 @@ func (f *flight) hold(lease *lock.Lease, s *tokencache.Snapshot) (*tokencache.Sn
 		return nil, nil // this process was stopped: somebody else may have the lease
 	}
 	defer f.heartbeat(lease)()
-	app, err := f.admitted()
-	if err != nil {
-		return nil, err
-	}
 	leave, err := f.paced(lease)
 	if leave == nil || err != nil {
 		return nil, err
 	}
 	defer leave()
+	app, err := f.c.admitted() // after the wait: the app may have been stopped meanwhile
+	if err != nil {
+		return nil, err
+	}
 	s, err = f.claim(s)
 	if s == nil || err != nil {
 		return nil, err
@@ -51,15 +51,21 @@ func (f *flight) paced(lease *lock.Lease) (leave func(), err error) {
 	if f.want.background {
 		return func() {}, nil // it has waited before it took the lease
 	}
-	ctx, cancel := context.WithTimeoutCause(lease.Context(), f.c.cfg.ExchangeTimeout, errBudget)
+	return f.c.paced(lease.Context(), f.urgent.Load)
+}
+
+// paced waits until the app's budget allows an exchange, for as long as one may take. Without
+// error and leave ctx has ended.
+func (c *Coordinator) paced(ctx context.Context, urgent func() bool) (leave func(), err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.ExchangeTimeout, errBudget)
 	defer cancel()
-	defer context.AfterFunc(f.c.waiting, cancel)()
-	leave, err = f.c.pacer.enter(ctx, f.urgent.Load)
+	defer context.AfterFunc(c.waiting, cancel)()
+	leave, err = c.pacer.enter(ctx, urgent)
 	switch {
 	case errors.Is(err, errBudget):
 		return nil, &Error{Kind: ErrUnavailable, Code: "budget", RetryAfter: retryIn(3, &provider.Error{}, jitter()), Err: errBudget}
 	case err != nil && ctx.Err() != nil:
-		return nil, context.Cause(f.c.waiting)
+		return nil, context.Cause(c.waiting)
 	}
 	return leave, err
 }
@@ -135,25 +141,30 @@ func (f *flight) exchange(s *tokencache.Snapshot) (provider.Pair, *provider.Erro
 	if left <= 0 {
 		return provider.Pair{}, &provider.Error{Class: provider.Unsent, Code: "paused", Err: errLate}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), left)
-	defer cancel()
-	start := time.Now()
-	pair, err := f.c.present(ctx, provider.Grant{
+	return f.c.exchange(left, provider.Grant{
 		App: f.key.App, Tenant: f.key.Tenant, Generation: s.Generation,
 		AccessToken: s.Pair.AccessToken, RefreshToken: s.Pair.RefreshToken,
 		Scope: s.Pair.Scope, Extra: s.Pair.Extra,
 	})
+}
+
+// exchange presents a grant's credentials, once, and says in the log what came of it.
+func (c *Coordinator) exchange(timeout time.Duration, g provider.Grant) (provider.Pair, *provider.Error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	start := time.Now()
+	pair, err := c.present(ctx, g)
 	tell := func(level *zerolog.Event) *zerolog.Event {
-		return level.Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Dur("took_ms", time.Since(start))
+		return level.Str("tenant", g.Tenant).Int64("generation", g.Generation).Dur("took_ms", time.Since(start))
 	}
 	if err != nil {
 		var failure *provider.Error
 		if !errors.As(err, &failure) {
 			failure = &provider.Error{Class: provider.Ambiguous, Err: err}
 		}
-		level := f.c.log.Warn()
+		level := c.log.Warn()
 		if failure.Class == provider.AppRefused {
-			level = f.c.log.Error() // the operator must act
+			level = c.log.Error() // the operator must act
 		}
 		tell(level).Str("class", failure.Class.String()).Str("code", failure.Code).Int("status", failure.Status).Msg("exchange failed")
 		return provider.Pair{}, failure
@@ -161,7 +172,7 @@ func (f *flight) exchange(s *tokencache.Snapshot) (provider.Pair, *provider.Erro
 	if pair.AccessToken == "" {
 		return pair, &provider.Error{Class: provider.Ambiguous, Code: "no_access_token"}
 	}
-	tell(f.c.log.Info()).Msg("exchange succeeded")
+	tell(c.log.Info()).Msg("exchange succeeded")
 	return pair, nil
 }
 
@@ -169,7 +180,8 @@ func (f *flight) exchange(s *tokencache.Snapshot) (provider.Pair, *provider.Erro
 // when the first is refused: that has not spent the refresh token.
 func (c *Coordinator) present(ctx context.Context, g provider.Grant) (provider.Pair, error) {
 	now, other := c.cfg.Provider.Exchanger, c.cfg.Provider.Fallback
-	if c.fallback.Load() {
+	swapped := c.fallback.Load()
+	if swapped {
 		now, other = other, now
 	}
 	pair, err := now.Exchange(ctx, g)
@@ -179,7 +191,7 @@ func (c *Coordinator) present(ctx context.Context, g provider.Grant) (provider.P
 	}
 	pair, err = other.Exchange(ctx, g)
 	if !errors.As(err, &refused) || refused.Class != provider.AppRefused {
-		c.fallback.Store(!c.fallback.Load()) // it is the one that is accepted
+		c.fallback.Store(!swapped) // it is the one that is accepted
 	}
 	return pair, err
 }

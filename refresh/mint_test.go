@@ -244,3 +244,46 @@ func (l *load) stop() (calls, failed int64) {
 	}
 	return calls, l.failed.Load()
 }
+
+// Each new tenant is a mint, and mints are the app's requests like all others.
+func TestFirstMintsKeepToTheBudgetAndToTheCircuit(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{Profile: provider.ZoomServerToServer(), LatencyBefore: 5 * time.Millisecond})
+	f.profile.Budget = provider.Budget{Concurrency: 2}
+	workers := []*worker{f.worker(f.minter(1)), f.worker(f.minter(1))}
+	enroll := func(name string, n int) (errs []error) {
+		var mu sync.Mutex
+		var calls sync.WaitGroup
+		for i := range n {
+			calls.Go(func() {
+				err := workers[i%2].Connect(f.ctx(), fmt.Sprint(name, i), nil)
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, err)
+			})
+		}
+		calls.Wait()
+		return errs
+	}
+	for _, err := range enroll("tenant", 30) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if l := f.server.Ledger(); len(l) != 30 || l.InFlight() > 2 {
+		t.Errorf("%d mints, %d at once", len(l), l.InFlight())
+	}
+	// The circuit is open, and it is time for a probe: one.
+	opened, err := workers[0].cache.Trip(f.ctx(), "zoom", tokencache.NewID(), "w", "app_refused/invalid_client/401", &tokencache.AppState{}, time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.server.SetClientSecrets("another")
+	time.Sleep(opened.Until(opened.ProbeAt))
+	for _, err := range enroll("late", 30) {
+		kind(t, err, refresh.ErrClientConfig, "")
+	}
+	if n := len(f.server.Ledger()) - 30; n != 1 {
+		t.Errorf("%d probes at once", n)
+	}
+}

@@ -15,13 +15,12 @@ const (
 	rest chore = iota // nothing now: look again at plan.next
 	exchange
 	warn // that its refresh token ends at a fixed date; then look again
-	drop // nothing ever: a consent or an exchange puts it back
-	bury // as drop, and say that it must be reauthorized
+	drop // nothing ever: a consent puts it back
 )
 
 type plan struct {
 	do   chore
-	next int64 // Redis' clock, unix ms; with rest and warn
+	next int64 // Redis' clock, unix ms; with exchange, since when it is due
 }
 
 // policy is what a plan depends on besides the grant.
@@ -38,6 +37,9 @@ const (
 	idleUnknown = 14 * 24 * time.Hour
 	// warnAhead of the end of a refresh token, but not before three quarters of its life.
 	warnAhead = 14 * 24 * time.Hour
+	// restsForGood is for a grant about which nothing will be due as long as nobody asks. It
+	// stays in the due set: whatever is not there, Repair takes for lost.
+	restsForGood = 30 * 24 * time.Hour
 	// tick is the soonest that a grant which needs nothing is looked at again.
 	tick = time.Second
 )
@@ -51,8 +53,6 @@ const (
 //     alone while idle; its end is said ahead of time.
 func (p policy) plan(v view) plan {
 	switch {
-	case v.State == tokencache.Reauthorize:
-		return plan{do: bury}
 	case v.State != tokencache.Active:
 		return plan{do: drop}
 	case v.broken != nil:
@@ -69,9 +69,9 @@ func (p policy) plan(v view) plan {
 	at := p.exchangeAt(&v.Record, v.now)
 	switch {
 	case at != 0 && at <= v.now:
-		return plan{do: exchange}
+		return plan{do: exchange, next: at}
 	case at == 0 && warnAt == 0:
-		return plan{do: drop}
+		return plan{do: rest, next: v.now + restsForGood.Milliseconds()}
 	case at == 0 || warnAt != 0 && warnAt < at:
 		at = warnAt
 	}

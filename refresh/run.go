@@ -90,6 +90,9 @@ func (r *renewals) passes(ctx context.Context) {
 // pass takes what is due, and returns how long it is until more will be.
 func (r *renewals) pass(ctx context.Context) (time.Duration, error) {
 	app, err := r.c.appState(ctx)
+	if app != nil {
+		r.c.events.appFound(app)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -213,24 +216,31 @@ func (r *renewals) look(ctx context.Context, k tokencache.Key, policy policy) (i
 	p := policy.plan(r.c.view(s, 0))
 	switch p.do {
 	case exchange:
-		return r.renew(ctx, s)
+		return r.renew(ctx, s, p.next)
 	case warn:
 		_, _, err := r.c.cache.Warn(ctx, s, r.c.locker.Name())
 		r.c.log.Warn().Str("tenant", k.Tenant).Time("rt_expires_at", time.UnixMilli(s.RefreshTokenExpiresAt)).
 			Msg("the refresh token ends at a fixed date: the tenant must consent again before")
 		return s.Now(), err
-	case bury: // who marked it may have died before it could tell
-		r.c.events.reauthorize(s)
-		return 0, nil
 	case drop:
+		r.c.events.found(s)
 		r.settle(ctx, k)
 		return 0, nil
 	default:
+		if early(s) {
+			r.c.events.found(s)
+		}
 		if p.next-s.Now() > restsLong.Milliseconds() {
 			r.settle(ctx, k)
 		}
 		return p.next, nil
 	}
+}
+
+// early reports whether a grant is looked at before its time: whoever changed it last has not
+// come to say when that is, or has only just said that its refresh token ends.
+func early(s *tokencache.Snapshot) bool {
+	return max(s.RefreshAt, s.RetryAt, s.WarnedAt+time.Hour.Milliseconds()) > s.Now()
 }
 
 // settle is for a grant that is left alone for long: its journal shrinks to what it holds. That
@@ -246,10 +256,16 @@ func (r *renewals) policy() policy {
 }
 
 // renew makes an exchange in the same way as Token does. It waits for the budget before it
-// takes the lease: whoever needs the token must not wait for that.
-func (r *renewals) renew(ctx context.Context, s *tokencache.Snapshot) (next int64, err error) {
-	leave, err := r.c.pacer.enter(ctx, func() bool { return false })
-	if err != nil {
+// takes the lease: whoever needs the token must not wait for that. It puts the grant back
+// while it still has it: two that wait for one grant would both pay.
+func (r *renewals) renew(ctx context.Context, s *tokencache.Snapshot, due int64) (next int64, err error) {
+	waiting, cancel := context.WithTimeout(ctx, r.c.cfg.ClaimTimeout)
+	defer cancel()
+	leave, err := r.c.pacer.enter(waiting, func() bool { return false })
+	switch {
+	case err != nil && waiting.Err() != nil:
+		return due, nil
+	case err != nil:
 		return 0, err
 	}
 	defer leave()
@@ -260,8 +276,8 @@ func (r *renewals) renew(ctx context.Context, s *tokencache.Snapshot) (next int6
 		return got.RefreshAt, nil
 	case !errors.As(err, &failed):
 		return 0, err
-	case errors.Is(err, ErrReauthorize) && !r.c.cfg.Provider.Mints, errors.Is(err, ErrNotConnected):
-		return 0, nil
+	case errors.Is(err, ErrReauthorize), errors.Is(err, ErrNotConnected):
+		return s.Now(), nil // perhaps found so: look again, and say it
 	default:
 		return s.Now() + max(failed.RetryAfter, tick).Milliseconds(), nil
 	}

@@ -253,16 +253,136 @@ func TestTheFixedEndOfARefreshTokenIsSaidAheadOfTime(t *testing.T) {
 	}
 }
 
-func TestThatATenantMustReauthorizeIsToldAlsoIfWhoFoundOutDied(t *testing.T) {
+// The processes that made these changes have died before they could tell, nobody else listened,
+// and nobody has said when to look again.
+func TestWhatNobodyCouldHearIsToldByRun(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	w := f.worker()
+	changes := map[refresh.EventKind]func(tenant string){
+		refresh.EventConnected: func(string) {},
+		refresh.EventRefreshed: func(tenant string) {
+			if err := w.Refresh(f.ctx(), tenant); err != nil {
+				t.Fatal(err)
+			}
+		},
+		refresh.EventFailed: func(tenant string) {
+			f.alter(w, tenant, "error", "busy//503", "error_at", f.redisNow(w), "fails", 1, "retry_at", f.redisNow(w)+time.Hour.Milliseconds())
+		},
+		refresh.EventReauthorize: func(tenant string) {
+			f.alter(w, tenant, "state", "reauthorize", "reason", "invalid_grant", "error_at", f.redisNow(w))
+		},
+		refresh.EventReauthDue: func(tenant string) { f.alter(w, tenant, "warned_at", f.redisNow(w)) },
+		refresh.EventSuspect:   func(tenant string) { f.alter(w, tenant, "reason", "suspect") },
+		refresh.EventDisconnected: func(tenant string) {
+			if err := w.Disconnect(f.ctx(), tenant); err != nil {
+				t.Fatal(err)
+			}
+		},
+	}
+	for kind, change := range changes {
+		f.connect(w, string(kind), false)
+		change(string(kind))
+	}
+	if err := w.Close(f.ctx()); err != nil { // it would say when to look again
+		t.Fatal(err)
+	}
+	heard := f.worker()
+	events := heard.Events(t.Context())
+	for kind := range changes {
+		if err := heard.cache.Schedule(f.ctx(), key(string(kind)), 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.run(heard)
+	missing := map[string]bool{}
+	for kind := range changes {
+		missing[string(kind)] = true
+	}
+	timeout := time.After(30 * time.Second)
+	for len(missing) > 0 {
+		select {
+		case e := <-events:
+			if e.ID == "" || e.At.IsZero() {
+				t.Errorf("%+v", e)
+			}
+			if e.Tenant == string(e.Kind) {
+				delete(missing, e.Tenant)
+			}
+		case <-timeout:
+			t.Fatalf("nobody told %v", missing)
+		}
+	}
+}
+
+// A grant that rests is looked at when it is due, and changes nothing by that.
+func TestWhatWasToldIsNotToldAgainWhenAGrantIsDue(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
 	f.connect(w, "acme", false)
-	f.alter(w, "acme", "state", "reauthorize", "reason", "invalid_grant")
+	f.alter(w, "acme", "refresh_at", 1) // and idle
+	f.connect(w, "globex", false)
 	heard := f.worker()
 	events := heard.Events(t.Context())
 	f.run(heard)
-	if e := f.hears(events, refresh.EventReauthorize, "acme"); e.Reason != "invalid_grant" || e.ID == "" {
-		t.Errorf("%+v", e)
+	f.rescheduled(w, "acme")
+	if err := w.cache.Schedule(f.ctx(), key("globex"), 1); err != nil {
+		t.Fatal(err)
+	}
+	if e := <-events; e.Tenant != "globex" {
+		t.Errorf("told %+v", e)
+	}
+}
+
+// What waits for the budget is put back: by a process that ends, and by one that has had it for
+// so long that it would come back and another would wait for it too.
+func TestWhatWaitsForTheBudgetIsPutBack(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	f.config.ExchangeTimeout, f.config.ClaimTimeout = 100*time.Millisecond, 300*time.Millisecond
+	f.profile.Budget = provider.Budget{Requests: 1, Per: time.Hour}
+	w := f.worker()
+	f.connect(w, "first", true)
+	f.token(w, "first") // the budget of an hour
+	f.connect(w, "acme", false)
+	now := f.redisNow(w)
+	due := now - 1000
+	f.alter(w, "acme", "used_at", now, "issued_at", now-10_000, "refresh_at", due)
+	score := func() float64 {
+		for shard := range tokencache.DueShards {
+			at, err := w.rdb.ZScore(f.ctx(), fmt.Sprintf("%s:due:zoom:%02d", f.prefix, shard), "acme").Result()
+			if err == nil {
+				return at
+			}
+		}
+		t.Fatal("no due set knows it")
+		return 0
+	}
+	scored := func(what string, ok func(at float64) bool) float64 {
+		t.Helper()
+		for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			if at := score(); ok(at) {
+				return at
+			}
+		}
+		t.Fatalf("it was not %s", what)
+		return 0
+	}
+	taken := func(at float64) bool { return at > float64(now) }
+	putBack := func(at float64) bool { return at > 1 && at <= float64(due) }
+	stop := f.run(w)
+	comesBack := int64(scored("taken", taken))
+	scored("put back", putBack)
+	if now := f.redisNow(w); now >= comesBack {
+		t.Errorf("it was put back %d ms after it had come back by itself", now-comesBack)
+	}
+	scored("taken again", taken)
+	stop()
+	if at := score(); !putBack(at) {
+		t.Errorf("whoever ended has left it at %.1f, it was due at %d", at, due)
+	}
+	if n := len(f.server.Ledger()); n != 1 {
+		t.Errorf("%d exchanges, the budget is one", n)
 	}
 }

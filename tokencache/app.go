@@ -56,6 +56,7 @@ type AppState struct {
 
 	changeID string
 
+	asOf    int64 // Redis' clock when it was so
 	now     int64 // Redis' clock at `at`; never early
 	at      mono
 	session uint64 // subscription session in which it was read or pushed; 0 none
@@ -110,9 +111,17 @@ type app struct {
 	name, channel string
 	state         atomic.Pointer[AppState]
 
+	told watchers[AppChange]
+
 	mu      sync.Mutex // guards what follows, and the order in which state advances
 	changed chan struct{}
-	told    func(kind string, s *AppState)
+}
+
+// AppChange is one change of an app's state: "open" and "closed" of its circuit, "refused" and
+// "probe" while it is open, "throttled".
+type AppChange struct {
+	Kind  string
+	State *AppState
 }
 
 // app returns an app's place in memory, and listens to its channel from then on.
@@ -126,8 +135,10 @@ func (c *Cache) app(name string) *app {
 	return a
 }
 
+// forgetApp drops an app's place, unless somebody is told of its changes.
 func (c *Cache) forgetApp(name string) {
-	if a, ok := c.apps.LoadAndDelete(name); ok {
+	if a, ok := c.apps.Load(name); ok && a.told.none() {
+		c.apps.Delete(name)
 		c.hub.remove(a.channel)
 	}
 }
@@ -154,7 +165,7 @@ func (c *Cache) AppState(ctx context.Context, name string) (*AppState, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tokencache: state of app %s: %w", name, err)
 	}
-	s := &AppState{App: name, now: now, at: c.clock.observe(sent, monotonic(), now), session: session}
+	s := &AppState{App: name, asOf: now, now: now, at: c.clock.observe(sent, monotonic(), now), session: session}
 	for field, value := range fields.Val() {
 		s.set(field, value)
 	}
@@ -188,29 +199,21 @@ func (c *Cache) AppChanged(name string) <-chan struct{} {
 }
 
 // OnApp has f called for every change of an app that this process makes or hears of, for one's
-// own also twice: "open" and
-// "closed" of its circuit, "refused" and "probe" while it is open, "throttled". f runs on the
-// subscriber's goroutine among others, and must not block. nil ends it.
-func (c *Cache) OnApp(name string, f func(kind string, s *AppState)) {
-	a, ok := c.apps.Load(name)
-	if f != nil {
-		a, ok = c.app(name), true
-	}
-	if ok {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.told = f
-	}
+// own also twice. f runs on the subscriber's goroutine among others, and must not block. stop
+// ends it.
+func (c *Cache) OnApp(name string, f func(AppChange)) (stop func()) {
+	remove := c.app(name).told.add(f, func() {})
+	return func() { remove(func() {}) }
 }
 
-// adopt takes s into memory unless memory is newer, and returns what memory holds then. What
-// Redis said to a request that was sent after memory knew wins, also if it is older: a
-// circuit that Redis has lost is opened again by the next refusal, and need not be restored.
+// adopt takes s into memory unless memory is newer, and returns what memory holds then. Redis'
+// clock tells, not the count of changes: a circuit that Redis has lost is opened again by the
+// next refusal, need not be restored, and counts from one again.
 func (a *app) adopt(s *AppState, sent mono) *AppState {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	old := a.state.Load()
-	if old != nil && s.Rev < old.Rev && sent <= old.taken {
+	if old != nil && sent <= old.taken && (s.asOf < old.asOf || s.asOf == old.asOf && s.Rev < old.Rev) {
 		return old
 	}
 	s.taken = monotonic()
@@ -245,13 +248,13 @@ func (c *Cache) appPushed(channel, payload string, at mono) bool {
 		return true
 	}
 	now, _ := strconv.ParseInt(part[2], 10, 64)
-	s := &AppState{App: a.name, now: c.clock.arrived(at, now), at: at, session: c.hub.sessionOf(channel)}
+	s := &AppState{App: a.name, asOf: now, now: c.clock.arrived(at, now), at: at, session: c.hub.sessionOf(channel)}
 	for line := range strings.SplitSeq(lines, "\n") {
 		field, value, _ := strings.Cut(line, " ")
 		s.set(field, value)
 	}
 	a.adopt(s, 0)
-	a.tell(part[1], s)
+	a.told.tell(AppChange{part[1], s})
 	return true
 }
 
@@ -267,14 +270,14 @@ func (c *Cache) changeApp(ctx context.Context, op string, s *redis.Script, name 
 	if err != nil {
 		return "", nil, fmt.Errorf("tokencache: %s app %s: %w", op, name, err)
 	}
-	state := &AppState{App: name, now: r.now, at: c.clock.observe(sent, monotonic(), r.now), session: session}
+	state := &AppState{App: name, asOf: r.now, now: r.now, at: c.clock.observe(sent, monotonic(), r.now), session: session}
 	for i := 0; i+1 < len(r.flat); i += 2 {
 		field, _ := r.flat[i].(string)
 		value, _ := r.flat[i+1].(string)
 		state.set(field, value)
 	}
 	if state.changeID == args[0] {
-		a.tell(kindOfApp(op, state), state)
+		a.told.tell(AppChange{kindOfApp(op, state), state})
 	}
 	return r.status, a.adopt(state, sent), nil
 }
@@ -292,15 +295,6 @@ func kindOfApp(op string, s *AppState) string {
 		return "throttled"
 	}
 	return op
-}
-
-func (a *app) tell(kind string, s *AppState) {
-	a.mu.Lock()
-	told := a.told
-	a.mu.Unlock()
-	if told != nil {
-		told(kind, s)
-	}
 }
 
 // Trip opens an app's circuit, since the provider refused its client, or puts the next probe

@@ -202,11 +202,12 @@ func TestAppStateIsPushedAndThenCostsNothing(t *testing.T) {
 			known(t, b, odd)
 			var told []string
 			var mu sync.Mutex
-			b.OnApp(odd, func(kind string, s *AppState) {
+			stop := b.OnApp(odd, func(ch AppChange) {
 				mu.Lock()
 				defer mu.Unlock()
-				told = append(told, fmt.Sprint(kind, s.Rev))
+				told = append(told, fmt.Sprint(ch.Kind, ch.State.Rev))
 			})
+			defer stop()
 			s := trip(t, a, known(t, a, odd), time.Hour)
 			heardOf(t, b, odd, "the push", func(got *AppState) bool { return got.Rev == s.Rev && got.Open && got.ProbeAt == s.ProbeAt })
 			if _, err := a.Mend(t.Context(), odd, NewID(), "w", s); err != nil {
@@ -318,4 +319,27 @@ func TestAppThatIsForgottenEndsItsSubscription(t *testing.T) {
 	default:
 		t.Error("the connection is still there")
 	}
+}
+
+// Redis has lost the app's state, and counts from one again: what it says then is news all the same.
+func TestAppStateIsPushedAlsoAfterRedisLostIt(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Own(t).Client(t)
+	prefix := redistest.Prefix(t)
+	a, b := newCache(t, rdb, prefix), newCache(t, rdb, prefix)
+	known(t, b, "zoom")
+	for range 5 {
+		s := trip(t, a, known(t, a, "zoom"), time.Hour)
+		if _, err := a.Mend(t.Context(), "zoom", NewID(), "w", s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	heardOf(t, b, "zoom", "the last mend", func(got *AppState) bool { return got.Rev == 10 })
+	if err := rdb.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for last := b.KnownApp("zoom").asOf; rdb.Time(t.Context()).Val().UnixMilli() <= last; { // else it is not news
+	}
+	trip(t, a, &AppState{App: "zoom"}, time.Hour)
+	heardOf(t, b, "zoom", "the circuit", func(got *AppState) bool { return got.Open && got.Rev == 1 })
 }

@@ -48,7 +48,7 @@ type Cache struct {
 
 	cold     coldUse
 	apps     *xsync.Map[string, *app]
-	watchers *xsync.Map[string, func(Change)] // by app
+	watchers *xsync.Map[string, *watchers[Change]] // by app
 }
 
 // New returns a Cache on rdb. It does not talk to Redis yet.
@@ -86,7 +86,7 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		journal: orDefault(cfg.JournalLen, defaultJournalLen),
 
 		apps:     xsync.NewMap[string, *app](),
-		watchers: xsync.NewMap[string, func(Change)](),
+		watchers: xsync.NewMap[string, *watchers[Change]](),
 	}
 	c.hub = newHub(rdb, cfg.Log, c.pushed)
 	return c, nil

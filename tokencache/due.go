@@ -264,7 +264,7 @@ const touchPage = 100
 
 // Touch notes in Redis which of an app's grants were asked for, unless that was noted within
 // coarse. It sends at most one command per hot grant and coarse; of those that memory has no
-// room for it knows the last thousand.
+// room for it knows the first thousand since it was last called.
 func (c *Cache) Touch(ctx context.Context, app string, coarse time.Duration) error {
 	var failed error
 	at := int64(monotonic())

@@ -344,39 +344,57 @@ func TestTheFixedEndOfARefreshTokenIsSaidOnce(t *testing.T) {
 	}
 }
 
-func TestWhoWatchesHearsOfOnesOwnChangesAndOfOthers(t *testing.T) {
+// Whether or not it has the grant in memory: a monitor has none.
+func TestWhoWatchesHearsOfOnesOwnChangesAndOfAllOthers(t *testing.T) {
 	t.Parallel()
-	rdb, prefix := redistest.Start(t).Client(t), redistest.Prefix(t)
-	a, b := newCache(t, rdb, prefix), newCache(t, rdb, prefix)
-	heard := make(chan Change, 100)
-	a.OnChange("zoom", func(ch Change) { heard <- ch })
-	hear := func(kind string, rev int64) {
-		t.Helper()
-		for {
-			select {
-			case ch := <-heard:
-				if ch.Kind == kind && ch.Key == acme && ch.Record.Rev == rev {
-					return
-				}
-			case <-time.After(patience):
-				t.Fatalf("%s was not heard", kind)
+	for name, start := range map[string]func() redis.UniversalClient{
+		"one Redis": func() redis.UniversalClient { return redistest.Start(t).Client(t) },
+		"Cluster":   func() redis.UniversalClient { return redistest.StartCluster(t).Client(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			rdb, prefix := start(), redistest.Prefix(t)
+			a, b := newCache(t, rdb, prefix), newCache(t, rdb, prefix)
+			k := Key{"my app:{x}", "a:b}c"}
+			heard, also := make(chan Change, 100), make(chan Change, 100)
+			stop, stopOther := a.OnChange(k.App, func(ch Change) { heard <- ch }), a.OnChange(k.App, func(ch Change) { also <- ch })
+			if _, err := a.hub.confirmed(t.Context(), a.ChangesChannel(k.App)); err != nil {
+				t.Fatal(err)
 			}
-		}
-	}
-	base := connect(t, a, acme, 1)
-	hear("connect", 1)
-	hot(t, a, acme)
-	claimed := claim(t, b, base, "b")
-	hear("claim", 2)
-	commit(t, b, claimed, 2)
-	hear("commit", 3)
-	a.OnChange("zoom", nil)
-	disconnect(t, b, acme)
-	eventually(t, "the push", patience, func() bool { s := a.Remembered(acme); return s != nil && s.State == Disconnected })
-	for len(heard) > 0 {
-		if ch := <-heard; ch.Kind == "disconnect" {
-			t.Error("heard of a change after the end")
-		}
+			hear := func(from <-chan Change, kind string, rev int64) {
+				t.Helper()
+				for {
+					select {
+					case ch := <-from:
+						if ch.Kind == kind && ch.Key == k && ch.Record.Rev == rev && ch.At > 0 {
+							return
+						}
+					case <-time.After(patience):
+						t.Fatalf("%s was not heard", kind)
+					}
+				}
+			}
+			base := connect(t, b, k, 1)
+			hear(heard, "connect", 1)
+			if a.Remembered(k) != nil {
+				t.Fatal("it is in memory: that shows nothing")
+			}
+			commit(t, a, claim(t, a, base, "a"), 2)
+			hear(heard, "commit", 3)
+			hear(also, "commit", 3)
+			stop()
+			disconnect(t, b, k)
+			hear(also, "disconnect", 4)
+			for len(heard) > 0 {
+				if ch := <-heard; ch.Kind == "disconnect" {
+					t.Error("heard of a change after the end")
+				}
+			}
+			stopOther()
+			stopOther()
+			if err := a.Forget(t.Context(), k.App); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

@@ -10,11 +10,15 @@ import (
 // means that the channel is newly subscribed: whoever waits must read again.
 func (c *Cache) pushed(channel, payload string) {
 	at := monotonic()
-	if c.appPushed(channel, payload, at) {
+	if c.appPushed(channel, payload, at) || c.changePushed(channel, payload) {
 		return
 	}
-	e := c.byChannel(channel)
-	if e == nil {
+	k, ok := c.keyOf(channel)
+	if !ok {
+		return
+	}
+	e, ok := c.hot.load(k)
+	if !ok {
 		return
 	}
 	if payload == "" {
@@ -43,7 +47,6 @@ func (c *Cache) pushed(channel, payload string) {
 		}
 		return
 	}
-	c.changed(ev.kind, e.key, &ev.record, ev.now)
 	c.take(e, ev, at)
 }
 
@@ -87,19 +90,16 @@ func (c *Cache) take(e *entry, ev event, at mono) {
 	c.adopt(s.finish())
 }
 
-func (c *Cache) byChannel(channel string) *entry {
+// keyOf is the grant of an events channel.
+func (c *Cache) keyOf(channel string) (Key, bool) {
 	name, ok := strings.CutPrefix(channel, c.prefix+":{")
 	if !ok {
-		return nil
+		return Key{}, false
 	}
 	name, ok = strings.CutSuffix(name, "}:events")
 	if !ok {
-		return nil
+		return Key{}, false
 	}
 	app, tenant, ok := strings.Cut(name, ":")
-	if !ok {
-		return nil
-	}
-	e, _ := c.hot.load(Key{unescape(app), unescape(tenant)})
-	return e
+	return Key{unescape(app), unescape(tenant)}, ok
 }

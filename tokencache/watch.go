@@ -1,8 +1,13 @@
 package tokencache
 
+import (
+	"slices"
+	"strings"
+	"sync"
+)
+
 // Change is one state change of a grant, as the journal calls it: "connect", "commit",
-// "fail", "reauthorize", "reauth_due", "suspect", "reject", "restore", "disconnect", "claim",
-// "spare".
+// "fail", "reauthorize", "reauth_due", "suspect", "restore", "disconnect".
 type Change struct {
 	Key
 	Kind   string
@@ -10,21 +15,86 @@ type Change struct {
 	At     int64  // Redis' clock, unix ms
 }
 
-// OnChange has f called for every state change of an app's grants that this process makes,
-// or hears of because it has the grant in memory; for one's own also twice. f runs on the
-// subscriber's goroutine among others, and must not block. nil ends it.
-func (c *Cache) OnChange(app string, f func(Change)) {
-	if f == nil {
-		c.watchers.Delete(app)
-		return
-	}
-	c.watchers.Store(app, f)
+// ChangesChannel is the channel on which the state changes of all grants of an app are
+// published, without their pairs.
+func (c *Cache) ChangesChannel(app string) string { return c.changesPrefix() + escape(app) }
+
+func (c *Cache) changesPrefix() string { return c.prefix + ":events:" }
+
+// OnChange has f called for every state change of an app's grants that any process makes,
+// as long as this one is subscribed; for one's own also twice. f runs on the subscriber's
+// goroutine among others, and must not block. stop ends it.
+func (c *Cache) OnChange(app string, f func(Change)) (stop func()) {
+	channel := c.ChangesChannel(app)
+	w, _ := c.watchers.LoadOrStore(app, &watchers[Change]{})
+	remove := w.add(f, func() { c.hub.add(channel) })
+	return func() { remove(func() { c.hub.remove(channel) }) }
 }
 
-func (c *Cache) changed(kind string, k Key, r *Record, now int64) {
-	if f, ok := c.watchers.Load(k.App); ok {
-		f(Change{Key: k, Kind: kind, Record: *r, At: now})
+func (c *Cache) changed(ch Change) {
+	if w, ok := c.watchers.Load(ch.App); ok {
+		w.tell(ch)
 	}
+}
+
+// changePushed takes what was published on a ChangesChannel: the channel of the grant, and its
+// event. It reports whether the channel is one.
+func (c *Cache) changePushed(channel, payload string) bool {
+	if !strings.HasPrefix(channel, c.changesPrefix()) {
+		return false
+	}
+	from, text, _ := strings.Cut(payload, "\n")
+	k, known := c.keyOf(from)
+	if !known {
+		return true // newly subscribed
+	}
+	ev, err := parseEvent(text + "\n\n")
+	if err != nil {
+		c.log.Warn().Err(err).Str("channel", channel).Msg("change not understood")
+		return true
+	}
+	c.changed(Change{Key: k, Kind: ev.kind, Record: ev.record, At: ev.now})
+	return true
+}
+
+// watchers are those who are told something, in no order.
+type watchers[T any] struct {
+	mu   sync.Mutex // guards list, which is never changed in place
+	list []*func(T)
+}
+
+// add adds f; first runs before, if it is the only one.
+func (w *watchers[T]) add(f func(T), first func()) (stop func(last func())) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.list) == 0 {
+		first()
+	}
+	w.list = append(slices.Clip(w.list), &f)
+	return func(last func()) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		n := len(w.list)
+		w.list = slices.DeleteFunc(slices.Clone(w.list), func(g *func(T)) bool { return g == &f })
+		if n == 1 && len(w.list) == 0 {
+			last()
+		}
+	}
+}
+
+func (w *watchers[T]) tell(t T) {
+	w.mu.Lock()
+	list := w.list
+	w.mu.Unlock()
+	for _, f := range list {
+		(*f)(t)
+	}
+}
+
+func (w *watchers[T]) none() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.list) == 0
 }
 
 // kindOf is the kind of a change that a script has made to a grant, from its answer.

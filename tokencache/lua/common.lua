@@ -73,7 +73,9 @@ local function foreign(set, r)
 end
 
 -- announce journals a state change (the last `length` stay) and pushes it to all
--- workers: a head line, one line a field, an empty line, the sealed pair if it is new.
+-- workers: a head line, one line a field, an empty line, the sealed pair if it is new. What
+-- is not a mere step on the way goes to those who watch the app's grants too: channel, event.
+local steps = { claim = true, reject = true, spare = true }
 local function announce(journal, length, channel, kind, now, r, by, why, sealed, id)
   -- All entries have the same fields: Redis stores their names once.
   redis.call('XADD', journal, 'MAXLEN', '=', length, '*',
@@ -82,7 +84,11 @@ local function announce(journal, length, channel, kind, now, r, by, why, sealed,
   for k, v in pairs(r) do
     if v ~= '' then lines[#lines + 1] = k .. ' ' .. v end
   end
-  redis.call('PUBLISH', channel, table.concat(lines, '\n') .. '\n\n' .. (sealed or ''))
+  local head = table.concat(lines, '\n')
+  redis.call('PUBLISH', channel, head .. '\n\n' .. (sealed or ''))
+  if not steps[kind] then
+    redis.call('PUBLISH', (channel:gsub('{([^:]*):.*', 'events:%1')), channel .. '\n' .. head)
+  end
 end
 
 -- newer says whether the position (epoch, gen, rev) comes after the record's.

@@ -1,10 +1,14 @@
 package refresh_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,6 +16,8 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/refresh"
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 )
@@ -200,4 +206,130 @@ func (f *fleet) renewals(w *worker, n int) (int, time.Duration) {
 	stopA()
 	stopB()
 	return n, took
+}
+
+// BenchmarkCrowd: 10,000 grants that are minted together, whose tokens live for a minute, and a
+// provider that allows 700 requests a second, 32 at once. Three processes renew them, while
+// tenants come whose token has expired. It fails if the provider ever sees more than the budget,
+// or a token expires before it is renewed.
+func BenchmarkCrowd(b *testing.B) {
+	const grants = 10_000
+	const life = time.Minute
+	budget := provider.Budget{Requests: 700, Per: time.Second, Concurrency: 32}
+	for b.Loop() {
+		f := newFleet(b, refreshtest.Config{AccessTokenLife: life, LatencyBefore: 5 * time.Millisecond})
+		f.redis, f.profile.Budget = redistest.Own(b), budget
+		w := f.worker()
+		took := f.minted(w, grants)
+		listening, stop := context.WithCancel(b.Context())
+		events := w.Events(listening)
+		f.listening(w, 1)
+		for range 3 {
+			f.run(f.worker())
+		}
+		demand := f.comers(w, listening)
+		early, late := f.renewedInTime(events, grants)
+		stop()
+		waits := <-demand
+		slices.Sort(waits)
+		l := f.server.Ledger()
+		if n := l.Peak(budget.Per); n > budget.Requests {
+			b.Errorf("%d exchanges within %s, the budget is %d", n, budget.Per, budget.Requests)
+		}
+		if n := l.InFlight(); n > budget.Concurrency {
+			b.Errorf("%d exchanges at once, the budget is %d", n, budget.Concurrency)
+		}
+		b.ReportMetric(0, "ns/op")
+		b.ReportMetric(took.Seconds(), "minted-s")
+		b.ReportMetric(float64(l.Peak(budget.Per))/float64(budget.Requests), "x-rate")
+		b.ReportMetric(1, "x-rate-aim")
+		b.ReportMetric(float64(l.InFlight())/float64(budget.Concurrency), "x-at-once")
+		b.ReportMetric(1, "x-at-once-aim")
+		b.ReportMetric(early.Seconds(), "first-s")
+		b.ReportMetric(late.Seconds(), "last-s")
+		b.ReportMetric(life.Seconds(), "last-s-aim")
+		b.ReportMetric(float64(waits[len(waits)/2].Milliseconds()), "demand-p50-ms")
+		b.ReportMetric(float64(waits[len(waits)*99/100].Milliseconds()), "demand-p99-ms")
+	}
+}
+
+// minted connects n grants at once, that are in use.
+func (f *fleet) minted(w *worker, n int) time.Duration {
+	f.t.Helper()
+	tokens := make([]*oauth2.Token, n)
+	for i := range n {
+		tokens[i] = f.server.Grant(fmt.Sprint("crowd", i))
+	}
+	start := time.Now()
+	var next atomic.Int64
+	var connecting sync.WaitGroup
+	for range 64 {
+		connecting.Go(func() {
+			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+				tokens[i].Expiry = time.Now().Add(time.Minute)
+				if err := w.Connect(f.ctx(), fmt.Sprint("crowd", i), tokens[i]); err != nil {
+					f.t.Error(err)
+				}
+			}
+		})
+	}
+	connecting.Wait()
+	took := time.Since(start)
+	now := f.redisNow(w)
+	_, err := w.rdb.Pipelined(f.ctx(), func(p redis.Pipeliner) error {
+		for i := range n {
+			p.HSet(f.ctx(), fmt.Sprintf("%s:{zoom:crowd%d}:grant", f.prefix, i), "used_at", now)
+		}
+		return nil
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return took
+}
+
+// comers are tenants who ask for a token that has expired, until ctx ends, and how long each waited.
+func (f *fleet) comers(w *worker, ctx context.Context) <-chan []time.Duration {
+	waited := make(chan []time.Duration, 1)
+	go func() {
+		var waits []time.Duration
+		for i := 0; ctx.Err() == nil; i++ {
+			f.connect(w, fmt.Sprint("comer", i), true)
+			start := time.Now()
+			f.token(w, fmt.Sprint("comer", i))
+			waits = append(waits, time.Since(start))
+			time.Sleep(100 * time.Millisecond)
+		}
+		waited <- waits
+	}()
+	return waited
+}
+
+// renewedInTime waits until each grant of the crowd has been renewed, and returns how long after
+// it was minted the first and the last was. It fails if one had expired by then.
+func (f *fleet) renewedInTime(events <-chan refresh.Event, n int) (first, last time.Duration) {
+	f.t.Helper()
+	const life = time.Minute
+	first = life
+	timeout := time.After(2 * life)
+	for n > 0 {
+		select {
+		case e := <-events:
+			if e.Kind != refresh.EventRefreshed || e.Generation != 2 || !strings.HasPrefix(e.Tenant, "crowd") {
+				continue
+			}
+			epoch, err := strconv.ParseInt(strings.Split(e.ID, "/")[1], 10, 64) // of its consent
+			if err != nil {
+				f.t.Fatal(err)
+			}
+			age := e.At.Sub(time.UnixMilli(epoch))
+			first, last, n = min(first, age), max(last, age), n-1
+		case <-timeout:
+			f.t.Fatalf("%d grants were not renewed", n)
+		}
+	}
+	if last > life {
+		f.t.Errorf("one was renewed %s after it was minted, when it had expired", last)
+	}
+	return first, last
 }

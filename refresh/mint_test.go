@@ -1,6 +1,10 @@
 package refresh_test
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,6 +16,7 @@ import (
 
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
+	"golang.org/x/oauth2/jwt"
 
 	"github.com/tokenlatch/tokenlatch/refresh"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
@@ -38,26 +43,60 @@ func (f *fleet) minter(keys int) func(*refresh.Config) {
 	return func(cfg *refresh.Config) { cfg.Provider = p }
 }
 
+// signer is an app that signs its assertions (RFC 7523), and its public key.
+func signer(t *testing.T) (public *rsa.PublicKey, app func(f *fleet) func(*refresh.Config)) {
+	t.Helper()
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &private.PublicKey, func(f *fleet) func(*refresh.Config) {
+		p, err := provider.JWTBearer(&jwt.Config{
+			Email: "app", Subject: "{tenant}", TokenURL: f.server.TokenURL(),
+			PrivateKey: pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(private)}),
+		}, f.profile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return func(cfg *refresh.Config) { cfg.Provider = p }
+	}
+}
+
 func TestAGrantWithoutRefreshTokenIsMintedByOneProcess(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, refreshtest.Config{Profile: provider.ZoomServerToServer()})
+	public, signs := signer(t)
+	for name, app := range map[string]func(*fleet) func(*refresh.Config){
+		"account credentials": func(f *fleet) func(*refresh.Config) { return f.minter(1) },
+		"JWT bearer":          signs,
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(t, refreshtest.Config{Profile: provider.ZoomServerToServer(), PublicKey: public})
+			f.mintedByOne(app(f))
+		})
+	}
+}
+
+func (f *fleet) mintedByOne(app func(*refresh.Config)) {
+	f.t.Helper()
 	var workers []*worker
 	for range 4 {
-		workers = append(workers, f.worker(f.minter(1)))
+		workers = append(workers, f.worker(app))
 	}
 	_, err := workers[0].Token(f.ctx(), "acme")
-	kind(t, err, refresh.ErrNotConnected, "")
+	if !errors.Is(err, refresh.ErrNotConnected) {
+		f.t.Errorf("before the first mint: %v", err)
+	}
 	var calls sync.WaitGroup
 	for _, w := range workers { // as workers do that start together
 		calls.Go(func() {
 			if err := w.Connect(f.ctx(), "acme", nil); err != nil {
-				t.Error(err)
+				f.t.Error(err)
 			}
 		})
 	}
 	calls.Wait()
 	if n := len(f.server.Ledger()); n != 1 {
-		t.Errorf("%d mints for one grant", n)
+		f.t.Errorf("%d mints for one grant", n)
 	}
 	first := f.token(workers[0], "acme")
 	for range 3 {
@@ -71,10 +110,10 @@ func TestAGrantWithoutRefreshTokenIsMintedByOneProcess(t *testing.T) {
 	}
 	tok := f.token(workers[3], "acme")
 	if tok.AccessToken == first.AccessToken || !f.server.AccessAlive(tok.AccessToken) || tok.RefreshToken != "" {
-		t.Error("not a newer token that lives")
+		f.t.Error("not a newer token that lives")
 	}
 	if st, err := workers[0].Status(f.ctx(), "acme"); err != nil || st.RefreshTokenFingerprint != "" || st.State != tokencache.Active {
-		t.Errorf("%v, %v", st, err)
+		f.t.Errorf("%v, %v", st, err)
 	}
 }
 

@@ -254,9 +254,14 @@ func (c *Cache) Warn(ctx context.Context, base *Snapshot, by string) (Outcome, *
 	})
 }
 
-// Compact stores a grant's journal at its own size, for a grant that will rest for long.
+// keptAtRest is how many of a journal's last entries stay when it is compacted. A commit that is
+// repeated late finds itself among them.
+const keptAtRest = 8
+
+// Compact stores a grant's journal at its own size, for a grant that will rest for long. Of the
+// refreshes that went well it keeps only the last few.
 func (c *Cache) Compact(ctx context.Context, k Key) error {
-	return compactScript.Run(ctx, c.rdb, []string{c.keys(k).journal}).Err()
+	return compactScript.Run(ctx, c.rdb, []string{c.keys(k).journal}, keptAtRest).Err()
 }
 
 // touchPage is how many notes go to Redis at once.

@@ -1,10 +1,23 @@
--- Store a journal at its own size. Redis gives a growing stream 4 KB at once, and keeps the
--- room of entries that were trimmed: most of what a grant that nobody uses would take.
+-- Store the journal of a grant that rests at its own size. Redis gives a growing stream 4 KB
+-- at once, and keeps the room of entries that were trimmed: most of what a grant that nobody
+-- uses would take. Refreshes that went well are kept only among the last entries.
 -- KEYS[1]  journal (STREAM)
+-- ARGV[1]  how many of the last entries stay whatever they say
 -- returns  1, or 0 if there is none. A repeat changes nothing.
 local entries = redis.call('XRANGE', KEYS[1], '-', '+')
 if #entries == 0 then return 0 end
+
+local function routine(values)
+  local e = {}
+  for i = 1, #values, 2 do e[values[i]] = values[i + 1] end
+  return (e.kind == 'claim' or e.kind == 'commit') and e.why == ''
+end
+
 redis.call('DEL', KEYS[1])
-for _, entry in ipairs(entries) do redis.call('XADD', KEYS[1], entry[1], unpack(entry[2])) end
+for i, entry in ipairs(entries) do
+  if i > #entries - num(ARGV[1]) or not routine(entry[2]) then
+    redis.call('XADD', KEYS[1], entry[1], unpack(entry[2]))
+  end
+end
 redis.call('RESTORE', KEYS[1], 0, redis.call('DUMP', KEYS[1]), 'REPLACE')
 return 1

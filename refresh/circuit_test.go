@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -308,8 +309,19 @@ func TestWhoWaitsGoesBeforeTheCrowdAndTheCrowdIsRenewedInTime(t *testing.T) {
 	if slowest := time.Duration(slowest.Load()); slowest > 2*time.Second {
 		t.Errorf("somebody waited %s behind the crowd", slowest)
 	}
-	if n := f.server.Ledger().Peak(budget.Per); n > budget.Requests {
+	l := f.server.Ledger()
+	if n := l.Peak(budget.Per); n > budget.Requests {
 		t.Errorf("%d exchanges within %s, the budget is %d", n, budget.Per, budget.Requests)
+	}
+	var background []time.Time
+	for _, p := range l {
+		if strings.HasPrefix(p.Tenant, "crowd") {
+			background = append(background, p.Arrived)
+		}
+	}
+	// 24 a second and a burst of 4; with the whole of the budget it would be 6.1 s.
+	if took := background[len(background)-1].Sub(background[0]); took < 7200*time.Millisecond {
+		t.Errorf("the crowd took %s: it had more than its share of the budget", took)
 	}
 }
 
@@ -387,4 +399,22 @@ func (f *fleet) locked(w *worker, tenant string) {
 			f.t.Fatalf("nobody has the lease of %s", tenant)
 		}
 	}
+}
+
+// Who is told that the tenant has withdrawn its consent was accepted as a client.
+func TestAProbeThatATenantRefusesClosesTheCircuit(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	w := f.worker()
+	f.connect(w, "gone", true)
+	f.connect(w, "acme", true)
+	opened, err := w.cache.Trip(f.ctx(), "zoom", tokencache.NewID(), "w", "app_refused/invalid_client/401", &tokencache.AppState{}, time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(opened.Until(opened.ProbeAt))
+	f.server.Revoke("gone")
+	_, err = w.Token(f.ctx(), "gone")
+	kind(t, err, refresh.ErrReauthorize, "invalid_grant")
+	f.token(w, "acme")
 }

@@ -3,6 +3,7 @@ package refresh
 import (
 	"cmp"
 	"container/heap"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -65,6 +66,17 @@ func TestPlan(t *testing.T) {
 		if got := p.plan(view{Record: c.r, now: now, opens: c.opens}); got.do != c.want.do || got.do == rest && got.next != c.want.next {
 			t.Errorf("%s: do %d at %+d, want do %d at %+d", c.name, got.do, got.next-now, c.want.do, c.want.next-now)
 		}
+	}
+}
+
+// It would be tried over and over: only another keyset helps.
+func TestPlanLeavesAGrantThatDoesNotOpenAloneForAnHour(t *testing.T) {
+	const now = 1_000_000_000_000
+	v := view{now: now, broken: errors.New("sealed with another key")}
+	v.State, v.UsedAt, v.RefreshAt = tokencache.Active, now-1, now-1
+	p := policy{idleAfter: defaultIdleAfter}
+	if got := p.plan(v); got.do != rest || got.next != now+time.Hour.Milliseconds() {
+		t.Errorf("do %d at %+d", got.do, got.next-now)
 	}
 }
 

@@ -47,7 +47,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	ended := make(chan struct{})
 	err := c.begin(func() {
 		defer close(ended)
-		r := &renewals{c: c, room: make(chan struct{}, maxRenewals), found: make(chan struct{}, 1)}
+		r := &renewals{c: c, room: make(chan struct{}, maxRenewals), sooner: make(chan struct{}, 1)}
 		r.work.Go(func() { r.repairs(ctx) })
 		r.passes(ctx)
 		r.work.Wait()
@@ -65,7 +65,7 @@ type renewals struct {
 	room chan struct{} // holds one for each grant that is being looked at
 	work sync.WaitGroup
 
-	found chan struct{} // has room for one: a repair has found something
+	sooner chan struct{} // has room for one: something is due sooner than the last look said
 
 	ahead    time.Duration // so long before they are due grants are renewed; see lookAhead
 	reckoned time.Time
@@ -83,7 +83,7 @@ func (r *renewals) passes(ctx context.Context) {
 			r.c.log.Warn().Err(err).Msg("looking for due grants failed: trying again")
 		}
 		// A part more, so that processes which wait for the same grant do not ask together.
-		pause(ctx, again+rand.N(again/8+slack), r.found)
+		pause(ctx, again+rand.N(again/8+slack), r.sooner)
 	}
 }
 
@@ -110,11 +110,6 @@ func (r *renewals) pass(ctx context.Context) (time.Duration, error) {
 		case next[shard] < 0:
 		case first > 0:
 			again = min(again, first)
-		case app.Open: // one is enough to try whether the client is accepted
-			if _, err := r.take(ctx, shard, 1); err != nil {
-				return 0, err
-			}
-			return tick, nil
 		default:
 			n, err := r.empty(ctx, shard)
 			if err != nil {
@@ -202,11 +197,21 @@ func (r *renewals) tend(ctx context.Context, d tokencache.Due, policy policy) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 	defer cancel()
 	_ = r.c.cache.Reschedule(ctx, d, next)
+	r.lookSooner() // that may be before it comes back
+}
+
+func (r *renewals) lookSooner() {
+	select {
+	case r.sooner <- struct{}{}:
+	default:
+	}
 }
 
 // look returns when to look at the grant again: Redis' clock, 0 for never.
 func (r *renewals) look(ctx context.Context, k tokencache.Key, policy policy) (int64, error) {
-	s, err := r.c.cache.Read(ctx, k)
+	reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout) // or it could not be put back
+	defer cancel()
+	s, err := r.c.cache.Read(reading, k)
 	if errors.Is(err, tokencache.ErrNone) {
 		return 0, nil
 	}
@@ -326,10 +331,7 @@ func (r *renewals) repairs(ctx context.Context) {
 			missing, err = r.c.cache.Repair(ctx, r.c.cfg.App, repairPause)
 			if missing > 0 {
 				r.c.log.Warn().Int("grants", missing).Msg("grants that no due set knew: scheduled again")
-				select {
-				case r.found <- struct{}{}:
-				default:
-				}
+				r.lookSooner()
 			}
 		}
 		if err != nil && ctx.Err() == nil {

@@ -418,3 +418,50 @@ func TestAProbeThatATenantRefusesClosesTheCircuit(t *testing.T) {
 	kind(t, err, refresh.ErrReauthorize, "invalid_grant")
 	f.token(w, "acme")
 }
+
+func TestAPlaceIsGivenBackByWhoRenews(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	f.config.ClaimTimeout = time.Minute // when it would come back by itself
+	f.profile.Budget = provider.Budget{Concurrency: 1}
+	w := f.worker()
+	events := w.Events(t.Context())
+	var tenants []string
+	for i := range 10 {
+		tenants = append(tenants, fmt.Sprint("tenant", i))
+		f.connect(w, tenants[i], false)
+		f.inUse(w, tenants[i])
+	}
+	f.run(w)
+	f.hears(events, refresh.EventRefreshed, tenants...)
+	if n := f.server.Ledger().InFlight(); n > 1 {
+		t.Errorf("%d exchanges at once, the budget is 1", n)
+	}
+}
+
+func TestWhoWaitsForTheBudgetHearsThatTheCoordinatorCloses(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	f.profile.Budget = provider.Budget{Concurrency: 1}
+	w, other := f.worker(), f.worker()
+	f.connect(w, "first", true)
+	f.connect(w, "acme", true)
+	gate := f.server.Hold(refreshtest.BeforeCommit)
+	var calls sync.WaitGroup
+	calls.Go(func() { f.token(w, "first") })
+	gate.Await(t)
+	got := make(chan error, 1)
+	go func() {
+		_, err := other.Token(f.ctx(), "acme")
+		got <- err
+	}()
+	f.locked(w, "acme")
+	if err := other.Close(f.ctx()); err != nil {
+		t.Error(err)
+	}
+	if err := <-got; err == nil || !strings.Contains(err.Error(), "closed") {
+		t.Errorf("got %v", err)
+	}
+	gate.Release()
+	calls.Wait()
+}

@@ -480,3 +480,32 @@ func TestThatTheCircuitIsOpenIsToldToWhoComesLater(t *testing.T) {
 		t.Errorf("%+v, and later\n%+v", a, b)
 	}
 }
+
+// A flight says when to look next a moment after its pair has been told; a consent may have come
+// in between. (If that comes later, this shows less, and does not fail.)
+func TestALateWordOnWhenToLookYieldsToANewerPair(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	w := f.worker()
+	for i := range 10 {
+		tenant := fmt.Sprint("tenant", i)
+		f.connect(w, tenant, false)
+		if err := w.Refresh(f.ctx(), tenant); err != nil {
+			t.Fatal(err)
+		}
+		tok := f.server.Grant(tenant)
+		tok.Expiry = time.Now().Add(time.Minute) // the pair before is due in an hour
+		if err := w.Connect(f.ctx(), tenant, tok); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(f.ctx()); err != nil { // every flight has had its word
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		tenant := fmt.Sprint("tenant", i)
+		if left := f.score(w, tenant) - float64(f.redisNow(w)); left > float64(time.Minute.Milliseconds()) {
+			t.Errorf("%s is looked at in %.0f s, when its token has expired", tenant, left/1000)
+		}
+	}
+}

@@ -81,7 +81,7 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 	}
 	c := &Cache{
 		rdb: rdb, prefix: cfg.Prefix, aead: cfg.AEAD, log: cfg.Log,
-		hot:     newHotMap(),
+		hot:     newHotMap(orDefault(cfg.HotGrants, defaultHotGrants)),
 		limit:   orDefault(cfg.HotGrants, defaultHotGrants),
 		journal: orDefault(cfg.JournalLen, defaultJournalLen),
 

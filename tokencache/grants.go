@@ -69,8 +69,9 @@ type hotMap struct {
 	seen doorkeeper
 }
 
-func newHotMap() *hotMap {
-	return &hotMap{apps: xsync.NewMap[string, *Grants](), seen: doorkeeper{seed: maphash.MakeSeed()}}
+// newHotMap is for so many grants.
+func newHotMap(limit int) *hotMap {
+	return &hotMap{apps: xsync.NewMap[string, *Grants](), seen: newDoorkeeper(limit)}
 }
 
 func (m *hotMap) app(c *Cache, app string) *Grants {
@@ -118,7 +119,13 @@ func (m *hotMap) all() iter.Seq[*entry] {
 // many cold ones does not push the hot ones out.
 type doorkeeper struct {
 	seed maphash.Seed
-	last [4096]atomic.Uint64 // hash of the last that knocked here
+	last []atomic.Uint64 // hash of the last that knocked here
+}
+
+// newDoorkeeper does not look back further than memory reaches: whoever comes again after more
+// others than there is room for would be pushed out before the next time, too.
+func newDoorkeeper(limit int) doorkeeper {
+	return doorkeeper{seed: maphash.MakeSeed(), last: make([]atomic.Uint64, min(max(limit, 64), 4096))}
 }
 
 // again reports whether k has knocked before, not long ago, and is a knock.

@@ -314,3 +314,31 @@ func TestClusterClientThatReadsFromReplicasIsRefused(t *testing.T) {
 		_ = rdb.Close()
 	}
 }
+
+// Who comes again after many more others than memory has room for would be pushed out before the
+// next time, too: to remember it costs a reading and a subscription, and helps nobody.
+func TestARoundThroughMoreGrantsThanThereIsRoomForIsGlances(t *testing.T) {
+	t.Parallel()
+	server := redistest.Own(t)
+	rdb := server.Client(t)
+	stage := newCache(t, rdb, "tl")
+	connect(t, stage, Key{"zoom", "takes-the-room"}, 9)
+	const grants = 1000
+	for i := range grants {
+		connect(t, stage, Key{"zoom", fmt.Sprint(i)}, 1)
+	}
+	c := full(t, rdb, "tl")
+	glances := 0
+	for range 2 {
+		for i := range grants {
+			if s, err := c.Glance(t.Context(), Key{"zoom", fmt.Sprint(i)}); err != nil {
+				t.Fatal(err)
+			} else if s != nil {
+				glances++
+			}
+		}
+	}
+	if glances < 2*grants-20 {
+		t.Errorf("%d of %d were glances", glances, 2*grants)
+	}
+}

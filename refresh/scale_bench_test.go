@@ -60,6 +60,7 @@ func BenchmarkGrantMemory(b *testing.B) {
 	}{{"young", 0}, {"full", 50}} {
 		b.Run("journal="+c.name, func(b *testing.B) {
 			f := newFleet(b, refreshtest.Config{})
+			f.redis, f.prefix = redistest.Own(b), "tl" // the default, since keys take room too
 			w := f.worker()
 			if err := w.Connect(f.ctx(), "acme", typical()); err != nil {
 				b.Fatal(err)
@@ -110,7 +111,7 @@ func BenchmarkScale(b *testing.B) {
 	for _, grants := range []int{100_000, 1_000_000} {
 		b.Run(fmt.Sprintf("grants=%d", grants), func(b *testing.B) {
 			f := newFleet(b, refreshtest.Config{})
-			f.redis = redistest.Own(b)
+			f.redis, f.prefix = redistest.Own(b), "tl" // the default, since keys take room too
 			w := f.worker()
 			if err := w.Connect(f.ctx(), "acme", typical()); err != nil {
 				b.Fatal(err)

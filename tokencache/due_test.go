@@ -415,7 +415,7 @@ func TestACompactedJournalTakesLessRoomAndKeepsWhatIsNotRoutine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, base, err = c.Fail(t.Context(), base, "w", Failure{ID: NewID(), Verdict: Unspent, Error: "busy//503"})
+	_, _, err = c.Fail(t.Context(), base, "w", Failure{ID: NewID(), Verdict: Unspent, Error: "busy//503"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -419,9 +419,6 @@ func TestACompactedJournalTakesLessRoomAndKeepsWhatIsNotRoutine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
 	base = connect(t, c, acme, 30)
 	for i := range 10 {
 		base = commit(t, c, claim(t, c, base, "w"), i+31)

@@ -127,8 +127,9 @@ func TestTokenIsNotServedAsFreshAfterItIsDue(t *testing.T) {
 	hot(t, c, acme)
 	h := c.Grants(acme.App).Handle(acme.Tenant)
 	for {
+		now := c.Peek(acme).Now() // before: this goroutine may have to wait in between
 		tok := h.Fresh()
-		if now := c.Peek(acme).Now(); tok != nil && now > c.Peek(acme).RefreshAt {
+		if tok != nil && now > c.Peek(acme).RefreshAt {
 			t.Fatal("a due token was served as fresh")
 		}
 		if tok == nil {

@@ -173,6 +173,10 @@ func TestDueTokenIsServedAtOnceAndRenewedOnceInTheBackground(t *testing.T) {
 	}
 }
 
+// clocksApart is more than a process's clock is ever ahead of Redis': one round trip, on a
+// busy machine.
+const clocksApart = time.Second
+
 // A renewal that fails takes nothing from anybody before the token's end.
 func TestValidTokenIsServedUntilItsEndWhateverBecomesOfItsRenewal(t *testing.T) {
 	for _, c := range []struct {
@@ -193,7 +197,7 @@ func TestValidTokenIsServedUntilItsEndWhateverBecomesOfItsRenewal(t *testing.T) 
 			f.server.Script(c.step)
 			workers := []*worker{f.worker(), f.worker()}
 			tok := f.server.Grant("acme")
-			tok.Expiry = time.Now().Add(2 * time.Second)
+			tok.Expiry = time.Now().Add(3 * time.Second)
 			if err := workers[0].Connect(f.ctx(), "acme", tok); err != nil {
 				t.Fatal(err)
 			}
@@ -208,7 +212,7 @@ func TestValidTokenIsServedUntilItsEndWhateverBecomesOfItsRenewal(t *testing.T) 
 					t.Fatal(err)
 				}
 				failed = failed || st.Fails > 0
-				if valid = st.Now.Before(st.ExpiresAt); valid && errors.Join(served[:]...) != nil {
+				if valid = st.Now.Before(st.ExpiresAt.Add(-clocksApart)); valid && errors.Join(served[:]...) != nil {
 					t.Fatalf("%s before the token's end: %v", st.ExpiresAt.Sub(st.Now), served)
 				}
 			}
@@ -217,7 +221,7 @@ func TestValidTokenIsServedUntilItsEndWhateverBecomesOfItsRenewal(t *testing.T) 
 			}
 			for _, w := range workers {
 				var err error
-				for ctx := f.ctx(); err == nil && ctx.Err() == nil; { // clocks need not agree to the ms
+				for ctx := f.ctx(); err == nil && ctx.Err() == nil; {
 					_, err = w.Token(ctx, "acme")
 				}
 				kind(t, err, c.end, "")

@@ -140,8 +140,9 @@ func TestAColdStormSubscribesOncePerProcessAndChannel(t *testing.T) {
 	f.connect("acme")
 	calls := redistest.Commands(t, f.rdb, func() { f.served(herd(workers, "acme", 250), 5*250) })
 	t.Logf("%d commands: %v", redistest.Total(calls), calls)
-	if calls["subscribe"] != 2*5 {
-		t.Errorf("%d subscriptions of 5 processes to 2 channels", calls["subscribe"])
+	// A process that wants both channels before it is connected names them in one.
+	if n := calls["subscribe"]; n < 5 || n > 2*5 {
+		t.Errorf("%d subscriptions of 5 processes to 2 channels", n)
 	}
 	if total := redistest.Total(calls); total > 4*stormCost {
 		t.Errorf("%d commands, want at most %d: %v", total, 4*stormCost, calls)

@@ -171,10 +171,11 @@ func recordOf(reply any) (map[string]string, bool) {
 	if len(parts) != 4 || parts[0] != "ok" {
 		return nil, false
 	}
-	flat, _ := parts[2].([]any)
-	record := make(map[string]string, len(flat)/2)
-	for i := 0; i+1 < len(flat); i += 2 {
-		record[fmt.Sprint(flat[i])] = fmt.Sprint(flat[i+1])
+	text, _ := parts[2].(string)
+	record := make(map[string]string)
+	for line := range strings.SplitSeq(text, "\n") {
+		field, value, _ := strings.Cut(line, " ")
+		record[field] = value
 	}
 	return record, true
 }

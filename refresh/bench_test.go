@@ -17,6 +17,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/seal"
 )
 
 // The aims that these benchmarks print beside what they measure.
@@ -94,17 +95,30 @@ func crowd(b *testing.B, n int) (*fleet, []string) {
 	return f, names
 }
 
-// roomy is a worker whose memory has room for n grants.
+// roomy is a worker whose memory has room for n grants, and which seals like real ones.
 func (f *fleet) roomy(n int) *worker {
 	f.t.Helper()
 	return f.worker(func(cfg *refresh.Config) {
-		cache, err := tokencache.New(cfg.Cache.Redis(), tokencache.Config{Prefix: f.prefix, AEAD: tokencache.Plaintext, HotGrants: n})
+		cache, err := tokencache.New(cfg.Cache.Redis(), tokencache.Config{Prefix: f.prefix, AEAD: sealer(), HotGrants: n})
 		if err != nil {
 			f.t.Fatal(err)
 		}
 		cfg.Cache = cache
 	})
 }
+
+// sealer is the AEAD of one new keyset.
+var sealer = sync.OnceValue(func() tokencache.AEAD {
+	keyset, err := seal.Generate()
+	if err != nil {
+		panic(err)
+	}
+	aead, err := seal.FromJSON(keyset)
+	if err != nil {
+		panic(err)
+	}
+	return aead
+})
 
 // lasting is a pair of the size that real ones have, which does not become due.
 func lasting() *oauth2.Token {

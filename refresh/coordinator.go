@@ -279,6 +279,9 @@ func (c *Coordinator) Status(ctx context.Context, tenant string) (tokencache.Sta
 }
 
 // await waits until a flight has brought what is wanted.
+//
+// A thousand callers stand here until one push wakes them all, and each has to fetch its own
+// stack into the CPU's cache then: the wait is in this function, so that there is less of it.
 func (c *Coordinator) await(ctx context.Context, k tokencache.Key, w want) (*tokencache.Snapshot, error) {
 	if err := k.Validate(); err != nil {
 		return nil, err
@@ -290,12 +293,39 @@ func (c *Coordinator) await(ctx context.Context, k tokencache.Key, w want) (*tok
 		if err != nil {
 			return nil, c.about(k, err)
 		}
-		s, err := c.ride(ctx, f, w)
+		var silent <-chan time.Time
+		if c.inMemory(k, w) != nil {
+			silent = time.After(unreachable)
+		}
+		if w == (want{}) { // a renewal goes on, but its callers need not wait for that
+			var s *tokencache.Snapshot
+			select {
+			case <-f.looked:
+				s = c.served(ctx, f)
+			case <-ctx.Done():
+			case <-silent:
+				s = c.inMemory(k, w)
+			}
+			if s != nil {
+				return s, nil
+			}
+		}
+		select {
+		case <-f.done:
+			if f.err == nil && (c.grants.Calm(f.snap) || f.snap.Valid()) && w.after.before(&f.snap.Record) {
+				return f.snap, nil
+			}
+			err = f.err
+		case <-ctx.Done():
+			return nil, left(ctx, k)
+		case <-silent:
+		}
+		// Redis unreachable, or a refresh before its time failed: what is still valid is served.
+		if s := c.inMemory(k, w); s != nil && !errors.Is(err, ErrNotConnected) {
+			return s, nil
+		}
 		if err != nil && (w.refused || !f.want.refused) {
 			return nil, err // else it was about what an API had refused
-		}
-		if s != nil {
-			return s, nil
 		}
 		if f.want == w {
 			same++
@@ -308,48 +338,8 @@ func (c *Coordinator) await(ctx context.Context, k tokencache.Key, w want) (*tok
 // unreachable is how long a caller that could be served from memory waits for Redis.
 const unreachable = time.Second
 
-// ride waits for one flight. No error and no snapshot means that it did not bring what
-// this caller wants.
-func (c *Coordinator) ride(ctx context.Context, f *flight, w want) (*tokencache.Snapshot, error) {
-	var silent <-chan time.Time
-	if c.inMemory(f.key, w) != nil {
-		timer := time.NewTimer(unreachable)
-		defer timer.Stop()
-		silent = timer.C
-	}
-	if w == (want{}) {
-		if s := c.served(ctx, f, silent); s != nil {
-			return s, nil
-		}
-	}
-	var failed error
-	select {
-	case <-f.done:
-		if f.err == nil && (c.grants.Calm(f.snap) || f.snap.Valid()) && w.after.before(&f.snap.Record) {
-			return f.snap, nil
-		}
-		failed = f.err
-	case <-ctx.Done():
-		return nil, left(ctx, f.key)
-	case <-silent:
-	}
-	// Redis unreachable, or a refresh before its time failed: what is still valid is served.
-	if s := c.inMemory(f.key, w); s != nil && !errors.Is(failed, ErrNotConnected) {
-		return s, nil
-	}
-	return nil, failed
-}
-
-// served is a token that is valid though the flight goes on, which may be a renewal: its
-// callers need not wait for that.
-func (c *Coordinator) served(ctx context.Context, f *flight, silent <-chan time.Time) *tokencache.Snapshot {
-	select {
-	case <-f.looked:
-	case <-ctx.Done():
-		return nil
-	case <-silent:
-		return c.inMemory(f.key, want{})
-	}
+// served is a token that is valid though the flight, which has looked, goes on.
+func (c *Coordinator) served(ctx context.Context, f *flight) *tokencache.Snapshot {
 	select {
 	case <-f.done:
 		return nil // it has the last word

@@ -3,6 +3,7 @@ package refresh
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -68,7 +69,18 @@ func (f *flight) wanted(w want) {
 	}
 }
 
+// grow gives a new goroutine the stack that a command to Redis needs in one step, while next to
+// nothing is on it that would have to be moved. Growing on the way took a seventh of the time of
+// a Token from Redis.
+//
+//go:noinline
+func grow() {
+	var room [6 << 10]byte
+	runtime.KeepAlive(&room)
+}
+
 func (f *flight) run() {
+	grow()
 	f.snap, f.err = f.fly()
 	f.saw(f.snap, f.err) // if it has not looked, or seen nothing
 	if f.err != nil {

@@ -80,6 +80,14 @@ func (s *AppState) doubtful() bool {
 
 const readAgainAfter = 5 * time.Second
 
+// parse reads the state's text, one line a field.
+func (s *AppState) parse(text string) {
+	for line := range strings.SplitSeq(text, "\n") {
+		field, value, _ := strings.Cut(line, " ")
+		s.set(field, value)
+	}
+}
+
 func (s *AppState) set(name, value string) {
 	n, _ := strconv.ParseInt(value, 10, 64)
 	switch name {
@@ -249,10 +257,7 @@ func (c *Cache) appPushed(channel, payload string, at mono) bool {
 	}
 	now, _ := strconv.ParseInt(part[2], 10, 64)
 	s := &AppState{App: a.name, asOf: now, now: c.clock.arrived(at, now), at: at, session: c.hub.sessionOf(channel)}
-	for line := range strings.SplitSeq(lines, "\n") {
-		field, value, _ := strings.Cut(line, " ")
-		s.set(field, value)
-	}
+	s.parse(lines)
 	a.adopt(s, 0)
 	a.told.tell(AppChange{part[1], s})
 	return true
@@ -271,11 +276,7 @@ func (c *Cache) changeApp(ctx context.Context, op string, s *redis.Script, name 
 		return "", nil, fmt.Errorf("tokencache: %s app %s: %w", op, name, err)
 	}
 	state := &AppState{App: name, asOf: r.now, now: r.now, at: c.clock.observe(sent, monotonic(), r.now), session: session}
-	for i := 0; i+1 < len(r.flat); i += 2 {
-		field, _ := r.flat[i].(string)
-		value, _ := r.flat[i+1].(string)
-		state.set(field, value)
-	}
+	state.parse(r.text)
 	if state.changeID == args[0] {
 		a.told.tell(AppChange{kindOfApp(op, state), state})
 	}

@@ -80,8 +80,8 @@ func (t Takeover) OpensAt(s *Snapshot) int64 {
 func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl time.Duration, t Takeover) (Outcome, *Snapshot, error) {
 	ks := c.keys(base.Key)
 	return c.change("claim", base, base.Pair, func() (answer, error) {
-		return c.run(ctx, "claim", claimScript, base.Key, []string{ks.grant, ks.secret, ks.journal},
-			ks.events, c.journal, id, clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), Fingerprint(base.Pair.RefreshToken))
+		return c.run(ctx, "claim", claimScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
+			ks.events(), c.journal, id, clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), Fingerprint(base.Pair.RefreshToken))
 	})
 }
 
@@ -99,12 +99,12 @@ func (c *Cache) Commit(ctx context.Context, base *Snapshot, id, by string, pair 
 		spent = "spare"
 	}
 	ks := c.keys(base.Key)
-	args := append([]any{ks.events, c.journal, id, clip(by), base.Epoch, base.Generation, sealed, spent}, pair.fields()...)
+	args := append([]any{ks.events(), c.journal, id, clip(by), base.Epoch, base.Generation, sealed, spent}, pair.fields()...)
 	if used {
 		args = append(args, "used_at", msText(base.Now()))
 	}
 	return c.change("commit", base, pair, func() (answer, error) {
-		return c.run(ctx, "commit", commitScript, base.Key, []string{ks.grant, ks.secret, ks.spare, ks.journal}, args...)
+		return c.run(ctx, "commit", commitScript, base.Key, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, args...)
 	})
 }
 
@@ -153,8 +153,8 @@ func (c *Cache) Fail(ctx context.Context, base *Snapshot, by string, f Failure) 
 	}
 	ks := c.keys(base.Key)
 	return c.change("fail", base, base.Pair, func() (answer, error) {
-		return c.run(ctx, "fail", failScript, base.Key, []string{ks.grant, ks.secret, ks.journal},
-			ks.events, c.journal, f.ID, clip(by), base.Epoch, base.Generation, base.Claim.ID,
+		return c.run(ctx, "fail", failScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
+			ks.events(), c.journal, f.ID, clip(by), base.Epoch, base.Generation, base.Claim.ID,
 			string(f.Verdict), clip(f.Error), clip(f.Reason), f.Retry.Milliseconds(), deadline)
 	})
 }
@@ -167,12 +167,12 @@ func (c *Cache) Fail(ctx context.Context, base *Snapshot, by string, f Failure) 
 // fresh forces one at once, and makes the row no longer.
 func (c *Cache) Reject(ctx context.Context, base *Snapshot, by string, forget, fresh time.Duration, waits ...time.Duration) (Outcome, *Snapshot, error) {
 	ks := c.keys(base.Key)
-	args := []any{ks.events, c.journal, clip(by), base.Epoch, base.Generation, Fingerprint(base.Pair.AccessToken), forget.Milliseconds(), fresh.Milliseconds()}
+	args := []any{ks.events(), c.journal, clip(by), base.Epoch, base.Generation, Fingerprint(base.Pair.AccessToken), forget.Milliseconds(), fresh.Milliseconds()}
 	for _, w := range waits {
 		args = append(args, w.Milliseconds())
 	}
 	return c.change("reject", base, base.Pair, func() (answer, error) {
-		return c.run(ctx, "reject", rejectScript, base.Key, []string{ks.grant, ks.secret, ks.journal}, args...)
+		return c.run(ctx, "reject", rejectScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()}, args...)
 	})
 }
 
@@ -199,8 +199,8 @@ func (c *Cache) Connect(ctx context.Context, k Key, by string, make func(now int
 		if err != nil {
 			return nil, err
 		}
-		args := append([]any{ks.events, c.journal, id, clip(by), epoch, sealed}, pair.fields()...)
-		a, err = c.run(ctx, "connect", connectScript, k, []string{ks.grant, ks.secret, ks.spare, ks.journal}, args...)
+		args := append([]any{ks.events(), c.journal, id, clip(by), epoch, sealed}, pair.fields()...)
+		a, err = c.run(ctx, "connect", connectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, args...)
 		if err != nil {
 			return nil, err
 		}
@@ -222,8 +222,8 @@ func (c *Cache) Disconnect(ctx context.Context, k Key, by string) error {
 	if mem := c.Remembered(k); mem != nil {
 		known = mem.Epoch
 	}
-	a, err := c.run(ctx, "disconnect", disconnectScript, k, []string{ks.grant, ks.secret, ks.spare, ks.journal},
-		ks.events, c.journal, NewID(), clip(by), known)
+	a, err := c.run(ctx, "disconnect", disconnectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()},
+		ks.events(), c.journal, NewID(), clip(by), known)
 	if err != nil {
 		return err
 	}
@@ -235,7 +235,7 @@ func (c *Cache) Disconnect(ctx context.Context, k Key, by string) error {
 
 // Spare returns the grant's spare: a genuine successor that lost against a sibling.
 func (c *Cache) Spare(ctx context.Context, base *Snapshot) (Pair, bool, error) {
-	sealed, err := c.rdb.Get(ctx, c.keys(base.Key).spare).Result()
+	sealed, err := c.rdb.Get(ctx, c.keys(base.Key).spare()).Bytes()
 	switch {
 	case errors.Is(err, redis.Nil):
 		return Pair{}, false, nil
@@ -248,7 +248,7 @@ func (c *Cache) Spare(ctx context.Context, base *Snapshot) (Pair, bool, error) {
 
 // Alive tells the waiters that the holder still has the lease, for ttl from now.
 func (c *Cache) Alive(ctx context.Context, k Key, ttl time.Duration) error {
-	return c.rdb.Publish(ctx, c.keys(k).events, aliveEvent(ttl)).Err()
+	return c.rdb.Publish(ctx, c.keys(k).events(), aliveEvent(ttl)).Err()
 }
 
 // Ask asks the other processes for a grant of which Redis has no record, as after a
@@ -258,7 +258,7 @@ func (c *Cache) Alive(ctx context.Context, k Key, ttl time.Duration) error {
 // epoch and generation are what the caller knows; only who knows another consent, or a
 // newer generation, answers.
 func (c *Cache) Ask(ctx context.Context, k Key, epoch, generation int64) (bool, error) {
-	n, err := c.rdb.Publish(ctx, c.keys(k).events, askEvent(epoch, generation)).Result()
+	n, err := c.rdb.Publish(ctx, c.keys(k).events(), askEvent(epoch, generation)).Result()
 	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
 		return err == nil, err // the count is that of one node
 	}

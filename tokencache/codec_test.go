@@ -24,7 +24,7 @@ func FuzzNamesRoundTripAndStayApart(f *testing.F) {
 		if (c.keys(k) == c.keys(other)) != (k == other) {
 			t.Fatalf("%q and %q have the keys %+v", k, other, c.keys(k))
 		}
-		channel := c.keys(k).events
+		channel := c.keys(k).events()
 		if strings.Count(channel, "{") != 1 || strings.Count(channel, "}") != 1 || strings.ContainsAny(channel, " \n\r\x00*?[]") {
 			t.Fatalf("channel %q", channel)
 		}
@@ -49,6 +49,45 @@ func FuzzParseEventNeverPanics(f *testing.F) {
 		e, err := parseEvent(payload)
 		if err == nil && (e.kind == "" && strings.HasPrefix(payload, "tl1 x") || e.lease < 0 && !strings.Contains(payload, "-")) {
 			t.Fatalf("%q: %+v", payload, e)
+		}
+	})
+}
+
+func FuzzPairRoundTrip(f *testing.F) {
+	f.Add("access", "refresh", "Bearer", "read write", "api_url", int64(1), int64(2))
+	f.Add("", "", "", "", "", int64(0), int64(0))
+	f.Add("a\nb", "1 2\n", " ", "\n\n", "ü", int64(-1), int64(1)<<62)
+	f.Fuzz(func(t *testing.T, access, refresh, tokenType, scope, extra string, issued, expires int64) {
+		in := Pair{AccessToken: access, RefreshToken: refresh, TokenType: tokenType, Scope: scope, IssuedAt: issued, ExpiresAt: expires}
+		if extra != "" {
+			in.Extra = map[string]any{"x": strings.ToValidUTF8(extra, "?")}
+		}
+		text, err := in.marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out Pair
+		if !out.unmarshal(string(text)) || !reflect.DeepEqual(in, out) {
+			t.Fatalf("%q did not come back", text)
+		}
+		for i := range text { // cut anywhere, it is no pair
+			if out.unmarshal(string(text[:i])) {
+				t.Fatalf("%q was taken for a pair", text[:i])
+			}
+		}
+	})
+}
+
+func FuzzWhatIsNoPairIsRefused(f *testing.F) {
+	f.Add("1 0 0 0 0 1 2 3 4\na")
+	f.Add("9223372036854775807 9223372036854775807 0 0 0 1 2 3 4\na")
+	f.Add("-1 2 0 0 0 1 2 3 4\na")
+	f.Add("1 0 0 0 0 1 2 3 4 5\na")
+	f.Add("1 0 0 0 1 1 2 3 4\na{")
+	f.Fuzz(func(t *testing.T, text string) {
+		var p Pair
+		if !p.unmarshal(text) && !reflect.DeepEqual(p, Pair{}) {
+			t.Fatalf("refused, and half taken: %q", text)
 		}
 	})
 }

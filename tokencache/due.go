@@ -122,7 +122,7 @@ func (c *Cache) Released(ctx context.Context, k Key, at int64) error {
 		return c.Alive(ctx, k, 0)
 	}
 	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		p.Publish(ctx, c.keys(k).events, aliveEvent(0))
+		p.Publish(ctx, c.keys(k).events(), aliveEvent(0))
 		p.ZAdd(ctx, c.dueKey(k.App, shardOf(k.Tenant)), dueEntry(k, at))
 		return nil
 	})
@@ -249,8 +249,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 func (c *Cache) Warn(ctx context.Context, base *Snapshot, by string) (Outcome, *Snapshot, error) {
 	ks := c.keys(base.Key)
 	return c.change("reauth_due", base, base.Pair, func() (answer, error) {
-		return c.run(ctx, "warn", warnScript, base.Key, []string{ks.grant, ks.secret, ks.journal},
-			ks.events, c.journal, clip(by), base.Epoch, base.Generation)
+		return c.run(ctx, "warn", warnScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
+			ks.events(), c.journal, clip(by), base.Epoch, base.Generation)
 	})
 }
 
@@ -261,7 +261,7 @@ const keptAtRest = 8
 // Compact stores a grant's journal at its own size, for a grant that will rest for long. Of the
 // refreshes that went well it keeps only the last few.
 func (c *Cache) Compact(ctx context.Context, k Key) error {
-	return compactScript.Run(ctx, c.rdb, []string{c.keys(k).journal}, keptAtRest).Err()
+	return compactScript.Run(ctx, c.rdb, []string{c.keys(k).journal()}, keptAtRest).Err()
 }
 
 // touchPage is how many notes go to Redis at once.
@@ -317,7 +317,7 @@ func (c *Cache) touch(ctx context.Context, grants []Key, coarse time.Duration) e
 	told := make([]*redis.Cmd, len(grants))
 	_, _ = c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, k := range grants {
-			told[i] = touchScript.EvalSha(ctx, p, []string{c.keys(k).grant}, coarse.Milliseconds())
+			told[i] = touchScript.EvalSha(ctx, p, []string{c.keys(k).grant()}, coarse.Milliseconds())
 		}
 		return nil
 	})
@@ -325,7 +325,7 @@ func (c *Cache) touch(ctx context.Context, grants []Key, coarse time.Duration) e
 	for i, k := range grants {
 		err := told[i].Err()
 		if redis.HasErrorPrefix(err, "NOSCRIPT") {
-			err = touchScript.Run(ctx, c.rdb, []string{c.keys(k).grant}, coarse.Milliseconds()).Err()
+			err = touchScript.Run(ctx, c.rdb, []string{c.keys(k).grant()}, coarse.Milliseconds()).Err()
 		}
 		failed = errors.Join(failed, err)
 	}

@@ -246,7 +246,7 @@ func TestUseIsNotedOnceAndOnlyIfSomebodyAsked(t *testing.T) {
 	connect(t, a, acme, 1)
 	hot(t, a, acme)
 	hot(t, b, acme)
-	usedAt := func() string { return rdb.HGet(t.Context(), a.keys(acme).grant, "used_at").Val() }
+	usedAt := func() string { return rdb.HGet(t.Context(), a.keys(acme).grant(), "used_at").Val() }
 	touch := func(c *Cache, coarse time.Duration) {
 		t.Helper()
 		if err := c.Touch(t.Context(), "zoom", coarse); err != nil {
@@ -296,7 +296,7 @@ func TestNothingIsNotedOfWhatIsGone(t *testing.T) {
 	if err := c.Touch(t.Context(), "zoom", time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	if n := c.rdb.Exists(t.Context(), c.keys(acme).grant).Val(); n != 0 {
+	if n := c.rdb.Exists(t.Context(), c.keys(acme).grant()).Val(); n != 0 {
 		t.Error("half a record was made")
 	}
 }
@@ -402,7 +402,7 @@ func TestWhoWatchesHearsOfOnesOwnChangesAndOfAllOthers(t *testing.T) {
 func TestACompactedJournalTakesLessRoomAndKeepsWhatIsNotRoutine(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
-	name := c.keys(acme).journal
+	name := c.keys(acme).journal()
 	if err := c.Compact(t.Context(), acme); err != nil || c.rdb.Exists(t.Context(), name).Val() != 0 {
 		t.Fatalf("of no journal: %v", err)
 	}
@@ -457,7 +457,7 @@ func TestACompactedJournalTakesLessRoomAndKeepsWhatIsNotRoutine(t *testing.T) {
 	if err := c.Compact(t.Context(), young); err != nil {
 		t.Fatal(err)
 	}
-	if n := c.rdb.MemoryUsage(t.Context(), c.keys(young).journal, 0).Val(); n > 1000 {
+	if n := c.rdb.MemoryUsage(t.Context(), c.keys(young).journal(), 0).Val(); n > 1000 {
 		t.Errorf("a journal of one entry takes %d bytes", n)
 	}
 }

@@ -45,18 +45,15 @@ func parseEvent(payload string) (event, error) {
 		return event{}, errEvent
 	}
 	e := event{kind: part[1], now: now, sealed: sealed}
-	for line := range strings.SplitSeq(lines, "\n") {
-		name, value, _ := strings.Cut(line, " ")
-		if name == "lease_ms" {
-			ms, _ := strconv.ParseInt(value, 10, 32)
-			e.lease = time.Duration(ms) * time.Millisecond
-			continue
-		}
-		if err := e.record.set(name, value); err != nil {
-			return event{}, err
-		}
+	if e.kind == alive {
+		ms, _ := strconv.ParseInt(strings.TrimPrefix(lines, "lease_ms "), 10, 32)
+		e.lease = time.Duration(ms) * time.Millisecond
+		return e, nil
 	}
-	if e.kind == alive || e.kind == ask {
+	if err := e.record.parse(lines); err != nil {
+		return event{}, err
+	}
+	if e.kind == ask {
 		return e, nil
 	}
 	return e, e.record.check()

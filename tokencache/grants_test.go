@@ -215,11 +215,11 @@ func TestGlanceSeesNothingButFreshTokens(t *testing.T) {
 	gone := grant("gone", func(int64, *Pair) {})
 	disconnect(t, stage, gone)
 	broken := grant("broken", func(int64, *Pair) {})
-	rdb.Set(t.Context(), stage.keys(broken).secret, "no epoch here", 0)
+	rdb.Set(t.Context(), stage.keys(broken).secret(), "no epoch here", 0)
 	other := grant("other", func(int64, *Pair) {})
-	copied := rdb.Get(t.Context(), stage.keys(other).secret).Val()
+	copied := rdb.Get(t.Context(), stage.keys(other).secret()).Val()
 	foreign := grant("foreign", func(int64, *Pair) {})
-	rdb.Set(t.Context(), stage.keys(foreign).secret, copied, 0)
+	rdb.Set(t.Context(), stage.keys(foreign).secret(), copied, 0)
 	for _, k := range []Key{
 		grant("due", func(now int64, p *Pair) { p.RefreshAt = now }),
 		grant("expired", func(now int64, p *Pair) { p.RefreshAt, p.ExpiresAt = now-2, now-1 }),

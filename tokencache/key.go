@@ -76,30 +76,28 @@ func plain(c byte) bool {
 		c == '-' || c == '_' || c == '.' || c == '@'
 }
 
-// keys spells every Redis name of a grant. The hash tag {app:tenant} puts all of
-// them into one Cluster slot.
-type keys struct {
-	grant, secret, spare, lock, journal string // keys
-	events                              string // channel
-}
+// keys is how every Redis name of a grant begins. The hash tag {app:tenant} puts all of them
+// into one Cluster slot.
+type keys string
 
-func (c *Cache) keys(k Key) keys {
-	base := c.prefix + ":{" + k.String() + "}:"
-	return keys{
-		grant: base + "grant", secret: base + "secret", spare: base + "spare",
-		lock: base + "lock", journal: base + "journal", events: base + "events",
-	}
-}
+func (c *Cache) keys(k Key) keys { return keys(c.prefix + ":{" + k.String() + "}:") }
+
+func (ks keys) grant() string   { return string(ks) + "grant" }
+func (ks keys) secret() string  { return string(ks) + "secret" }
+func (ks keys) spare() string   { return string(ks) + "spare" }
+func (ks keys) lock() string    { return string(ks) + "lock" }
+func (ks keys) journal() string { return string(ks) + "journal" }
+func (ks keys) events() string  { return string(ks) + "events" } // a channel
 
 // AppKey is the key of an app's own state, and the channel on which its changes are
 // published.
 func (c *Cache) AppKey(app string) string { return c.prefix + ":app:" + escape(app) }
 
 // LockKey is the key of the grant's lock, for a Locker.
-func (c *Cache) LockKey(k Key) string { return c.keys(k).lock }
+func (c *Cache) LockKey(k Key) string { return c.keys(k).lock() }
 
 // EventsChannel is the channel on which every state change of the grant is published.
-func (c *Cache) EventsChannel(k Key) string { return c.keys(k).events }
+func (c *Cache) EventsChannel(k Key) string { return c.keys(k).events() }
 
 // unescape undoes escape; what is not an escape stays.
 func unescape(s string) string {

@@ -112,7 +112,7 @@ func TestGenerationWhosePairIsGoneIsNeverPresented(t *testing.T) {
 	s := connect(t, other, acme, 1)
 	hot(t, other, acme)
 	next(t, other, s, "b", 2)
-	rdb.Del(t.Context(), c.keys(acme).secret)
+	rdb.Del(t.Context(), c.keys(acme).secret())
 	p := c.Pin(acme)
 	defer p.Unpin()
 	outcome, got, err := c.Claim(t.Context(), s, NewID(), "a", time.Minute, AfterDeadline)
@@ -120,7 +120,7 @@ func TestGenerationWhosePairIsGoneIsNeverPresented(t *testing.T) {
 		t.Errorf("%s %v: the pair's error is %v", outcome, err, got.Err)
 	}
 	// A worker that remembers the pair puts it back.
-	if s := read(t, other, acme); s.Err != nil || rdb.Exists(t.Context(), c.keys(acme).secret).Val() != 1 {
+	if s := read(t, other, acme); s.Err != nil || rdb.Exists(t.Context(), c.keys(acme).secret()).Val() != 1 {
 		t.Errorf("not put back: %v", s.Err)
 	}
 }
@@ -156,8 +156,8 @@ func TestPairThatIsNotTheStoredOneIsNeverPresented(t *testing.T) {
 	mine := c.Peek(acme)
 	stored := pairNo(2)(mine.At())
 	ks := c.keys(acme)
-	c.rdb.Set(t.Context(), ks.secret, mustSeal(t, c, acme, mine.Epoch, stored), 0)
-	c.rdb.HSet(t.Context(), ks.grant, "rt_fp", Fingerprint(stored.RefreshToken))
+	c.rdb.Set(t.Context(), ks.secret(), mustSeal(t, c, acme, mine.Epoch, stored), 0)
+	c.rdb.HSet(t.Context(), ks.grant(), "rt_fp", Fingerprint(stored.RefreshToken))
 	outcome, _, err := c.Claim(t.Context(), mine, NewID(), "a", time.Minute, AfterDeadline)
 	if outcome != Moved || err != nil {
 		t.Fatalf("the claim of the other pair: %s %v", outcome, err)
@@ -182,7 +182,7 @@ func TestPairOfAnOlderConsentIsNotPutBesideANewerRecord(t *testing.T) {
 	c := freshCache(t)
 	older := connect(t, c, acme, 1)
 	connect(t, c, acme, 1)
-	secret := c.keys(acme).secret
+	secret := c.keys(acme).secret()
 	c.rdb.Del(t.Context(), secret)
 	got, err := c.restore(t.Context(), older)
 	if err != nil || !errors.Is(got.Err, ErrSealed) {

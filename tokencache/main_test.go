@@ -120,7 +120,7 @@ func disconnect(t testing.TB, c *Cache, k Key) {
 // hset writes record fields behind the cache's back, to make a past or a future.
 func hset(t testing.TB, c *Cache, k Key, values ...any) {
 	t.Helper()
-	if err := c.rdb.HSet(context.Background(), c.keys(k).grant, values...).Err(); err != nil {
+	if err := c.rdb.HSet(context.Background(), c.keys(k).grant(), values...).Err(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -129,7 +129,7 @@ func hset(t testing.TB, c *Cache, k Key, values ...any) {
 func lose(t testing.TB, c *Cache, k Key) {
 	t.Helper()
 	ks := c.keys(k)
-	if err := c.rdb.Del(context.Background(), ks.grant, ks.secret, ks.spare, ks.journal).Err(); err != nil {
+	if err := c.rdb.Del(context.Background(), ks.grant(), ks.secret(), ks.spare(), ks.journal()).Err(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -143,7 +143,7 @@ type stored struct {
 func remember(t testing.TB, c *Cache, k Key) stored {
 	t.Helper()
 	ks := c.keys(k)
-	return stored{c.rdb.HGetAll(t.Context(), ks.grant).Val(), c.rdb.Get(t.Context(), ks.secret).Val()}
+	return stored{c.rdb.HGetAll(t.Context(), ks.grant()).Val(), c.rdb.Get(t.Context(), ks.secret()).Val()}
 }
 
 // rewind puts an older state back, as the restore of a backup would.
@@ -153,7 +153,7 @@ func rewind(t testing.TB, c *Cache, k Key, s stored) {
 	for name, value := range s.grant {
 		hset(t, c, k, name, value)
 	}
-	if err := c.rdb.Set(t.Context(), c.keys(k).secret, s.secret, 0).Err(); err != nil {
+	if err := c.rdb.Set(t.Context(), c.keys(k).secret(), s.secret, 0).Err(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -216,7 +216,7 @@ func eventually(t testing.TB, what string, within time.Duration, reached func() 
 // journal is the kinds of a grant's journal entries, in order.
 func journal(t testing.TB, c *Cache, k Key) []string {
 	t.Helper()
-	entries, err := c.rdb.XRange(t.Context(), c.keys(k).journal, "-", "+").Result()
+	entries, err := c.rdb.XRange(t.Context(), c.keys(k).journal(), "-", "+").Result()
 	if err != nil {
 		t.Fatal(err)
 	}

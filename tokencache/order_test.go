@@ -212,7 +212,7 @@ func TestRecordWithoutItsPair(t *testing.T) {
 	warm, cold := newCache(t, server.Client(t), prefix), newCache(t, server.Client(t), prefix)
 	base := connect(t, warm, acme, 1)
 	hot(t, warm, acme)
-	if err := warm.rdb.Del(t.Context(), warm.keys(acme).secret).Err(); err != nil {
+	if err := warm.rdb.Del(t.Context(), warm.keys(acme).secret()).Err(); err != nil {
 		t.Fatal(err)
 	}
 	if s, err := cold.Read(t.Context(), acme); err != nil || !errors.Is(s.Err, ErrSealed) || s.Valid() {
@@ -237,7 +237,7 @@ func TestWholeLifeOnACluster(t *testing.T) {
 		k := Key{"zoom", fmt.Sprint("tenant ", i)}
 		var slots []int64
 		ks := c.keys(k)
-		for _, name := range []string{ks.grant, ks.secret, ks.spare, ks.lock, ks.journal, ks.events} {
+		for _, name := range []string{ks.grant(), ks.secret(), ks.spare(), ks.lock(), ks.journal(), ks.events()} {
 			slots = append(slots, c.rdb.(*redis.ClusterClient).ClusterKeySlot(t.Context(), name).Val())
 		}
 		for _, slot := range slots {
@@ -245,13 +245,13 @@ func TestWholeLifeOnACluster(t *testing.T) {
 				t.Fatalf("slots %v", slots)
 			}
 		}
-		owner, err := c.rdb.(*redis.ClusterClient).MasterForKey(t.Context(), ks.grant)
+		owner, err := c.rdb.(*redis.ClusterClient).MasterForKey(t.Context(), ks.grant())
 		if err != nil {
 			t.Fatal(err)
 		}
 		nodes = nodes[:0]
 		for _, node := range cluster.Nodes {
-			nodes = append(nodes, listen(t, node.Client(t), owner, ks.events))
+			nodes = append(nodes, listen(t, node.Client(t), owner, ks.events()))
 		}
 		p := other.Pin(k)
 		confirm(t, p)

@@ -1,10 +1,11 @@
 package tokencache
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"strconv"
+	"strings"
 
 	"github.com/rs/zerolog"
 )
@@ -24,58 +25,73 @@ type Pair struct {
 	RefreshTokenExpiresAt int64
 }
 
-// wirePair is what stands inside the seal: this as JSON, a line feed, and the two tokens.
-// Tokens of a kilobyte and more are not for a JSON decoder to look at byte by byte: that
-// took a sixth of the time of a Token from Redis.
-type wirePair struct {
-	AccessToken           int             `json:"access_token"` // bytes
-	RefreshToken          int             `json:"refresh_token,omitempty"`
-	TokenType             string          `json:"token_type,omitempty"`
-	Scope                 string          `json:"scope,omitempty"`
-	Extra                 json.RawMessage `json:"extra,omitempty"`
-	IssuedAt              int64           `json:"issued_at"`
-	ExpiresAt             int64           `json:"expires_at"`
-	RefreshAt             int64           `json:"refresh_at"`
-	RefreshTokenExpiresAt int64           `json:"rt_expires_at,omitempty"`
-}
-
+// marshal is what stands inside the seal: a line of numbers, which are the lengths of the
+// texts in bytes and the times, and then the texts, one after the other. A Token from Redis
+// pays for every byte of it: as JSON it took a tenth of the time.
 func (p Pair) marshal() ([]byte, error) {
-	w := wirePair{
-		AccessToken: len(p.AccessToken), RefreshToken: len(p.RefreshToken),
-		TokenType: p.TokenType, Scope: p.Scope,
-		IssuedAt: p.IssuedAt, ExpiresAt: p.ExpiresAt, RefreshAt: p.RefreshAt,
-		RefreshTokenExpiresAt: p.RefreshTokenExpiresAt,
-	}
+	var extra []byte
 	if len(p.Extra) > 0 {
-		extra, err := json.Marshal(p.Extra)
-		if err != nil {
+		var err error
+		if extra, err = json.Marshal(p.Extra); err != nil {
 			return nil, err
 		}
-		w.Extra = extra
 	}
-	text, err := json.Marshal(w)
-	return append(append(append(text, '\n'), p.AccessToken...), p.RefreshToken...), err
+	texts := []string{p.AccessToken, p.RefreshToken, p.TokenType, p.Scope, string(extra)}
+	var out []byte
+	for _, text := range texts {
+		out = append(strconv.AppendInt(out, int64(len(text)), 10), ' ')
+	}
+	for _, time := range []int64{p.IssuedAt, p.ExpiresAt, p.RefreshAt, p.RefreshTokenExpiresAt} {
+		out = append(strconv.AppendInt(out, time, 10), ' ')
+	}
+	out[len(out)-1] = '\n'
+	for _, text := range texts {
+		out = append(out, text...)
+	}
+	return out, nil
 }
 
 // unmarshal reports whether text was a pair. There is no error, whose words could quote it.
-func (p *Pair) unmarshal(text []byte) bool {
-	head, tokens, _ := bytes.Cut(text, []byte{'\n'})
-	var w wirePair
-	if json.Unmarshal(head, &w) != nil || w.AccessToken < 0 || w.RefreshToken < 0 || w.AccessToken+w.RefreshToken != len(tokens) {
+func (p *Pair) unmarshal(text string) bool {
+	head, rest, ok := strings.Cut(text, "\n")
+	if !ok {
 		return false
 	}
-	*p = Pair{
-		AccessToken: string(tokens[:w.AccessToken]), RefreshToken: string(tokens[w.AccessToken:]),
-		TokenType: w.TokenType, Scope: w.Scope,
-		IssuedAt: w.IssuedAt, ExpiresAt: w.ExpiresAt, RefreshAt: w.RefreshAt,
-		RefreshTokenExpiresAt: w.RefreshTokenExpiresAt,
+	var read Pair
+	var extra string
+	for _, to := range []*string{&read.AccessToken, &read.RefreshToken, &read.TokenType, &read.Scope, &extra} {
+		length, ok := number(&head)
+		if !ok || length < 0 || length > int64(len(rest)) {
+			return false
+		}
+		*to, rest = rest[:length], rest[length:]
 	}
-	if len(w.Extra) == 0 {
-		return true
+	for _, to := range []*int64{&read.IssuedAt, &read.ExpiresAt, &read.RefreshAt, &read.RefreshTokenExpiresAt} {
+		var ok bool
+		if *to, ok = number(&head); !ok {
+			return false
+		}
 	}
-	numbers := json.NewDecoder(bytes.NewReader(w.Extra))
-	numbers.UseNumber() // as they came from the provider
-	return numbers.Decode(&p.Extra) == nil
+	if head != "" || rest != "" {
+		return false
+	}
+	if extra != "" {
+		numbers := json.NewDecoder(strings.NewReader(extra))
+		numbers.UseNumber() // as they came from the provider
+		if numbers.Decode(&read.Extra) != nil {
+			return false
+		}
+	}
+	*p = read
+	return true
+}
+
+// number takes the first number off a line.
+func number(line *string) (int64, bool) {
+	first, rest, _ := strings.Cut(*line, " ")
+	*line = rest
+	n, err := strconv.ParseInt(first, 10, 64)
+	return n, err == nil
 }
 
 // fields are the record's fields that a pair sets.

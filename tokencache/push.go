@@ -67,8 +67,8 @@ func (c *Cache) tell(e *entry) {
 	}()
 }
 
-// take makes a snapshot of an event. The pair comes with it, or is the one that
-// memory has of the same generation; else the grant must be read.
+// take makes a snapshot of an event. The pair is the one that memory has of the same
+// generation, or comes with it; else the grant must be read.
 func (c *Cache) take(e *entry, ev event, at mono) {
 	s := &Snapshot{
 		Key: e.key, Record: ev.record, home: e,
@@ -79,11 +79,15 @@ func (c *Cache) take(e *entry, ev event, at mono) {
 		c.tell(e) // news of an older state: Redis has lost what we know
 		return
 	}
+	known := old != nil && !old.Pending && old.Epoch == s.Epoch && old.Generation == s.Generation &&
+		old.AccessFP == s.AccessFP && old.RefreshFP == s.RefreshFP
 	switch {
+	case known && old.Pair.AccessToken != "": // as for the holder itself
+		s.Pair = old.Pair
 	case ev.sealed != "":
-		s.Pair, s.Err = c.open(s.Key, s.Epoch, ev.sealed)
-	case old != nil && !old.Pending && old.Epoch == s.Epoch && old.Generation == s.Generation && old.RefreshFP == s.RefreshFP:
-		s.Pair, s.Err = old.Pair, old.Err
+		s.Pair, s.Err = c.open(s.Key, s.Epoch, []byte(ev.sealed))
+	case known:
+		s.Err = old.Err
 	case s.State != Disconnected:
 		s.session = 0 // known to have changed, but to be read
 	}

@@ -1,13 +1,13 @@
 package tokencache
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -44,15 +44,15 @@ func (c *Cache) Glance(ctx context.Context, k Key) (*Snapshot, error) {
 	if _, hot := c.hot.load(k); hot || !ok || c.hot.size() < c.limit || c.hot.seen.lately(k) {
 		return nil, nil // it is to be read and remembered
 	}
-	sealed, err := c.rdb.Get(ctx, c.keys(k).secret).Result()
+	sealed, err := c.rdb.Get(ctx, c.keys(k).secret()).Bytes()
 	if errors.Is(err, redis.Nil) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("tokencache: glance %s: %w", k, err)
 	}
-	head, _, _ := strings.Cut(sealed, "\n")
-	epoch, err := strconv.ParseInt(head, 10, 64)
+	head, _, _ := bytes.Cut(sealed, []byte{'\n'})
+	epoch, err := strconv.ParseInt(string(head), 10, 64)
 	if err != nil {
 		return nil, nil
 	}
@@ -99,7 +99,7 @@ func (c *Cache) readOnce(ctx context.Context, ks keys) (reply, error) {
 	var secret *redis.StringCmd
 	now := redis.NewStringSliceCmd(ctx, "time") // as text: a time.Time could be taken for this machine's
 	_, err := c.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		record, secret = p.HMGet(ctx, ks.grant, fieldNames...), p.Get(ctx, ks.secret)
+		record, secret = p.HMGet(ctx, ks.grant(), fieldNames...), p.Get(ctx, ks.secret())
 		return p.Process(ctx, now)
 	})
 	if err != nil && !errors.Is(err, redis.Nil) { // Nil: there is no pair
@@ -171,8 +171,8 @@ func (c *Cache) restore(ctx context.Context, mem *Snapshot) (*Snapshot, error) {
 		quiet = 0 // we made this generation: nobody has a newer one
 	}
 	ks := c.keys(mem.Key)
-	args := append([]any{ks.events, c.journal, mem.By, quiet.Milliseconds(), sealed}, mem.flat()...)
-	a, err := c.run(ctx, "restore", restoreScript, mem.Key, []string{ks.grant, ks.secret, ks.journal}, args...)
+	args := append([]any{ks.events(), c.journal, mem.By, quiet.Milliseconds(), sealed}, mem.flat()...)
+	a, err := c.run(ctx, "restore", restoreScript, mem.Key, []string{ks.grant(), ks.secret(), ks.journal()}, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -120,6 +120,17 @@ var fieldByName = func() map[string]field {
 	return m
 }()
 
+// parse reads a record's text, one line a field.
+func (r *Record) parse(text string) error {
+	for line := range strings.SplitSeq(text, "\n") {
+		name, value, _ := strings.Cut(line, " ")
+		if err := r.set(name, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // set stores one field. Unknown ones are ignored: a newer version may add some.
 func (r *Record) set(name, value string) error {
 	if f, ok := fieldByName[name]; ok {

@@ -12,18 +12,16 @@ import (
 func TestRedisNamesAreAsDocumented(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t, func(cfg *Config) { cfg.Prefix = "" })
-	got := c.keys(Key{"zoom", "acme"})
-	want := keys{
-		grant: "tl:{zoom:acme}:grant", secret: "tl:{zoom:acme}:secret", spare: "tl:{zoom:acme}:spare",
-		lock: "tl:{zoom:acme}:lock", journal: "tl:{zoom:acme}:journal", events: "tl:{zoom:acme}:events",
+	ks := c.keys(Key{"zoom", "acme"})
+	for got, want := range map[string]string{
+		ks.grant(): "grant", ks.secret(): "secret", ks.spare(): "spare", ks.journal(): "journal",
+		ks.lock(): "lock", ks.events(): "events", c.LockKey(acme): "lock", c.EventsChannel(acme): "events",
+	} {
+		if got != "tl:{zoom:acme}:"+want {
+			t.Errorf("%s is called %s", want, got)
+		}
 	}
-	if got != want {
-		t.Errorf("%+v", got)
-	}
-	if c.LockKey(acme) != want.lock || c.EventsChannel(acme) != want.events {
-		t.Errorf("%s %s", c.LockKey(acme), c.EventsChannel(acme))
-	}
-	if got := c.keys(Key{"my app", "a:b}@x.y"}).grant; got != "tl:{my%20app:a%3Ab%7D@x.y}:grant" {
+	if got := c.keys(Key{"my app", "a:b}@x.y"}).grant(); got != "tl:{my%20app:a%3Ab%7D@x.y}:grant" {
 		t.Error(got)
 	}
 }
@@ -32,7 +30,7 @@ func TestRecordFieldsAreAsDocumented(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	base := connect(t, c, acme, 1)
-	t.Logf("MEMORY USAGE of a usual record: %d bytes", c.rdb.MemoryUsage(t.Context(), c.keys(acme).grant).Val())
+	t.Logf("MEMORY USAGE of a usual record: %d bytes", c.rdb.MemoryUsage(t.Context(), c.keys(acme).grant()).Val())
 	claim(t, c, base, "worker")
 	const usual = `at_fp by claim_at claim_by claim_id claim_n claim_until commit_id epoch
 		expires_at gen issued_at refresh_at rev rt_expires_at rt_fp state v`
@@ -49,7 +47,7 @@ func TestRecordFieldsAreAsDocumented(t *testing.T) {
 
 func fieldsAre(t *testing.T, c *Cache, want string) {
 	t.Helper()
-	got, err := c.rdb.HKeys(t.Context(), c.keys(acme).grant).Result()
+	got, err := c.rdb.HKeys(t.Context(), c.keys(acme).grant()).Result()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +66,7 @@ func TestRecordStaysCompact(t *testing.T) {
 	t.Cleanup(pin.Unpin)
 	compact := func(when string) {
 		t.Helper()
-		record, err := c.rdb.HGetAll(t.Context(), c.keys(acme).grant).Result()
+		record, err := c.rdb.HGetAll(t.Context(), c.keys(acme).grant()).Result()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +75,7 @@ func TestRecordStaysCompact(t *testing.T) {
 				t.Errorf("%s: field %s has %d bytes: %q", when, name, len(value), value)
 			}
 		}
-		if encoding := c.rdb.ObjectEncoding(t.Context(), c.keys(acme).grant).Val(); encoding != "listpack" {
+		if encoding := c.rdb.ObjectEncoding(t.Context(), c.keys(acme).grant()).Val(); encoding != "listpack" {
 			t.Errorf("%s: the record is a %s", when, encoding)
 		}
 	}
@@ -95,7 +93,7 @@ func TestRecordStaysCompact(t *testing.T) {
 		t.Fatal(err)
 	}
 	compact("fail")
-	t.Logf("MEMORY USAGE of a full record: %d bytes", c.rdb.MemoryUsage(t.Context(), c.keys(acme).grant).Val())
+	t.Logf("MEMORY USAGE of a full record: %d bytes", c.rdb.MemoryUsage(t.Context(), c.keys(acme).grant()).Val())
 	c.Hold(base, NewID(), odd, pairNo(2)(base.At()))
 	lose(t, c, acme)
 	read(t, c, acme)
@@ -104,7 +102,7 @@ func TestRecordStaysCompact(t *testing.T) {
 		t.Fatal(err)
 	}
 	compact("commit")
-	t.Logf("MEMORY USAGE of a quiet record: %d bytes", c.rdb.MemoryUsage(t.Context(), c.keys(acme).grant).Val())
+	t.Logf("MEMORY USAGE of a quiet record: %d bytes", c.rdb.MemoryUsage(t.Context(), c.keys(acme).grant()).Val())
 	if err := c.Disconnect(t.Context(), acme, odd); err != nil {
 		t.Fatal(err)
 	}
@@ -121,11 +119,11 @@ func TestJournalKeepsExactlyTheLast32(t *testing.T) {
 		}
 		for n := range want + 7 {
 			connect(t, c, acme, n)
-			if got := c.rdb.XLen(t.Context(), c.keys(acme).journal).Val(); got != int64(min(n+1, want)) {
+			if got := c.rdb.XLen(t.Context(), c.keys(acme).journal()).Val(); got != int64(min(n+1, want)) {
 				t.Fatalf("after %d changes the journal has %d entries", n+1, got)
 			}
 		}
-		last, err := c.rdb.XRevRangeN(t.Context(), c.keys(acme).journal, "+", "-", 1).Result()
+		last, err := c.rdb.XRevRangeN(t.Context(), c.keys(acme).journal(), "+", "-", 1).Result()
 		if err != nil || fmt.Sprint(last[0].Values["gen"]) != fmt.Sprint(want+7) {
 			t.Errorf("the last entry is %v %v", last, err)
 		}
@@ -152,7 +150,7 @@ func TestCorruptRecordIsAClearErrorAndStaysAsItIs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := freshCache(t)
 			connect(t, c, acme, 1)
-			key := c.keys(acme).grant
+			key := c.keys(acme).grant()
 			if err := tc.corrupt(c, key); err != nil {
 				t.Fatal(err)
 			}
@@ -177,7 +175,7 @@ func TestUnknownFieldsOfANewerVersionSurvive(t *testing.T) {
 	base := connect(t, c, acme, 1)
 	hset(t, c, acme, "later", "kept")
 	commit(t, c, claim(t, c, base, "worker"), 2)
-	if got := c.rdb.HGet(t.Context(), c.keys(acme).grant, "later").Val(); got != "kept" {
+	if got := c.rdb.HGet(t.Context(), c.keys(acme).grant(), "later").Val(); got != "kept" {
 		t.Errorf("later=%q", got)
 	}
 }

@@ -83,7 +83,7 @@ type answer struct {
 type reply struct {
 	status string
 	now    int64  // Redis' time, unix ms
-	flat   []any  // the record: names and values
+	text   string // the record: one line a field
 	values []any  // or its values alone, in the order of fields
 	sealed string // the pair; "" for none
 }
@@ -141,7 +141,7 @@ func scriptReply(got []any) (reply, error) {
 	var r reply
 	r.status, _ = got[0].(string)
 	now, _ := got[1].(string)
-	r.flat, _ = got[2].([]any)
+	r.text, _ = got[2].(string)
 	r.sealed, _ = got[3].(string)
 	var err error
 	if r.now, err = strconv.ParseInt(now, 10, 64); err != nil {
@@ -162,7 +162,7 @@ func (c *Cache) parse(k Key, r reply, sent mono) (answer, error) {
 		return answer{}, err
 	}
 	if r.sealed != "" {
-		s.Pair, s.Err = c.open(k, s.Epoch, r.sealed)
+		s.Pair, s.Err = c.open(k, s.Epoch, []byte(r.sealed))
 	}
 	a.snap = s
 	return a, nil
@@ -170,10 +170,8 @@ func (c *Cache) parse(k Key, r reply, sent mono) (answer, error) {
 
 // record fills in a record; known is false if Redis has none.
 func (r reply) record(to *Record) (known bool, err error) {
-	for i := 0; i+1 < len(r.flat) && err == nil; i += 2 {
-		name, _ := r.flat[i].(string)
-		value, _ := r.flat[i+1].(string)
-		known, err = true, to.set(name, value)
+	if known = r.text != ""; known {
+		err = to.parse(r.text)
 	}
 	for i := 0; i < len(r.values) && err == nil; i++ {
 		if value, ok := r.values[i].(string); ok { // nil: there is no such field

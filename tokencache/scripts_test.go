@@ -257,7 +257,7 @@ var operations = []operation{
 		stage: func(w *world) *Snapshot { base := claimed(w); disconnect(w.T, w.stage, w.k); return base },
 		check: func(w *world, _, now *Snapshot) {
 			hasNoSpare(w)
-			if now.State != Disconnected || w.stage.rdb.Exists(w.Context(), w.stage.keys(w.k).secret).Val() != 0 {
+			if now.State != Disconnected || w.stage.rdb.Exists(w.Context(), w.stage.keys(w.k).secret()).Val() != 0 {
 				w.Error("resurrected")
 			}
 		}},
@@ -484,7 +484,7 @@ var operations = []operation{
 			return w.c.Remembered(w.k)
 		},
 		check: func(w *world, base, now *Snapshot) {
-			if now.State != Disconnected || now.Epoch != base.Epoch || w.stage.rdb.Exists(w.Context(), w.stage.keys(w.k).secret).Val() != 0 {
+			if now.State != Disconnected || now.Epoch != base.Epoch || w.stage.rdb.Exists(w.Context(), w.stage.keys(w.k).secret()).Val() != 0 {
 				w.Errorf("tombstone: %+v", now.Record)
 			}
 		}},
@@ -549,7 +549,7 @@ func withSpare(w *world) *Snapshot {
 }
 
 func hasNoSpare(w *world) {
-	if w.stage.rdb.Exists(w.Context(), w.stage.keys(w.k).spare).Val() != 0 {
+	if w.stage.rdb.Exists(w.Context(), w.stage.keys(w.k).spare()).Val() != 0 {
 		w.Error("there is a spare")
 	}
 }
@@ -610,7 +610,7 @@ func run(t *testing.T, op operation, direct, tested redis.UniversalClient, lossy
 	before := journal(t, w.stage, w.k)
 	var rev int64
 	if base != nil {
-		rev, _ = direct.HGet(t.Context(), w.stage.keys(w.k).grant, "rev").Int64()
+		rev, _ = direct.HGet(t.Context(), w.stage.keys(w.k).grant(), "rev").Int64()
 	}
 	events := listen(t, direct, direct, w.stage.EventsChannel(w.k))
 	call := op.call
@@ -702,7 +702,7 @@ func TestNothingIsNone(t *testing.T) {
 	if o, _, err := c.Fail(t.Context(), base, by, Failure{ID: NewID(), Verdict: Refused}); o != Gone || !errors.Is(err, ErrNone) {
 		t.Errorf("Fail: %s %v", o, err)
 	}
-	if n := c.rdb.Exists(t.Context(), c.keys(acme).grant, c.keys(acme).journal).Val(); n != 0 {
+	if n := c.rdb.Exists(t.Context(), c.keys(acme).grant(), c.keys(acme).journal()).Val(); n != 0 {
 		t.Error("something was stored")
 	}
 }

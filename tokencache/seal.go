@@ -1,12 +1,12 @@
 package tokencache
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 )
 
 // AEAD seals pairs. It is Tink's interface; tokencache/seal makes one of a keyset.
@@ -57,14 +57,14 @@ func (c *Cache) seal(k Key, epoch int64, p Pair) (string, error) {
 	return strconv.FormatInt(epoch, 10) + "\n" + string(sealed), nil
 }
 
-func (c *Cache) open(k Key, epoch int64, sealed string) (Pair, error) {
-	_, sealed, _ = strings.Cut(sealed, "\n")
-	text, err := c.aead.Decrypt([]byte(sealed), associatedData(k, epoch))
+func (c *Cache) open(k Key, epoch int64, sealed []byte) (Pair, error) {
+	_, sealed, _ = bytes.Cut(sealed, []byte{'\n'})
+	text, err := c.aead.Decrypt(sealed, associatedData(k, epoch))
 	if err != nil {
 		return Pair{}, fmt.Errorf("%w (%s)", ErrSealed, k)
 	}
 	var p Pair
-	if !p.unmarshal(text) {
+	if !p.unmarshal(string(text)) {
 		return Pair{}, fmt.Errorf("%w (%s: opened, but not a pair)", ErrSealed, k)
 	}
 	return p, nil

@@ -123,7 +123,7 @@ func TestPlaintextSaysSoInRedis(t *testing.T) {
 	if _, err := c.Connect(t.Context(), acme, by, canaryPair(1)); err != nil {
 		t.Fatal(err)
 	}
-	if s := c.rdb.Get(t.Context(), c.keys(acme).secret).Val(); !strings.Contains(s, "\nplain ") || !strings.Contains(s, canary) {
+	if s := c.rdb.Get(t.Context(), c.keys(acme).secret()).Val(); !strings.Contains(s, "\nplain ") || !strings.Contains(s, canary) {
 		t.Errorf("%q", s)
 	}
 }
@@ -187,7 +187,7 @@ func TestSealedPairOpensNowhereElse(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			sealed := rdb.Get(t.Context(), c.keys(acme).secret).Val()
+			sealed := rdb.Get(t.Context(), c.keys(acme).secret()).Val()
 			for _, k := range []Key{other, {"xero", "acme"}} {
 				mustNotOpen(t, c, rdb, k, sealed)
 			}
@@ -204,7 +204,7 @@ func TestSealedPairOpensNowhereElse(t *testing.T) {
 
 func mustNotOpen(t *testing.T, c *Cache, rdb redis.UniversalClient, k Key, sealed string) {
 	t.Helper()
-	if err := rdb.Set(t.Context(), c.keys(k).secret, sealed, 0).Err(); err != nil {
+	if err := rdb.Set(t.Context(), c.keys(k).secret(), sealed, 0).Err(); err != nil {
 		t.Fatal(err)
 	}
 	s := read(t, c, k)
@@ -244,7 +244,7 @@ func TestProcessWithoutTheKeysetLosesNothing(t *testing.T) {
 	if _, err := wrong.Read(t.Context(), acme); err == nil {
 		t.Error("restored a pair that it cannot read")
 	}
-	if n := right.rdb.Exists(t.Context(), right.keys(acme).grant).Val(); n != 0 {
+	if n := right.rdb.Exists(t.Context(), right.keys(acme).grant()).Val(); n != 0 {
 		t.Error("something was stored")
 	}
 }

@@ -154,7 +154,7 @@ func TestConsentWinsOverMemoryThatIsAhead(t *testing.T) {
 			t.Cleanup(c.Pin(acme).Unpin)
 			s := connect(t, c, acme, 1)
 			hset(t, c, acme, "epoch", s.Epoch+3_600_000)
-			if err := c.rdb.Set(t.Context(), c.keys(acme).secret, mustSeal(t, c, acme, s.Epoch+3_600_000, s.Pair), 0).Err(); err != nil {
+			if err := c.rdb.Set(t.Context(), c.keys(acme).secret(), mustSeal(t, c, acme, s.Epoch+3_600_000, s.Pair), 0).Err(); err != nil {
 				t.Fatal(err)
 			}
 			ahead := read(t, c, acme)

@@ -42,5 +42,4 @@ save(KEYS[1], r, {
   claim_prior = prior > 0 and int(prior) or '', -- an earlier holder may still commit until then
   claim_n = int(n + 1),
 })
-announce(KEYS[3], ARGV[2], ARGV[1], 'claim', now, r, ARGV[4], n > 0 and 'takeover' or '')
-return reply('ok', now, r)
+return reply('ok', now, announce(KEYS[3], ARGV[2], ARGV[1], 'claim', now, r, ARGV[4], n > 0 and 'takeover' or ''))

@@ -57,5 +57,4 @@ local healed = r.state == 'reauthorize' and 'late successor' or ''
 save(KEYS[1], r, set)
 redis.call('SET', KEYS[2], ARGV[7])
 if ARGV[8] == 'spare' then redis.call('DEL', KEYS[3]); healed = 'spare' end
-announce(KEYS[4], ARGV[2], ARGV[1], 'commit', now, r, ARGV[4], healed, ARGV[7], ARGV[3])
-return reply('ok', now, r)
+return reply('ok', now, announce(KEYS[4], ARGV[2], ARGV[1], 'commit', now, r, ARGV[4], healed, ARGV[7], ARGV[3]))

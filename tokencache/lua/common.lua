@@ -17,12 +17,16 @@ local function load(key)
   return r
 end
 
-local function flat(r)
-  local out = {}
+-- text is a record as events and replies carry it: one line a field.
+local function text(r)
+  local parts, n = {}, 0
   for k, v in pairs(r) do
-    if v ~= '' then out[#out + 1] = k; out[#out + 1] = v end
+    if v ~= '' then
+      parts[n + 1], parts[n + 2], parts[n + 3], parts[n + 4] = '\n', k, ' ', v
+      n = n + 4
+    end
   end
-  return out
+  return table.concat(parts, '', 2)
 end
 
 -- The order in which people see the fields in HGETALL.
@@ -75,20 +79,19 @@ end
 -- announce journals a state change (the last `length` stay) and pushes it to all
 -- workers: a head line, one line a field, an empty line, the sealed pair if it is new. What
 -- is not a mere step on the way goes to those who watch the app's grants too: channel, event.
+-- Returns the record's text.
 local steps = { claim = true, reject = true, spare = true }
 local function announce(journal, length, channel, kind, now, r, by, why, sealed, id)
   -- All entries have the same fields: Redis stores their names once.
   redis.call('XADD', journal, 'MAXLEN', '=', length, '*',
     'kind', kind, 'gen', r.gen, 'epoch', r.epoch, 'by', by, 'why', why, 'id', id or '')
-  local lines = { 'tl1 ' .. kind .. ' ' .. int(now) }
-  for k, v in pairs(r) do
-    if v ~= '' then lines[#lines + 1] = k .. ' ' .. v end
-  end
-  local head = table.concat(lines, '\n')
+  local record = text(r)
+  local head = 'tl1 ' .. kind .. ' ' .. int(now) .. '\n' .. record
   redis.call('PUBLISH', channel, head .. '\n\n' .. (sealed or ''))
   if not steps[kind] then
     redis.call('PUBLISH', (channel:gsub('{([^:]*):.*', 'events:%1')), channel .. '\n' .. head)
   end
+  return record
 end
 
 -- newer says whether the position (epoch, gen, rev) comes after the record's.
@@ -98,8 +101,9 @@ local function newer(r, epoch, gen, rev)
   return rev > num(r.rev)
 end
 
+-- reply takes a record, or its text.
 local function reply(status, now, r, sealed)
-  return { status, int(now), flat(r), sealed or '' }
+  return { status, int(now), type(r) == 'string' and r or text(r), sealed or '' }
 end
 
 -- change stores an app's changed fields and pushes its whole state to all workers. The
@@ -110,14 +114,13 @@ local app_order = {
 }
 local function change(key, kind, now, r, id, by, set)
   set.by, set.change_id, set.rev, set.v = by, id, int(num(r.rev) + 1), '1'
-  local args, lines = {}, { 'tl1 ' .. kind .. ' ' .. int(now) }
+  local args = {}
   for _, k in ipairs(app_order) do
     if set[k] then
       r[k] = set[k]
       args[#args + 1] = k; args[#args + 1] = set[k]
     end
-    if r[k] and r[k] ~= '' then lines[#lines + 1] = k .. ' ' .. r[k] end
   end
   redis.call('HSET', key, unpack(args))
-  redis.call('PUBLISH', key, table.concat(lines, '\n'))
+  redis.call('PUBLISH', key, 'tl1 ' .. kind .. ' ' .. int(now) .. '\n' .. text(r))
 end

@@ -27,5 +27,4 @@ if r.warned_at then set.warned_at = '' end
 save(KEYS[1], r, set)
 redis.call('SET', KEYS[2], ARGV[6])
 redis.call('DEL', KEYS[3])
-announce(KEYS[4], ARGV[2], ARGV[1], 'connect', now, r, ARGV[4], '', ARGV[6])
-return reply('ok', now, r)
+return reply('ok', now, announce(KEYS[4], ARGV[2], ARGV[1], 'connect', now, r, ARGV[4], '', ARGV[6]))

@@ -26,5 +26,4 @@ if r.foreign then set.foreign, set.foreign_gen = '', '' end
 if r.warned_at then set.warned_at = '' end
 save(KEYS[1], r, set)
 redis.call('DEL', KEYS[2], KEYS[3])
-announce(KEYS[4], ARGV[2], ARGV[1], 'disconnect', now, r, ARGV[4], '')
-return reply('ok', now, r)
+return reply('ok', now, announce(KEYS[4], ARGV[2], ARGV[1], 'disconnect', now, r, ARGV[4], ''))

@@ -51,5 +51,4 @@ end
 set.retry_at = retry > 0 and int(retry) or ''
 save(KEYS[1], r, set)
 local kind = ARGV[8] == 'dead' and 'reauthorize' or 'fail'
-announce(KEYS[3], ARGV[2], ARGV[1], kind, now, r, ARGV[4], ARGV[8] == 'dead' and ARGV[10] or ARGV[9])
-return reply('ok', now, r)
+return reply('ok', now, announce(KEYS[3], ARGV[2], ARGV[1], kind, now, r, ARGV[4], ARGV[8] == 'dead' and ARGV[10] or ARGV[9]))

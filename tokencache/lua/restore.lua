@@ -27,5 +27,4 @@ end
 r.rev = set.rev or r.rev -- save counts on from there: every worker sees a newer state
 save(KEYS[1], r, set)
 if ARGV[5] ~= '' then redis.call('SET', KEYS[2], ARGV[5]) else redis.call('DEL', KEYS[2]) end
-announce(KEYS[3], ARGV[2], ARGV[1], 'restore', now, r, ARGV[3], '', ARGV[5], set.commit_id)
-return reply('ok', now, r)
+return reply('ok', now, announce(KEYS[3], ARGV[2], ARGV[1], 'restore', now, r, ARGV[3], '', ARGV[5], set.commit_id))

@@ -119,7 +119,7 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 			f.saw(s, nil)
 		}
 		if errors.Is(err, tokencache.ErrNone) && !f.asked {
-			if err = f.ask(position{}); err == nil {
+			if err = f.ask(&tokencache.Record{}); err == nil {
 				continue
 			}
 		}
@@ -140,7 +140,7 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 		case d.do == report:
 			err = f.report(s)
 		default:
-			s, err = f.lead(s)
+			s, err = f.lead(s, news)
 			if s != nil {
 				return s, nil
 			}
@@ -199,12 +199,12 @@ const askWait = 300 * time.Millisecond
 
 // ask gives the other processes the chance to say that they know a state after `known`:
 // Redis may have lost it. The error is ErrNone if there is nobody to ask.
-func (f *flight) ask(known position) error {
+func (f *flight) ask(known *tokencache.Record) error {
 	f.asked = true
 	if err := f.subscribed(); err != nil {
 		return err
 	}
-	listening, err := f.c.cache.Ask(f.c.waiting, f.key, known.epoch, known.generation)
+	listening, err := f.c.cache.Ask(f.c.waiting, f.key, known.Epoch, known.Generation, known.Rev)
 	if err != nil {
 		return err
 	}
@@ -213,7 +213,7 @@ func (f *flight) ask(known position) error {
 	}
 	for end := time.Now().Add(askWait); time.Now().Before(end) && f.c.waiting.Err() == nil; {
 		news := f.pin.Changed()
-		if s := f.c.cache.Remembered(f.key); s != nil && known.before(&s.Record) {
+		if s := f.c.cache.Remembered(f.key); s != nil && (position{known.Epoch, known.Generation}).before(&s.Record) {
 			return nil
 		}
 		f.wait(news, time.Until(end))
@@ -256,13 +256,23 @@ func (f *flight) report(s *tokencache.Snapshot) error {
 // yet open is asked for again.
 const slack = 20 * time.Millisecond
 
+// reunion is how long processes have to come back after Redis was replaced.
+const reunion = 5 * time.Second
+
 // lead tries the lease once and does the holder's work. Without result and error the
 // grant is to be looked at again.
-func (f *flight) lead(s *tokencache.Snapshot) (*tokencache.Snapshot, error) {
-	if s.Claim.Unresolved() && f.c.takeover != tokencache.AtOnce && !f.asked {
+func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache.Snapshot, error) {
+	if f.c.takeover != tokencache.AtOnce && !f.asked {
 		// A failover can lose a commit that other workers have seen.
-		if err := f.ask(position{s.Epoch, s.Generation}); !errors.Is(err, tokencache.ErrNone) {
-			return nil, err
+		age, doubtful := f.c.cache.Doubtful(f.c.waiting, s)
+		switch {
+		case doubtful && age < reunion:
+			f.wait(news, reunion-age)
+			return nil, nil
+		case doubtful || s.Claim.Unresolved():
+			if err := f.ask(&s.Record); !errors.Is(err, tokencache.ErrNone) {
+				return nil, err
+			}
 		}
 	}
 	if _, err := f.c.appState(f.c.waiting); err != nil {

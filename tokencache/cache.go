@@ -47,6 +47,8 @@ type Cache struct {
 	clock   clock
 
 	cold     coldUse
+	own      changes
+	births   births
 	apps     *xsync.Map[string, *app]
 	watchers *xsync.Map[string, *watchers[Change]] // by app
 }
@@ -88,7 +90,7 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		apps:     xsync.NewMap[string, *app](),
 		watchers: xsync.NewMap[string, *watchers[Change]](),
 	}
-	c.hub = newHub(rdb, cfg.Log, c.pushed)
+	c.hub = newHub(rdb, cfg.Log, c.pushed, c.connected)
 	return c, nil
 }
 

@@ -29,6 +29,7 @@ func (c *Cache) change(op string, base *Snapshot, pair Pair, run func() (answer,
 		return "", nil, err
 	}
 	if a.status == string(OK) && a.snap != nil {
+		c.own.add(base.Key)
 		c.changed(Change{base.Key, kindOf(op, &a.snap.Record), a.snap.Record, a.now})
 	}
 	switch {
@@ -205,6 +206,7 @@ func (c *Cache) Connect(ctx context.Context, k Key, by string, make func(now int
 			return nil, err
 		}
 		if a.status == string(OK) {
+			c.own.add(k)
 			c.changed(Change{k, "connect", a.snap.Record, a.now})
 			if err := c.Schedule(ctx, k, pair.RefreshAt); err != nil {
 				c.log.Warn().Err(err).Stringer("grant", k).Msg("connected, but not scheduled for renewal: Repair will")
@@ -227,6 +229,7 @@ func (c *Cache) Disconnect(ctx context.Context, k Key, by string) error {
 	if err != nil {
 		return err
 	}
+	c.own.add(k)
 	c.changed(Change{k, "disconnect", a.snap.Record, a.now})
 	_ = c.rdb.ZRem(ctx, c.dueKey(k.App, shardOf(k.Tenant)), k.Tenant).Err() // else who finds it there removes it
 	c.adopt(a.snap.finish())
@@ -255,10 +258,10 @@ func (c *Cache) Alive(ctx context.Context, k Key, ttl time.Duration) error {
 // restart without its data: whoever remembers it restores it. It reports whether
 // anybody may be listening.
 //
-// epoch and generation are what the caller knows; only who knows another consent, or a
-// newer generation, answers.
-func (c *Cache) Ask(ctx context.Context, k Key, epoch, generation int64) (bool, error) {
-	n, err := c.rdb.Publish(ctx, c.keys(k).events(), askEvent(epoch, generation)).Result()
+// epoch, generation and rev are what the caller knows; only who knows another consent, or a
+// newer state, answers.
+func (c *Cache) Ask(ctx context.Context, k Key, epoch, generation, rev int64) (bool, error) {
+	n, err := c.rdb.Publish(ctx, c.keys(k).events(), askEvent(epoch, generation, rev)).Result()
 	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
 		return err == nil, err // the count is that of one node
 	}

@@ -59,8 +59,8 @@ func parseEvent(payload string) (event, error) {
 	return e, e.record.check()
 }
 
-func askEvent(epoch, generation int64) string {
-	return fmt.Sprintf("tl1 %s 0\nepoch %d\ngen %d\n\n", ask, epoch, generation)
+func askEvent(epoch, generation, rev int64) string {
+	return fmt.Sprintf("tl1 %s 0\nepoch %d\ngen %d\nrev %d\n\n", ask, epoch, generation, rev)
 }
 
 func aliveEvent(ttl time.Duration) string {

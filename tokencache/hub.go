@@ -43,7 +43,9 @@ type hub struct {
 
 	rdb     redis.UniversalClient
 	log     zerolog.Logger
-	deliver func(channel, payload string) // must not block: the connection would stall
+	deliver func(channel, payload string)   // must not block: the connection would stall
+	begun   func(session uint64, lost mono) // nor must this; lost is when the session before ended, or 0
+	lost    mono                            // belongs to run
 
 	mu       sync.Mutex // guards what follows
 	channels map[string]*subscription
@@ -65,9 +67,9 @@ type command struct {
 	add     bool
 }
 
-func newHub(rdb redis.UniversalClient, log zerolog.Logger, deliver func(channel, payload string)) *hub {
+func newHub(rdb redis.UniversalClient, log zerolog.Logger, deliver func(channel, payload string), begun func(session uint64, lost mono)) *hub {
 	h := &hub{
-		rdb: rdb, log: log, deliver: deliver,
+		rdb: rdb, log: log, deliver: deliver, begun: begun,
 		channels: make(map[string]*subscription), kick: make(chan struct{}, 1),
 	}
 	h.session.Store(1)
@@ -261,6 +263,8 @@ func (h *hub) connection() error {
 	var heard atomic.Int64
 	heard.Store(int64(monotonic()))
 	h.tick.Store(heard.Load())
+	h.begun(h.session.Load(), h.lost)
+	defer func() { h.lost = monotonic() }()
 	helpers.Go(func() { h.write(ctx, ps) })
 	helpers.Go(func() { h.watch(ctx, ps, &heard) })
 	return h.read(ctx, ps, &heard)

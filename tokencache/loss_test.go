@@ -192,3 +192,34 @@ func TestPairOfAnOlderConsentIsNotPutBesideANewerRecord(t *testing.T) {
 		t.Error("a pair that nobody can open stands in Redis")
 	}
 }
+
+// What a server says that has just begun is doubted, unless it has changed the grant itself.
+func TestWhatIsOlderThanTheServerIsDoubted(t *testing.T) {
+	t.Parallel()
+	c := newCache(t, redistest.Own(t).Client(t), "tl")
+	s := connect(t, c, acme, 1)
+	if age, doubtful := c.Doubtful(t.Context(), s); doubtful {
+		t.Errorf("a consent of this moment, %s after the server began", age)
+	}
+	old := *s
+	old.Epoch, old.IssuedAt = s.Epoch-3_600_000, s.IssuedAt-3_600_000
+	if age, doubtful := c.Doubtful(t.Context(), &old); !doubtful || age < 0 || age > time.Minute {
+		t.Errorf("a consent of an hour ago: %v, %s", doubtful, age)
+	}
+	old.ErrorAt = s.Epoch
+	if _, doubtful := c.Doubtful(t.Context(), &old); doubtful {
+		t.Error("a failure of this moment")
+	}
+}
+
+// A server that was a replica says so for ever: what counts is when it was first seen.
+func TestANewMasterIsFirstSeenOnce(t *testing.T) {
+	t.Parallel()
+	rdb, prefix := redistest.Start(t).Client(t), redistest.Prefix(t)
+	a, b := newCache(t, rdb, prefix), newCache(t, rdb, prefix)
+	for i, c := range []*Cache{a, b, a} {
+		if at, err := c.firstSeen(t.Context(), "replid", int64(100+i)); err != nil || at != 100 {
+			t.Errorf("%d: %d, %v", i, at, err)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -153,7 +154,7 @@ func TestAskedProcessesRestore(t *testing.T) {
 		hot(t, newCache(t, server.Client(t), prefix), acme)
 	}
 	lose(t, cold, acme)
-	if anybody, err := cold.Ask(t.Context(), acme, 0, 0); err != nil || !anybody {
+	if anybody, err := cold.Ask(t.Context(), acme, 0, 0, 0); err != nil || !anybody {
 		t.Fatalf("Ask: %v %v", anybody, err)
 	}
 	until(t, p, "the restored grant", func() bool { return cold.Peek(acme) != nil })
@@ -162,6 +163,33 @@ func TestAskedProcessesRestore(t *testing.T) {
 	}
 	if got := journal(t, cold, acme); len(got) != 1 || got[0] != "restore" {
 		t.Errorf("journal %v", got)
+	}
+}
+
+func TestAskedProcessesGiveBackALostClaim(t *testing.T) {
+	t.Parallel()
+	server, prefix := redistest.Start(t), redistest.Prefix(t)
+	rdb := server.Client(t)
+	warm, late := newCache(t, rdb, prefix), newCache(t, rdb, prefix)
+	base := connect(t, warm, acme, 1)
+	hot(t, warm, acme)
+	p := late.Pin(acme)
+	defer p.Unpin()
+	confirm(t, p)
+	name := warm.keys(acme).grant()
+	before := rdb.HGetAll(t.Context(), name).Val()
+	claimed := claim(t, warm, base, "w")
+	rdb.Del(t.Context(), name)
+	rdb.HSet(t.Context(), name, before)
+	if anybody, err := late.Ask(t.Context(), acme, claimed.Epoch, claimed.Generation, claimed.Rev); err != nil || !anybody {
+		t.Fatal(anybody, err)
+	}
+	if _, err := late.Ask(t.Context(), acme, base.Epoch, base.Generation, base.Rev); err != nil {
+		t.Fatal(err)
+	}
+	until(t, p, "the claim", func() bool { return rdb.HGet(t.Context(), name, "claim_id").Val() == claimed.Claim.ID })
+	if got := journal(t, late, acme); strings.Join(got, " ") != "connect claim restore" {
+		t.Errorf("who knows no more than asked for says something: %v", got)
 	}
 }
 

@@ -42,7 +42,7 @@ func (c *Cache) pushed(channel, payload string) {
 		return
 	}
 	if ev.kind == ask {
-		if s := e.snap.Load(); s != nil && (s.Epoch != ev.record.Epoch || s.Generation > ev.record.Generation) {
+		if s := e.snap.Load(); s != nil && (s.Epoch != ev.record.Epoch || s.compare(&ev.record) > 0) {
 			c.tell(e)
 		}
 		return

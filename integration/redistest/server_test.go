@@ -158,3 +158,17 @@ func TestNoServerOutlivesAKilledTestProcess(t *testing.T) {
 		return err != nil
 	})
 }
+
+func TestWhatIsWrittenAfterThePartingIsLostWithTheMaster(t *testing.T) {
+	f := StartFailover(t)
+	rdb := f.Client(t)
+	must(t, rdb.Set(ctx, "before", "kept", 0).Err())
+	f.Part(t)
+	must(t, rdb.Set(ctx, "after", "lost", 0).Err())
+	f.Fail(t)
+	await(t, "the client to find the new master", func() bool { return rdb.Ping(ctx).Err() == nil })
+	if got := rdb.MGet(ctx, "before", "after").Val(); len(got) != 2 || got[0] != "kept" || got[1] != nil {
+		t.Errorf("the new master has %v", got)
+	}
+	must(t, rdb.Set(ctx, "again", "taken", 0).Err())
+}

@@ -1,0 +1,123 @@
+package redistest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Failover is a private master with one replica, and a Sentinel that makes the replica the
+// master when the master is gone.
+type Failover struct {
+	Master, Replica *Server
+	sentinel        string // host:port
+}
+
+const masterName = "tl-test"
+
+// StartFailover returns a Failover in good order, which is stopped when the test ends. The
+// test is skipped where no redis-server is installed.
+func StartFailover(t testing.TB) *Failover {
+	t.Helper()
+	master := Own(t, Set("repl-diskless-sync-delay", "0"))
+	host, port := split(master.addr)
+	f := &Failover{Master: master, Replica: Own(t, Set("replicaof", host, strconv.Itoa(port)))}
+	await(t, "the replica to follow", func() bool {
+		info, err := probe(f.Replica.addr)
+		return err == nil && info["master_link_status"] == "up"
+	})
+	f.watch(t)
+	return f
+}
+
+// watch starts the Sentinel, which is a redis-server that keeps what it learns in its
+// configuration file.
+func (f *Failover) watch(t testing.TB) {
+	t.Helper()
+	host, port := split(f.Master.addr)
+	for range 20 {
+		f.sentinel = freeAddr(t)
+		_, own := split(f.sentinel)
+		dir := t.TempDir()
+		file := filepath.Join(dir, "sentinel.conf")
+		text := fmt.Sprintf(`bind %s
+port %d
+dir %s
+sentinel monitor %s %s %d 1
+sentinel down-after-milliseconds %[4]s 300
+sentinel failover-timeout %[4]s 3000
+`, loopback, own, dir, masterName, host, port)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		proc, err := start(dir, []string{file, "--sentinel"})
+		if err != nil {
+			t.Fatalf("redistest: start a Sentinel: %v", err)
+		}
+		t.Cleanup(proc.kill)
+		await(t, "the Sentinel to know the replica", func() bool {
+			info, err := probe(f.sentinel)
+			return proc.exited() || err == nil && info["process_id"] == strconv.Itoa(proc.pid()) &&
+				info["master0"] == fmt.Sprintf("name=%s,status=ok,address=%s,slaves=1,sentinels=1", masterName, f.Master.addr)
+		})
+		if !proc.exited() {
+			return
+		}
+	}
+	t.Fatal("redistest: no Sentinel starts")
+}
+
+// Client returns a new client that asks the Sentinel who the master is, closed when the test
+// ends.
+func (f *Failover) Client(t testing.TB) *redis.Client {
+	t.Helper()
+	rdb := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: masterName, SentinelAddrs: []string{f.sentinel}})
+	t.Cleanup(func() { _ = rdb.Close() })
+	return rdb
+}
+
+// Part takes the replica from the master, once it has all that was written before: what is
+// written from now on is lost with the master.
+func (f *Failover) Part(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	master, replica := f.Master.Client(t), f.Replica.Client(t)
+	if n, err := master.Wait(ctx, 1, patience).Result(); err != nil || n != 1 {
+		t.Fatalf("redistest: the replica does not follow: %d, %v", n, err)
+	}
+	for _, step := range []*redis.StatusCmd{ // a user that the master does not know
+		replica.ConfigSet(ctx, "masteruser", "nobody"), replica.ConfigSet(ctx, "masterauth", "nothing"),
+	} {
+		if err := step.Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := master.ClientKillByFilter(ctx, "TYPE", "slave").Err(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the replica to be alone", func() bool {
+		info, err := probe(f.Replica.addr)
+		return err == nil && info["master_link_status"] == "down"
+	})
+}
+
+// Fail kills the master, and returns when the replica has taken its place.
+func (f *Failover) Fail(t testing.TB) {
+	t.Helper()
+	f.Master.Kill(t)
+	sentinel := redis.NewSentinelClient(&redis.Options{Addr: f.sentinel})
+	defer sentinel.Close()
+	await(t, "the replica to be the master", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		addr, err := sentinel.GetMasterAddrByName(ctx, masterName).Result()
+		return err == nil && len(addr) == 2 && addr[0]+":"+addr[1] == f.Replica.addr
+	})
+}

@@ -1,0 +1,198 @@
+package tokencache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Redis can lose its last writes: a replica that becomes the master has not got all of them,
+// and a server that starts again reads a file that lags. Then a record says less than some
+// process remembers, and its refresh token is spent:
+//
+//  1. A process commits generation 2 and tells the others. The master dies.
+//  2. A replica takes its place, which knows generation 1 only.
+//  3. A process that remembers nothing reads that, and presents generation 1 again.
+//
+// Two things prevent the third step. Whoever has changed a grant lately reads it again as soon
+// as Redis is back, and gives back what is missing. And whoever is about to present a pair that
+// is older than the server waits for the others to come back, and asks them: see Doubtful.
+
+// atRisk is how old a change may be that Redis may have lost, and how long after its beginning
+// a server is not believed.
+const atRisk = 2 * time.Minute
+
+// changes are those that this process has made lately.
+type changes struct {
+	mu   sync.Mutex // guards list
+	list []ownChange
+}
+
+type ownChange struct {
+	key Key
+	at  mono
+}
+
+func (c *changes) add(k Key) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, old := monotonic(), 0
+	for old < len(c.list) && now-c.list[old].at > 5*atRisk { // Redis may be away for a while
+		old++
+	}
+	c.list = append(c.list[old:], ownChange{k, now})
+}
+
+// lately are the grants that were changed within atRisk before a time.
+func (c *changes) lately(before mono) map[Key]struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	keys := make(map[Key]struct{}, len(c.list))
+	for _, change := range c.list {
+		if before-change.at <= atRisk {
+			keys[change.key] = struct{}{}
+		}
+	}
+	return keys
+}
+
+// connected is called when a subscriber session has begun; lost is when the one before ended.
+func (c *Cache) connected(session uint64, lost mono) {
+	var own map[Key]struct{}
+	if lost != 0 {
+		own = c.own.lately(lost)
+	}
+	go func() { // the subscriber connection must not wait for it
+		if _, cluster := c.rdb.(*redis.ClusterClient); !cluster {
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			_, _ = c.birth(ctx, Key{}) // so that the first exchange need not ask
+			cancel()
+		}
+		for k := range own {
+			if c.hub.session.Load() != session {
+				return // the next one does it
+			}
+			c.verify(k)
+		}
+	}()
+}
+
+// verify reads a grant that this process remembers, which gives Redis back what it has lost.
+func (c *Cache) verify(k Key) {
+	if c.Remembered(k) == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if _, err := c.Read(ctx, k); err != nil {
+		c.log.Warn().Err(err).Stringer("grant", k).Msg("whether Redis has lost this process's last change of the grant is not known")
+	}
+}
+
+// Doubtful reports whether Redis may have lost newer states of a grant: the server has begun a
+// short while ago, by starting or by becoming the master, and has not changed the grant since.
+// age is how long ago that was at least.
+func (c *Cache) Doubtful(ctx context.Context, s *Snapshot) (age time.Duration, doubtful bool) {
+	birth, err := c.birth(ctx, s.Key)
+	if err != nil {
+		c.log.Debug().Err(err).Stringer("grant", s.Key).Msg("since when Redis is the master is not known")
+		return 0, false
+	}
+	age = time.Duration(s.Now()-birth) * time.Millisecond
+	return age, max(s.Epoch, s.IssuedAt, s.Claim.At, s.ErrorAt) < birth && age < atRisk
+}
+
+// births are the Redis times at which servers began, by address, as they were found in one
+// subscriber session: what replaces a server ends that.
+type births struct {
+	mu      sync.Mutex // guards what follows
+	session uint64
+	at      map[string]int64
+}
+
+func (b *births) of(session uint64, addr string) (at int64, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.session != session || session%2 == 1 {
+		return 0, false
+	}
+	at, ok = b.at[addr]
+	return at, ok
+}
+
+func (b *births) note(session uint64, addr string, at int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.session != session {
+		b.session, b.at = session, make(map[string]int64)
+	}
+	b.at[addr] = at
+}
+
+// birth is when the server that has a grant began to be the master, in its own time.
+func (c *Cache) birth(ctx context.Context, k Key) (int64, error) {
+	server, addr := redis.Cmdable(c.rdb), ""
+	if cluster, ok := c.rdb.(*redis.ClusterClient); ok {
+		master, err := cluster.MasterForKey(ctx, c.keys(k).grant())
+		if err != nil {
+			return 0, err
+		}
+		server, addr = master, master.Options().Addr
+	}
+	session := c.hub.session.Load()
+	if at, ok := c.births.of(session, addr); ok {
+		return at, nil
+	}
+	text, err := server.Info(ctx, "server", "replication").Result()
+	if err != nil {
+		return 0, err
+	}
+	info := infoOf(text)
+	micros, err1 := strconv.ParseInt(info["server_time_usec"], 10, 64)
+	up, err2 := strconv.ParseInt(info["uptime_in_seconds"], 10, 64)
+	if err := errors.Join(err1, err2); err != nil {
+		return 0, fmt.Errorf("tokencache: INFO tells neither time nor uptime: %w", err)
+	}
+	now := micros / 1000
+	at := now - 1000*(up+1) // whole seconds
+	if promoted := strings.Trim(info["master_replid2"], "0") != ""; promoted {
+		first, err := c.firstSeen(ctx, info["master_replid"], now)
+		if err != nil {
+			return 0, err
+		}
+		at = max(at, first)
+	}
+	c.births.note(session, addr, at)
+	return at, nil
+}
+
+// firstSeen is when any process first saw a server that was a replica before. Redis gives it a
+// new replication id then, and does not tell when.
+func (c *Cache) firstSeen(ctx context.Context, replid string, now int64) (int64, error) {
+	const month = 30 * 24 * time.Hour
+	first, err := c.rdb.SetArgs(ctx, c.prefix+":master:"+replid, now, redis.SetArgs{Mode: "NX", Get: true, TTL: month}).Result()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return now, nil
+	case err != nil:
+		return 0, err
+	}
+	return strconv.ParseInt(first, 10, 64)
+}
+
+// infoOf reads the name:value lines of INFO.
+func infoOf(text string) map[string]string {
+	fields := make(map[string]string)
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			fields[name] = value
+		}
+	}
+	return fields
+}

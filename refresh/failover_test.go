@@ -2,6 +2,7 @@ package refresh_test
 
 import (
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -145,4 +146,40 @@ func TestWhoComesAfterARestartAsksTheOthers(t *testing.T) {
 	}
 	awaitToken(t, f, cold, "acme")
 	f.exchanged(cold, 1)
+}
+
+// Keys of a grant are on two nodes for a moment, while its slot moves.
+func TestASlotThatMovesCostsNoPair(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	cluster := redistest.StartCluster(t)
+	workers := []*worker{f.workerOn(cluster.Client(t)), f.workerOn(cluster.Client(t))}
+	f.connect(workers[0], "acme", false)
+	moved := make(chan struct{})
+	var all sync.WaitGroup
+	for _, w := range workers {
+		all.Go(func() {
+			for done := false; !done; {
+				select {
+				case <-moved:
+					done = true // once more, on the new node
+				default:
+				}
+				if err := w.Refresh(f.ctx(), "acme"); err != nil && !errors.Is(err, refresh.ErrUnavailable) {
+					t.Error(err)
+				}
+				if tok, err := w.Token(f.ctx(), "acme"); err != nil && !errors.Is(err, refresh.ErrUnavailable) {
+					t.Error(tok, err)
+				}
+			}
+		})
+	}
+	for range 3 {
+		cluster.Move(t, f.prefix+":{zoom:acme}:grant")
+	}
+	close(moved)
+	all.Wait()
+	awaitToken(t, f, workers[0], "acme")
+	f.lawful(workers[1], "acme")
+	t.Logf("%d exchanges", f.server.Ledger().Exchanges())
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -95,4 +96,53 @@ func (c *Cluster) Client(t testing.TB) *redis.ClusterClient {
 	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: c.Addrs()})
 	t.Cleanup(func() { _ = rdb.Close() }) // the test may have closed it
 	return rdb
+}
+
+// Move gives the slot of a key to the node after the one that has it, key by key, as
+// redis-cli --cluster reshard does. Clients are redirected meanwhile.
+func (c *Cluster) Move(t testing.TB, key string) {
+	t.Helper()
+	ctx := context.Background()
+	rdb := c.Nodes[0].Client(t)
+	slot := rdb.ClusterKeySlot(ctx, key).Val()
+	ids := make([]string, len(c.Nodes))
+	from := -1
+	for i, node := range c.Nodes {
+		text, err := node.Client(t).Do(ctx, "CLUSTER", "MYID").Text()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids[i] = text
+		if n, err := node.Client(t).Exists(ctx, key).Result(); err == nil && n == 1 {
+			from = i
+		}
+	}
+	if from < 0 {
+		t.Fatalf("redistest: no node has %s", key)
+	}
+	to := (from + 1) % len(c.Nodes)
+	source, target := c.Nodes[from].Client(t), c.Nodes[to].Client(t)
+	step := func(node *redis.Client, args ...any) {
+		t.Helper()
+		if err := node.Do(ctx, args...).Err(); err != nil {
+			t.Fatalf("redistest: %v: %v", args, err)
+		}
+	}
+	step(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[from])
+	step(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[to])
+	host, port := split(c.Nodes[to].addr)
+	for {
+		keys, err := source.ClusterGetKeysInSlot(ctx, int(slot), 1).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(keys) == 0 {
+			break
+		}
+		step(source, "MIGRATE", host, port, keys[0], 0, 5000)
+		time.Sleep(20 * time.Millisecond) // while clients see half of a grant here and half there
+	}
+	for _, i := range []int{to, from, (to + 1) % len(c.Nodes)} {
+		step(c.Nodes[i].Client(t), "CLUSTER", "SETSLOT", slot, "NODE", ids[to])
+	}
 }

@@ -108,6 +108,9 @@ func (c *Cache) Doubtful(ctx context.Context, s *Snapshot) (age time.Duration, d
 	return age, max(s.Epoch, s.IssuedAt, s.Claim.At, s.ErrorAt) < birth && age < atRisk
 }
 
+// nodeBelieved is how long a Cluster's node counts as the one that it was.
+const nodeBelieved = 5 * time.Second
+
 // births are the Redis times at which servers began, by address, as they were found in one
 // subscriber session: what replaces a server ends that.
 type births struct {
@@ -129,7 +132,7 @@ func (b *births) of(session uint64, addr string) (at int64, ok bool) {
 func (b *births) note(session uint64, addr string, at int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.session != session {
+	if b.at == nil || b.session != session {
 		b.session, b.at = session, make(map[string]int64)
 	}
 	b.at[addr] = at
@@ -137,15 +140,15 @@ func (b *births) note(session uint64, addr string, at int64) {
 
 // birth is when the server that has a grant began to be the master, in its own time.
 func (c *Cache) birth(ctx context.Context, k Key) (int64, error) {
-	server, addr := redis.Cmdable(c.rdb), ""
+	server, addr, session := redis.Cmdable(c.rdb), "", c.hub.session.Load()
 	if cluster, ok := c.rdb.(*redis.ClusterClient); ok {
 		master, err := cluster.MasterForKey(ctx, c.keys(k).grant())
 		if err != nil {
 			return 0, err
 		}
 		server, addr = master, master.Options().Addr
+		session = 2 * uint64(monotonic()/nodeBelieved) // the subscriber connection is to one node only
 	}
-	session := c.hub.session.Load()
 	if at, ok := c.births.of(session, addr); ok {
 		return at, nil
 	}

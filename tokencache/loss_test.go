@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 )
 
@@ -196,7 +198,14 @@ func TestPairOfAnOlderConsentIsNotPutBesideANewerRecord(t *testing.T) {
 // What a server says that has just begun is doubted, unless it has changed the grant itself.
 func TestWhatIsOlderThanTheServerIsDoubted(t *testing.T) {
 	t.Parallel()
-	c := newCache(t, redistest.Own(t).Client(t), "tl")
+	for name, rdb := range map[string]redis.UniversalClient{
+		"one Redis": redistest.Own(t).Client(t), "Cluster": redistest.StartCluster(t).Client(t),
+	} {
+		t.Run(name, func(t *testing.T) { doubted(t, newCache(t, rdb, "tl")) })
+	}
+}
+
+func doubted(t *testing.T, c *Cache) {
 	s := connect(t, c, acme, 1)
 	if age, doubtful := c.Doubtful(t.Context(), s); doubtful {
 		t.Errorf("a consent of this moment, %s after the server began", age)

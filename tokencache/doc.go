@@ -19,7 +19,8 @@
 //     that subscription stands on a live connection ([Cache.Peek]).
 //
 // (epoch, generation) orders the pairs of a grant, and in a process's eyes it never
-// goes backwards: a record older than memory is repaired from memory.
+// goes backwards: a record older than memory is repaired from memory. What a server that
+// has only just begun may have lost is doubted ([Cache.Doubtful]).
 //
 // What is not promised: that a token on its way cannot be revoked by the provider,
 // and that grants survive a Redis which loses its data while no worker remembers them.

@@ -105,6 +105,9 @@ func (c *Cache) Doubtful(ctx context.Context, s *Snapshot) (age time.Duration, d
 		return 0, false
 	}
 	age = time.Duration(s.Now()-birth) * time.Millisecond
+	if age < 0 { // the server's clock was set back: nothing can be said
+		return 0, false
+	}
 	return age, max(s.Epoch, s.IssuedAt, s.Claim.At, s.ErrorAt) < birth && age < atRisk
 }
 

@@ -221,6 +221,18 @@ func doubted(t *testing.T, c *Cache) {
 	}
 }
 
+// A clock that was set back must not keep anybody waiting until it is where it was.
+func TestAServerFromTheFutureIsNotDoubted(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	s := connect(t, c, acme, 1)
+	hot(t, c, acme)
+	c.births.note(c.hub.session.Load(), "", s.At()+3_600_000)
+	if age, doubtful := c.Doubtful(t.Context(), s); doubtful {
+		t.Errorf("doubted, at the age of %s", age)
+	}
+}
+
 // A server that was a replica says so for ever: what counts is when it was first seen.
 func TestANewMasterIsFirstSeenOnce(t *testing.T) {
 	t.Parallel()

@@ -47,7 +47,6 @@ type Cache struct {
 	clock   clock
 
 	cold     coldUse
-	own      changes
 	births   births
 	apps     *xsync.Map[string, *app]
 	watchers *xsync.Map[string, *watchers[Change]] // by app

@@ -29,7 +29,6 @@ func (c *Cache) change(op string, base *Snapshot, pair Pair, run func() (answer,
 		return "", nil, err
 	}
 	if a.status == string(OK) && a.snap != nil {
-		c.own.add(base.Key)
 		c.changed(Change{base.Key, kindOf(op, &a.snap.Record), a.snap.Record, a.now})
 	}
 	switch {
@@ -206,7 +205,6 @@ func (c *Cache) Connect(ctx context.Context, k Key, by string, make func(now int
 			return nil, err
 		}
 		if a.status == string(OK) {
-			c.own.add(k)
 			c.changed(Change{k, "connect", a.snap.Record, a.now})
 			if err := c.Schedule(ctx, k, pair.RefreshAt); err != nil {
 				c.log.Warn().Err(err).Stringer("grant", k).Msg("connected, but not scheduled for renewal: Repair will")
@@ -229,7 +227,6 @@ func (c *Cache) Disconnect(ctx context.Context, k Key, by string) error {
 	if err != nil {
 		return err
 	}
-	c.own.add(k)
 	c.changed(Change{k, "disconnect", a.snap.Record, a.now})
 	_ = c.rdb.ZRem(ctx, c.dueKey(k.App, shardOf(k.Tenant)), k.Tenant).Err() // else who finds it there removes it
 	c.adopt(a.snap.finish())

@@ -20,78 +20,52 @@ import (
 //  2. A replica takes its place, which knows generation 1 only.
 //  3. A process that remembers nothing reads that, and presents generation 1 again.
 //
-// Two things prevent the third step. Whoever has changed a grant lately reads it again as soon
-// as Redis is back, and gives back what is missing. And whoever is about to present a pair that
-// is older than the server waits for the others to come back, and asks them: see Doubtful.
+// Two things prevent the third step. Whoever remembers a change of late reads that grant again
+// as soon as Redis is back, and gives back what is missing. And whoever is about to present a
+// pair that is older than the server waits for the others to come back, and asks them: see
+// Doubtful.
 
 // atRisk is how old a change may be that Redis may have lost, and how long after its beginning
 // a server is not believed.
 const atRisk = 2 * time.Minute
 
-// changes are those that this process has made lately.
-type changes struct {
-	mu   sync.Mutex // guards list
-	list []ownChange
-}
-
-type ownChange struct {
-	key Key
-	at  mono
-}
-
-func (c *changes) add(k Key) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now, old := monotonic(), 0
-	for old < len(c.list) && now-c.list[old].at > 5*atRisk { // Redis may be away for a while
-		old++
-	}
-	c.list = append(c.list[old:], ownChange{k, now})
-}
-
-// lately are the grants that were changed within atRisk before a time.
-func (c *changes) lately(before mono) map[Key]struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	keys := make(map[Key]struct{}, len(c.list))
-	for _, change := range c.list {
-		if before-change.at <= atRisk {
-			keys[change.key] = struct{}{}
-		}
-	}
-	return keys
-}
-
 // connected is called when a subscriber session has begun; lost is when the one before ended.
 func (c *Cache) connected(session uint64, lost mono) {
-	var own map[Key]struct{}
-	if lost != 0 {
-		own = c.own.lately(lost)
-	}
 	go func() { // the subscriber connection must not wait for it
 		if _, cluster := c.rdb.(*redis.ClusterClient); !cluster {
 			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 			_, _ = c.birth(ctx, Key{}) // so that the first exchange need not ask
 			cancel()
 		}
-		for k := range own {
+		if lost == 0 {
+			return
+		}
+		for e := range c.hot.all() {
 			if c.hub.session.Load() != session {
 				return // the next one does it
 			}
-			c.verify(k)
+			if s := e.snap.Load(); s != nil && s.young(lost) {
+				c.verify(e.key)
+			}
 		}
 	}()
 }
 
-// verify reads a grant that this process remembers, which gives Redis back what it has lost.
+// young reports whether a grant had been changed within atRisk before a time.
+func (s *Snapshot) young(at mono) bool {
+	return time.Duration(s.now-s.changedAt())*time.Millisecond+at-s.at < atRisk
+}
+
+// changedAt is when a grant's state changed last, by Redis' clock: a consent, a commit, a claim
+// or a failure.
+func (r *Record) changedAt() int64 { return max(r.Epoch, r.IssuedAt, r.Claim.At, r.ErrorAt) }
+
+// verify reads a grant that this process remembers, which gives back what Redis has lost.
 func (c *Cache) verify(k Key) {
-	if c.Remembered(k) == nil {
-		return
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if _, err := c.Read(ctx, k); err != nil {
-		c.log.Warn().Err(err).Stringer("grant", k).Msg("whether Redis has lost this process's last change of the grant is not known")
+		c.log.Warn().Err(err).Stringer("grant", k).Msg("whether Redis has lost the last change of the grant is not known")
 	}
 }
 
@@ -108,7 +82,7 @@ func (c *Cache) Doubtful(ctx context.Context, s *Snapshot) (age time.Duration, d
 	if age < 0 { // the server's clock was set back: nothing can be said
 		return 0, false
 	}
-	return age, max(s.Epoch, s.IssuedAt, s.Claim.At, s.ErrorAt) < birth && age < atRisk
+	return age, s.changedAt() < birth && age < atRisk
 }
 
 // nodeBelieved is how long a Cluster's node counts as the one that it was.

@@ -244,3 +244,22 @@ func TestANewMasterIsFirstSeenOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestOnlyChangesOfLateAreReadAgain(t *testing.T) {
+	const minute = int64(60_000)
+	for _, c := range []struct {
+		change, read, lost int64 // Redis' clock, ms
+		want               bool
+	}{
+		{change: 100 * minute, read: 100 * minute, lost: 101 * minute, want: true},
+		{change: 100 * minute, read: 100 * minute, lost: 103 * minute},
+		{change: 100 * minute, read: 150 * minute, lost: 151 * minute},            // read of late, and old
+		{change: 100 * minute, read: 100 * minute, lost: 99 * minute, want: true}, // made when the connection had gone
+	} {
+		s := &Snapshot{now: c.read, at: time.Hour}
+		s.IssuedAt = c.change
+		if got := s.young(s.at + time.Duration(c.lost-c.read)*time.Millisecond); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}

@@ -264,8 +264,10 @@ const reunion = 5 * time.Second
 func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache.Snapshot, error) {
 	if f.c.takeover != tokencache.AtOnce && !f.asked {
 		// A failover can lose a commit that other workers have seen.
-		age, doubtful := f.c.cache.Doubtful(f.c.waiting, s)
+		age, doubtful, err := f.c.cache.Doubtful(f.c.waiting, s)
 		switch {
+		case err != nil:
+			return nil, err
 		case doubtful && age < reunion:
 			f.wait(news, reunion-age)
 			return nil, nil

@@ -45,7 +45,7 @@ func (c *Cache) connected(session uint64, lost mono) {
 				return // the next one does it
 			}
 			if s := e.snap.Load(); s != nil && s.young(lost) {
-				c.verify(e.key)
+				c.verify(e.key, session)
 			}
 		}
 	}()
@@ -60,29 +60,39 @@ func (s *Snapshot) young(at mono) bool {
 // or a failure.
 func (r *Record) changedAt() int64 { return max(r.Epoch, r.IssuedAt, r.Claim.At, r.ErrorAt) }
 
-// verify reads a grant that this process remembers, which gives back what Redis has lost.
-func (c *Cache) verify(k Key) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	if _, err := c.Read(ctx, k); err != nil {
-		c.log.Warn().Err(err).Stringer("grant", k).Msg("whether Redis has lost the last change of the grant is not known")
+// verify reads a grant that this process remembers, which gives back what Redis has lost. Just
+// after a failover that can take more than one attempt.
+func (c *Cache) verify(k Key, session uint64) {
+	pause := 50 * time.Millisecond
+	for end := monotonic() + time.Minute; c.hub.session.Load() == session; pause = min(2*pause, 500*time.Millisecond) {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		_, err := c.Read(ctx, k)
+		cancel()
+		if err == nil || errors.Is(err, ErrNone) {
+			return
+		}
+		if monotonic() > end {
+			c.log.Warn().Err(err).Stringer("grant", k).Msg("whether Redis has lost the last change of the grant is not known")
+			return
+		}
+		time.Sleep(pause)
 	}
 }
 
 // Doubtful reports whether Redis may have lost newer states of a grant: the server has begun a
 // short while ago, by starting or by becoming the master, and has not changed the grant since.
-// age is how long ago that was at least.
-func (c *Cache) Doubtful(ctx context.Context, s *Snapshot) (age time.Duration, doubtful bool) {
+// age is how long ago that was at least. The error says that Redis does not answer; a server
+// that does not tell (INFO) is not doubted.
+func (c *Cache) Doubtful(ctx context.Context, s *Snapshot) (age time.Duration, doubtful bool, err error) {
 	birth, err := c.birth(ctx, s.Key)
 	if err != nil {
-		c.log.Debug().Err(err).Stringer("grant", s.Key).Msg("since when Redis is the master is not known")
-		return 0, false
+		return 0, false, fmt.Errorf("tokencache: %s: since when Redis is the master is not known: %w", s.Key, err)
 	}
 	age = time.Duration(s.Now()-birth) * time.Millisecond
-	if age < 0 { // the server's clock was set back: nothing can be said
-		return 0, false
+	if age < -time.Second { // the server's clock was set back: nothing can be said
+		return 0, false, nil
 	}
-	return age, s.changedAt() < birth && age < atRisk
+	return age, s.changedAt() < birth && age < atRisk, nil
 }
 
 // nodeBelieved is how long a Cluster's node counts as the one that it was.
@@ -130,17 +140,21 @@ func (c *Cache) birth(ctx context.Context, k Key) (int64, error) {
 		return at, nil
 	}
 	text, err := server.Info(ctx, "server", "replication").Result()
-	if err != nil {
+	if err != nil && !forbidden(err) {
 		return 0, err
 	}
-	info := infoOf(text)
+	at, info := int64(0), infoOf(text)
 	micros, err1 := strconv.ParseInt(info["server_time_usec"], 10, 64)
 	up, err2 := strconv.ParseInt(info["uptime_in_seconds"], 10, 64)
-	if err := errors.Join(err1, err2); err != nil {
-		return 0, fmt.Errorf("tokencache: INFO tells neither time nor uptime: %w", err)
-	}
 	now := micros / 1000
-	at := now - 1000*(up+1) // whole seconds
+	if told := errors.Join(err, err1, err2) == nil; told {
+		at = now - 1000*(up+1) // whole seconds
+	} else {
+		c.log.Debug().Err(err).Msg("Redis does not tell its age by INFO: what it may have lost is not doubted")
+	}
+	if info["role"] == "slave" {
+		return 0, errors.New("this is a replica")
+	}
 	if promoted := strings.Trim(info["master_replid2"], "0") != ""; promoted {
 		first, err := c.firstSeen(ctx, info["master_replid"], now)
 		if err != nil {
@@ -150,6 +164,11 @@ func (c *Cache) birth(ctx context.Context, k Key) (int64, error) {
 	}
 	c.births.note(session, addr, at)
 	return at, nil
+}
+
+// forbidden reports whether Redis does not let this client, or anybody, run a command.
+func forbidden(err error) bool {
+	return redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "ERR")
 }
 
 // firstSeen is when any process first saw a server that was a replica before. Redis gives it a

@@ -207,17 +207,33 @@ func TestWhatIsOlderThanTheServerIsDoubted(t *testing.T) {
 
 func doubted(t *testing.T, c *Cache) {
 	s := connect(t, c, acme, 1)
-	if age, doubtful := c.Doubtful(t.Context(), s); doubtful {
+	if age, doubtful, err := c.Doubtful(t.Context(), s); doubtful || err != nil {
 		t.Errorf("a consent of this moment, %s after the server began", age)
 	}
 	old := *s
 	old.Epoch, old.IssuedAt = s.Epoch-3_600_000, s.IssuedAt-3_600_000
-	if age, doubtful := c.Doubtful(t.Context(), &old); !doubtful || age < 0 || age > time.Minute {
+	if age, doubtful, _ := c.Doubtful(t.Context(), &old); !doubtful || age < 0 || age > time.Minute {
 		t.Errorf("a consent of an hour ago: %v, %s", doubtful, age)
 	}
 	old.ErrorAt = s.Epoch
-	if _, doubtful := c.Doubtful(t.Context(), &old); doubtful {
+	if _, doubtful, _ := c.Doubtful(t.Context(), &old); doubtful {
 		t.Error("a failure of this moment")
+	}
+}
+
+// Times are cut to milliseconds: a server that is first seen just now can seem to be of the next.
+func TestAServerOfThisMomentIsDoubted(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	s := connect(t, c, acme, 1)
+	c.hub.session.Store(2) // as if connected: nobody else asks for its age
+	old := *s
+	old.Epoch, old.IssuedAt = s.Epoch-3_600_000, s.IssuedAt-3_600_000
+	for _, ahead := range []int64{0, 1, 2} {
+		c.births.note(c.hub.session.Load(), "", old.Now()+ahead)
+		if age, doubtful, err := c.Doubtful(t.Context(), &old); !doubtful || err != nil {
+			t.Errorf("%d ms ahead: not doubted, at the age of %s, %v", ahead, age, err)
+		}
 	}
 }
 
@@ -226,9 +242,9 @@ func TestAServerFromTheFutureIsNotDoubted(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	s := connect(t, c, acme, 1)
-	hot(t, c, acme)
+	c.hub.session.Store(2) // as if connected: nobody else asks for its age
 	c.births.note(c.hub.session.Load(), "", s.At()+3_600_000)
-	if age, doubtful := c.Doubtful(t.Context(), s); doubtful {
+	if age, doubtful, err := c.Doubtful(t.Context(), s); doubtful || err != nil {
 		t.Errorf("doubted, at the age of %s", age)
 	}
 }

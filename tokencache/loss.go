@@ -166,9 +166,10 @@ func (c *Cache) birth(ctx context.Context, k Key) (int64, error) {
 	return at, nil
 }
 
-// forbidden reports whether Redis does not let this client, or anybody, run a command.
+// forbidden reports whether Redis does not let this client, or anybody, run a command like this.
 func forbidden(err error) bool {
-	return redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "ERR")
+	var said redis.Error
+	return errors.As(err, &said) && (strings.HasPrefix(said.Error(), "NOPERM ") || strings.HasPrefix(said.Error(), "ERR "))
 }
 
 // firstSeen is when any process first saw a server that was a replica before. Redis gives it a

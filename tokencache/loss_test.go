@@ -237,6 +237,28 @@ func TestAServerOfThisMomentIsDoubted(t *testing.T) {
 	}
 }
 
+// Where INFO is forbidden nothing is doubted; where Redis does not answer nothing is presented.
+func TestAServerThatDoesNotTellItsAgeIsTrusted(t *testing.T) {
+	t.Parallel()
+	server := redistest.Own(t)
+	acl := []any{"ACL", "SETUSER", "worker", "on", ">secret", "~*", "&*", "+@all", "-info"}
+	if err := server.Client(t).Do(t.Context(), acl...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	c := newCache(t, server.ClientWith(t, func(o *redis.Options) { o.Username, o.Password = "worker", "secret" }), "tl")
+	s := connect(t, c, acme, 1)
+	old := *s
+	old.Epoch, old.IssuedAt = s.Epoch-3_600_000, s.IssuedAt-3_600_000
+	if _, doubtful, err := c.Doubtful(t.Context(), &old); doubtful || err != nil {
+		t.Errorf("doubted: %v, %v", doubtful, err)
+	}
+	away := newCache(t, server.Client(t), "tl")
+	server.Kill(t)
+	if _, _, err := away.Doubtful(t.Context(), &old); err == nil {
+		t.Error("who does not answer is trusted")
+	}
+}
+
 // A clock that was set back must not keep anybody waiting until it is where it was.
 func TestAServerFromTheFutureIsNotDoubted(t *testing.T) {
 	t.Parallel()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -73,12 +74,30 @@ func life(t *testing.T, c *Cache) []*Snapshot {
 	return []*Snapshot{base, claimed, failed, committed, held, restored}
 }
 
+// logs is what was logged, by any goroutine.
+type logs struct {
+	mu   sync.Mutex // guards text
+	text strings.Builder
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 func TestNoTokenIsReadableInRedisOrOnTheWire(t *testing.T) {
 	t.Parallel()
 	server := redistest.Own(t)
 	rdb := server.Client(t)
 	aead := realAEAD(t)
-	var log bytes.Buffer
+	var log logs
 	c := newCache(t, rdb, "tl", sealedWith(aead), func(cfg *Config) { cfg.Log = zerolog.New(&log) })
 	all := server.Client(t).PSubscribe(t.Context(), "*")
 	defer all.Close()

@@ -21,7 +21,7 @@ type flight struct {
 	pin     *tokencache.Pin // nil until the flight needs to hear of changes
 	spent   *lock.Lease     // has done its work
 	glanced bool            // snap is no more than a fresh token
-	asked   bool            // the other processes, whether they know better than Redis
+	asked   time.Time       // the other processes, whether they know better than Redis; zero for never
 	due     int64           // Redis time at which the pair that it committed is to be looked at
 
 	used   atomic.Bool // somebody has asked for the token
@@ -118,7 +118,7 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 		if err == nil {
 			f.saw(s, nil)
 		}
-		if errors.Is(err, tokencache.ErrNone) && !f.asked {
+		if errors.Is(err, tokencache.ErrNone) && f.asked.IsZero() {
 			if err = f.ask(&tokencache.Record{}); err == nil {
 				continue
 			}
@@ -200,7 +200,7 @@ const askWait = 300 * time.Millisecond
 // ask gives the other processes the chance to say that they know a state after `known`:
 // Redis may have lost it. The error is ErrNone if there is nobody to ask.
 func (f *flight) ask(known *tokencache.Record) error {
-	f.asked = true
+	f.asked = time.Now()
 	if err := f.subscribed(); err != nil {
 		return err
 	}
@@ -262,16 +262,17 @@ const reunion = 5 * time.Second
 // lead tries the lease once and does the holder's work. Without result and error the
 // grant is to be looked at again.
 func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache.Snapshot, error) {
-	if f.c.takeover != tokencache.AtOnce && !f.asked {
+	if f.c.takeover != tokencache.AtOnce {
 		// A failover can lose a commit that other workers have seen.
 		age, doubtful, err := f.c.cache.Doubtful(f.c.waiting, s)
+		early := age-time.Since(f.asked) < reunion // asked before all were back, or never
 		switch {
 		case err != nil:
 			return nil, err
 		case doubtful && age < reunion:
 			f.wait(news, reunion-age)
 			return nil, nil
-		case doubtful || s.Claim.Unresolved():
+		case doubtful && early, s.Claim.Unresolved() && f.asked.IsZero():
 			if err := f.ask(&s.Record); !errors.Is(err, tokencache.ErrNone) {
 				return nil, err
 			}

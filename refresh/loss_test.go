@@ -1,10 +1,13 @@
 package refresh_test
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/refresh"
@@ -167,6 +170,29 @@ func TestTryTokenServesFromMemoryWhileRedisIsAway(t *testing.T) {
 		t.Errorf("got %v, want the remembered token", err)
 	}
 	proxy.Accept()
+}
+
+// Nobody waits for a Redis that says nothing while memory has a valid token.
+func TestTokenIsServedFromMemoryWhileRedisIsSilent(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	proxy := redistest.NewProxy(t, f.redis.Addr())
+	rdb := redis.NewClient(&redis.Options{Addr: proxy.Addr(), MaxRetries: -1, ReadTimeout: 20 * time.Second})
+	t.Cleanup(func() { _ = rdb.Close() })
+	w := f.workerOn(rdb)
+	tok := f.connect(w, "acme", false)
+	f.hot(w, "acme")
+	proxy.Freeze()
+	defer proxy.Thaw()
+	proxy.Cut()
+	for w.cache.Peek(key("acme")) != nil {
+		time.Sleep(time.Millisecond) // until the cut is noticed
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // half of what a read takes
+	defer cancel()
+	if got, err := w.Token(ctx, "acme"); err != nil || got.AccessToken != tok.AccessToken {
+		t.Errorf("got %v, want the remembered token", err)
+	}
 }
 
 func TestThrottledTakeoverDoesNotWaitForItsOwnClaim(t *testing.T) {

@@ -43,9 +43,10 @@ type hub struct {
 
 	rdb     redis.UniversalClient
 	log     zerolog.Logger
-	deliver func(channel, payload string)   // must not block: the connection would stall
-	begun   func(session uint64, lost mono) // nor must this; lost is when the session before ended, or 0
-	lost    mono                            // belongs to run
+	deliver func(channel, payload string) // must not block: the connection would stall
+	// begun is called for each session, and runs until ctx ends with that at the latest. lost is
+	// when the session before ended; 0 for the first.
+	begun func(ctx context.Context, lost mono)
 
 	mu       sync.Mutex // guards what follows
 	channels map[string]*subscription
@@ -67,7 +68,7 @@ type command struct {
 	add     bool
 }
 
-func newHub(rdb redis.UniversalClient, log zerolog.Logger, deliver func(channel, payload string), begun func(session uint64, lost mono)) *hub {
+func newHub(rdb redis.UniversalClient, log zerolog.Logger, deliver func(channel, payload string), begun func(ctx context.Context, lost mono)) *hub {
 	h := &hub{
 		rdb: rdb, log: log, deliver: deliver, begun: begun,
 		channels: make(map[string]*subscription), kick: make(chan struct{}, 1),
@@ -189,11 +190,17 @@ func (h *hub) wait(ctx context.Context) error {
 
 func (h *hub) run(stopped chan struct{}) {
 	defer close(stopped)
+	var work sync.WaitGroup
+	defer work.Wait()
+	lost := mono(0)
 	backoff := 50 * time.Millisecond
 	for {
 		start := monotonic()
-		err := h.connection()
+		up, err := h.connection(&work, lost)
 		h.ended()
+		if up {
+			lost = monotonic()
+		}
 		if h.idle() {
 			return
 		}
@@ -239,8 +246,9 @@ func (h *hub) ended() {
 	}
 }
 
-// connection opens one subscriber connection and serves it to its end.
-func (h *hub) connection() error {
+// connection opens one subscriber connection and serves it to its end. up reports whether it
+// came to stand.
+func (h *hub) connection(work *sync.WaitGroup, lost mono) (up bool, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ps := h.rdb.Subscribe(ctx) // no connection yet
 	var helpers sync.WaitGroup
@@ -250,24 +258,23 @@ func (h *hub) connection() error {
 
 	all := h.begin()
 	if len(all) == 0 {
-		return nil
+		return false, nil
 	}
 	// A first SUBSCRIBE dials; it returns the error that a Receive would only log.
 	for len(all) > 0 {
 		n := min(len(all), chunk)
 		if err := ps.Subscribe(ctx, all[:n]...); err != nil {
-			return err
+			return false, err
 		}
 		all = all[n:]
 	}
 	var heard atomic.Int64
 	heard.Store(int64(monotonic()))
 	h.tick.Store(heard.Load())
-	h.begun(h.session.Load(), h.lost)
-	defer func() { h.lost = monotonic() }()
+	work.Go(func() { h.begun(ctx, lost) })
 	helpers.Go(func() { h.write(ctx, ps) })
 	helpers.Go(func() { h.watch(ctx, ps, &heard) })
-	return h.read(ctx, ps, &heard)
+	return true, h.read(ctx, ps, &heard)
 }
 
 // begin opens a session and returns the channels to subscribe to.

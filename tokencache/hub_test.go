@@ -434,7 +434,7 @@ func TestPeekDoesNotAllocate(t *testing.T) {
 
 // hubAlone is a hub whose connection is the test.
 func hubAlone(channels ...string) (*hub, func(channel string) bool) {
-	h := newHub(nil, zerolog.Nop(), func(string, string) {}, func(uint64, mono) {})
+	h := newHub(nil, zerolog.Nop(), func(string, string) {}, func(context.Context, mono) {})
 	h.running = true
 	for _, channel := range channels {
 		h.add(channel)

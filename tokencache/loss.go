@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,25 +31,31 @@ import (
 const atRisk = 2 * time.Minute
 
 // connected is called when a subscriber session has begun; lost is when the one before ended.
-func (c *Cache) connected(session uint64, lost mono) {
-	go func() { // the subscriber connection must not wait for it
-		if _, cluster := c.rdb.(*redis.ClusterClient); !cluster {
-			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-			_, _ = c.birth(ctx, Key{}) // so that the first exchange need not ask
-			cancel()
+func (c *Cache) connected(ctx context.Context, lost mono) {
+	if _, cluster := c.rdb.(*redis.ClusterClient); !cluster {
+		_, _ = c.birth(ctx, Key{}) // so that the first exchange need not ask
+	}
+	if lost == 0 {
+		return
+	}
+	var doubted []Key
+	for e := range c.hot.all() {
+		if s := e.snap.Load(); s != nil && s.young(lost) {
+			doubted = append(doubted, e.key)
 		}
-		if lost == 0 {
+	}
+	// Just after a failover it can take more than one attempt.
+	last := monotonic() + time.Minute
+	for pause := 50 * time.Millisecond; len(doubted) > 0; pause = min(2*pause, 500*time.Millisecond) {
+		doubted = slices.DeleteFunc(doubted, func(k Key) bool { return c.verified(ctx, k) })
+		if monotonic() > last && len(doubted) > 0 {
+			c.log.Warn().Int("grants", len(doubted)).Msg("whether Redis has lost their last changes is not known")
 			return
 		}
-		for e := range c.hot.all() {
-			if c.hub.session.Load() != session {
-				return // the next one does it
-			}
-			if s := e.snap.Load(); s != nil && s.young(lost) {
-				c.verify(e.key, session)
-			}
+		if sleep(ctx, pause) != nil {
+			return // the next session does it
 		}
-	}()
+	}
 }
 
 // young reports whether a grant had been changed within atRisk before a time.
@@ -60,23 +67,13 @@ func (s *Snapshot) young(at mono) bool {
 // or a failure.
 func (r *Record) changedAt() int64 { return max(r.Epoch, r.IssuedAt, r.Claim.At, r.ErrorAt) }
 
-// verify reads a grant that this process remembers, which gives back what Redis has lost. Just
-// after a failover that can take more than one attempt.
-func (c *Cache) verify(k Key, session uint64) {
-	pause := 50 * time.Millisecond
-	for end := monotonic() + time.Minute; c.hub.session.Load() == session; pause = min(2*pause, 500*time.Millisecond) {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		_, err := c.Read(ctx, k)
-		cancel()
-		if err == nil || errors.Is(err, ErrNone) {
-			return
-		}
-		if monotonic() > end {
-			c.log.Warn().Err(err).Stringer("grant", k).Msg("whether Redis has lost the last change of the grant is not known")
-			return
-		}
-		time.Sleep(pause)
-	}
+// verified reads a grant that this process remembers, which gives back what Redis has lost. It
+// reports whether Redis has answered.
+func (c *Cache) verified(ctx context.Context, k Key) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_, err := c.Read(ctx, k)
+	return err == nil || errors.Is(err, ErrNone)
 }
 
 // Doubtful reports whether Redis may have lost newer states of a grant: the server has begun a
@@ -148,7 +145,7 @@ func (c *Cache) birth(ctx context.Context, k Key) (int64, error) {
 	up, err2 := strconv.ParseInt(info["uptime_in_seconds"], 10, 64)
 	now := micros / 1000
 	if told := errors.Join(err, err1, err2) == nil; told {
-		at = now - 1000*(up+1) // whole seconds
+		at = 1000 * (now/1000 - up) // the second in which it started
 	} else {
 		c.log.Debug().Err(err).Msg("Redis does not tell its age by INFO: what it may have lost is not doubted")
 	}
@@ -175,15 +172,11 @@ func forbidden(err error) bool {
 // firstSeen is when any process first saw a server that was a replica before. Redis gives it a
 // new replication id then, and does not tell when.
 func (c *Cache) firstSeen(ctx context.Context, replid string, now int64) (int64, error) {
-	const month = 30 * 24 * time.Hour
-	first, err := c.rdb.SetArgs(ctx, c.prefix+":master:"+replid, now, redis.SetArgs{Mode: "NX", Get: true, TTL: month}).Result()
-	switch {
-	case errors.Is(err, redis.Nil):
-		return now, nil
-	case err != nil:
+	key := c.prefix + ":masters"
+	if err := c.rdb.HSetNX(ctx, key, replid, now).Err(); err != nil {
 		return 0, err
 	}
-	return strconv.ParseInt(first, 10, 64)
+	return c.rdb.HGet(ctx, key, replid).Int64()
 }
 
 // infoOf reads the name:value lines of INFO.

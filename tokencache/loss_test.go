@@ -2,6 +2,8 @@ package tokencache
 
 import (
 	"errors"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -210,28 +212,32 @@ func doubted(t *testing.T, c *Cache) {
 	if age, doubtful, err := c.Doubtful(t.Context(), s); doubtful || err != nil {
 		t.Errorf("a consent of this moment, %s after the server began", age)
 	}
-	old := *s
-	old.Epoch, old.IssuedAt = s.Epoch-3_600_000, s.IssuedAt-3_600_000
-	if age, doubtful, _ := c.Doubtful(t.Context(), &old); !doubtful || age < 0 || age > time.Minute {
+	old := aged(s)
+	if age, doubtful, _ := c.Doubtful(t.Context(), old); !doubtful || age < 0 || age > time.Minute {
 		t.Errorf("a consent of an hour ago: %v, %s", doubtful, age)
 	}
 	old.ErrorAt = s.Epoch
-	if _, doubtful, _ := c.Doubtful(t.Context(), &old); doubtful {
+	if _, doubtful, _ := c.Doubtful(t.Context(), old); doubtful {
 		t.Error("a failure of this moment")
 	}
+}
+
+// aged is a grant as if nothing had changed it for an hour.
+func aged(s *Snapshot) *Snapshot {
+	old := *s
+	old.Epoch, old.IssuedAt = s.Epoch-3_600_000, s.IssuedAt-3_600_000
+	return &old
 }
 
 // Times are cut to milliseconds: a server that is first seen just now can seem to be of the next.
 func TestAServerOfThisMomentIsDoubted(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
-	s := connect(t, c, acme, 1)
+	old := aged(connect(t, c, acme, 1))
 	c.hub.session.Store(2) // as if connected: nobody else asks for its age
-	old := *s
-	old.Epoch, old.IssuedAt = s.Epoch-3_600_000, s.IssuedAt-3_600_000
 	for _, ahead := range []int64{0, 1, 2} {
 		c.births.note(c.hub.session.Load(), "", old.Now()+ahead)
-		if age, doubtful, err := c.Doubtful(t.Context(), &old); !doubtful || err != nil {
+		if age, doubtful, err := c.Doubtful(t.Context(), old); !doubtful || err != nil {
 			t.Errorf("%d ms ahead: not doubted, at the age of %s, %v", ahead, age, err)
 		}
 	}
@@ -246,15 +252,13 @@ func TestAServerThatDoesNotTellItsAgeIsTrusted(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := newCache(t, server.ClientWith(t, func(o *redis.Options) { o.Username, o.Password = "worker", "secret" }), "tl")
-	s := connect(t, c, acme, 1)
-	old := *s
-	old.Epoch, old.IssuedAt = s.Epoch-3_600_000, s.IssuedAt-3_600_000
-	if _, doubtful, err := c.Doubtful(t.Context(), &old); doubtful || err != nil {
+	old := aged(connect(t, c, acme, 1))
+	if _, doubtful, err := c.Doubtful(t.Context(), old); doubtful || err != nil {
 		t.Errorf("doubted: %v, %v", doubtful, err)
 	}
 	away := newCache(t, server.Client(t), "tl")
 	server.Kill(t)
-	if _, _, err := away.Doubtful(t.Context(), &old); err == nil {
+	if _, _, err := away.Doubtful(t.Context(), old); err == nil {
 		t.Error("who does not answer is trusted")
 	}
 }
@@ -281,6 +285,32 @@ func TestANewMasterIsFirstSeenOnce(t *testing.T) {
 			t.Errorf("%d: %d, %v", i, at, err)
 		}
 	}
+}
+
+// Just after a failover nothing may work yet, and one grant must not hold up the others.
+func TestLateChangesAreGivenBackAfterAReconnection(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Own(t).Client(t)
+	c := newCache(t, rdb, "tl")
+	keys := []Key{acme, {"zoom", "globex"}, {"zoom", "initech"}}
+	for _, k := range keys {
+		connect(t, c, k, 1)
+		hot(t, c, k)
+		lose(t, c, k)
+		rdb.Set(t.Context(), c.keys(k).grant(), "this cannot be read", 0)
+	}
+	if n := rdb.ClientKillByFilter(t.Context(), "TYPE", "pubsub").Val(); n != 1 {
+		t.Fatalf("%d connections", n)
+	}
+	eventually(t, "all to be tried", 10*time.Second, func() bool {
+		errors := infoOf(rdb.Info(t.Context(), "errorstats").Val())["errorstat_WRONGTYPE"]
+		n, _ := strconv.Atoi(strings.TrimPrefix(errors, "count="))
+		return n >= len(keys)
+	})
+	lose(t, c, acme)
+	eventually(t, "the grant to be back", 10*time.Second, func() bool {
+		return rdb.HGet(t.Context(), c.keys(acme).grant(), "gen").Val() == "1"
+	})
 }
 
 func TestOnlyChangesOfLateAreReadAgain(t *testing.T) {

@@ -27,7 +27,7 @@ type Pair struct {
 
 // marshal is what stands inside the seal: a line of numbers, which are the lengths of the
 // texts in bytes and the times, and then the texts, one after the other. A Token from Redis
-// pays for every byte of it: as JSON it took a tenth of the time.
+// pays for every byte of it: as JSON it took a twelfth of the time.
 func (p Pair) marshal() ([]byte, error) {
 	var extra []byte
 	if len(p.Extra) > 0 {

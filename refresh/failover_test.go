@@ -142,9 +142,12 @@ func restarted(t *testing.T, saveFirst bool) (f *fleet, rewind func(), remembers
 	name := f.prefix + ":{zoom:acme}:"
 	record, secret := warm[0].rdb.HGetAll(f.ctx(), name+"grant").Val(), warm[0].rdb.Get(f.ctx(), name+"secret").Val()
 	rewind = func() {
-		rdb := warm[1].rdb
-		if err := errors.Join(rdb.Del(f.ctx(), name+"grant").Err(), rdb.HSet(f.ctx(), name+"grant", record).Err(),
-			rdb.Set(f.ctx(), name+"secret", secret, 0).Err()); err != nil {
+		_, err := warm[1].rdb.TxPipelined(f.ctx(), func(p redis.Pipeliner) error {
+			p.Del(f.ctx(), name+"grant")
+			p.HSet(f.ctx(), name+"grant", record)
+			return p.Set(f.ctx(), name+"secret", secret, 0).Err()
+		})
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -265,7 +265,7 @@ func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache
 	if f.c.takeover != tokencache.AtOnce {
 		// A failover can lose a commit that other workers have seen.
 		age, doubtful, err := f.c.cache.Doubtful(f.c.waiting, s)
-		early := age-time.Since(f.asked) < reunion // asked before all were back, or never
+		early := age-time.Since(f.asked) < reunion/2 // asked before all were back, or never
 		switch {
 		case err != nil:
 			return nil, err

@@ -2,12 +2,15 @@ package refresh
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
 // Close ends the coordinator. Callers that wait get an error; exchanges in flight are
 // finished and their pairs committed, for which Close waits until ctx ends. Its error
-// says that some were still under way then; they go on as long as the process lives.
+// says that some were still under way then; they go on as long as the process lives. If Redis has
+// lost its data, Close gives back what this process remembers; the error names what Redis did not
+// take.
 func (c *Coordinator) Close(ctx context.Context) error {
 	c.mu.Lock()
 	c.closed = true
@@ -26,8 +29,29 @@ func (c *Coordinator) Close(ctx context.Context) error {
 	if err := c.events.close(ctx); err != nil {
 		return err
 	}
+	// This process may have the only copy of what Redis has lost. Redis away is no reason to stay.
+	rescued := c.rescue(ctx)
 	if err := c.cache.Forget(ctx, c.cfg.App); err != nil {
-		return fmt.Errorf("refresh: close: %w", err)
+		return errors.Join(rescued, fmt.Errorf("refresh: close: %w", err))
+	}
+	return rescued
+}
+
+func (c *Coordinator) rescue(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	if err := c.cache.Rescue(ctx, c.cfg.App); err != nil {
+		return fmt.Errorf("refresh: close: Redis has lost its data, and does not take back what this process remembers: %w", err)
+	}
+	return nil
+}
+
+// AcceptLoss says that an operator accepts what Redis has lost: a tenant of whom no worker
+// remembers a grant counts as not connected again, and its customer may be asked to consent. Before,
+// restore a backup if there is one; see the event data_lost.
+func (c *Coordinator) AcceptLoss(ctx context.Context) error {
+	if err := c.cache.AcceptLoss(ctx, c.cfg.App, c.locker.Name()); err != nil {
+		return fmt.Errorf("refresh: app %s: AcceptLoss: %w", c.cfg.App, err)
 	}
 	return nil
 }

@@ -1,9 +1,11 @@
 package refresh
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -19,10 +21,19 @@ import (
 // that is under way. Of the answer's further members only "scope" and the refresh
 // token's lifetime are kept.
 //
+// A repeat changes nothing: a caller that got an error (the reply of Redis was lost, perhaps) may call
+// Connect again with the same token, whatever has happened in between. A token whose refresh token
+// this fleet has redeemed already is refused (tokencache.ErrSpent): what is stored is newer. So is
+// one whose consent Disconnect has ended since; the error is of kind ErrNotConnected then.
+//
+// The pair of a consent that another one replaces within ten minutes is kept: callbacks can come in
+// the other order, and the provider may have ended the one that comes last. It is tried before the
+// grant is declared dead.
+//
 // Where no consent is needed (provider.ClientCredentials and kin), tok is nil: the first access
 // token is minted, by one process, and a grant that is there already is left as it is. So
 // workers may call it whenever they start.
-func (c *Coordinator) Connect(ctx context.Context, tenant string, tok *oauth2.Token) error {
+func (c *Coordinator) Connect(ctx context.Context, tenant string, tok *oauth2.Token, opts ...ConnectOption) error {
 	k := c.key(tenant)
 	if err := k.Validate(); err != nil {
 		return err
@@ -30,20 +41,100 @@ func (c *Coordinator) Connect(ctx context.Context, tenant string, tok *oauth2.To
 	if c.cfg.Provider.Mints && (tok == nil || tok.AccessToken == "") {
 		return c.enroll(ctx, k)
 	}
-	if tok == nil || tok.AccessToken == "" {
-		return errors.New("refresh: Connect: the token has no access token")
-	}
-	if tok.RefreshToken == "" && !c.cfg.Provider.Mints {
-		return errors.New("refresh: Connect: the token has no refresh token, so it cannot be kept alive: ask for offline access (scope or parameter of the provider) when sending the tenant to consent")
-	}
-	_, err := c.cache.Connect(ctx, k, c.locker.Name(), func(now int64) tokencache.Pair {
-		return c.consented(tok, now)
-	})
+	first, err := c.firstPair("Connect", tok, opts)
 	if err != nil {
+		return err
+	}
+	_, err = c.cache.Connect(ctx, k, c.locker.Name(), first)
+	switch {
+	case errors.Is(err, tokencache.ErrSpent):
+		return fmt.Errorf("refresh: %s: Connect: keep what is stored; if that is dead, the tenant must consent anew: %w", k, err)
+	case err != nil:
 		return c.about(k, err)
 	}
 	c.log.Info().Str("tenant", tenant).Msg("connected")
 	return nil
+}
+
+// ConnectOption alters what Connect and Import store.
+type ConnectOption func(*connecting)
+
+type connecting struct{ extra map[string]any }
+
+// WithExtra keeps further members of the provider's answer with the grant, such as instance_url:
+// Token's Extra tells them from the first token on. Members of the answers to refreshes are kept by
+// themselves. A refresh token among them is dropped.
+func WithExtra(members map[string]any) ConnectOption {
+	return func(c *connecting) { c.extra = members }
+}
+
+// ImportResult is what Import has done.
+type ImportResult string
+
+const (
+	Imported ImportResult = "imported"
+	// Exists: the tenant has a grant, or has disconnected one; it is left as it is.
+	Exists ImportResult = "exists"
+)
+
+// Import is Connect for grants that are moved here from elsewhere: it stores the pair of a tenant
+// that has no grant, and never touches one that has. So an import that was broken off can be run
+// again as a whole, also while the grants that it brought are refreshed already. Where you do not
+// know tok.Expiry, set it to now.
+//
+// It asks the other processes first whether they remember a grant that Redis has lost.
+func (c *Coordinator) Import(ctx context.Context, tenant string, tok *oauth2.Token, opts ...ConnectOption) (ImportResult, error) {
+	k := c.key(tenant)
+	if err := k.Validate(); err != nil {
+		return "", err
+	}
+	first, err := c.firstPair("Import", tok, opts)
+	if err != nil {
+		return "", err
+	}
+	_, err = c.cache.Import(ctx, k, c.locker.Name(), first)
+	switch {
+	case errors.Is(err, tokencache.ErrExists):
+		return Exists, nil
+	case err != nil:
+		return "", c.about(k, err)
+	}
+	return Imported, nil
+}
+
+// firstPair is how the first pair of a grant is made, given Redis' time; or what is wrong with tok.
+func (c *Coordinator) firstPair(call string, tok *oauth2.Token, opts []ConnectOption) (func(now int64) tokencache.Pair, error) {
+	if tok == nil || tok.AccessToken == "" {
+		return nil, fmt.Errorf("refresh: %s: the token has no access token", call)
+	}
+	if tok.RefreshToken == "" && !c.cfg.Provider.Mints {
+		return nil, fmt.Errorf("refresh: %s: the token has no refresh token, so it cannot be kept alive: ask for offline access (scope or parameter of the provider) when sending the tenant to consent", call)
+	}
+	var with connecting
+	for _, o := range opts {
+		o(&with)
+	}
+	extra, err := storable(with.extra)
+	if err != nil {
+		return nil, fmt.Errorf("refresh: %s: WithExtra: %w", call, err)
+	}
+	return func(now int64) tokencache.Pair {
+		p := c.consented(tok, now)
+		p.Extra = extra
+		return p
+	}, nil
+}
+
+// storable are further members of an answer as they can be stored.
+func storable(members map[string]any) (map[string]any, error) {
+	text, err := json.Marshal(members)
+	if err != nil {
+		return nil, errors.New("the members cannot be written as JSON: give strings, numbers, booleans, lists and maps")
+	}
+	numbers := json.NewDecoder(bytes.NewReader(text))
+	numbers.UseNumber()
+	var out map[string]any
+	return out, numbers.Decode(&out)
 }
 
 // enroll mints the first access token of a grant that needs no consent. One that has a grant

@@ -236,6 +236,9 @@ func (c *Coordinator) current(ctx context.Context, k tokencache.Key) (*tokencach
 	if s := c.cache.Peek(k); s != nil {
 		return s, nil
 	}
+	if c.cache.KnownAbsent(k) {
+		return nil, c.absent(k)
+	}
 	s, err := c.read(ctx, k)
 	switch {
 	case err == nil:
@@ -390,6 +393,18 @@ func (c *Coordinator) renew(k tokencache.Key, s *tokencache.Snapshot) {
 	_, _ = c.join(k, want{renew: true})
 }
 
+// lostRetry is when a caller may ask again about a tenant whose grant Redis may have lost.
+const lostRetry = time.Minute
+
+// absent is the error about a tenant without a grant: it has never connected, unless Redis has lost
+// data. That is known here from the app's state, which a flight looks at before it gives up.
+func (c *Coordinator) absent(k tokencache.Key) error {
+	if s := c.cache.KnownApp(k.App); s != nil && s.LostAt != 0 {
+		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Code: lostData, RetryAfter: lostRetry, Err: errLostData}
+	}
+	return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrNotConnected}
+}
+
 // about makes an error say which grant it is about, and who acts.
 func (c *Coordinator) about(k tokencache.Key, err error) error {
 	var e *Error
@@ -400,7 +415,11 @@ func (c *Coordinator) about(k tokencache.Key, err error) error {
 		}
 		return e
 	case errors.Is(err, tokencache.ErrNone):
-		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrNotConnected}
+		return c.absent(k)
+	case errors.Is(err, tokencache.ErrDamaged):
+		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrClientConfig, Code: "damaged_record", Err: err}
+	case errors.Is(err, tokencache.ErrEnded):
+		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrNotConnected, Code: "disconnected", Err: err}
 	case errors.Is(err, tokencache.ErrSealed):
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrClientConfig, Code: "sealed", Err: err}
 	default:

@@ -90,8 +90,12 @@ var hints = map[string]string{
 	externalRotation: "not the first time that this grant's tokens die before this fleet has used them: look for another program, a staging system perhaps, that refreshes the same grant",
 }
 
+// lostData is the code of a tenant of whom nobody can tell whether it had a grant.
+const lostData = "redis_lost_data"
+
 var (
-	errClosed = errors.New("this coordinator is closed: the process is shutting down")
+	errLostData = errors.New("the database of Redis has lost this app's data, and no worker remembers this tenant: restore the backup, or accept the loss (Coordinator.AcceptLoss); do not ask your customers before that")
+	errClosed   = errors.New("this coordinator is closed: the process is shutting down")
 	// errElsewhere is the cause in processes that did not make the exchange.
 	errElsewhere  = errors.New("the last exchange of this grant failed; it is not tried again before then")
 	errSameToken  = errors.New("the API refused the access token, and the provider answers a refresh with the same one")

@@ -27,6 +27,7 @@ const (
 	EventCircuitOpen   EventKind = "circuit_open"   // the provider refuses the client: the operator must act
 	EventCircuitClosed EventKind = "circuit_closed" // it accepts it again
 	EventThrottled     EventKind = "throttled"      // the provider wants a pause
+	EventDataLost      EventKind = "data_lost"      // Redis has lost the app's data; workers give back what they remember
 )
 
 // Event is one thing that has happened, for metrics, mails and pages. It holds no token.
@@ -66,6 +67,7 @@ var grantEvents = map[string]EventKind{
 
 var appEvents = map[string]EventKind{
 	"open": EventCircuitOpen, "closed": EventCircuitClosed, "throttled": EventThrottled,
+	"data_lost": EventDataLost,
 }
 
 // Events returns a channel of what happens from now on, until ctx ends or the coordinator
@@ -305,6 +307,8 @@ func appEvent(kind EventKind, s *tokencache.AppState) Event {
 		e.At, e.RetryAt = redisTime(s.OpenedAt), redisTime(s.ProbeAt)
 	case EventThrottled:
 		e.RetryAt, which = redisTime(s.ThrottledUntil), s.ThrottledUntil
+	case EventDataLost:
+		e.At, e.Error, which = redisTime(s.LostAt), "", s.LostAt
 	}
 	e.ID = fmt.Sprintf("%s/%d/%s", s.App, which, kind)
 	return e

@@ -87,6 +87,8 @@ func (f *flight) run() {
 		f.err = f.c.about(f.key, f.err)
 	}
 	switch {
+	case f.pin != nil && f.snap == nil:
+		defer f.pin.KeepAbsent()
 	case f.pin != nil:
 		defer f.pin.Unpin()
 	case f.snap != nil && !f.glanced:
@@ -103,6 +105,9 @@ func (f *flight) run() {
 // fly goes round until the grant is as wanted or somebody else must act. Each round
 // looks, decides and does one thing.
 func (f *flight) fly() (*tokencache.Snapshot, error) {
+	if f.c.cache.KnownAbsent(f.key) {
+		return nil, tokencache.ErrNone
+	}
 	if s, err := f.glance(); s != nil || err != nil {
 		f.saw(s, err)
 		return s, err
@@ -122,6 +127,9 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 			if err = f.ask(&tokencache.Record{}); err == nil {
 				continue
 			}
+		}
+		if errors.Is(err, tokencache.ErrNone) {
+			_, _ = f.c.cache.AppState(f.c.waiting, f.key.App) // which knows whether Redis has lost data
 		}
 		if err != nil {
 			return nil, err

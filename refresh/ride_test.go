@@ -138,7 +138,7 @@ func TestTryTokenAsksTheFleetBeforeItSaysNotConnected(t *testing.T) {
 		t.Errorf("%v, though another worker remembers it", err)
 	}
 	_, err := cold.TryToken(f.ctx(), "nobody")
-	kind(t, err, refresh.ErrNotConnected, "")
+	kind(t, err, refresh.ErrUnavailable, "redis_lost_data")
 }
 
 func TestUnknownTenantsDoNotPushHotOnesOut(t *testing.T) {

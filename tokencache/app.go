@@ -4,7 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
-	"strconv"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,12 +32,12 @@ var enterLua string
 var leaveLua string
 
 var (
-	tripScript     = script(tripLua)
-	probeScript    = script(probeLua)
-	mendScript     = script(mendLua)
-	throttleScript = script(throttleLua)
+	tripScript     = publisher(tripLua)
+	probeScript    = publisher(probeLua)
+	mendScript     = publisher(mendLua)
+	throttleScript = publisher(throttleLua)
 	enterScript    = script(enterLua)
-	leaveScript    = script(leaveLua)
+	leaveScript    = publisher(leaveLua)
 )
 
 // AppState is what the whole fleet knows of one app, at one moment. Times are Redis' clock,
@@ -50,7 +50,9 @@ type AppState struct {
 	Probes         int64 // refusals in a row
 	ProbeAt        int64 // before it nobody tries again
 	ProbeBy        string
-	ThrottledUntil int64 // before it there are no exchanges
+	ThrottledUntil int64  // before it there are no exchanges
+	Born           string // birth mark of the database, since Redis has lost this app's data
+	LostAt         int64  // since then a tenant without a grant may have had one; 0 once that is accepted
 	By             string
 	Rev            int64 // counts the changes
 
@@ -68,7 +70,7 @@ func (s *AppState) Now() int64 { return s.now + (monotonic() - s.at).Millisecond
 
 // Until is how long it is from now to a time of Redis' clock; never negative.
 func (s *AppState) Until(t int64) time.Duration {
-	return max(0, s.at+time.Duration(t-s.now)*time.Millisecond-monotonic())
+	return max(0, s.at+span(t-s.now)-monotonic())
 }
 
 // doubtful reports whether a state that stops the app's exchanges is to be read again: an
@@ -89,7 +91,7 @@ func (s *AppState) parse(text string) {
 }
 
 func (s *AppState) set(name, value string) {
-	n, _ := strconv.ParseInt(value, 10, 64)
+	n, _ := sane(value, maxCounter) // what cannot be true counts as nothing: this state is an economy
 	switch name {
 	case "circuit":
 		s.Open = value == "open"
@@ -103,6 +105,10 @@ func (s *AppState) set(name, value string) {
 		s.ProbeAt = n
 	case "probe_by":
 		s.ProbeBy = value
+	case "born":
+		s.Born = value
+	case "lost_at":
+		s.LostAt = n
 	case "throttled_until":
 		s.ThrottledUntil = n
 	case "by":
@@ -177,7 +183,7 @@ func (c *Cache) AppState(ctx context.Context, name string) (*AppState, error) {
 	for field, value := range fields.Val() {
 		s.set(field, value)
 	}
-	return a.adopt(s, sent), nil
+	return c.adoptApp(a, s, sent), nil
 }
 
 // WatchApp makes an app's state coherent in memory.
@@ -230,6 +236,26 @@ func (a *app) adopt(s *AppState, sent mono) *AppState {
 	return s
 }
 
+// adoptApp is adopt, and acts upon the news that Redis has lost the app's data.
+func (c *Cache) adoptApp(a *app, s *AppState, sent mono) *AppState {
+	before := a.state.Load()
+	s = a.adopt(s, sent)
+	c.lossHeard(before, s)
+	return s
+}
+
+// suspect makes memory incoherent until it is read again.
+func (a *app) suspect() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if old := a.state.Load(); old != nil {
+		s := *old
+		s.session = 0
+		a.state.Store(&s)
+	}
+	a.news()
+}
+
 // news wakes everybody who waits. Called with mu held.
 func (a *app) news() {
 	close(a.changed)
@@ -248,18 +274,18 @@ func (c *Cache) appPushed(channel, payload string, at mono) bool {
 		return true
 	}
 	head, lines, _ := strings.Cut(payload, "\n")
-	part := strings.Split(head, " ")
-	if len(part) != 3 || part[0] != "tl1" || part[1] == "free" {
+	kind, when, _ := strings.Cut(head, " ")
+	now, err := sane(when, math.MaxInt64)
+	if payload == "" || kind == "free" || err != nil { // empty: newly subscribed
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		a.news()
 		return true
 	}
-	now, _ := strconv.ParseInt(part[2], 10, 64)
 	s := &AppState{App: a.name, asOf: now, now: c.clock.arrived(at, now), at: at, session: c.hub.sessionOf(channel)}
 	s.parse(lines)
-	a.adopt(s, 0)
-	a.told.tell(AppChange{part[1], s})
+	c.adoptApp(a, s, 0)
+	a.told.tell(AppChange{kind, s})
 	return true
 }
 
@@ -267,7 +293,7 @@ func (c *Cache) appPushed(channel, payload string, at mono) bool {
 func (c *Cache) changeApp(ctx context.Context, op string, s *redis.Script, name string, args ...any) (status string, _ *AppState, err error) {
 	a := c.app(name)
 	session, sent := c.hub.sessionOf(a.channel), monotonic()
-	got, err := s.Run(ctx, c.rdb, []string{a.channel}, args...).Slice()
+	got, err := c.publish(ctx, s, []string{a.channel}, args...).Slice()
 	var r reply
 	if err == nil {
 		r, err = scriptReply(got)
@@ -286,6 +312,8 @@ func (c *Cache) changeApp(ctx context.Context, op string, s *redis.Script, name 
 // kindOfApp is the kind of a change that a script has made, from its answer.
 func kindOfApp(op string, s *AppState) string {
 	switch {
+	case op == "data_lost", op == "loss_accepted":
+		return op
 	case op == "trip" && s.Probes == 1:
 		return "open"
 	case op == "trip":
@@ -349,5 +377,5 @@ func (c *Cache) Enter(ctx context.Context, name, id string, most int, ttl time.D
 
 // Leave gives a place back, and tells the waiting processes if at least `crowd` were taken.
 func (c *Cache) Leave(ctx context.Context, name, id string, crowd int) error {
-	return leaveScript.Run(ctx, c.rdb, []string{c.inflightKey(name)}, id, crowd, c.AppKey(name)).Err()
+	return c.publish(ctx, leaveScript, []string{c.inflightKey(name)}, id, crowd, c.AppKey(name)).Err()
 }

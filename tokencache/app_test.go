@@ -254,7 +254,7 @@ func TestAppPushThatComesLateDoesNotReplaceNewerNews(t *testing.T) {
 	c := freshCache(t)
 	s := trip(t, c, known(t, c, "zoom"), time.Hour)
 	s = trip(t, c, s, time.Hour)
-	c.appPushed(c.AppKey("zoom"), "tl1 closed 1\nrev 1\ncircuit closed", monotonic())
+	c.appPushed(c.AppKey("zoom"), "closed 1\nrev 1\ncircuit closed", monotonic())
 	if got := c.KnownApp("zoom"); got.Rev != s.Rev || !got.Open {
 		t.Errorf("%+v", got)
 	}

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
+	"sync"
 
 	"github.com/puzpuzpuz/xsync/v4"
 	"github.com/redis/go-redis/v9"
@@ -37,6 +40,7 @@ type Config struct {
 type Cache struct {
 	rdb     redis.UniversalClient
 	prefix  string
+	name    string
 	aead    AEAD
 	hot     *hotMap
 	ring    ring
@@ -45,6 +49,10 @@ type Cache struct {
 	log     zerolog.Logger
 	hub     *hub
 	clock   clock
+	proof   proof
+	giving  sync.WaitGroup // grants back to Redis
+
+	strangers strangers
 
 	cold     coldUse
 	births   births
@@ -81,7 +89,7 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		}
 	}
 	c := &Cache{
-		rdb: rdb, prefix: cfg.Prefix, aead: cfg.AEAD, log: cfg.Log,
+		rdb: rdb, prefix: cfg.Prefix, name: processName(), aead: cfg.AEAD, log: cfg.Log,
 		hot:     newHotMap(orDefault(cfg.HotGrants, defaultHotGrants)),
 		limit:   orDefault(cfg.HotGrants, defaultHotGrants),
 		journal: orDefault(cfg.JournalLen, defaultJournalLen),
@@ -90,7 +98,32 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		watchers: xsync.NewMap[string, *watchers[Change]](),
 	}
 	c.hub = newHub(rdb, cfg.Log, c.pushed, c.connected)
+	c.hub.ready = func(ctx context.Context) { _, _ = c.identify(ctx) } // without the key nothing that is pushed is believed
+	c.hub.ticked = c.weigh
 	return c, nil
+}
+
+// ended waits for work until ctx ends.
+func ended(ctx context.Context, work *sync.WaitGroup) error {
+	done := make(chan struct{})
+	go func() {
+		work.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func processName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return host + "/" + strconv.Itoa(os.Getpid())
 }
 
 func orDefault(n, def int) int {
@@ -110,6 +143,7 @@ func (c *Cache) Redis() redis.UniversalClient { return c.rdb }
 // left the subscriber connection is closed; Forget waits for that until ctx ends.
 // Pinned grants stay until they are unpinned.
 func (c *Cache) Forget(ctx context.Context, app string) error {
+	c.strangers.forget(app)
 	for e := range c.hot.all() {
 		if e.key.App == app {
 			c.evict(e)
@@ -119,5 +153,8 @@ func (c *Cache) Forget(ctx context.Context, app string) error {
 	if c.hot.size()+c.apps.Size() > 0 {
 		return nil
 	}
-	return c.hub.wait(ctx)
+	if err := c.hub.wait(ctx); err != nil {
+		return err
+	}
+	return ended(ctx, &c.giving)
 }

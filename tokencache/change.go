@@ -3,6 +3,8 @@ package tokencache
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -25,6 +27,10 @@ const (
 // pair is what belongs to the record if the script stored it or left it as it was.
 func (c *Cache) change(op string, base *Snapshot, pair Pair, run func() (answer, error)) (Outcome, *Snapshot, error) {
 	a, err := run()
+	if errors.Is(err, ErrDamaged) { // perhaps this process can put it right
+		s, err := c.Read(context.Background(), base.Key)
+		return Moved, s, err
+	}
 	if err != nil {
 		return "", nil, err
 	}
@@ -90,21 +96,28 @@ func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl ti
 // consent or a sibling is stored, which the snapshot is. spare says that the pair is
 // the grant's spare, which is spent by this; used, that somebody has asked for it.
 func (c *Cache) Commit(ctx context.Context, base *Snapshot, id, by string, pair Pair, spare, used bool) (Outcome, *Snapshot, error) {
-	sealed, err := c.seal(base.Key, base.Epoch, pair)
-	if err != nil {
-		return "", nil, err
-	}
-	spent := ""
+	kind := ""
 	if spare {
-		spent = "spare"
+		kind = "spare"
 	}
 	ks := c.keys(base.Key)
-	args := append([]any{ks.events(), c.journal, id, clip(by), base.Epoch, base.Generation, sealed, spent}, pair.fields()...)
+	fields := pair.fields()
 	if used {
-		args = append(args, "used_at", msText(base.Now()))
+		fields = append(fields, "used_at", msText(base.Now()))
 	}
-	return c.change("commit", base, pair, func() (answer, error) {
-		return c.run(ctx, "commit", commitScript, base.Key, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, args...)
+	return c.change("commit", base, pair, func() (a answer, err error) {
+		// A late pair of a grant that has died since follows the generation that is stored.
+		for generation := base.Generation + 1; ; generation = a.snap.Generation + 1 {
+			sealed, err := c.seal(base.Key, base.Epoch, generation, pair)
+			if err != nil {
+				return answer{}, err
+			}
+			args := append([]any{ks.events(), c.journal, id, clip(by), base.Epoch, base.Generation, sealed, generation, kind}, fields...)
+			a, err = c.run(ctx, "commit", commitScript, base.Key, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, args...)
+			if err != nil || a.status != "reseal" {
+				return a, err
+			}
+		}
 	})
 }
 
@@ -118,8 +131,18 @@ func (c *Cache) Hold(base *Snapshot, id, by string, pair Pair) *Snapshot {
 	s.IssuedAt, s.ExpiresAt = pair.IssuedAt, pair.ExpiresAt
 	s.RefreshAt, s.RefreshTokenExpiresAt = pair.RefreshAt, pair.RefreshTokenExpiresAt
 	s.AccessFP, s.RefreshFP = Fingerprint(pair.AccessToken), Fingerprint(pair.RefreshToken)
+	s.Spent = base.spend(s.RefreshFP)
 	s.Claim, s.Fails, s.RetryAt, s.Error, s.ErrorAt = Claim{}, 0, 0, "", 0
 	return c.adopt(s.finish())
+}
+
+// spend is the function of that name in common.lua.
+func (r *Record) spend(successor string) string {
+	if r.RefreshFP == "" || r.RefreshFP == successor {
+		return r.Spent
+	}
+	list := append([]string{r.RefreshFP[:8]}, strings.Fields(r.Spent)...)
+	return strings.Join(list[:min(len(list), 7)], " ")
 }
 
 // Verdict says what a failed exchange did to the grant.
@@ -176,55 +199,130 @@ func (c *Cache) Reject(ctx context.Context, base *Snapshot, by string, forget, f
 	})
 }
 
+const (
+	// tombstoneLife is how long a disconnected grant leaves a trace: far longer than an exchange
+	// that was under way can take.
+	tombstoneLife = 90 * 24 * time.Hour
+	// callbacksApart is how close two consents of one tenant can come that their callbacks may
+	// arrive in the other order.
+	callbacksApart = 10 * time.Minute
+)
+
+var (
+	// ErrSpent: Connect brought a refresh token that this fleet has redeemed already.
+	ErrSpent = errors.New("tokencache: this refresh token has been redeemed already: what is stored is newer")
+	// ErrEnded: Connect brought the pair of a consent that Disconnect has ended since.
+	ErrEnded = errors.New("tokencache: this consent has been ended by Disconnect: the tenant must consent anew")
+	// ErrExists: Import found a grant, or what Disconnect left of one.
+	ErrExists = errors.New("tokencache: the tenant has a grant already")
+)
+
 // Connect stores the first pair of a consent under a new epoch, which wins over
 // everything older. make builds the pair, given Redis' time in unix ms.
+//
+// A repeat changes nothing, whatever has happened in between, and returns what is stored: one by
+// go-redis, whose reply was lost, and one by a caller that got an error, which brings the same
+// pair. The error is ErrSpent or ErrEnded where that pair is over.
 func (c *Cache) Connect(ctx context.Context, k Key, by string, make func(now int64) Pair) (*Snapshot, error) {
-	ks, id := c.keys(k), NewID()
+	return c.connect(ctx, k, by, "", make)
+}
+
+// Import is Connect for a tenant that has no grant. The error is ErrExists if it has one.
+func (c *Cache) Import(ctx context.Context, k Key, by string, make func(now int64) Pair) (*Snapshot, error) {
+	return c.connect(ctx, k, by, "import", make)
+}
+
+func (c *Cache) connect(ctx context.Context, k Key, by, mode string, make func(now int64) Pair) (*Snapshot, error) {
+	id := NewID() // of all attempts: they are one call
 	for range 100 {
-		// The pair is sealed with the epoch, so the epoch must be known first.
-		a, err := c.read(ctx, k)
+		// The pair is sealed with epoch and generation, so these must be known first.
+		at, err := c.nextConsent(ctx, k)
 		if err != nil {
 			return nil, err
 		}
-		now := a.now
-		epoch := now
-		if a.snap != nil {
-			epoch = max(epoch, a.snap.Epoch+1)
-		}
-		if mem := c.Remembered(k); mem != nil {
-			epoch = max(epoch, mem.Epoch+1)
-		}
-		pair := make(now)
-		sealed, err := c.seal(k, epoch, pair)
+		pair := make(at.now)
+		sealed, err := c.seal(k, at.epoch, at.generation, pair)
 		if err != nil {
 			return nil, err
 		}
-		args := append([]any{ks.events(), c.journal, id, clip(by), epoch, sealed}, pair.fields()...)
-		a, err = c.run(ctx, "connect", connectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, args...)
+		ks := c.keys(k)
+		args := append([]any{ks.events(), c.journal, id, clip(by), at.epoch, sealed, at.generation, mode, callbacksApart.Milliseconds()}, pair.fields()...)
+		a, err := c.run(ctx, "connect", connectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, args...)
 		if err != nil {
 			return nil, err
 		}
-		if a.status == string(OK) {
+		switch a.status {
+		case string(OK):
 			c.changed(Change{k, "connect", a.snap.Record, a.now})
 			if err := c.Schedule(ctx, k, pair.RefreshAt); err != nil {
 				c.log.Warn().Err(err).Stringer("grant", k).Msg("connected, but not scheduled for renewal: Repair will")
 			}
 			a.snap.Pair = pair
 			return c.adopt(a.snap.finish()), nil
+		case "repeat":
+			a.snap.needsPair()
+			return c.reconcile(ctx, k, a)
+		case "spent":
+			return nil, fmt.Errorf("%w (%s)", ErrSpent, k)
+		case "ended":
+			return nil, fmt.Errorf("%w (%s)", ErrEnded, k)
+		case "exists":
+			return nil, fmt.Errorf("%w (%s)", ErrExists, k)
 		}
 	}
 	return nil, errors.New("tokencache: connect " + k.String() + ": other consents of this grant keep coming; try again")
 }
 
-// Disconnect ends the grant and leaves a tombstone.
+// consent is the place of a new consent among a grant's states.
+type consent struct{ now, epoch, generation int64 }
+
+// nextConsent comes after whatever is stored or remembered.
+func (c *Cache) nextConsent(ctx context.Context, k Key) (consent, error) {
+	a, err := c.read(ctx, k)
+	if err == nil && a.snap == nil && c.Remembered(k) == nil {
+		if told, _ := c.inquire(ctx, k); told {
+			a, err = c.read(ctx, k)
+		}
+	}
+	if err != nil {
+		return consent{}, err
+	}
+	next := consent{now: a.now, epoch: a.now, generation: 1}
+	if a.snap != nil {
+		next.epoch, next.generation = max(next.epoch, a.snap.Epoch+1), a.snap.Generation+1
+	}
+	if mem := c.Remembered(k); mem != nil {
+		next.epoch = max(next.epoch, mem.Epoch+1)
+	}
+	return next, nil
+}
+
+// Disconnect ends the grant and leaves a tombstone, for 90 days. Where there is no grant, and this
+// process remembers none, it leaves nothing.
 func (c *Cache) Disconnect(ctx context.Context, k Key, by string) error {
 	ks, known := c.keys(k), int64(0)
 	if mem := c.Remembered(k); mem != nil {
 		known = mem.Epoch
 	}
-	a, err := c.run(ctx, "disconnect", disconnectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()},
-		ks.events(), c.journal, NewID(), clip(by), known)
-	if err != nil {
+	end := func(id string) (answer, error) {
+		return c.run(ctx, "disconnect", disconnectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()},
+			ks.events(), c.journal, id, clip(by), known, tombstoneLife.Milliseconds())
+	}
+	id := NewID()
+	a, err := end(id)
+	if err == nil && a.snap == nil { // another process may remember a grant that Redis has lost
+		if told, _ := c.inquire(ctx, k); told {
+			a, err = end(id)
+		}
+	}
+	switch {
+	case err != nil:
+		return err
+	case a.snap == nil: // there is none
+		return nil
+	case a.status != string(OK): // a repeat
+		a.snap.needsPair()
+		_, err := c.reconcile(ctx, k, a)
 		return err
 	}
 	c.changed(Change{k, "disconnect", a.snap.Record, a.now})
@@ -233,22 +331,28 @@ func (c *Cache) Disconnect(ctx context.Context, k Key, by string) error {
 	return nil
 }
 
-// Spare returns the grant's spare: a genuine successor that lost against a sibling.
+// Spare returns the grant's spare: a genuine successor that lost against a sibling, or the pair of a
+// consent that another one replaced a moment after.
 func (c *Cache) Spare(ctx context.Context, base *Snapshot) (Pair, bool, error) {
-	sealed, err := c.rdb.Get(ctx, c.keys(base.Key).spare()).Bytes()
+	sealed, err := c.rdb.GetRange(ctx, c.keys(base.Key).spare(), 0, maxSealed).Bytes()
 	switch {
-	case errors.Is(err, redis.Nil):
+	case redis.HasErrorPrefix(err, "WRONGTYPE"), err == nil && len(sealed) == 0:
 		return Pair{}, false, nil
 	case err != nil:
 		return Pair{}, false, err
 	}
-	p, err := c.open(base.Key, base.Epoch, sealed)
+	epoch, err := epochOf(sealed)
+	if err != nil || epoch != base.Epoch && epoch != base.SpareEpoch {
+		return Pair{}, false, nil // of a consent that is over
+	}
+	p, err := c.open(base.Key, epoch, anyGeneration, sealed)
 	return p, err == nil, err
 }
 
 // Alive tells the waiters that the holder still has the lease, for ttl from now.
 func (c *Cache) Alive(ctx context.Context, k Key, ttl time.Duration) error {
-	return c.rdb.Publish(ctx, c.keys(k).events(), aliveEvent(ttl)).Err()
+	channel := c.keys(k).events()
+	return c.rdb.Publish(ctx, channel, c.sign(ctx, channel, aliveEvent(ttl))).Err()
 }
 
 // Ask asks the other processes for a grant of which Redis has no record, as after a
@@ -258,7 +362,8 @@ func (c *Cache) Alive(ctx context.Context, k Key, ttl time.Duration) error {
 // epoch, generation and rev are what the caller knows; only who knows another consent, or a
 // newer state, answers.
 func (c *Cache) Ask(ctx context.Context, k Key, epoch, generation, rev int64) (bool, error) {
-	n, err := c.rdb.Publish(ctx, c.keys(k).events(), askEvent(epoch, generation, rev)).Result()
+	channel := c.keys(k).events()
+	n, err := c.rdb.Publish(ctx, channel, c.sign(ctx, channel, askEvent(epoch, generation, rev))).Result()
 	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
 		return err == nil, err // the count is that of one node
 	}

@@ -1,6 +1,7 @@
 package tokencache
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 )
@@ -8,6 +9,12 @@ import (
 // Deadlines are stored as Redis time, and no worker's wall clock decides anything.
 // A process turns "stored minus Redis' now" into a deadline on its own monotonic
 // clock when a reply or an event arrives.
+
+// span is so many ms; the longest duration there is where that cannot hold them.
+func span(ms int64) time.Duration {
+	const most = math.MaxInt64 / int64(time.Millisecond) / 2
+	return time.Duration(min(max(ms, -most), most)) * time.Millisecond
+}
 
 // mono is a reading of this process's monotonic clock.
 type mono = time.Duration

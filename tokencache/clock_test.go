@@ -54,7 +54,7 @@ func TestDelayedEventDoesNotLengthenATokensLife(t *testing.T) {
 	p := hot(t, c, acme)
 	s := c.Peek(acme)
 	c.clock.offset.Add(int64(2 * time.Hour)) // as if we had been stopped since
-	ev := event{kind: "commit", now: s.At(), record: s.Record, sealed: mustSeal(t, c, acme, s.Epoch, pairNo(2)(s.At()))}
+	ev := event{kind: "commit", now: s.At(), record: s.Record, sealed: mustSeal(t, c, acme, s.Epoch, s.Generation+1, pairNo(2)(s.At()))}
 	ev.record.Generation++
 	c.take(p.e, ev, monotonic())
 	late := c.Remembered(acme)

@@ -121,8 +121,10 @@ func (c *Cache) Released(ctx context.Context, k Key, at int64) error {
 	if at == 0 {
 		return c.Alive(ctx, k, 0)
 	}
+	channel := c.keys(k).events()
+	free := c.sign(ctx, channel, aliveEvent(0))
 	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		p.Publish(ctx, c.keys(k).events(), aliveEvent(0))
+		p.Publish(ctx, channel, free)
 		p.ZAdd(ctx, c.dueKey(k.App, shardOf(k.Tenant)), dueEntry(k, at))
 		return nil
 	})

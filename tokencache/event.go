@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// An event is what announce (common.lua) publishes:
+// An event is what announce (publish.lua) publishes, below the line that proves its sender:
 //
-//	tl1 <kind> <Redis now, unix ms>
+//	<kind> <Redis now, unix ms>
 //	<record field> <value>
 //	…
 //	<empty line><sealed pair, if it is new>
@@ -28,6 +28,9 @@ const (
 	ask   = "ask"   // Redis has no record: does anybody remember the grant?
 )
 
+// maxLease bounds what a message may say of a lease: it is a matter of seconds.
+const maxLease = time.Minute
+
 var errEvent = errors.New("tokencache: not an event of this version")
 
 func parseEvent(payload string) (event, error) {
@@ -36,17 +39,17 @@ func parseEvent(payload string) (event, error) {
 		return event{}, errEvent
 	}
 	first, lines, _ := strings.Cut(head, "\n")
-	part := strings.Split(first, " ")
-	if len(part) != 3 || part[0] != "tl1" {
+	kind, when, _ := strings.Cut(first, " ")
+	now, err := sane(when, maxCounter)
+	if err != nil || len(sealed) > maxSealed {
 		return event{}, errEvent
 	}
-	now, err := strconv.ParseInt(part[2], 10, 64)
-	if err != nil {
-		return event{}, errEvent
-	}
-	e := event{kind: part[1], now: now, sealed: sealed}
+	e := event{kind: kind, now: now, sealed: sealed}
 	if e.kind == alive {
-		ms, _ := strconv.ParseInt(strings.TrimPrefix(lines, "lease_ms "), 10, 32)
+		ms, err := sane(strings.TrimPrefix(lines, "lease_ms "), maxLease.Milliseconds())
+		if err != nil {
+			return event{}, errEvent
+		}
 		e.lease = time.Duration(ms) * time.Millisecond
 		return e, nil
 	}
@@ -56,13 +59,13 @@ func parseEvent(payload string) (event, error) {
 	if e.kind == ask {
 		return e, nil
 	}
-	return e, e.record.check()
+	return e, e.record.check(e.now)
 }
 
 func askEvent(epoch, generation, rev int64) string {
-	return fmt.Sprintf("tl1 %s 0\nepoch %d\ngen %d\nrev %d\n\n", ask, epoch, generation, rev)
+	return fmt.Sprintf("%s 0\nepoch %d\ngen %d\nrev %d\n\n", ask, epoch, generation, rev)
 }
 
 func aliveEvent(ttl time.Duration) string {
-	return "tl1 " + alive + " 0\nlease_ms " + strconv.FormatInt(ttl.Milliseconds(), 10) + "\n\n"
+	return alive + " 0\nlease_ms " + strconv.FormatInt(ttl.Milliseconds(), 10) + "\n\n"
 }

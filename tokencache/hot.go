@@ -25,10 +25,17 @@ type entry struct {
 
 	mu       sync.Mutex // guards what follows, and the order in which snap advances
 	listed   bool       // in hub and ring
+	absent   uint64     // session in which Redis was found to have no such grant; 0 none
+	absentAt mono
 	evicted  bool
 	changed  chan struct{} // closed on every news
 	leaseFor mono          // somebody holds the lease until then, as far as was heard
 	told     uint64        // how often holders have told how long
+	telling  bool          // what is remembered is being given back to Redis
+	toldAt   mono          // when it was last
+
+	contradicted    mono // since when Redis knows nothing of the state of that revision, which was heard of
+	contradictedRev int64
 }
 
 // Peek returns what memory holds of a grant if that is coherent: read or pushed while
@@ -233,6 +240,9 @@ func (c *Cache) adopt(s *Snapshot) *Snapshot {
 		s = &own
 	}
 	old := e.snap.Load()
+	if old != nil && s.heard && !old.heard && s.compare(&old.Record) == 0 {
+		s.heard, s.solid = false, nil // the push of what was read or made before it came
+	}
 	if s.supersedes(old) {
 		if !s.Claim.Unresolved() {
 			e.leaseFor = 0 // the holder is done
@@ -264,6 +274,8 @@ func (s *Snapshot) better(old *Snapshot) bool {
 	switch {
 	case s.incomplete() || s.session < old.session:
 		return false
+	case old.heard && !s.heard:
+		return true
 	case s.RefreshFP != old.RefreshFP:
 		return s.now >= old.now // two pairs share a state after lost writes: Redis' is the one
 	case s.session > old.session || old.incomplete():

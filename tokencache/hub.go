@@ -47,6 +47,9 @@ type hub struct {
 	// begun is called for each session, and runs until ctx ends with that at the latest. lost is
 	// when the session before ended; 0 for the first.
 	begun func(ctx context.Context, lost mono)
+	// ready is called before the first SUBSCRIBE of a session, and ticked once a second in it.
+	ready, ticked func(ctx context.Context)
+	nudged        chan struct{} // has room for one: ticked is wanted now
 
 	mu       sync.Mutex // guards what follows
 	channels map[string]*subscription
@@ -69,8 +72,9 @@ type command struct {
 }
 
 func newHub(rdb redis.UniversalClient, log zerolog.Logger, deliver func(channel, payload string), begun func(ctx context.Context, lost mono)) *hub {
+	nothing := func(context.Context) {}
 	h := &hub{
-		rdb: rdb, log: log, deliver: deliver, begun: begun,
+		rdb: rdb, log: log, deliver: deliver, begun: begun, ready: nothing, ticked: nothing, nudged: make(chan struct{}, 1),
 		channels: make(map[string]*subscription), kick: make(chan struct{}, 1),
 	}
 	h.session.Store(1)
@@ -256,6 +260,7 @@ func (h *hub) connection(work *sync.WaitGroup, lost mono) (up bool, err error) {
 	defer cancel()
 	defer ps.Close()
 
+	h.ready(ctx)
 	all := h.begin()
 	if len(all) == 0 {
 		return false, nil
@@ -274,6 +279,7 @@ func (h *hub) connection(work *sync.WaitGroup, lost mono) (up bool, err error) {
 	work.Go(func() { h.begun(ctx, lost) })
 	helpers.Go(func() { h.write(ctx, ps) })
 	helpers.Go(func() { h.watch(ctx, ps, &heard) })
+	helpers.Go(func() { h.keepTicking(ctx) })
 	return true, h.read(ctx, ps, &heard)
 }
 
@@ -385,6 +391,29 @@ func (h *hub) watch(ctx context.Context, ps *redis.PubSub, heard *atomic.Int64) 
 				return
 			}
 		}
+	}
+}
+
+// keepTicking stands apart from watch, since what it calls waits for Redis.
+func (h *hub) keepTicking(ctx context.Context) {
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-h.nudged:
+		}
+		h.ticked(ctx)
+	}
+}
+
+// nudge has ticked called soon.
+func (h *hub) nudge() {
+	select {
+	case h.nudged <- struct{}{}:
+	default:
 	}
 }
 

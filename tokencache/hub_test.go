@@ -128,10 +128,11 @@ func TestSignOfLifeReachesTheWaiters(t *testing.T) {
 // A push that this version cannot read says that something has changed.
 func TestUnreadableEventMakesMemorySuspect(t *testing.T) {
 	t.Parallel()
-	for _, payload := range []string{"tl2 commit 1\n\n", "x", "tl1 commit 17\nv 99\ngen 7\nepoch 1\n\n", "tl1 commit 17\ngen x\n\n"} {
+	for _, body := range []string{"commit 1\n\n", "x", "commit 17\nv 99\ngen 7\nepoch 1\nstate active\n\n", "commit 17\ngen x\n\n"} {
 		c := freshCache(t)
 		connect(t, c, acme, 1)
 		p := hot(t, c, acme)
+		payload := c.sign(t.Context(), c.EventsChannel(acme), body)
 		if err := c.rdb.Publish(t.Context(), c.EventsChannel(acme), payload).Err(); err != nil {
 			t.Fatal(err)
 		}

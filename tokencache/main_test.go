@@ -226,3 +226,18 @@ func journal(t testing.TB, c *Cache, k Key) []string {
 	}
 	return kinds
 }
+
+// published is the event in a message, whose sender must have proven that it may send it.
+func published(t testing.TB, c *Cache, m *redis.Message) event {
+	t.Helper()
+	c.proofOf(t.Context())
+	body, ok := c.proven(m.Channel, m.Payload)
+	if !ok {
+		t.Fatalf("%s: %q is not proven", m.Channel, m.Payload)
+	}
+	e, err := parseEvent(body)
+	if err != nil {
+		t.Fatalf("published %q: %v", body, err)
+	}
+	return e
+}

@@ -279,7 +279,7 @@ func TestWholeLifeOnACluster(t *testing.T) {
 		}
 		nodes = nodes[:0]
 		for _, node := range cluster.Nodes {
-			nodes = append(nodes, listen(t, node.Client(t), owner, ks.events()))
+			nodes = append(nodes, listen(t, c, node.Client(t), owner, ks.events()))
 		}
 		p := other.Pin(k)
 		confirm(t, p)

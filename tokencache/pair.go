@@ -26,9 +26,9 @@ type Pair struct {
 }
 
 // marshal is what stands inside the seal: a line of numbers, which are the lengths of the
-// texts in bytes and the times, and then the texts, one after the other. A Token from Redis
+// texts in bytes, the times and the generation, and then the texts, one after the other. A Token from Redis
 // pays for every byte of it: as JSON it took a twelfth of the time.
-func (p Pair) marshal() ([]byte, error) {
+func (p Pair) marshal(generation int64) ([]byte, error) {
 	var extra []byte
 	if len(p.Extra) > 0 {
 		var err error
@@ -41,7 +41,7 @@ func (p Pair) marshal() ([]byte, error) {
 	for _, text := range texts {
 		out = append(strconv.AppendInt(out, int64(len(text)), 10), ' ')
 	}
-	for _, time := range []int64{p.IssuedAt, p.ExpiresAt, p.RefreshAt, p.RefreshTokenExpiresAt} {
+	for _, time := range []int64{p.IssuedAt, p.ExpiresAt, p.RefreshAt, p.RefreshTokenExpiresAt, generation} {
 		out = append(strconv.AppendInt(out, time, 10), ' ')
 	}
 	out[len(out)-1] = '\n'
@@ -51,39 +51,39 @@ func (p Pair) marshal() ([]byte, error) {
 	return out, nil
 }
 
-// unmarshal reports whether text was a pair. There is no error, whose words could quote it.
-func (p *Pair) unmarshal(text string) bool {
+// unmarshal reports whether text was a pair, and of which generation. There is no error, whose words could quote it.
+func (p *Pair) unmarshal(text string) (generation int64, ok bool) {
 	head, rest, ok := strings.Cut(text, "\n")
 	if !ok {
-		return false
+		return 0, false
 	}
 	var read Pair
 	var extra string
 	for _, to := range []*string{&read.AccessToken, &read.RefreshToken, &read.TokenType, &read.Scope, &extra} {
 		length, ok := number(&head)
 		if !ok || length < 0 || length > int64(len(rest)) {
-			return false
+			return 0, false
 		}
 		*to, rest = rest[:length], rest[length:]
 	}
-	for _, to := range []*int64{&read.IssuedAt, &read.ExpiresAt, &read.RefreshAt, &read.RefreshTokenExpiresAt} {
+	for _, to := range []*int64{&read.IssuedAt, &read.ExpiresAt, &read.RefreshAt, &read.RefreshTokenExpiresAt, &generation} {
 		var ok bool
 		if *to, ok = number(&head); !ok {
-			return false
+			return 0, false
 		}
 	}
 	if head != "" || rest != "" {
-		return false
+		return 0, false
 	}
 	if extra != "" {
 		numbers := json.NewDecoder(strings.NewReader(extra))
 		numbers.UseNumber() // as they came from the provider
 		if numbers.Decode(&read.Extra) != nil {
-			return false
+			return 0, false
 		}
 	}
 	*p = read
-	return true
+	return generation, true
 }
 
 // number takes the first number off a line.

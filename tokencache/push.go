@@ -6,9 +6,21 @@ import (
 	"time"
 )
 
-// pushed takes an event from the subscriber connection into memory. An empty payload
-// means that the channel is newly subscribed: whoever waits must read again.
+// pushed takes a message from the subscriber connection. An empty payload means that the channel
+// is newly subscribed: whoever waits must read again.
 func (c *Cache) pushed(channel, payload string) {
+	if payload == "" {
+		c.believe(channel, "")
+	} else if body, ok := c.proven(channel, payload); ok {
+		c.believe(channel, body)
+	} else {
+		c.proof.doubt(channel, payload)
+		c.hub.nudge()
+	}
+}
+
+// believe takes a message whose sender may read the grants into memory.
+func (c *Cache) believe(channel, payload string) {
 	at := monotonic()
 	if c.appPushed(channel, payload, at) || c.changePushed(channel, payload) {
 		return
@@ -42,7 +54,7 @@ func (c *Cache) pushed(channel, payload string) {
 		return
 	}
 	if ev.kind == ask {
-		if s := e.snap.Load(); s != nil && (s.Epoch != ev.record.Epoch || s.compare(&ev.record) > 0) {
+		if s := e.snap.Load().sure(); s != nil && (s.Epoch != ev.record.Epoch || s.compare(&ev.record) > 0) {
 			c.tell(e)
 		}
 		return
@@ -52,15 +64,22 @@ func (c *Cache) pushed(channel, payload string) {
 
 // tell answers a process that found no record, if this one remembers the grant: Redis
 // has lost it, and gets it back. Every process that knows may answer; the script takes
-// the newest.
+// the newest. However many ask, a process answers for a grant once at a time and once a second.
 func (c *Cache) tell(e *entry) {
-	mem := e.snap.Load()
+	mem := e.snap.Load().sure()
 	if mem == nil || mem.incomplete() {
 		return
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if now := monotonic(); e.telling || e.toldAt != 0 && now-e.toldAt < tellEvery {
+		return
+	}
+	e.telling = true
 	go func() { // the subscriber connection must not wait for it
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
+		defer e.hasTold()
 		if _, err := c.restore(ctx, mem); err != nil {
 			c.log.Warn().Err(err).Stringer("grant", e.key).Msg("Redis has lost this grant, and did not take it back")
 		}
@@ -71,7 +90,7 @@ func (c *Cache) tell(e *entry) {
 // generation, or comes with it; else the grant must be read.
 func (c *Cache) take(e *entry, ev event, at mono) {
 	s := &Snapshot{
-		Key: e.key, Record: ev.record, home: e,
+		Key: e.key, Record: ev.record, home: e, heard: true,
 		now: c.clock.arrived(at, ev.now), at: at, session: c.hub.sessionOf(e.channel),
 	}
 	old := e.snap.Load()
@@ -83,9 +102,10 @@ func (c *Cache) take(e *entry, ev event, at mono) {
 		old.AccessFP == s.AccessFP && old.RefreshFP == s.RefreshFP
 	switch {
 	case known && old.Pair.AccessToken != "": // as for the holder itself
-		s.Pair = old.Pair
+		s.Pair, s.solid = old.Pair, old.sure()
 	case ev.sealed != "":
-		s.Pair, s.Err = c.open(s.Key, s.Epoch, []byte(ev.sealed))
+		s.Pair, s.Err = c.open(s.Key, s.Epoch, s.Generation, []byte(ev.sealed))
+		s.heard = s.Err != nil
 	case known:
 		s.Err = old.Err
 	case s.State != Disconnected:
@@ -106,4 +126,13 @@ func (c *Cache) keyOf(channel string) (Key, bool) {
 	}
 	app, tenant, ok := strings.Cut(name, ":")
 	return Key{unescape(app), unescape(tenant)}, ok
+}
+
+// tellEvery is how often a process answers those who ask about one grant.
+const tellEvery = time.Second
+
+func (e *entry) hasTold() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.telling, e.toldAt = false, monotonic()
 }

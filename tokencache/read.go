@@ -1,7 +1,6 @@
 package tokencache
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -44,20 +43,16 @@ func (c *Cache) Glance(ctx context.Context, k Key) (*Snapshot, error) {
 	if _, hot := c.hot.load(k); hot || !ok || c.hot.size() < c.limit || c.hot.seen.lately(k) {
 		return nil, nil // it is to be read and remembered
 	}
-	sealed, err := c.rdb.Get(ctx, c.keys(k).secret()).Bytes()
-	if errors.Is(err, redis.Nil) {
-		return nil, nil
-	}
+	sealed, err := c.rdb.GetRange(ctx, c.keys(k).secret(), 0, maxSealed).Bytes()
 	if err != nil {
 		return nil, fmt.Errorf("tokencache: glance %s: %w", k, err)
 	}
-	head, _, _ := bytes.Cut(sealed, []byte{'\n'})
-	epoch, err := strconv.ParseInt(string(head), 10, 64)
+	epoch, err := epochOf(sealed)
 	if err != nil {
-		return nil, nil
+		return nil, nil // there is none, or it is damaged
 	}
 	s := &Snapshot{Key: k, now: now, at: at}
-	if s.Pair, err = c.open(k, epoch, sealed); err != nil {
+	if s.Pair, err = c.open(k, epoch, anyGeneration, sealed); err != nil {
 		return nil, nil // Read says it better
 	}
 	s.State, s.Epoch, s.Schema = Active, epoch, schema
@@ -99,14 +94,24 @@ func (c *Cache) readOnce(ctx context.Context, ks keys) (reply, error) {
 	var secret *redis.StringCmd
 	now := redis.NewStringSliceCmd(ctx, "time") // as text: a time.Time could be taken for this machine's
 	_, err := c.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		record, secret = p.HMGet(ctx, ks.grant(), fieldNames...), p.Get(ctx, ks.secret())
+		record, secret = p.HMGet(ctx, ks.grant(), fieldNames...), p.GetRange(ctx, ks.secret(), 0, maxSealed)
 		return p.Process(ctx, now)
 	})
-	if err != nil && !errors.Is(err, redis.Nil) { // Nil: there is no pair
+	if now.Err() != nil {
 		return reply{}, err
 	}
 	ms, err := millis(now.Val())
-	return reply{status: "ok", now: ms, values: record.Val(), sealed: secret.Val()}, err
+	r := reply{status: "ok", now: ms, values: record.Val(), sealed: secret.Val()}
+	for _, cmd := range []redis.Cmder{record, secret} {
+		switch {
+		case cmd.Err() == nil:
+		case !redis.HasErrorPrefix(cmd.Err(), "WRONGTYPE"):
+			return reply{}, cmd.Err()
+		case cmd == record:
+			r.damaged = fmt.Errorf("%w (the key is no HASH)", ErrDamaged)
+		} // a secret of another type is none
+	}
+	return r, err
 }
 
 // millis reads the answer of TIME: seconds, and microseconds in that second.
@@ -131,6 +136,12 @@ func millis(answer []string) (int64, error) {
 // honestly have found less.
 func (c *Cache) reconcile(ctx context.Context, k Key, a answer) (*Snapshot, error) {
 	mem := c.Remembered(k)
+	if a.damaged != nil {
+		if sure := mem.sure(); sure != nil {
+			return c.restore(ctx, sure)
+		}
+		return nil, a.damaged
+	}
 	if mem != nil && a.snap != nil && a.snap.Err != nil && mem.Pair.AccessToken != "" &&
 		mem.Epoch == a.snap.Epoch && mem.Generation == a.snap.Generation && mem.RefreshFP == a.snap.RefreshFP {
 		if errors.Is(a.snap.Err, errNoPair) {
@@ -139,12 +150,16 @@ func (c *Cache) reconcile(ctx context.Context, k Key, a answer) (*Snapshot, erro
 		a.snap.Pair, a.snap.Err = mem.Pair, nil // the record is good, and memory has its pair
 	}
 	older := mem != nil && (a.snap == nil || !a.snap.supersedes(mem) && mem.compare(&a.snap.Record) > 0)
+	sure := mem.sure()
 	switch {
+	case older && a.sent > mem.taken && sure != nil && (a.snap == nil || sure.compare(&a.snap.Record) > 0):
+		return c.restore(ctx, sure)
 	case older && a.sent > mem.taken:
-		return c.restore(ctx, mem)
+		return c.contradict(ctx, k, a)
 	case older:
 		return mem, nil
 	case a.snap == nil:
+		c.noteAbsent(k, a)
 		return nil, ErrNone
 	default:
 		return c.adopt(a.snap.finish()), nil
@@ -157,13 +172,13 @@ const settle = time.Second
 
 // restore gives Redis back what this process remembers.
 func (c *Cache) restore(ctx context.Context, mem *Snapshot) (*Snapshot, error) {
-	if mem.Err != nil || (mem.State != Disconnected && mem.Pair.AccessToken == "") {
+	if mem.Err != nil || mem.State != Disconnected && mem.Pair.AccessToken == "" {
 		return nil, fmt.Errorf("tokencache: %s: Redis lost the grant, and this process cannot restore it: %w", mem.Key, errors.Join(mem.Err, ErrNone))
 	}
 	sealed, quiet := "", settle
 	if mem.State != Disconnected {
 		var err error
-		if sealed, err = c.seal(mem.Key, mem.Epoch, mem.Pair); err != nil {
+		if sealed, err = c.seal(mem.Key, mem.Epoch, mem.Generation, mem.Pair); err != nil {
 			return nil, err
 		}
 	}
@@ -171,7 +186,7 @@ func (c *Cache) restore(ctx context.Context, mem *Snapshot) (*Snapshot, error) {
 		quiet = 0 // we made this generation: nobody has a newer one
 	}
 	ks := c.keys(mem.Key)
-	args := append([]any{ks.events(), c.journal, mem.By, quiet.Milliseconds(), sealed}, mem.flat()...)
+	args := append([]any{ks.events(), c.journal, clip(mem.By), quiet.Milliseconds(), sealed, tombstoneLife.Milliseconds()}, mem.flat()...)
 	a, err := c.run(ctx, "restore", restoreScript, mem.Key, []string{ks.grant(), ks.secret(), ks.journal()}, args...)
 	if err != nil {
 		return nil, err
@@ -184,4 +199,64 @@ func (c *Cache) restore(ctx context.Context, mem *Snapshot) (*Snapshot, error) {
 		a.snap.needsPair()
 	}
 	return c.adopt(a.snap.finish()), nil
+}
+
+// believedFor is how long a state that was only heard of stands against a Redis that knows nothing
+// of it: whoever made it, or has its pair, gives it back in that time.
+const believedFor = 5 * time.Second
+
+var errContradicted = errors.New("tokencache: this process has heard of a newer state, which Redis has lost and the others are asked for; try again in a moment")
+
+// contradict is for a newer state in memory that was only heard of: it is not given back. The
+// others are asked for it; what nobody gives back was nothing, and Redis' word counts then.
+func (c *Cache) contradict(ctx context.Context, k Key, a answer) (*Snapshot, error) {
+	e, hot := c.hot.load(k)
+	if !hot {
+		return c.accept(a)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	mem := e.snap.Load()
+	if mem == nil || !mem.heard || a.sent <= mem.taken {
+		return c.accept(a)
+	}
+	now := monotonic()
+	if e.contradicted == 0 || e.contradictedRev != mem.Rev {
+		e.contradicted, e.contradictedRev = now, mem.Rev
+		known := Record{}
+		if a.snap != nil {
+			known = a.snap.Record
+		}
+		go func() { // the lock is held
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), proofTimeout)
+			defer cancel()
+			_, _ = c.Ask(ctx, k, known.Epoch, known.Generation, known.Rev)
+		}()
+	}
+	switch {
+	case now-e.contradicted < believedFor && (mem.incomplete() || mem.Err != nil):
+		return nil, fmt.Errorf("%w (%s)", errContradicted, k)
+	case now-e.contradicted < believedFor:
+		return mem, nil
+	}
+	e.contradicted = 0
+	if a.snap == nil {
+		e.snap.Store(nil)
+		e.news()
+		return nil, ErrNone
+	}
+	if a.snap.home != e {
+		a.snap.session, a.snap.home = 0, e
+	}
+	e.snap.Store(a.snap.finish())
+	e.news()
+	return a.snap, nil
+}
+
+// accept is Redis' answer as it is, for a grant that is not remembered.
+func (c *Cache) accept(a answer) (*Snapshot, error) {
+	if a.snap == nil {
+		return nil, ErrNone
+	}
+	return a.snap.finish(), nil
 }

@@ -1,6 +1,8 @@
 package tokencache
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -16,7 +18,9 @@ const (
 	Disconnected State = "disconnected" // a tombstone
 )
 
-const schema = 1
+// schema is the version of record, sealed pair and message. A reader refuses a newer one, and what
+// it does not understand it leaves alone: see docs of the package.
+const schema = 2
 
 // Record is a grant's plain state as it stands in Redis, without any token.
 // Times are Redis' clock, unix ms; 0 means none.
@@ -46,6 +50,11 @@ type Record struct {
 	RejectAt    int64 // before it no other is
 	RejectedGen int64 // generation whose access token forced the last
 
+	ConsentID  string // of the call that began this epoch: Connect or Disconnect
+	ConsentFP  string // the pair that it brought: fingerprints of refresh and access token
+	Spent      string // the last few refresh tokens that were redeemed: fingerprints, newest first
+	SpareEpoch int64  // of the consent whose pair lies spare; 0 for none, or a sibling's
+
 	Foreign    int64 // generations in a row at which somebody else seems to use the grant too
 	ForeignGen int64 // the last of them
 }
@@ -64,16 +73,17 @@ func (c Claim) Unresolved() bool { return c.ID != "" }
 
 // field binds a record's Redis field to its place in the struct.
 type field struct {
-	name string
-	text func(*Record) *string
-	num  func(*Record) *int64
+	name    string
+	text    func(*Record) *string
+	num     func(*Record) *int64
+	counter bool // num is no time
 }
 
 var fields = []field{
-	{name: "v", num: func(r *Record) *int64 { return &r.Schema }},
-	{name: "gen", num: func(r *Record) *int64 { return &r.Generation }},
+	{name: "v", counter: true, num: func(r *Record) *int64 { return &r.Schema }},
+	{name: "gen", counter: true, num: func(r *Record) *int64 { return &r.Generation }},
 	{name: "epoch", num: func(r *Record) *int64 { return &r.Epoch }},
-	{name: "rev", num: func(r *Record) *int64 { return &r.Rev }},
+	{name: "rev", counter: true, num: func(r *Record) *int64 { return &r.Rev }},
 	{name: "state", text: func(r *Record) *string { return (*string)(&r.State) }},
 	{name: "reason", text: func(r *Record) *string { return &r.Reason }},
 	{name: "issued_at", num: func(r *Record) *int64 { return &r.IssuedAt }},
@@ -91,16 +101,20 @@ var fields = []field{
 	{name: "claim_at", num: func(r *Record) *int64 { return &r.Claim.At }},
 	{name: "claim_until", num: func(r *Record) *int64 { return &r.Claim.Until }},
 	{name: "claim_prior", num: func(r *Record) *int64 { return &r.Claim.Prior }},
-	{name: "claim_n", num: func(r *Record) *int64 { return &r.Claim.N }},
-	{name: "fails", num: func(r *Record) *int64 { return &r.Fails }},
+	{name: "claim_n", counter: true, num: func(r *Record) *int64 { return &r.Claim.N }},
+	{name: "fails", counter: true, num: func(r *Record) *int64 { return &r.Fails }},
 	{name: "retry_at", num: func(r *Record) *int64 { return &r.RetryAt }},
 	{name: "error", text: func(r *Record) *string { return &r.Error }},
 	{name: "error_at", num: func(r *Record) *int64 { return &r.ErrorAt }},
-	{name: "rejects", num: func(r *Record) *int64 { return &r.Rejects }},
+	{name: "rejects", counter: true, num: func(r *Record) *int64 { return &r.Rejects }},
 	{name: "reject_at", num: func(r *Record) *int64 { return &r.RejectAt }},
-	{name: "rejected_gen", num: func(r *Record) *int64 { return &r.RejectedGen }},
-	{name: "foreign", num: func(r *Record) *int64 { return &r.Foreign }},
-	{name: "foreign_gen", num: func(r *Record) *int64 { return &r.ForeignGen }},
+	{name: "rejected_gen", counter: true, num: func(r *Record) *int64 { return &r.RejectedGen }},
+	{name: "foreign", counter: true, num: func(r *Record) *int64 { return &r.Foreign }},
+	{name: "foreign_gen", counter: true, num: func(r *Record) *int64 { return &r.ForeignGen }},
+	{name: "consent_id", text: func(r *Record) *string { return &r.ConsentID }},
+	{name: "consent_fp", text: func(r *Record) *string { return &r.ConsentFP }},
+	{name: "spent", text: func(r *Record) *string { return &r.Spent }},
+	{name: "spare_epoch", num: func(r *Record) *int64 { return &r.SpareEpoch }},
 }
 
 // fieldNames are the fields in the order in which read asks for them.
@@ -148,9 +162,9 @@ func (f field) set(r *Record, value string) error {
 		*f.num(r) = 0
 		return nil
 	}
-	n, err := strconv.ParseInt(value, 10, 64)
+	n, err := sane(value, maxCounter)
 	if err != nil {
-		return fmt.Errorf("tokencache: record field %s=%q is not a whole number", f.name, clip(value))
+		return fmt.Errorf("%w (%s=%q %w)", ErrDamaged, f.name, clip(value), err)
 	}
 	*f.num(r) = n
 	return nil
@@ -169,36 +183,54 @@ func (r *Record) flat() []any {
 	return out
 }
 
-func (r *Record) check() error {
-	if r.Schema > schema {
-		return fmt.Errorf("tokencache: the record has schema %d, this program knows %d: upgrade it", r.Schema, schema)
+// maxCounter is below 2^53: scripts count in doubles.
+const maxCounter = 9e15
+
+// century is how far from now a time can lie, in ms.
+const century = 100 * 31_557_600_000
+
+// ErrDamaged is in the chain of the error about a record that cannot be true: somebody else has
+// written to it. A process that remembers the grant puts it right; else a new consent begins anew.
+var ErrDamaged = errors.New("tokencache: the record in Redis is damaged; a new consent begins it anew")
+
+// errNewer is about a record, or a reply, of a later version of this program.
+var errNewer = errors.New("tokencache: a later version of this program wrote the record: upgrade this process; others go on")
+
+// sane reads a number that a record or a message holds: a whole one, not negative, at most `most`.
+func sane(text string, most int64) (int64, error) {
+	n, err := strconv.ParseInt(text, 10, 64)
+	switch {
+	case err != nil:
+		return 0, errors.New("is no whole number")
+	case n < 0 || n > most:
+		return 0, errors.New("is out of all bounds")
 	}
-	if r.Generation == 0 && r.Epoch == 0 {
-		return fmt.Errorf("tokencache: the record has neither generation nor epoch: it was not written by tokenlatch")
+	return n, nil
+}
+
+// check reports what cannot be true of a record, as the function ill (common.lua) does. A record
+// comes from whoever may write to Redis, and what is believed here becomes a deadline, or a lock-out.
+func (r *Record) check(now int64) error {
+	if r.Schema > schema && r.Schema < 1000 {
+		return errNewer
+	}
+	for _, f := range fields {
+		if f.num != nil && !f.counter && *f.num(r) > now+century {
+			return fmt.Errorf("%w (%s is more than a hundred years ahead)", ErrDamaged, f.name)
+		}
+	}
+	switch {
+	case r.State != Active && r.State != Reauthorize && r.State != Disconnected:
+		return fmt.Errorf("%w (unknown state %q)", ErrDamaged, clip(string(r.State)))
+	case r.Epoch == 0:
+		return fmt.Errorf("%w (no epoch)", ErrDamaged)
 	}
 	return nil
 }
 
 // compare orders the states of a grant by (epoch, generation, rev).
 func (r *Record) compare(o *Record) int {
-	switch {
-	case r.Epoch != o.Epoch:
-		return sign(r.Epoch - o.Epoch)
-	case r.Generation != o.Generation:
-		return sign(r.Generation - o.Generation)
-	default:
-		return sign(r.Rev - o.Rev)
-	}
-}
-
-func sign(n int64) int {
-	switch {
-	case n < 0:
-		return -1
-	case n > 0:
-		return 1
-	}
-	return 0
+	return cmp.Or(cmp.Compare(r.Epoch, o.Epoch), cmp.Compare(r.Generation, o.Generation), cmp.Compare(r.Rev, o.Rev))
 }
 
 // msText writes 0 as the empty string, which people read as "none".

@@ -1,6 +1,7 @@
 package tokencache
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	_ "embed"
@@ -13,6 +14,9 @@ import (
 
 //go:embed lua/common.lua
 var common string
+
+//go:embed lua/publish.lua
+var publishing string
 
 //go:embed lua/claim.lua
 var claimLua string
@@ -51,14 +55,14 @@ var dueLua string
 var dueSetLua string
 
 var (
-	claimScript      = script(claimLua)
-	commitScript     = script(commitLua)
-	failScript       = script(failLua)
-	connectScript    = script(connectLua)
-	disconnectScript = script(disconnectLua)
-	rejectScript     = script(rejectLua)
-	restoreScript    = script(restoreLua)
-	warnScript       = script(warnLua)
+	claimScript      = publisher(claimLua)
+	commitScript     = publisher(commitLua)
+	failScript       = publisher(failLua)
+	connectScript    = publisher(connectLua)
+	disconnectScript = publisher(disconnectLua)
+	rejectScript     = publisher(rejectLua)
+	restoreScript    = publisher(restoreLua)
+	warnScript       = publisher(warnLua)
 	touchScript      = script(touchLua)
 	compactScript    = script(compactLua)
 	dueScript        = script(dueLua)
@@ -66,6 +70,21 @@ var (
 )
 
 func script(body string) *redis.Script { return redis.NewScript(common + body) }
+
+// publisher is a script that publishes: to be run by [Cache.publish].
+func publisher(body string) *redis.Script { return redis.NewScript(common + publishing + body) }
+
+// publish runs a script that publishes. What it stores is stored also where Redis does not let this
+// client publish: then the others hear of it when they read.
+func (c *Cache) publish(ctx context.Context, s *redis.Script, keys []string, args ...any) *redis.Cmd {
+	cmd := s.Run(ctx, c.rdb, keys, append(args, c.proofOf(ctx))...)
+	if got, err := cmd.Slice(); err == nil && len(got) == 5 {
+		why, _ := got[4].(string)
+		c.log.Error().Str("redis_error", why).Str("key", keys[0]).
+			Msg("stored, but the other processes were not told: Redis does not let this user publish; allow +publish and the channels &" + c.prefix + ":*")
+	}
+	return cmd
+}
 
 // NewID returns an id for one state change. A repeat with the same id, by us or by
 // go-redis after a lost reply, is answered like the first.
@@ -77,6 +96,10 @@ type answer struct {
 	now    int64     // Redis' time, unix ms
 	sent   mono      // when the request was
 	snap   *Snapshot // nil when there is no record
+	// session in which the grant was subscribed when the request was sent; 0 none
+	session uint64
+
+	damaged error // the record cannot be true; snap is nil
 }
 
 // reply is what Redis said about one grant, as it came.
@@ -86,12 +109,14 @@ type reply struct {
 	text   string // the record: one line a field
 	values []any  // or its values alone, in the order of fields
 	sealed string // the pair; "" for none
+
+	damaged error
 }
 
 // run runs a script about one grant.
 func (c *Cache) run(ctx context.Context, op string, s *redis.Script, k Key, keys []string, args ...any) (answer, error) {
 	return c.roundTrip(ctx, op, k, func() (reply, error) {
-		got, err := s.Run(ctx, c.rdb, keys, args...).Slice()
+		got, err := c.publish(ctx, s, keys, args...).Slice()
 		if err != nil {
 			return reply{}, err
 		}
@@ -118,8 +143,12 @@ func (c *Cache) roundTrip(ctx context.Context, op string, k Key, ask func() (rep
 	if err != nil {
 		return answer{}, fmt.Errorf("tokencache: %s %s: %w", op, k, err)
 	}
+	a.session = session
 	if a.snap != nil {
 		a.snap.home, a.snap.session = home, session
+	}
+	if a.damaged != nil {
+		a.damaged = fmt.Errorf("tokencache: %s %s: %w", op, k, a.damaged)
 	}
 	return a, nil
 }
@@ -133,9 +162,9 @@ func (c *Cache) home(k Key) (*entry, uint64) {
 	return e, c.hub.sessionOf(e.channel)
 }
 
-// scriptReply reads {status, now, record, sealed pair}.
+// scriptReply reads {status, now, record, sealed pair}, and perhaps why nothing was published.
 func scriptReply(got []any) (reply, error) {
-	if len(got) != 4 {
+	if len(got) != 4 && len(got) != 5 {
 		return reply{}, fmt.Errorf("script answered %d values, not 4", len(got))
 	}
 	var r reply
@@ -147,6 +176,12 @@ func scriptReply(got []any) (reply, error) {
 	if r.now, err = strconv.ParseInt(now, 10, 64); err != nil {
 		return reply{}, errors.New("script answered no time")
 	}
+	switch r.status {
+	case "damaged":
+		return reply{}, ErrDamaged
+	case "newer":
+		return reply{}, errNewer
+	}
 	return r, nil
 }
 
@@ -155,14 +190,18 @@ func (c *Cache) parse(k Key, r reply, sent mono) (answer, error) {
 	a := answer{status: r.status, now: r.now, sent: sent}
 	s := &Snapshot{Key: k, now: r.now, at: at}
 	known, err := r.record(&s.Record)
+	if err == nil && known {
+		err = s.check(r.now)
+	}
+	if err = cmp.Or(r.damaged, err); errors.Is(err, ErrDamaged) {
+		a.damaged, err = err, nil
+		return a, nil
+	}
 	if err != nil || !known {
 		return a, err
 	}
-	if err := s.check(); err != nil {
-		return answer{}, err
-	}
 	if r.sealed != "" {
-		s.Pair, s.Err = c.open(k, s.Epoch, []byte(r.sealed))
+		s.Pair, s.Err = c.open(k, s.Epoch, s.Generation, []byte(r.sealed))
 	}
 	a.snap = s
 	return a, nil

@@ -39,17 +39,21 @@ func (plaintext) Decrypt(sealed, ad []byte) ([]byte, error) {
 // that sealed it.
 var ErrSealed = errors.New("tokencache: the sealed pair does not open: it was sealed with another key, or for another grant; give this process the keyset that sealed it")
 
-// associatedData binds a sealed pair to its grant and consent.
-func associatedData(k Key, epoch int64) []byte {
-	return []byte("tokenlatch/1 " + k.String() + " " + strconv.FormatInt(epoch, 10))
+// associatedData binds a sealed pair to its deployment, grant and consent.
+func (c *Cache) associatedData(k Key, epoch int64) []byte {
+	return []byte("tokenlatch/2 " + c.prefix + " " + k.String() + " " + strconv.FormatInt(epoch, 10))
 }
 
-func (c *Cache) seal(k Key, epoch int64, p Pair) (string, error) {
-	text, err := p.marshal()
+// maxSealed bounds a sealed pair, in bytes: an answer of a provider is 1 MiB at most. pair_of
+// (common.lua) and readOnce read no more of one than this and a byte.
+const maxSealed = 8<<20 - 1
+
+func (c *Cache) seal(k Key, epoch, generation int64, p Pair) (string, error) {
+	text, err := p.marshal(generation)
 	if err != nil {
 		return "", fmt.Errorf("tokencache: %s: the pair's extra members cannot be stored as JSON: %w", k, err)
 	}
-	sealed, err := c.aead.Encrypt(text, associatedData(k, epoch))
+	sealed, err := c.aead.Encrypt(text, c.associatedData(k, epoch))
 	if err != nil {
 		return "", fmt.Errorf("tokencache: seal %s: %w", k, err)
 	}
@@ -57,17 +61,38 @@ func (c *Cache) seal(k Key, epoch int64, p Pair) (string, error) {
 	return strconv.FormatInt(epoch, 10) + "\n" + string(sealed), nil
 }
 
-func (c *Cache) open(k Key, epoch int64, sealed []byte) (Pair, error) {
+// anyGeneration opens a pair whatever its generation: a spare's is over.
+const anyGeneration = -1
+
+// open opens a pair. One of another generation than its record was put there by somebody else,
+// or is what is left of an incomplete restore: presenting its refresh token would be a replay.
+func (c *Cache) open(k Key, epoch, generation int64, sealed []byte) (Pair, error) {
+	if len(sealed) > maxSealed {
+		return Pair{}, fmt.Errorf("%w (%s: it is longer than any pair can be)", ErrSealed, k)
+	}
 	_, sealed, _ = bytes.Cut(sealed, []byte{'\n'})
-	text, err := c.aead.Decrypt(sealed, associatedData(k, epoch))
+	text, err := c.aead.Decrypt(sealed, c.associatedData(k, epoch))
 	if err != nil {
 		return Pair{}, fmt.Errorf("%w (%s)", ErrSealed, k)
 	}
 	var p Pair
-	if !p.unmarshal(string(text)) {
+	sealedAs, ok := p.unmarshal(string(text))
+	switch {
+	case !ok:
 		return Pair{}, fmt.Errorf("%w (%s: opened, but not a pair)", ErrSealed, k)
+	case generation != anyGeneration && sealedAs != generation:
+		return Pair{}, fmt.Errorf("%w (%s: sealed as generation %d, the record has %d)", errOtherPair, k, sealedAs, generation)
 	}
 	return p, nil
+}
+
+// errOtherPair says that the pair in Redis is not the record's: the keyset is the right one.
+var errOtherPair = fmt.Errorf("%w (Redis has a pair that does not belong to the record: a key was restored or overwritten by hand)", ErrSealed)
+
+// epochOf is the epoch that stands in front of a sealed pair.
+func epochOf(sealed []byte) (int64, error) {
+	head, _, _ := bytes.Cut(sealed, []byte{'\n'})
+	return sane(string(head), maxCounter)
 }
 
 // Fingerprint names a token without telling it: the first 12 hex digits of its

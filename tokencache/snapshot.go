@@ -25,6 +25,9 @@ type Snapshot struct {
 	// Pending: the pair is genuine but not yet in Redis.
 	Pending bool
 
+	heard bool      // known from a push alone, without a sealed pair of this state that opened
+	solid *Snapshot // with heard: the last state before it that was read or made here; may be nil
+
 	now   int64 // Redis' clock at `at`; never early
 	at    mono
 	home  *entry // hot when the request was sent, or the event came
@@ -37,9 +40,9 @@ func (s *Snapshot) finish() *Snapshot {
 	if s.Pair.AccessToken == "" {
 		return s
 	}
-	s.fresh = s.at + time.Duration(min(s.Pair.RefreshAt, s.Pair.ExpiresAt)-s.now)*time.Millisecond
+	s.fresh = s.at + span(min(s.Pair.RefreshAt, s.Pair.ExpiresAt)-s.now)
 	s.calm = s.fresh - 3*tickEvery // a tick may be late, though not by so much
-	left := time.Duration(s.Pair.ExpiresAt-s.now)*time.Millisecond - (monotonic() - s.at)
+	left := span(s.Pair.ExpiresAt-s.now) - (monotonic() - s.at)
 	s.token = (&oauth2.Token{
 		AccessToken: s.Pair.AccessToken,
 		TokenType:   s.Pair.TokenType,
@@ -59,7 +62,7 @@ func (s *Snapshot) At() int64 { return s.now }
 
 // Until is how long it is from now to a time of Redis' clock; never negative.
 func (s *Snapshot) Until(t int64) time.Duration {
-	return max(0, s.at+time.Duration(t-s.now)*time.Millisecond-monotonic())
+	return max(0, s.at+span(t-s.now)-monotonic())
 }
 
 // Valid reports whether the access token has not expired.
@@ -75,6 +78,19 @@ func (s *Snapshot) Token() *oauth2.Token { return s.token }
 // incomplete reports that only the record was pushed: the pair must be read.
 func (s *Snapshot) incomplete() bool {
 	return s.Pair.AccessToken == "" && s.Err == nil && s.State != Disconnected
+}
+
+// sure is the newest state that this process has read, made, or been sent with a sealed pair that
+// opens: what it may give back to Redis. A tombstone that was only heard of is none, and what was
+// there before it is over. Nil for none.
+func (s *Snapshot) sure() *Snapshot {
+	switch {
+	case s == nil || s.heard && s.State == Disconnected:
+		return nil
+	case s.heard:
+		return s.solid
+	}
+	return s
 }
 
 // errNoPair says that Redis has the record, but not the pair.

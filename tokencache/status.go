@@ -56,6 +56,9 @@ func (c *Cache) Status(ctx context.Context, k Key) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
+	if a.damaged != nil {
+		return Status{}, a.damaged
+	}
 	if a.snap == nil {
 		return Status{}, ErrNone
 	}

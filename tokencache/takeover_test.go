@@ -154,7 +154,7 @@ func TestConsentWinsOverMemoryThatIsAhead(t *testing.T) {
 			t.Cleanup(c.Pin(acme).Unpin)
 			s := connect(t, c, acme, 1)
 			hset(t, c, acme, "epoch", s.Epoch+3_600_000)
-			if err := c.rdb.Set(t.Context(), c.keys(acme).secret(), mustSeal(t, c, acme, s.Epoch+3_600_000, s.Pair), 0).Err(); err != nil {
+			if err := c.rdb.Set(t.Context(), c.keys(acme).secret(), mustSeal(t, c, acme, s.Epoch+3_600_000, s.Generation, s.Pair), 0).Err(); err != nil {
 				t.Fatal(err)
 			}
 			ahead := read(t, c, acme)
@@ -173,9 +173,9 @@ func TestConsentWinsOverMemoryThatIsAhead(t *testing.T) {
 	}
 }
 
-func mustSeal(t testing.TB, c *Cache, k Key, epoch int64, p Pair) string {
+func mustSeal(t testing.TB, c *Cache, k Key, epoch, generation int64, p Pair) string {
 	t.Helper()
-	sealed, err := c.seal(k, epoch, p)
+	sealed, err := c.seal(k, epoch, generation, p)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,7 @@
 -- ARGV[3]  ms after which somebody else may, should nothing be heard
 -- returns  {status, now, state}: "ok" (probe, or the circuit is closed), "wait" (not yet, or
 --          somebody else does)
-local r, now = load(KEYS[1]), now_ms()
+local r, now = hash(KEYS[1]), now_ms()
 if r.circuit ~= 'open' or r.change_id == ARGV[1] then return reply('ok', now, r) end
 if num(r.probe_at) > now then return reply('wait', now, r) end
 change(KEYS[1], 'probe', now, r, ARGV[1], ARGV[2], {

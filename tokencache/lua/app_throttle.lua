@@ -5,7 +5,7 @@
 -- ARGV[3]  error (class/code/status)
 -- ARGV[4]  ms
 -- returns  {"ok", now, state}: a longer stop that stands already stays
-local r, now = load(KEYS[1]), now_ms()
+local r, now = hash(KEYS[1]), now_ms()
 local til = now + num(ARGV[4])
 if r.change_id == ARGV[1] or num(r.throttled_until) >= til then return reply('ok', now, r) end
 local set = { throttled_until = int(til) }

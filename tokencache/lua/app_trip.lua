@@ -9,7 +9,7 @@
 -- ARGV[5…] after the n-th refusal in a row: ms until the next probe; the last holds for all
 --          that follow
 -- returns  {"ok", now, state}
-local r, now = load(KEYS[1]), now_ms()
+local r, now = hash(KEYS[1]), now_ms()
 if r.change_id == ARGV[1] then return reply('ok', now, r) end -- a repeat: its reply was lost
 local open = r.circuit == 'open'
 if open and num(r.opened_at) ~= num(ARGV[4]) then return reply('ok', now, r) end

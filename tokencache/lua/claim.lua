@@ -15,12 +15,14 @@
 -- ARGV[9]  fingerprint of the refresh token to be presented
 -- returns  {status, now, record, sealed pair if moved}: "ok", "none", "moved"
 --          (another epoch or generation), "dead" (not active), "wait" (retry_at is
---          ahead), "claimed" (unresolved, not to be taken over yet)
-local r, now = load(KEYS[1]), now_ms()
+--          ahead), "claimed" (unresolved, not to be taken over yet), "damaged", "newer"
+local now = now_ms()
+local r, bad = load(KEYS[1], now)
+if bad then return reply(bad, now, {}) end
 if not r.gen then return reply('none', now, {}) end
 -- After lost writes two pairs can share a generation: the fingerprint tells them apart.
 if num(r.epoch) ~= num(ARGV[5]) or num(r.gen) ~= num(ARGV[6]) or (r.rt_fp or '') ~= ARGV[9] then
-  return reply('moved', now, r, redis.call('GET', KEYS[2]))
+  return reply('moved', now, r, pair_of(KEYS[2]))
 end
 if r.claim_id == ARGV[3] then return reply('ok', now, r) end -- a repeat: its reply was lost
 if r.state ~= 'active' then return reply('dead', now, r) end

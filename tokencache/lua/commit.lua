@@ -11,27 +11,28 @@
 -- ARGV[5]  epoch of the generation that was exchanged
 -- ARGV[6]  generation that was exchanged
 -- ARGV[7]  sealed pair
--- ARGV[8]  "spare" when the pair is the spare, which is spent by this
--- ARGV[9…] record fields of the pair: name, value, …
+-- ARGV[8]  generation that it is sealed as
+-- ARGV[9]  "spare" when the pair is the spare, which is spent by this
+-- ARGV[10…] record fields of the pair: name, value, …
 -- returns  {status, now, record, sealed pair if moved}: "ok"; "moved" (refused: a
---          newer consent, or a sibling won; then the pair is kept as spare)
-local function journaled(id) -- by an earlier run: the pair is spent by now, or the spare
-  for _, entry in ipairs(redis.call('XRANGE', KEYS[4], '-', '+')) do
-    for i = 1, #entry[2], 2 do
-      if entry[2][i] == 'id' and entry[2][i + 1] == id then return true end
-    end
-  end
-end
-
-local r, now = load(KEYS[1]), now_ms()
+--          newer consent, or a sibling won; then the pair is kept as spare);
+--          "reseal" (nothing is stored yet: seal it as the generation after the
+--          record's); "newer" (a later version wrote the record)
+local now = now_ms()
+local r, bad = load(KEYS[1], now)
+if bad == 'newer' then return reply(bad, now, {}) end
+if bad then r = {} end -- the pair is the only living one: it begins the record anew
 local epoch, gen = num(ARGV[5]), num(ARGV[6])
 local set = {}
-for i = 9, #ARGV, 2 do set[ARGV[i]] = ARGV[i + 1] end
+for i = 10, #ARGV, 2 do set[ARGV[i]] = ARGV[i + 1] end
 
 if r.gen then
   if r.commit_id == ARGV[3] then return reply('ok', now, r) end -- a repeat: its reply was lost
   local sibling = epoch == num(r.epoch) and num(r.gen) > gen
-  local genuine = sibling and set.rt_fp ~= (r.rt_fp or '') and ARGV[8] ~= 'spare' and not journaled(ARGV[3])
+  -- A pair that has been spent since is a repeat. One from further back than `spent` reaches is
+  -- dead, whatever it is: it could save nothing, and would push out a spare that can.
+  local genuine = sibling and set.rt_fp ~= (r.rt_fp or '') and ARGV[9] ~= 'spare'
+    and num(r.gen) - gen <= spent_length and not was_spent(r, set.rt_fp) and not journaled(KEYS[4], ARGV[3])
   if genuine and r.state == 'reauthorize' then
     sibling, gen = false, num(r.gen) -- the one that won has died: this one lives on
   elseif genuine then
@@ -40,13 +41,15 @@ if r.gen then
   end
   -- An older generation or epoch is accepted over too: Redis lost writes.
   if sibling or epoch < num(r.epoch) then
-    return reply('moved', now, r, redis.call('GET', KEYS[2]))
+    return reply('moved', now, r, pair_of(KEYS[2]))
   end
 end
+if num(ARGV[8]) ~= gen + 1 then return reply('reseal', now, r) end
 
 -- Without a record Redis lost its data; a disconnected grant leaves a tombstone.
 set.epoch, set.gen = int(epoch), int(gen + 1)
 set.state, set.reason, set.by, set.commit_id = 'active', '', ARGV[4], ARGV[3]
+set.spent = spend(r, set.rt_fp)
 clear_claim(set)
 clear_failure(set)
 -- The pair that is replaced has lived undisturbed.
@@ -54,7 +57,12 @@ if num(r.foreign) > 0 and r.foreign_gen ~= r.gen and r.state == 'active' then se
 -- A warning that the refresh token will end falls when this has put that off.
 if r.warned_at and num(set.rt_expires_at) > num(r.rt_expires_at) + 86400000 then set.warned_at = '' end
 local healed = r.state == 'reauthorize' and 'late successor' or ''
+if bad then redis.call('DEL', KEYS[1]) end
+if r.state == 'disconnected' then redis.call('PERSIST', KEYS[1]); redis.call('PERSIST', KEYS[4]) end
+-- A refresh proves that this consent is alive: the pair of the one it replaced is not needed.
+if r.spare_epoch or ARGV[9] == 'spare' then redis.call('DEL', KEYS[3]) end
+if r.spare_epoch then set.spare_epoch = '' end
 save(KEYS[1], r, set)
 redis.call('SET', KEYS[2], ARGV[7])
-if ARGV[8] == 'spare' then redis.call('DEL', KEYS[3]); healed = 'spare' end
+if ARGV[9] == 'spare' then healed = 'spare' end
 return reply('ok', now, announce(KEYS[4], ARGV[2], ARGV[1], 'commit', now, r, ARGV[4], healed, ARGV[7], ARGV[3]))

@@ -11,10 +11,54 @@ local function num(s) return tonumber(s) or 0 end
 
 local function int(n) return string.format('%.0f', n) end
 
-local function load(key)
-  local pairs_, r = redis.call('HGETALL', key), {}
-  for i = 1, #pairs_, 2 do r[pairs_[i]] = pairs_[i + 1] end
-  return r
+-- What a record's numbers can be: more is damage, from whoever may write to Redis. Counters stay
+-- below 9e15, so that a double tells each from the next; times within a hundred years.
+local counters = { v = 1, gen = 1, rev = 1, claim_n = 1, fails = 1, rejects = 1, rejected_gen = 1, foreign = 1, foreign_gen = 1 }
+local times = {
+  epoch = 1, issued_at = 1, expires_at = 1, refresh_at = 1, rt_expires_at = 1, used_at = 1, warned_at = 1,
+  claim_at = 1, claim_until = 1, claim_prior = 1, retry_at = 1, error_at = 1, reject_at = 1, spare_epoch = 1,
+}
+local states = { active = 1, reauthorize = 1, disconnected = 1 }
+local schema = 2
+
+-- ill says what is wrong with a record: "damaged", "newer" (of a later version than this one), nil.
+local function ill(r, now)
+  if not next(r) then return nil end
+  if string.find(r.v or '', '^%d+$') and num(r.v) > schema and num(r.v) < 1000 then return 'newer' end
+  for name, value in pairs(r) do
+    local limit = counters[name] and 9e15 or times[name] and now + 3155760000000
+    if limit and value ~= '' and (not string.find(value, '^%d+$') or num(value) > limit) then return 'damaged' end
+  end
+  if not states[r.state] or num(r.epoch) == 0 then return 'damaged' end
+  return nil
+end
+
+-- hash reads a HASH; what is of another type is damaged.
+local function hash(key)
+  local flat, r = redis.pcall('HGETALL', key), {}
+  if flat.err then return r, 'damaged' end
+  for i = 1, #flat, 2 do r[flat[i]] = flat[i + 1] end
+  return r, nil
+end
+
+-- load reads a grant's record, for a script that changes one: what is ill it must leave alone.
+local function load(key, now)
+  local r, bad = hash(key)
+  return r, bad or ill(r, now)
+end
+
+-- load_anew reads it for a script that stores a whole one: over a damaged record that begins anew.
+local function load_anew(key, now)
+  local r, bad = load(key, now)
+  if bad ~= 'damaged' then return r, bad end
+  redis.call('DEL', key)
+  return {}, nil
+end
+
+-- pair_of reads the sealed pair, no more of it than a pair can be; "" for none.
+local function pair_of(key)
+  local sealed = redis.pcall('GETRANGE', key, 0, 8388607)
+  return type(sealed) == 'string' and sealed or ''
 end
 
 -- text is a record as events and replies carry it: one line a field.
@@ -34,13 +78,14 @@ local order = {
   'state', 'reason', 'gen', 'epoch', 'issued_at', 'refresh_at', 'expires_at', 'rt_expires_at',
   'used_at', 'warned_at', 'at_fp', 'rt_fp', 'by', 'commit_id', 'claim_by', 'claim_at', 'claim_until', 'claim_n',
   'claim_prior', 'claim_id', 'fails', 'retry_at', 'error', 'error_at',
-  'rejects', 'reject_at', 'rejected_gen', 'foreign', 'foreign_gen', 'rev', 'v',
+  'rejects', 'reject_at', 'rejected_gen', 'foreign', 'foreign_gen',
+  'consent_id', 'consent_fp', 'spent', 'spare_epoch', 'rev', 'v',
 }
 
 -- save writes the changed fields and counts the revision, which orders the states
 -- of one generation. Fields that say nothing are not stored.
 local function save(key, r, set)
-  set.v = '1'
+  set.v = int(schema)
   set.rev = int(num(r.rev) + 1)
   local args, gone = {}, {}
   for _, k in ipairs(order) do
@@ -76,24 +121,6 @@ local function foreign(set, r)
   return num(set.foreign)
 end
 
--- announce journals a state change (the last `length` stay) and pushes it to all
--- workers: a head line, one line a field, an empty line, the sealed pair if it is new. What
--- is not a mere step on the way goes to those who watch the app's grants too: channel, event.
--- Returns the record's text.
-local steps = { claim = true, reject = true, spare = true }
-local function announce(journal, length, channel, kind, now, r, by, why, sealed, id)
-  -- All entries have the same fields: Redis stores their names once.
-  redis.call('XADD', journal, 'MAXLEN', '=', length, '*',
-    'kind', kind, 'gen', r.gen, 'epoch', r.epoch, 'by', by, 'why', why, 'id', id or '')
-  local record = text(r)
-  local head = 'tl1 ' .. kind .. ' ' .. int(now) .. '\n' .. record
-  redis.call('PUBLISH', channel, head .. '\n\n' .. (sealed or ''))
-  if not steps[kind] then
-    redis.call('PUBLISH', (channel:gsub('{([^:]*):.*', 'events:%1')), channel .. '\n' .. head)
-  end
-  return record
-end
-
 -- newer says whether the position (epoch, gen, rev) comes after the record's.
 local function newer(r, epoch, gen, rev)
   if epoch ~= num(r.epoch) then return epoch > num(r.epoch) end
@@ -101,26 +128,33 @@ local function newer(r, epoch, gen, rev)
   return rev > num(r.rev)
 end
 
--- reply takes a record, or its text.
-local function reply(status, now, r, sealed)
-  return { status, int(now), type(r) == 'string' and r or text(r), sealed or '' }
+-- A record keeps of the refresh tokens that were redeemed the last few, by the first 8 digits of
+-- their fingerprints: who brings one of them again brings a token that is dead.
+local spent_length = 7
+
+local function was_spent(r, fp)
+  return fp ~= '' and string.find(' ' .. (r.spent or '') .. ' ', ' ' .. fp:sub(1, 8) .. ' ', 1, true) ~= nil
 end
 
--- change stores an app's changed fields and pushes its whole state to all workers. The
--- channel is called like the key.
-local app_order = {
-  'circuit', 'error', 'opened_at', 'probes', 'probe_at', 'probe_by', 'throttled_until',
-  'by', 'change_id', 'rev', 'v',
-}
-local function change(key, kind, now, r, id, by, set)
-  set.by, set.change_id, set.rev, set.v = by, id, int(num(r.rev) + 1), '1'
-  local args = {}
-  for _, k in ipairs(app_order) do
-    if set[k] then
-      r[k] = set[k]
-      args[#args + 1] = k; args[#args + 1] = set[k]
+-- spend is the list after the record's refresh token was redeemed for another one; nil if it was
+-- not replaced.
+local function spend(r, successor)
+  if not r.rt_fp or r.rt_fp == successor then return nil end
+  local list = { r.rt_fp:sub(1, 8) }
+  for fp in string.gmatch(r.spent or '', '%S+') do
+    if #list < spent_length then list[#list + 1] = fp end
+  end
+  return table.concat(list, ' ')
+end
+
+-- journaled says whether a call with that id is in the journal: it has run before, whatever came
+-- after it.
+local function journaled(journal, id)
+  local entries = redis.pcall('XRANGE', journal, '-', '+')
+  for _, entry in ipairs(entries.err and {} or entries) do
+    for i = 1, #entry[2], 2 do
+      if entry[2][i] == 'id' and entry[2][i + 1] == id then return true end
     end
   end
-  redis.call('HSET', key, unpack(args))
-  redis.call('PUBLISH', key, 'tl1 ' .. kind .. ' ' .. int(now) .. '\n' .. text(r))
+  return false
 end

@@ -13,11 +13,12 @@ local function routine(values)
   return (e.kind == 'claim' or e.kind == 'commit') and e.why == ''
 end
 
+local left = math.max(0, redis.call('PTTL', KEYS[1])) -- that of a tombstone ends
 redis.call('DEL', KEYS[1])
 for i, entry in ipairs(entries) do
   if i > #entries - num(ARGV[1]) or not routine(entry[2]) then
     redis.call('XADD', KEYS[1], entry[1], unpack(entry[2]))
   end
 end
-redis.call('RESTORE', KEYS[1], 0, redis.call('DUMP', KEYS[1]), 'REPLACE')
+redis.call('RESTORE', KEYS[1], left, redis.call('DUMP', KEYS[1]), 'REPLACE')
 return 1

@@ -1,21 +1,29 @@
 -- End a grant: a new epoch without a pair. The tombstone refuses whatever an older
--- exchange still brings.
+-- exchange still brings, and goes after a while.
 -- KEYS[1]  grant record (HASH)
 -- KEYS[2]  sealed pair (STRING)
 -- KEYS[3]  spare: sealed pair (STRING)
 -- KEYS[4]  journal (STREAM)
 -- ARGV[1]  events channel
 -- ARGV[2]  journal length
--- ARGV[3]  id of this change
+-- ARGV[3]  id of this call
 -- ARGV[4]  who disconnects
--- ARGV[5]  latest epoch that the caller remembers, lest that grant be restored
--- returns  {"ok", now, record, ""}
-local r, now = load(KEYS[1]), now_ms()
-if r.commit_id == ARGV[3] then return reply('ok', now, r) end -- a repeat: its reply was lost
+-- ARGV[5]  latest epoch that the caller remembers, lest that grant be restored; 0 for none
+-- ARGV[6]  ms for which the tombstone stands
+-- returns  {status, now, record, ""}: "ok"; "repeat" (this call was here before, whatever has
+--          happened since, or the grant is disconnected already: nothing is changed); "none" (there
+--          is no grant, and nobody remembers one); "newer" (a later version wrote the record)
+local now = now_ms()
+local r, bad = load(KEYS[1], now)
+if bad == 'newer' then return reply(bad, now, {}) end
+if not r.gen and not bad and num(ARGV[5]) == 0 then return reply('none', now, {}) end
+if bad then r = {} end
+if r.gen and (r.consent_id == ARGV[3] or journaled(KEYS[4], ARGV[3])) then return reply('repeat', now, r) end
+if r.state == 'disconnected' and num(r.epoch) >= num(ARGV[5]) then return reply('repeat', now, r) end
 
 local set = {
   epoch = int(math.max(now, num(r.epoch) + 1, num(ARGV[5]) + 1)), gen = int(num(r.gen)),
-  state = 'disconnected', reason = '', by = ARGV[4], commit_id = ARGV[3],
+  state = 'disconnected', reason = '', by = ARGV[4], commit_id = ARGV[3], consent_id = ARGV[3],
   issued_at = '', expires_at = '', refresh_at = '', rt_expires_at = '', at_fp = '', rt_fp = '',
 }
 clear_claim(set)
@@ -24,6 +32,11 @@ clear_rejects(set, r)
 if r.used_at then set.used_at = '' end
 if r.foreign then set.foreign, set.foreign_gen = '', '' end
 if r.warned_at then set.warned_at = '' end
+if r.spare_epoch then set.spare_epoch = '' end
+if bad then redis.call('DEL', KEYS[1]) end
 save(KEYS[1], r, set)
 redis.call('DEL', KEYS[2], KEYS[3])
-return reply('ok', now, announce(KEYS[4], ARGV[2], ARGV[1], 'disconnect', now, r, ARGV[4], ''))
+local record = announce(KEYS[4], ARGV[2], ARGV[1], 'disconnect', now, r, ARGV[4], '', nil, ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[6])
+redis.call('PEXPIRE', KEYS[4], ARGV[6])
+return reply('ok', now, record)

@@ -17,11 +17,13 @@
 -- ARGV[12] "deadline": with "keep", no next try before the claim's hard deadline
 -- returns  {status, now, record, sealed pair if moved}: "ok", "none", "moved"
 --          (another epoch or generation), "claimed" (another holder took over)
-local r, now = load(KEYS[1]), now_ms()
+local now = now_ms()
+local r, bad = load(KEYS[1], now)
+if bad then return reply(bad, now, {}) end
 if not r.gen then return reply('none', now, {}) end
 if r.commit_id == ARGV[3] then return reply('ok', now, r) end -- a repeat: its reply was lost
 if num(r.epoch) ~= num(ARGV[5]) or num(r.gen) ~= num(ARGV[6]) then
-  return reply('moved', now, r, redis.call('GET', KEYS[2]))
+  return reply('moved', now, r, pair_of(KEYS[2]))
 end
 if r.claim_id ~= ARGV[7] then return reply('claimed', now, r) end
 

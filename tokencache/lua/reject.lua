@@ -17,10 +17,12 @@
 -- returns  {status, now, record, sealed pair if moved}: "ok" (force one; a repeat for the
 --          same generation is answered alike), "none", "moved" (it is not the current
 --          one any more), "dead" (not active), "wait" (reject_at is ahead: suspect)
-local r, now = load(KEYS[1]), now_ms()
+local now = now_ms()
+local r, bad = load(KEYS[1], now)
+if bad then return reply(bad, now, {}) end
 if not r.gen then return reply('none', now, {}) end
 if num(r.epoch) ~= num(ARGV[4]) or num(r.gen) ~= num(ARGV[5]) or r.at_fp ~= ARGV[6] then
-  return reply('moved', now, r, redis.call('GET', KEYS[2]))
+  return reply('moved', now, r, pair_of(KEYS[2]))
 end
 if r.state ~= 'active' then return reply('dead', now, r) end
 if r.rejected_gen == r.gen then return reply('ok', now, r) end

@@ -10,10 +10,12 @@
 -- ARGV[5]  generation the caller read
 -- returns  {status, now, record, sealed pair if moved}: "ok" (it is said, by this or an
 --          earlier run), "none", "moved" (another epoch or generation), "dead" (not active)
-local r, now = load(KEYS[1]), now_ms()
+local now = now_ms()
+local r, bad = load(KEYS[1], now)
+if bad then return reply(bad, now, {}) end
 if not r.gen then return reply('none', now, {}) end
 if num(r.epoch) ~= num(ARGV[4]) or num(r.gen) ~= num(ARGV[5]) then
-  return reply('moved', now, r, redis.call('GET', KEYS[2]))
+  return reply('moved', now, r, pair_of(KEYS[2]))
 end
 if r.state ~= 'active' then return reply('dead', now, r) end
 if num(r.warned_at) == 0 then

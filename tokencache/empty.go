@@ -1,0 +1,217 @@
+package tokencache
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Redis can come back empty: a restart without its file, FLUSHALL, a new server at the old address.
+// Then the processes' memories are the only copies of the grants, and each is gone with its process:
+//
+//  1. The proof key is missing, or another one: that tells a lost database from a new one. A
+//     process looks for it at the beginning of each subscriber session, and when the database
+//     holds fewer keys than before, at which it looks every three seconds and before it closes.
+//  2. Whoever notices it says so in the app's state (lost_at), once for the fleet, by push.
+//  3. Every process gives back all that it remembers, unasked; the newest state wins.
+//  4. A tenant of whom nobody knows is then not "not connected": nobody can tell. That holds
+//     until an operator accepts the loss.
+
+//go:embed lua/app_lost.lua
+var appLostLua string
+
+//go:embed lua/app_accept_loss.lua
+var acceptLossLua string
+
+var (
+	appLostScript    = publisher(appLostLua)
+	acceptLossScript = publisher(acceptLossLua)
+)
+
+const (
+	// lookEvery is how often a process looks whether Redis has become emptier.
+	lookEvery = 3 * time.Second
+	// identifyEvery is how often it asks for the proof key all the same.
+	identifyEvery = 10 * time.Minute
+	// giversBack is how many grants are given back at once.
+	giversBack = 16
+)
+
+// birthMark is the one that goes with a proof key, which is no secret.
+func birthMark(key string) string { return Fingerprint(key) }
+
+// identify compares the proof key in Redis with the one that this process knows, and reports
+// whether Redis has lost the data that this process came to know it with.
+func (c *Cache) identify(ctx context.Context) (lost bool, err error) {
+	p := &c.proof
+	p.fetching.Lock()
+	defer p.fetching.Unlock()
+	before := p.key.Load()
+	_, fate, err := c.fetchProof(ctx)
+	if before != nil && fate != keyKept {
+		if p.was == "" {
+			p.was = *before
+		}
+		c.suspectAll()
+		c.log.Error().Msg("Redis has lost its data: this process gives back what it remembers; look at the persistence of Redis")
+	}
+	return p.was != "", err
+}
+
+// lookAround is identify, but asks for the proof key only if there is a reason to, or nobody has for
+// long: the database has fewer keys than before, or does not tell how many (a Cluster, no right to
+// INFO).
+func (c *Cache) lookAround(ctx context.Context, reason bool) (lost bool, err error) {
+	n, told := c.countKeys(ctx)
+	p := &c.proof
+	p.fetching.Lock()
+	calm := told && n >= p.keys-p.keys/8-2 && p.was == "" && monotonic()-p.asked < identifyEvery
+	p.counted, p.keys = monotonic(), n
+	p.fetching.Unlock()
+	if calm && !reason {
+		return false, nil
+	}
+	return c.identify(ctx)
+}
+
+// countKeys is how many keys the database has, by INFO.
+func (c *Cache) countKeys(ctx context.Context) (n int64, told bool) {
+	client, ok := c.rdb.(*redis.Client)
+	if !ok {
+		return 0, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
+	defer cancel()
+	text, err := client.Info(ctx, "keyspace").Result()
+	if err != nil {
+		return 0, false
+	}
+	counts, _, _ := strings.Cut(strings.TrimPrefix(infoOf(text)[fmt.Sprint("db", client.Options().DB)], "keys="), ",")
+	n, err = strconv.ParseInt(counts, 10, 64)
+	return n, err == nil // an empty database is not listed
+}
+
+// rescue says in the state of every app that this process works for that Redis has lost its data,
+// and gives back what this process remembers.
+func (c *Cache) rescue(ctx context.Context) error {
+	p := &c.proof
+	p.fetching.Lock()
+	was, now := p.was, p.key.Load()
+	p.fetching.Unlock()
+	if was == "" || now == nil {
+		return nil
+	}
+	var failed error
+	for name := range c.apps.All() {
+		_, _, err := c.changeApp(ctx, "data_lost", appLostScript, name, NewID(), clip(c.name), birthMark(was), birthMark(*now))
+		failed = errors.Join(failed, err)
+	}
+	if failed = errors.Join(failed, c.giveBack(ctx, "")); failed != nil {
+		return failed
+	}
+	p.fetching.Lock()
+	defer p.fetching.Unlock()
+	if p.was == was {
+		p.was = ""
+	}
+	return nil
+}
+
+// giveBack gives Redis all that this process remembers of an app's grants, or of all apps' for "",
+// and that Redis has not got. The error names each grant that it did not take.
+func (c *Cache) giveBack(ctx context.Context, app string) error {
+	var mu sync.Mutex
+	var failed error
+	var work sync.WaitGroup
+	room := make(chan struct{}, giversBack)
+	for e := range c.hot.all() {
+		mem := e.snap.Load().sure()
+		if mem == nil || mem.incomplete() || mem.Err != nil || app != "" && e.key.App != app {
+			continue
+		}
+		room <- struct{}{}
+		work.Go(func() {
+			defer func() { <-room }()
+			if err := c.handBack(ctx, mem); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				failed = errors.Join(failed, err)
+			}
+		})
+	}
+	work.Wait()
+	return failed
+}
+
+// handBack gives one grant back, and has it renewed again: the due sets are lost, too.
+func (c *Cache) handBack(ctx context.Context, mem *Snapshot) error {
+	s, err := c.restore(ctx, mem)
+	if err != nil {
+		return fmt.Errorf("tokencache: %s is remembered by this process, and Redis does not take it: %w", mem.Key, err)
+	}
+	if s.State != Active {
+		return nil
+	}
+	return c.rdb.ZAddNX(ctx, c.dueKey(s.App, shardOf(s.Tenant)), dueEntry(s.Key, s.RefreshAt)).Err()
+}
+
+// Rescue is for a process that ends: if Redis has lost its data, it gives back what this process
+// remembers. The error names each grant that Redis did not take.
+func (c *Cache) Rescue(ctx context.Context, app string) error {
+	if c.proof.key.Load() == nil || c.hot.app(c, app).tenants.Size() == 0 {
+		return nil // it has never known this database, or has nothing to give
+	}
+	if lost, _ := c.lookAround(ctx, false); lost {
+		return c.rescue(ctx)
+	}
+	return nil
+}
+
+// AcceptLoss notes that an operator has accepted that what Redis lost of an app is gone: a tenant
+// without a grant counts as not connected again.
+func (c *Cache) AcceptLoss(ctx context.Context, app, by string) error {
+	_, _, err := c.changeApp(ctx, "loss_accepted", acceptLossScript, app, NewID(), clip(by))
+	return err
+}
+
+// lossHeard gives back what this process remembers when it hears that Redis has lost an app's data.
+func (c *Cache) lossHeard(before, now *AppState) {
+	if now.LostAt == 0 || before != nil && before.LostAt == now.LostAt {
+		return
+	}
+	c.giving.Go(func() { // the subscriber connection must not wait for it
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := c.giveBack(ctx, now.App); err != nil {
+			c.log.Error().Err(err).Msg("Redis has lost its data, and did not take back what this process remembers")
+		}
+	})
+}
+
+// askWait is how long others have to give back what Redis lost.
+const askWait = 300 * time.Millisecond
+
+// inquire asks the other processes for a grant that neither Redis nor this process has, before a
+// consent or its end is stored: the grant that they remember may have begun later, by a clock
+// that was ahead. It reports whether anybody may have given it back. Where nobody listens to the
+// grant it costs one PUBLISH.
+func (c *Cache) inquire(ctx context.Context, k Key) (told bool, err error) {
+	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
+		// The number of listeners is that of one node: ask only if there is a reason to.
+		if s, err := c.AppState(ctx, k.App); err != nil || s.LostAt == 0 {
+			return false, nil
+		}
+	}
+	listening, err := c.Ask(ctx, k, 0, 0, 0)
+	if err != nil || !listening {
+		return false, err
+	}
+	return true, sleep(ctx, askWait)
+}

@@ -1,0 +1,66 @@
+-- Not a script: Go puts these functions, after those of common.lua, in front of every script that
+-- publishes, and appends to its arguments the proof key (tl:proof, which lies in another slot).
+local proof = table.remove(ARGV)
+
+-- publish proves that the sender may read Redis: PUBLISH needs the right to no key, and knows no
+-- database. That a message could not be pushed is said in the reply; what was stored is stored.
+local unpushed
+local function publish(channel, body)
+  local digest = redis.sha1hex(proof .. redis.sha1hex(proof .. channel .. '\n' .. body))
+  local said = redis.pcall('PUBLISH', channel, 'tl2 ' .. digest .. '\n' .. body)
+  if type(said) == 'table' and said.err then unpushed = said.err end
+end
+
+-- journal appends an entry, the last `length` stay. All entries have the same fields: Redis stores
+-- their names once. A key of another type makes way.
+local function journal(key, length, kind, r, by, why, id)
+  local args = { key, 'MAXLEN', '=', length, '*',
+    'kind', kind, 'gen', r.gen, 'epoch', r.epoch, 'by', by, 'why', why, 'id', id or '' }
+  local said = redis.pcall('XADD', unpack(args))
+  if type(said) == 'table' and said.err and string.find(said.err, 'WRONGTYPE') then
+    redis.call('DEL', key)
+    redis.call('XADD', unpack(args))
+  elseif type(said) == 'table' and said.err then
+    error(said.err)
+  end
+end
+
+-- announce journals a state change and pushes it to all workers: a head line, one line a field,
+-- an empty line, the sealed pair if it is new. What is not a mere step on the way goes to those who
+-- watch the app's grants too: channel, event. Returns the record's text.
+local steps = { claim = true, reject = true, spare = true }
+local function announce(key, length, channel, kind, now, r, by, why, sealed, id)
+  journal(key, length, kind, r, by, why, id)
+  local record = text(r)
+  local head = kind .. ' ' .. int(now) .. '\n' .. record
+  publish(channel, head .. '\n\n' .. (sealed or ''))
+  if not steps[kind] then
+    publish((channel:gsub('{([^:]*):.*', 'events:%1')), channel .. '\n' .. head)
+  end
+  return record
+end
+
+-- reply takes a record, or its text.
+local function reply(status, now, r, sealed)
+  return { status, int(now), type(r) == 'string' and r or text(r), sealed or '', unpushed }
+end
+
+-- change stores an app's changed fields and pushes its whole state to all workers. The
+-- channel is called like the key.
+local app_order = {
+  'circuit', 'error', 'opened_at', 'probes', 'probe_at', 'probe_by', 'throttled_until',
+  'born', 'born_before', 'lost_at',
+  'by', 'change_id', 'rev', 'v',
+}
+local function change(key, kind, now, r, id, by, set)
+  set.by, set.change_id, set.rev, set.v = by, id, int(num(r.rev) + 1), '1'
+  local args = {}
+  for _, k in ipairs(app_order) do
+    if set[k] then
+      r[k] = set[k]
+      args[#args + 1] = k; args[#args + 1] = set[k]
+    end
+  end
+  redis.call('HSET', key, unpack(args))
+  publish(key, kind .. ' ' .. int(now) .. '\n' .. text(r))
+end

@@ -481,8 +481,7 @@ func TestThatTheCircuitIsOpenIsToldToWhoComesLater(t *testing.T) {
 	}
 }
 
-// A flight says when to look next a moment after its pair has been told; a consent may have come
-// in between. (If that comes later, this shows less, and does not fail.)
+// A flight schedules its pair a moment after it was published; a consent may have come in between.
 func TestALateWordOnWhenToLookYieldsToANewerPair(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})

@@ -2,8 +2,8 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: test bench lint demo
 
-# All tests, on real Redis: REDIS_ADDR, or a redis-server on PATH, or one that
-# integration/with-redis gets for them. The race detector needs a C compiler.
+# All tests, on real Redis: REDIS_ADDR, or the server binary in REDIS_SERVER, or a
+# redis-server on PATH, or one that integration/with-redis gets for them. The race detector needs a C compiler.
 test:
 	integration/with-redis go test -race -count=1 -timeout 8m ./...
 

@@ -16,7 +16,7 @@ func table(t *testing.T, input string) (stdout, stderr string, err error) {
 		t.Skip("integration/bench-table needs bash")
 	}
 	cmd := exec.Command("./bench-table")
-	cmd.Env = append(os.Environ(), "REDIS_VERSION=7.0.15")
+	cmd.Env = append(os.Environ(), "REDIS_VERSION=Redis 7.0.15")
 	cmd.Stdin = strings.NewReader(input)
 	var out, log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &log

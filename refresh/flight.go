@@ -322,8 +322,5 @@ func (f *flight) release(lease *lock.Lease) {
 	// Whoever tried it a moment ago believes that it is held for a whole TTL.
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
-	if s := f.c.cache.Remembered(f.key); s == nil || s.RefreshAt != f.due {
-		f.due = 0 // a newer pair is there: its time is the one that counts
-	}
 	_ = f.c.cache.Released(ctx, f.key, f.due)
 }

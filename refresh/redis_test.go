@@ -22,6 +22,15 @@ func (f *fleet) cuttable(alter ...func(*refresh.Config)) (*worker, *redistest.Pr
 	return f.workerOn(rdb, alter...), proxy
 }
 
+// patient is a cuttable worker whose client waits a minute for an answer: what returns
+// earlier does not wait for a silent Redis.
+func (f *fleet) patient() (*worker, *redistest.Proxy) {
+	proxy := redistest.NewProxy(f.t, f.redis.Addr())
+	rdb := redis.NewClient(&redis.Options{Addr: proxy.Addr(), MaxRetries: -1, ReadTimeout: time.Minute})
+	f.t.Cleanup(func() { rdb.Close() })
+	return f.workerOn(rdb), proxy
+}
+
 func TestWithoutRedisAValidTokenIsServedAndNothingIsPresented(t *testing.T) {
 	f := newFleet(t, refreshtest.Config{})
 	w, proxy := f.cuttable()

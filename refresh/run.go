@@ -187,7 +187,7 @@ func (r *renewals) roomFor(ctx context.Context, n int) int {
 // tend does what is due about one grant and says when it is to be looked at next. What ends
 // before that comes back by itself.
 func (r *renewals) tend(ctx context.Context, d tokencache.Due, policy policy) {
-	next, err := r.look(ctx, d.Key, policy)
+	next, seen, err := r.look(ctx, d.Key, policy)
 	if err != nil {
 		if ctx.Err() == nil {
 			r.c.log.Warn().Err(err).Str("tenant", d.Tenant).Msg("a due grant could not be looked at; it comes back")
@@ -196,7 +196,7 @@ func (r *renewals) tend(ctx context.Context, d tokencache.Due, policy policy) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 	defer cancel()
-	_ = r.c.cache.Reschedule(ctx, d, next)
+	_ = r.c.cache.Reschedule(ctx, d, next, seen)
 	r.lookSooner() // that may be before it comes back
 }
 
@@ -207,16 +207,17 @@ func (r *renewals) lookSooner() {
 	}
 }
 
-// look returns when to look at the grant again: Redis' clock, 0 for never.
-func (r *renewals) look(ctx context.Context, k tokencache.Key, policy policy) (int64, error) {
+// look returns when to look at the grant again (Redis' clock, 0 for never), and the record by
+// which that was decided, nil for none.
+func (r *renewals) look(ctx context.Context, k tokencache.Key, policy policy) (int64, *tokencache.Record, error) {
 	reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout) // or it could not be put back
 	defer cancel()
 	s, err := r.c.cache.Read(reading, k)
 	if errors.Is(err, tokencache.ErrNone) {
-		return 0, nil
+		return 0, nil, nil
 	}
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	p := policy.plan(r.c.view(s, 0))
 	switch p.do {
@@ -226,11 +227,11 @@ func (r *renewals) look(ctx context.Context, k tokencache.Key, policy policy) (i
 		_, _, err := r.c.cache.Warn(ctx, s, r.c.locker.Name())
 		r.c.log.Warn().Str("tenant", k.Tenant).Time("rt_expires_at", time.UnixMilli(s.RefreshTokenExpiresAt)).
 			Msg("the refresh token ends at a fixed date: the tenant must consent again before")
-		return s.Now(), err
+		return s.Now(), &s.Record, err
 	case drop:
 		r.c.events.found(s)
 		r.settle(ctx, k)
-		return 0, nil
+		return 0, &s.Record, nil
 	default:
 		if early(s) {
 			r.c.events.found(s)
@@ -238,12 +239,12 @@ func (r *renewals) look(ctx context.Context, k tokencache.Key, policy policy) (i
 		if p.next-s.Now() > restsLong.Milliseconds() {
 			r.settle(ctx, k)
 		}
-		return p.next, nil
+		return p.next, &s.Record, nil
 	}
 }
 
-// early reports whether a grant is looked at before its time: whoever changed it last has not
-// come to say when that is, or has only just said that its refresh token ends.
+// early reports whether a grant is looked at before its time: the process that changed it last
+// may have died before it told that.
 func early(s *tokencache.Snapshot) bool {
 	return max(s.RefreshAt, s.RetryAt, s.WarnedAt+time.Hour.Milliseconds()) > s.Now()
 }
@@ -263,28 +264,28 @@ func (r *renewals) policy() policy {
 // renew makes an exchange in the same way as Token does. It waits for the budget before it
 // takes the lease: whoever needs the token must not wait for that. It puts the grant back
 // while it still has it: two that wait for one grant would both pay.
-func (r *renewals) renew(ctx context.Context, s *tokencache.Snapshot, due int64) (next int64, err error) {
+func (r *renewals) renew(ctx context.Context, s *tokencache.Snapshot, due int64) (next int64, seen *tokencache.Record, err error) {
 	waiting, cancel := context.WithTimeout(ctx, r.c.cfg.ClaimTimeout)
 	defer cancel()
 	leave, err := r.c.pacer.enter(waiting, func() bool { return false })
 	switch {
 	case err != nil && waiting.Err() != nil:
-		return due, nil
+		return due, &s.Record, nil
 	case err != nil:
-		return 0, err
+		return 0, nil, err
 	}
 	defer leave()
 	got, err := r.c.await(ctx, s.Key, want{after: position{s.Epoch, s.Generation}, background: true})
 	var failed *Error
 	switch {
 	case err == nil:
-		return got.RefreshAt, nil
+		return got.RefreshAt, &got.Record, nil
 	case !errors.As(err, &failed):
-		return 0, err
+		return 0, nil, err
 	case errors.Is(err, ErrReauthorize), errors.Is(err, ErrNotConnected):
-		return s.Now(), nil // perhaps found so: look again, and say it
+		return s.Now(), &s.Record, nil // perhaps found so: look again, and say it
 	default:
-		return s.Now() + max(failed.RetryAfter, tick).Milliseconds(), nil
+		return s.Now() + max(failed.RetryAfter, tick).Milliseconds(), &s.Record, nil
 	}
 }
 

@@ -326,7 +326,10 @@ func (c *Cache) Disconnect(ctx context.Context, k Key, by string) error {
 		return err
 	}
 	c.changed(Change{k, "disconnect", a.snap.Record, a.now})
-	_ = c.rdb.ZRem(ctx, c.dueKey(k.App, shardOf(k.Tenant)), k.Tenant).Err() // else who finds it there removes it
+	_ = c.rdb.ZRem(ctx, c.dueKey(k.App, shardOf(k.Tenant)), k.Tenant).Err() // else the process that finds it there removes it
+	if err := c.scheduleAfter(ctx, k, &a.snap.Record); err != nil {
+		c.log.Warn().Err(err).Stringer("grant", k).Msg("disconnected; if it was connected again meanwhile, Repair will schedule it for renewal")
+	}
 	c.adopt(a.snap.finish())
 	return nil
 }

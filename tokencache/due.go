@@ -29,10 +29,24 @@ func (c *Cache) dueKey(app string, shard int) string {
 	return fmt.Sprintf("%s:due:%s:%02d", c.prefix, escape(app), shard)
 }
 
-// Schedule notes when a grant is to be looked at next: Redis' clock, unix ms. That is a
-// hint for whoever runs the renewals: what is lost of it, Repair puts back.
+// The due sets and the record lie on different nodes of a Cluster, so that no script can change
+// both in one step, and a process may come late with what it knows. Two rules keep an entry from
+// being later than its newest pair needs:
+//
+//  1. Every process may bring an entry nearer; only the process that took it may put it off. The
+//     worst that a late process does is one look too many.
+//  2. The process that puts an entry off or removes it reads the record afterwards. A newer pair
+//     may have been scheduled before, which changed nothing if its time was later than that of
+//     the taken entry; but then the record has that pair, and the process schedules it again.
+
+// Schedule says that a grant must be looked at by then, or sooner: Redis' clock, unix ms. That
+// is a hint for the processes that run the renewals: what is lost of it, Repair puts back.
 func (c *Cache) Schedule(ctx context.Context, k Key, at int64) error {
-	return c.rdb.ZAdd(ctx, c.dueKey(k.App, shardOf(k.Tenant)), dueEntry(k, at)).Err()
+	return scheduleBy(ctx, c.rdb, c.dueKey(k.App, shardOf(k.Tenant)), k, at).Err()
+}
+
+func scheduleBy(ctx context.Context, to redis.Cmdable, dueKey string, k Key, at int64) *redis.IntCmd {
+	return to.ZAddArgs(ctx, dueKey, redis.ZAddArgs{LT: true, Members: []redis.Z{dueEntry(k, at)}})
 }
 
 func dueEntry(k Key, at int64) redis.Z { return redis.Z{Score: float64(at), Member: k.Tenant} }
@@ -84,11 +98,32 @@ func (c *Cache) NextDue(ctx context.Context, app string) (next [DueShards]time.D
 	return next, now, err
 }
 
-// Reschedule says when a grant that was taken is to be looked at next; 0 is never. What a
-// commit or a consent has said since stays.
-func (c *Cache) Reschedule(ctx context.Context, d Due, at int64) error {
+// Reschedule says when a grant that was taken is to be looked at next, given the record that
+// was seen since; at 0 is never, seen nil is no record. A newer pair keeps its own time.
+func (c *Cache) Reschedule(ctx context.Context, d Due, at int64, seen *Record) error {
 	key := c.dueKey(d.App, shardOf(d.Tenant))
-	return dueSetScript.Run(ctx, c.rdb, []string{key}, d.Tenant, d.score, msText(at)).Err()
+	if err := dueSetScript.Run(ctx, c.rdb, []string{key}, d.Tenant, d.score, msText(at)).Err(); err != nil {
+		return err
+	}
+	if seen == nil {
+		seen = &Record{}
+	}
+	return c.scheduleAfter(ctx, d.Key, seen)
+}
+
+// scheduleAfter schedules a grant by its stored pair if that is newer than seen.
+func (c *Cache) scheduleAfter(ctx context.Context, k Key, seen *Record) error {
+	got, err := c.rdb.HMGet(ctx, c.keys(k).grant(), "state", "refresh_at", "epoch", "gen").Result()
+	if err != nil {
+		return err
+	}
+	at, active := activeSince(got[:2])
+	epoch, _ := strconv.ParseInt(fmt.Sprint(got[2]), 10, 64)
+	gen, _ := strconv.ParseInt(fmt.Sprint(got[3]), 10, 64)
+	if newer := epoch > seen.Epoch || epoch == seen.Epoch && gen > seen.Generation; !active || !newer {
+		return nil
+	}
+	return c.Schedule(ctx, k, at)
 }
 
 // dueSample is in how many of the shards CountDue counts.
@@ -115,8 +150,8 @@ func (c *Cache) CountDue(ctx context.Context, app string, now int64, within ...t
 	return sums, err
 }
 
-// Released tells the waiters that the lease is free, and notes in the same round trip when
-// the grant is to be looked at next, if `at` is not 0.
+// Released tells the waiters that the lease is free, and schedules the grant in the same round
+// trip, if `at` is not 0.
 func (c *Cache) Released(ctx context.Context, k Key, at int64) error {
 	if at == 0 {
 		return c.Alive(ctx, k, 0)
@@ -125,7 +160,7 @@ func (c *Cache) Released(ctx context.Context, k Key, at int64) error {
 	free := c.sign(ctx, channel, aliveEvent(0))
 	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		p.Publish(ctx, channel, free)
-		p.ZAdd(ctx, c.dueKey(k.App, shardOf(k.Tenant)), dueEntry(k, at))
+		scheduleBy(ctx, p, c.dueKey(k.App, shardOf(k.Tenant)), k, at)
 		return nil
 	})
 	return err

@@ -114,11 +114,107 @@ func TestWhatADeadProcessTookComesBack(t *testing.T) {
 		return len(again) == 1
 	})
 	// The dead one wakes up and says when to look next: too late, somebody else has it.
-	if err := c.Reschedule(t.Context(), first[0], 99); err != nil || fmt.Sprint(dueAt(t, c, acme))+".5" != again[0].score {
+	if err := c.Reschedule(t.Context(), first[0], 99, nil); err != nil || fmt.Sprint(dueAt(t, c, acme))+".5" != again[0].score {
 		t.Error("a late word was heard", err)
 	}
-	if err := c.Reschedule(t.Context(), again[0], 4711); err != nil || dueAt(t, c, acme) != 4711 {
+	if err := c.Reschedule(t.Context(), again[0], 4711, nil); err != nil || dueAt(t, c, acme) != 4711 {
 		t.Error("the word of who has it was not", err)
+	}
+}
+
+// A flight schedules its pair a moment after its commit; a consent may have come in between.
+func TestOnlyTheProcessThatTookAGrantPutsItOff(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	base := connect(t, c, acme, 1)
+	older := commit(t, c, claim(t, c, base, "w"), 2)
+	soon, err := c.Connect(t.Context(), acme, "w", func(now int64) Pair {
+		p := pairNo(3)(now)
+		p.RefreshAt = now + time.Minute.Milliseconds()
+		return p
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // also by a repeat
+		if err := c.Released(t.Context(), acme, older.RefreshAt); err != nil || dueAt(t, c, acme) != soon.RefreshAt {
+			t.Errorf("due %d ms after the newest pair, %v", dueAt(t, c, acme)-soon.RefreshAt, err)
+		}
+	}
+	if err := c.Released(t.Context(), acme, soon.RefreshAt-1); err != nil || dueAt(t, c, acme) != soon.RefreshAt-1 {
+		t.Error("it was not brought nearer", err)
+	}
+}
+
+// A process that took a grant reads its record, and is slow to put it off:
+//  1. A reads generation 1, which may rest for weeks, or for ever.
+//  2. B stores the next pair and schedules it, for later than A's entry returns by itself.
+//  3. A puts it off.
+func TestAPairStoredBeforeItsGrantIsPutOffKeepsItsTime(t *testing.T) {
+	t.Parallel()
+	for name, store := range map[string]func(c *Cache, base *Snapshot) *Snapshot{
+		"commit": func(c *Cache, base *Snapshot) *Snapshot {
+			s := commit(t, c, claim(t, c, base, "w"), 2)
+			if err := c.Released(t.Context(), acme, s.RefreshAt); err != nil {
+				t.Fatal(err)
+			}
+			return s
+		},
+		"consent":          func(c *Cache, _ *Snapshot) *Snapshot { return connect(t, c, acme, 2) },
+		"first connection": func(c *Cache, _ *Snapshot) *Snapshot { return connect(t, c, acme, 2) },
+	} {
+		for what, at := range map[string]int64{"weeks": time.Now().Add(30 * 24 * time.Hour).UnixMilli(), "ever": 0} {
+			c := freshCache(t)
+			base := connect(t, c, acme, 1)
+			seen := &base.Record
+			if name == "first connection" {
+				lose(t, c, acme)
+				seen = nil
+			}
+			schedule(t, c, acme, 1)
+			taken := takeAll(t, c, "zoom", 0, time.Minute)
+			newest := store(c, base)
+			if err := c.Reschedule(t.Context(), taken[0], at, seen); err != nil || dueAt(t, c, acme) != newest.RefreshAt {
+				t.Errorf("%s, put off for %s: due at %d, its pair at %d, %v", name, what, dueAt(t, c, acme), newest.RefreshAt, err)
+			}
+		}
+	}
+}
+
+// before runs f before a command of that name, once.
+type before struct {
+	redis.Hook
+	command string
+	f       func()
+}
+
+func (b *before) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (b *before) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (b *before) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if f := b.f; f != nil && cmd.Name() == b.command {
+			b.f = nil
+			f()
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func TestAConsentThatOvertakesADisconnectStaysScheduled(t *testing.T) {
+	t.Parallel()
+	server, prefix := redistest.Start(t), redistest.Prefix(t)
+	rdb := server.Client(t)
+	c, other := newCache(t, rdb, prefix), newCache(t, server.Client(t), prefix)
+	connect(t, c, acme, 1)
+	var again *Snapshot
+	rdb.AddHook(&before{command: "zrem", f: func() { again = connect(t, other, acme, 2) }})
+	disconnect(t, c, acme)
+	if again == nil || dueAt(t, c, acme) != again.RefreshAt {
+		t.Errorf("due at %d, its pair: %+v", dueAt(t, c, acme), again)
 	}
 }
 
@@ -129,13 +225,13 @@ func TestACommitKnowsBetterThanWhoTookTheGrant(t *testing.T) {
 		schedule(t, c, acme, 1)
 		taken := takeAll(t, c, "zoom", 0, time.Hour)
 		schedule(t, c, acme, 4711)
-		if err := c.Reschedule(t.Context(), taken[0], at); err != nil || dueAt(t, c, acme) != 4711 {
+		if err := c.Reschedule(t.Context(), taken[0], at, nil); err != nil || dueAt(t, c, acme) != 4711 {
 			t.Errorf("rescheduled to %d over a commit: %v", at, err)
 		}
 	}
 	schedule(t, c, acme, 1)
 	taken := takeAll(t, c, "zoom", 0, time.Hour)
-	if err := c.Reschedule(t.Context(), taken[0], 0); err != nil || dueAt(t, c, acme) != 0 {
+	if err := c.Reschedule(t.Context(), taken[0], 0, nil); err != nil || dueAt(t, c, acme) != 0 {
 		t.Error("never is not never", err)
 	}
 }

@@ -89,7 +89,7 @@ func started(t *testing.T, c *tokenlatch, workers int) {
 
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(90 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain until %s", what)
 		}
@@ -106,7 +106,7 @@ func TestInterruptEndsTheDemoWithItsReport(t *testing.T) {
 	if code := c.exit(t); code != exitOK {
 		t.Errorf("exit code %d; stderr: %s", code, &c.stderr)
 	}
-	if took := time.Since(began); took > 12*time.Second {
+	if took := time.Since(began); took > time.Minute {
 		t.Errorf("it took %s to end", took)
 	}
 	if !strings.Contains(c.stdout.String(), "presentations repeated against the rules") {

@@ -7,7 +7,8 @@
 //	}
 //
 // [Start] is for tests which only need a Redis: it takes the one in REDIS_ADDR,
-// never flushes it, and starts a private server otherwise. [Own] is for tests
+// never flushes it, and starts a private server otherwise: the binary in REDIS_SERVER,
+// or redis-server from PATH. [Own] is for tests
 // which pause, kill, flush or count commands: always a private server.
 // [StartCluster] starts three masters. [NewProxy] stands between a client and
 // a server and loses replies, freezes or cuts connections. [Miniredis] runs

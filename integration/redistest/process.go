@@ -15,7 +15,11 @@ type process struct {
 }
 
 func start(dir string, args []string) (*process, error) {
-	p := &process{cmd: exec.Command("redis-server", args...), log: filepath.Join(dir, "redis-server.log"), done: make(chan struct{})}
+	server, err := binary()
+	if err != nil {
+		return nil, err
+	}
+	p := &process{cmd: exec.Command(server, args...), log: filepath.Join(dir, "redis-server.log"), done: make(chan struct{})}
 	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err

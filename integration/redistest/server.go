@@ -1,6 +1,7 @@
 package redistest
 
 import (
+	"cmp"
 	"os"
 	"os/exec"
 	"strconv"
@@ -52,8 +53,8 @@ func Start(t testing.TB) *Server {
 	if addr := os.Getenv("REDIS_ADDR"); addr != "" {
 		return shared(t, addr)
 	}
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		t.Fatal("redistest: no Redis: run `make test`, or set REDIS_ADDR=host:port, or put redis-server on PATH")
+	if _, err := binary(); err != nil {
+		t.Fatalf("redistest: no Redis: %v: run `make test`, or set REDIS_ADDR=host:port or REDIS_SERVER=path, or put redis-server on PATH", err)
 	}
 	return Own(t)
 }
@@ -70,11 +71,20 @@ func shared(t testing.TB, addr string) *Server {
 	return nil
 }
 
+// binary is the server that tests start: REDIS_SERVER, or else redis-server from PATH. Run with
+// --sentinel it is a Sentinel, whatever its name.
+func binary() (string, error) {
+	return exec.LookPath(cmp.Or(os.Getenv("REDIS_SERVER"), "redis-server"))
+}
+
 // Own returns a private server, which is stopped when the test ends. The
 // test is skipped where no redis-server is installed.
 func Own(t testing.TB, opts ...Option) *Server {
 	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
+	if _, err := binary(); err != nil {
+		if os.Getenv("REDIS_SERVER") != "" {
+			t.Fatalf("redistest: REDIS_SERVER: %v", err)
+		}
 		t.Skip("redistest: this test needs a Redis server of its own, and there is no redis-server on PATH")
 	}
 	s := &Server{dir: t.TempDir()}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -109,9 +110,28 @@ func TestStartSharesTheServerInREDIS_ADDR(t *testing.T) {
 
 func TestStartWithoutAnyRedisFails(t *testing.T) {
 	t.Setenv("REDIS_ADDR", "")
+	t.Setenv("REDIS_SERVER", "")
 	t.Setenv("PATH", t.TempDir())
 	if !fails(t, func(tb testing.TB) { Start(tb) }) {
 		t.Fatal("Start found a Redis on an empty PATH")
+	}
+}
+
+func TestTheServerInREDIS_SERVERIsTheOneThatStarts(t *testing.T) {
+	server, err := binary()
+	must(t, err)
+	elsewhere := filepath.Join(t.TempDir(), "another-name")
+	must(t, os.WriteFile(elsewhere, []byte("#!/bin/sh\necho \"$0\" >>\"$0.starts\"\nexec "+server+" \"$@\"\n"), 0o700))
+	t.Setenv("REDIS_SERVER", elsewhere)
+	t.Setenv("REDIS_ADDR", "")
+	must(t, Start(t).Client(t).Ping(ctx).Err())
+	StartFailover(t)
+	if starts, err := os.ReadFile(elsewhere + ".starts"); err != nil || strings.Count(string(starts), "\n") < 4 {
+		t.Errorf("not one for Start, two for the failover and its Sentinel: %q, %v", starts, err)
+	}
+	t.Setenv("REDIS_SERVER", elsewhere+"-which-is-not-there")
+	if !fails(t, func(tb testing.TB) { Own(tb) }) {
+		t.Error("a server that is not there is no reason to fail")
 	}
 }
 
@@ -162,13 +182,25 @@ func TestNoServerOutlivesAKilledTestProcess(t *testing.T) {
 func TestWhatIsWrittenAfterThePartingIsLostWithTheMaster(t *testing.T) {
 	f := StartFailover(t)
 	rdb := f.Client(t)
+	f.Replica.Pause(t) // so that it has not got it yet when the parting begins
 	must(t, rdb.Set(ctx, "before", "kept", 0).Err())
+	resumed := make(chan struct{})
+	go func() {
+		defer close(resumed)
+		await(t, "the parting to wait for the replica", func() bool {
+			info, err := probe(f.Master.addr)
+			return err == nil && info["blocked_clients"] == "1"
+		})
+		f.Replica.Resume(t)
+	}()
 	f.Part(t)
+	<-resumed
 	must(t, rdb.Set(ctx, "after", "lost", 0).Err())
 	f.Fail(t)
 	await(t, "the client to find the new master", func() bool { return rdb.Ping(ctx).Err() == nil })
-	if got := rdb.MGet(ctx, "before", "after").Val(); len(got) != 2 || got[0] != "kept" || got[1] != nil {
-		t.Errorf("the new master has %v", got)
+	got, err := rdb.MGet(ctx, "before", "after").Result()
+	if err != nil || got[0] != "kept" || got[1] != nil {
+		t.Errorf("the new master has %v, %v", got, err)
 	}
 	must(t, rdb.Set(ctx, "again", "taken", 0).Err())
 }

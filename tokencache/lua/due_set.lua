@@ -1,5 +1,6 @@
--- Say when a grant that was taken is to be looked at next, unless somebody else has said
--- so meanwhile: a commit knows better.
+-- Say when a grant that was taken is to be looked at next, unless it was brought nearer
+-- meanwhile, or came back and was taken again. A pair that was scheduled for later meanwhile
+-- left no trace here: the caller reads the record after this.
 -- KEYS[1]  due set (ZSET)
 -- ARGV[1]  tenant
 -- ARGV[2]  the score with which it was taken

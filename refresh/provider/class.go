@@ -2,6 +2,8 @@ package provider
 
 import (
 	"fmt"
+	"net/http"
+	"strings"
 	"time"
 )
 
@@ -78,6 +80,22 @@ func (e *Error) Error() string {
 		s += ": " + e.Err.Error()
 	}
 	return s
+}
+
+// Throttles reports whether the provider wishes for fewer requests: it answered
+// 429, slow_down, or 503 with a Retry-After, or a rule of the profile says so. That
+// is about the app's requests and says nothing about the refresh token, which a 503
+// may have spent: see [Class.MaybeSpent]. RetryAfter is 0 where no length was said.
+func (e *Error) Throttles() bool {
+	return e.Class == Throttled || strings.EqualFold(e.Code, "slow_down") ||
+		e.Status == http.StatusServiceUnavailable && e.RetryAfter > 0
+}
+
+// ClientRefused reports whether the provider said in so many words that it does not
+// know this client or its secret: the code invalid_client (RFC 6749 §5.2), whatever
+// the status. Any other [AppRefused] is weaker evidence, and may be about one tenant.
+func (e *Error) ClientRefused() bool {
+	return e.Class == AppRefused && strings.EqualFold(e.Code, "invalid_client")
 }
 
 // Unwrap returns the cause.

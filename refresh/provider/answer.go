@@ -66,11 +66,16 @@ func (a Answer) MarshalZerologObject(e *zerolog.Event) {
 //
 //  1. a phrase, then a code of the profile;
 //  2. "@status" of the profile, where no standard code was sent;
-//  3. 429, or 503 with Retry-After: throttled;
+//  3. 429: throttled;
 //  4. a standard code (RFC 6749 §5.2 and kin), but not in a 5xx: a server that
 //     stumbles may have redeemed the refresh token first;
-//  5. the status: 401 is the client refused, a redirect a wrong TokenURL, any
-//     other 4xx refused, all else ambiguous.
+//  5. the status: 401 without a code is the client refused, a redirect a wrong
+//     TokenURL, any other 4xx refused, all else ambiguous.
+//
+// A 401 with a code is about that code: of those in RFC 6749 §5.2, only
+// invalid_client is answered with 401. A 5xx is ambiguous even if it names a time
+// to come back (a gateway says so too, after the server behind it was done): the
+// wish is kept in RetryAfter, and [Error.Throttles] tells of it.
 func Classify(p Profile, a Answer, secrets ...string) (Pair, error) {
 	if a.Status == 0 {
 		return Pair{}, noAnswer(a)
@@ -125,17 +130,17 @@ type refusal struct {
 	status int
 	codes  []string // error codes it holds, in the order of trust
 	said   string   // its text for people, in lower case
-	retry  bool     // it has a Retry-After that can be read
+	coded  bool     // it names an error, if only in words that are no code
 }
 
 func (p Profile) refusal(a Answer, m members, secrets []string) *Error {
-	after, said := retryAfter(a.Header)
-	r := refusal{status: a.Status, codes: p.codesOf(m), said: spoken(m), retry: said}
+	r := refusal{status: a.Status, said: spoken(m)}
+	r.codes, r.coded = p.codesOf(m, a.Status)
 	class, code := p.class(r)
 	if reveals(code, secrets) {
 		code = ""
 	}
-	return &Error{Class: class, Code: code, Status: a.Status, RetryAfter: after, Err: whyRefused(a, class)}
+	return &Error{Class: class, Code: code, Status: a.Status, RetryAfter: retryAfter(a.Header), Err: whyRefused(a, class)}
 }
 
 func whyRefused(a Answer, class Class) error {
@@ -187,7 +192,7 @@ func (p Profile) class(r refusal) (Class, string) {
 	for _, code := range r.codes {
 		if class, ok := standard[strings.ToLower(code)]; ok {
 			switch {
-			case r.throttled():
+			case r.status == http.StatusTooManyRequests:
 				return Throttled, code
 			case r.status >= 500:
 				return Ambiguous, code
@@ -231,15 +236,11 @@ func (r refusal) says(ph Phrase) bool {
 	return ph.Code == ""
 }
 
-func (r refusal) throttled() bool {
-	return r.status == http.StatusTooManyRequests || r.status == http.StatusServiceUnavailable && r.retry
-}
-
 func (r refusal) byStatus() Class {
 	switch {
-	case r.throttled():
+	case r.status == http.StatusTooManyRequests:
 		return Throttled
-	case r.status == http.StatusUnauthorized:
+	case r.status == http.StatusUnauthorized && !r.coded:
 		return AppRefused
 	case r.status == 301, r.status == 302, r.status == 307, r.status == 308:
 		// The resource is elsewhere: nothing was processed here. Not so 303,
@@ -256,15 +257,17 @@ func (r refusal) byStatus() Class {
 }
 
 // codesOf collects what may be error codes: the member "error", and those in
-// which this provider puts them.
-func (p Profile) codesOf(m members) []string {
-	var codes []string
+// which this provider puts them. any says that an error was named at all, as a code
+// or in words; the status in figures names none.
+func (p Profile) codesOf(m members, status int) (codes []string, any bool) {
 	for _, key := range append([]string{"error"}, p.CodeKeys...) {
-		if code := cleanCode(codeIn(m.find(key))); code != "" {
+		said := codeIn(m.find(key))
+		any = any || said != "" && said != strconv.Itoa(status)
+		if code := cleanCode(said); code != "" {
 			codes = append(codes, code)
 		}
 	}
-	return codes
+	return codes, any
 }
 
 // codeIn also looks into {"error": {"code": …}}.
@@ -321,22 +324,23 @@ func reveals(code string, secrets []string) bool {
 }
 
 // retryAfter reads seconds or a date (RFC 9110 §10.2.3). A date counts from the
-// answer's own Date, since the worker's clock may be an hour off; without one it
-// is a wish of unknown length: 0, true.
-func retryAfter(h http.Header) (d time.Duration, said bool) {
+// answer's own Date, since the worker's clock may be an hour off; without one its
+// length is unknown: 0.
+func retryAfter(h http.Header) time.Duration {
 	v := strings.TrimSpace(h.Get("Retry-After"))
 	if f, err := strconv.ParseFloat(v, 64); err == nil && !math.IsNaN(f) {
 		if f >= maxRetryAfter.Seconds() {
-			return maxRetryAfter, true
+			return maxRetryAfter
 		}
-		return max(0, time.Duration(f*float64(time.Second))), true
+		return max(0, time.Duration(f*float64(time.Second)))
 	}
 	until, err := http.ParseTime(v)
 	if err != nil {
-		return 0, false
+		return 0
 	}
-	if from, err := http.ParseTime(h.Get("Date")); err == nil {
-		d = until.Sub(from)
+	from, err := http.ParseTime(h.Get("Date"))
+	if err != nil {
+		return 0
 	}
-	return min(max(0, d), maxRetryAfter), true
+	return min(max(0, until.Sub(from)), maxRetryAfter)
 }

@@ -19,11 +19,15 @@ const (
 	// Reauthorize: the provider refuses this refresh token (invalid_grant and
 	// kin, RFC 6749 §5.2). To be verified before the grant is declared dead.
 	Reauthorize
-	// AppRefused: the provider refuses the client (invalid_client,
-	// unauthorized_client, …). The operator must act; no tenant is at fault.
+	// AppRefused: the provider refuses the client (invalid_client), or says what is
+	// mostly about the client (unauthorized_client, invalid_scope,
+	// unsupported_grant_type, a 401 without a code, a redirect). The operator must
+	// act. Only the first is certain, see [Error.ClientRefused]: the others providers
+	// say of one tenant too.
 	AppRefused
-	// Throttled: 429, slow_down, or 503 with Retry-After. Not processed, nobody is
-	// at fault for good: ask later.
+	// Throttled: 429, or slow_down in an answer other than 5xx. Not processed, nobody
+	// is at fault for good: ask later. A 503 with Retry-After wants a pause as well,
+	// but is Ambiguous: see [Error.Throttles].
 	Throttled
 	// Busy: the provider asks to retry later because another exchange of the
 	// same grant is under way.

@@ -16,7 +16,6 @@ import (
 const (
 	maxCode       = 64             // bytes of an error code that is reported
 	maxRetryAfter = 24 * time.Hour // longer wishes are cut to this
-	minSecret     = 6              // bytes; a shorter secret is found in codes by chance
 )
 
 var (
@@ -59,7 +58,8 @@ func (a Answer) MarshalZerologObject(e *zerolog.Event) {
 // Classify reads an answer: the new pair, or an [*Error] that says whose fault
 // it is. It is pure, looks at no clock, and its error holds neither text of the
 // body, save an error code that looks like one, nor any of secrets: the tokens
-// and the client secret that were presented.
+// and the client secret that were presented. A code that holds one of them, or eight
+// bytes of one, is left out, also in base64, in hex or escaped for a URL.
 //
 // A 2xx answer with an access token is a pair, whatever else it says: it is the
 // only living one. For the rest, the first rule that matches decides:
@@ -137,7 +137,7 @@ func (p Profile) refusal(a Answer, m members, secrets []string) *Error {
 	r := refusal{status: a.Status, said: spoken(m)}
 	r.codes, r.coded = p.codesOf(m, a.Status)
 	class, code := p.class(r)
-	if reveals(code, secrets) {
+	if p.reveals(code, secrets) {
 		code = ""
 	}
 	return &Error{Class: class, Code: code, Status: a.Status, RetryAfter: retryAfter(a.Header), Err: whyRefused(a, class)}
@@ -304,23 +304,6 @@ func cleanCode(s string) string {
 		}
 	}
 	return s
-}
-
-// reveals reports whether a code is, holds, or is a piece of a secret.
-func reveals(code string, secrets []string) bool {
-	_, constant := standard[strings.ToLower(code)]
-	for _, s := range secrets {
-		if s == "" || code == "" {
-			continue
-		}
-		if code == s || len(s) >= minSecret && strings.Contains(code, s) {
-			return true
-		}
-		if !constant && len(code) >= minSecret && strings.Contains(s, code) {
-			return true
-		}
-	}
-	return false
 }
 
 // retryAfter reads seconds or a date (RFC 9110 §10.2.3). A date counts from the

@@ -46,7 +46,7 @@ func OAuth2(cfg *oauth2.Config, p Profile) (Provider, error) {
 			source: func(ctx context.Context) oauth2.TokenSource {
 				return own.TokenSource(ctx, &oauth2.Token{RefreshToken: g.RefreshToken})
 			},
-			secrets: []string{g.RefreshToken, g.AccessToken, own.ClientSecret},
+			secrets: append(basicSecrets(own.ClientID, own.ClientSecret), g.RefreshToken, g.AccessToken),
 		}, nil
 	}
 	return Provider{Profile: p.clone(), Exchanger: newEndpoint(host, p, ask)}, nil

@@ -48,7 +48,7 @@ func timedOut(err error) bool {
 
 // plain are errors whose text is a constant.
 var plain = []error{
-	io.ErrUnexpectedEOF, io.EOF, net.ErrClosed, http.ErrSchemeMismatch,
+	errLate, io.ErrUnexpectedEOF, io.EOF, net.ErrClosed, http.ErrSchemeMismatch,
 	context.DeadlineExceeded, context.Canceled, os.ErrDeadlineExceeded,
 	errBodyTooLong, errSecondPost, errNoResponse, errNotBuilt,
 }

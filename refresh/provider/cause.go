@@ -28,7 +28,7 @@ func safeCause(err error) error {
 		return nil
 	}
 	return &cause{
-		text:    safeText(err),
+		text:    oneLine(safeText(err)), // a certificate's names are the server's choice
 		timeout: timedOut(err),
 		is:      func(target error) bool { return errors.Is(err, target) },
 	}

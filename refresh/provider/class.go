@@ -3,8 +3,11 @@ package provider
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Class says what a failed exchange means: whose fault it is, and whether the
@@ -72,6 +75,7 @@ type Error struct {
 	Err        error         // cause, without token material; may be nil. errors.Is works through it
 }
 
+// Error is one line, whatever stands in the fields.
 func (e *Error) Error() string {
 	s := "provider: " + e.Class.String()
 	if e.Code != "" {
@@ -83,7 +87,16 @@ func (e *Error) Error() string {
 	if e.Err != nil {
 		s += ": " + e.Err.Error()
 	}
-	return s
+	return oneLine(s)
+}
+
+// oneLine escapes, as Go does, what a terminal or a log does not print as it is.
+func oneLine(s string) string {
+	if utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
+		return s
+	}
+	quoted := strconv.Quote(s)
+	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
 }
 
 // Throttles reports whether the provider wishes for fewer requests: it answered

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -62,8 +64,12 @@ type Pair struct {
 }
 
 func (g Grant) String() string {
-	return fmt.Sprintf("%s:%s generation %d [redacted]", g.App, g.Tenant, g.Generation)
+	return fmt.Sprintf("%s:%s generation %d [redacted]", escapeName(g.App), escapeName(g.Tenant), g.Generation)
 }
+
+// escapeName keeps a name within its line, and within its side of the colon.
+func escapeName(s string) string { return strings.ReplaceAll(url.PathEscape(s), ":", "%3A") }
+
 func (g Grant) GoString() string { return "provider.Grant{" + g.String() + "}" }
 
 // Format keeps every verb from printing the tokens.

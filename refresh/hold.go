@@ -213,6 +213,7 @@ func (c *Coordinator) pair(s *tokencache.Snapshot, p provider.Pair, now int64) t
 	if out.Extra == nil {
 		out.Extra = s.Pair.Extra
 	}
+	out.Extra, _ = provider.WithoutRefreshTokens(out.Extra).(map[string]any) // an Exchanger of one's own may bring them
 	return out
 }
 

@@ -121,7 +121,9 @@ func (p Profile) pair(m members, whole bool) (Pair, bool) {
 			pair.RefreshTokenExpiresIn = m.seconds(key)
 		}
 	}
-	pair.Extra = m.without(known...)
+	if rest, _ := WithoutRefreshTokens(m.without(known...)).(map[string]any); len(rest) > 0 {
+		pair.Extra = rest
+	}
 	return pair, true
 }
 

@@ -16,6 +16,7 @@ import (
 const (
 	maxCode       = 64             // bytes of an error code that is reported
 	maxRetryAfter = 24 * time.Hour // longer wishes are cut to this
+	shortPause    = time.Second    // what a 503 wants that names no length, or none
 )
 
 var (
@@ -136,13 +137,17 @@ type refusal struct {
 }
 
 func (p Profile) refusal(a Answer, m members, secrets []string) *Error {
+	after, wished := retryAfter(a.Header)
+	if wished && a.Status == http.StatusServiceUnavailable {
+		after = max(after, shortPause) // the class does not tell that it was wished for
+	}
 	r := refusal{status: a.Status, said: spoken(m)}
 	r.codes, r.coded = p.codesOf(m, a.Status)
 	class, code := p.class(r)
 	if p.reveals(code, secrets) {
 		code = ""
 	}
-	return &Error{Class: class, Code: code, Status: a.Status, RetryAfter: retryAfter(a.Header), Err: whyRefused(a, class)}
+	return &Error{Class: class, Code: code, Status: a.Status, RetryAfter: after, Err: whyRefused(a, class)}
 }
 
 func whyRefused(a Answer, class Class) error {
@@ -309,23 +314,22 @@ func cleanCode(s string) string {
 }
 
 // retryAfter reads seconds or a date (RFC 9110 §10.2.3). A date counts from the
-// answer's own Date, since the worker's clock may be an hour off; without one its
-// length is unknown: 0.
-func retryAfter(h http.Header) time.Duration {
+// answer's own Date, since the worker's clock may be an hour off; without one it
+// is a wish of unknown length: 0, true.
+func retryAfter(h http.Header) (d time.Duration, said bool) {
 	v := strings.TrimSpace(h.Get("Retry-After"))
 	if f, err := strconv.ParseFloat(v, 64); err == nil && !math.IsNaN(f) {
 		if f >= maxRetryAfter.Seconds() {
-			return maxRetryAfter
+			return maxRetryAfter, true
 		}
-		return max(0, time.Duration(f*float64(time.Second)))
+		return max(0, time.Duration(f*float64(time.Second))), true
 	}
 	until, err := http.ParseTime(v)
 	if err != nil {
-		return 0
+		return 0, false
 	}
-	from, err := http.ParseTime(h.Get("Date"))
-	if err != nil {
-		return 0
+	if from, err := http.ParseTime(h.Get("Date")); err == nil {
+		d = until.Sub(from)
 	}
-	return min(max(0, until.Sub(from)), maxRetryAfter)
+	return min(max(0, d), maxRetryAfter), true
 }

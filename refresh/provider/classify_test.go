@@ -111,6 +111,8 @@ var refusals = []row{
 	{"temporarily_unavailable as 400", Profile{}, 400, jsonType, `{"error":"temporarily_unavailable"}`, Throttled, "temporarily_unavailable", 0},
 	{"slow_down in a server that stumbles", Profile{}, 500, jsonType, `{"error":"slow_down"}`, Ambiguous, "slow_down", 0},
 	{"503 with Retry-After", Profile{}, 503, "Retry-After: 120", "", Ambiguous, "", 2 * time.Minute},
+	{"503 with a date and no Date", Profile{}, 503, "Retry-After: Wed, 21 Oct 2015 07:28:30 GMT", "", Ambiguous, "", time.Second},
+	{"503 with a pause of nothing", Profile{}, 503, "Retry-After: 0", "", Ambiguous, "", time.Second},
 	{"503 with Retry-After and a code", Profile{}, 503, "Retry-After: 1", `{"error":"temporarily_unavailable"}`, Ambiguous, "temporarily_unavailable", time.Second},
 	{"503 with Retry-After from a gateway", Profile{}, 503, "Retry-After: 1", "<html>upstream timed out</html>", Ambiguous, "", time.Second},
 	{"503 with Retry-After and invalid_grant", Profile{}, 503, "Retry-After: 1", `{"error":"invalid_grant"}`, Ambiguous, "invalid_grant", time.Second},
@@ -157,6 +159,9 @@ func TestEveryRefusalNamesWhoActsNext(t *testing.T) {
 			if e.Class != r.want || e.Code != r.code || e.Status != r.status || e.RetryAfter != r.retry {
 				t.Errorf("got %s %q %d %s, want %s %q %d %s",
 					e.Class, e.Code, e.Status, e.RetryAfter, r.want, r.code, r.status, r.retry)
+			}
+			if wants := e.RetryAfter > 0; e.Status == 503 && e.Throttles() != wants {
+				t.Errorf("a 503 that wants a pause of %s: throttles %t", e.RetryAfter, !wants)
 			}
 			if strings.Contains(e.Error(), "CANARY") {
 				t.Errorf("leaks: %s", e)
@@ -246,27 +251,28 @@ func TestRetryAfterNeedsNoClock(t *testing.T) {
 	tests := []struct {
 		retry, date string
 		want        time.Duration
+		said        bool
 	}{
-		{"", date, 0},
-		{"soon", date, 0},
-		{"NaN", date, 0},
-		{"0", date, 0},
-		{" 30 ", date, 30 * time.Second},
-		{"1.5", "", 1500 * time.Millisecond},
-		{"-5", "", 0},
-		{"-Inf", "", 0},
-		{"999999999999", "", maxRetryAfter},
-		{"Wed, 21 Oct 2015 07:29:00 GMT", date, time.Minute},
-		{"Wednesday, 21-Oct-15 07:29:00 GMT", date, time.Minute},
-		{"Wed, 21 Oct 2015 07:27:00 GMT", date, 0},
-		{"Wed, 21 Oct 2099 07:28:00 GMT", date, maxRetryAfter},
-		{"Wed, 21 Oct 2099 07:28:00 GMT", "", 0},
-		{"Wed, 21 Oct 2099 07:28:00 GMT", "yesterday", 0},
+		{"", date, 0, false},
+		{"soon", date, 0, false},
+		{"NaN", date, 0, false},
+		{"0", date, 0, true},
+		{" 30 ", date, 30 * time.Second, true},
+		{"1.5", "", 1500 * time.Millisecond, true},
+		{"-5", "", 0, true},
+		{"-Inf", "", 0, true},
+		{"999999999999", "", maxRetryAfter, true},
+		{"Wed, 21 Oct 2015 07:29:00 GMT", date, time.Minute, true},
+		{"Wednesday, 21-Oct-15 07:29:00 GMT", date, time.Minute, true},
+		{"Wed, 21 Oct 2015 07:27:00 GMT", date, 0, true},
+		{"Wed, 21 Oct 2099 07:28:00 GMT", date, maxRetryAfter, true},
+		{"Wed, 21 Oct 2099 07:28:00 GMT", "", 0, true},
+		{"Wed, 21 Oct 2099 07:28:00 GMT", "yesterday", 0, true},
 	}
 	for _, tt := range tests {
-		got := retryAfter(http.Header{"Retry-After": {tt.retry}, "Date": {tt.date}})
-		if got != tt.want {
-			t.Errorf("%q after %q: got %s, want %s", tt.retry, tt.date, got, tt.want)
+		got, said := retryAfter(http.Header{"Retry-After": {tt.retry}, "Date": {tt.date}})
+		if got != tt.want || said != tt.said {
+			t.Errorf("%q after %q: got %s, %t; want %s, %t", tt.retry, tt.date, got, said, tt.want, tt.said)
 		}
 	}
 }
@@ -387,5 +393,25 @@ func TestPhrasesComeBeforeCodesAndNeedTheirCode(t *testing.T) {
 	_, err := Classify(p, Answer{Status: 403, Body: []byte(`{"error":"e"}`)})
 	if e := asError(t, err); e.Class != Throttled {
 		t.Errorf("e@400 held for 403: %v", e)
+	}
+}
+
+// Each of these was told of one tenant whose grant or directory was the matter, while
+// the others were served. None may be taken for proof against the client.
+func TestWhatIsSaidOfOneTenantIsNoProofAgainstTheClient(t *testing.T) {
+	for _, r := range []row{
+		{"a shop's dead token", Profile{}, 401, jsonType, `{"error":"invalid_request","error_description":"This request requires an active refresh_token"}`, Refused, "invalid_request", 0},
+		{"an inactive token", Profile{}, 401, jsonType, `{"error":"token_inactive"}`, Refused, "token_inactive", 0},
+		{"a dead session", Profile{}, 401, "", "", AppRefused, "", 0},
+		{"a wrong token, but scopes are checked first", Profile{}, 400, jsonType, `{"error":"invalid_scope"}`, AppRefused, "invalid_scope", 0},
+		{"a directory that does not know the app", Profile{}, 400, jsonType, `{"error":"unauthorized_client"}`, AppRefused, "unauthorized_client", 0},
+		{"a login host that leads to the tenant's own", Profile{}, 302, "Location: https://acme.example/token", "", AppRefused, "", 0},
+		{"a removed app", Microsoft(), 400, jsonType, `{"error":"unauthorized_client","error_description":"AADSTS700016: x"}`, Reauthorize, "unauthorized_client", 0},
+		{"a disabled app", Microsoft(), 401, jsonType, `{"error":"invalid_client","error_description":"AADSTS7000112: x"}`, Reauthorize, "invalid_client", 0},
+	} {
+		_, err := Classify(r.p, r.answer())
+		if e := asError(t, err); e.Class != r.want || e.Code != r.code || e.ClientRefused() || e.Throttles() {
+			t.Errorf("%s: %v", r.name, e)
+		}
 	}
 }

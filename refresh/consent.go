@@ -233,6 +233,9 @@ func (c *Coordinator) consented(tok *oauth2.Token, now int64) tokencache.Pair {
 		life = time.Until(tok.Expiry)
 	}
 	expires := now + life.Milliseconds()
+	if !(provider.Pair{AccessToken: tok.AccessToken, TokenType: tok.TokenType}).Usable() {
+		expires = now
+	}
 	scope, _ := tok.Extra("scope").(string)
 	return tokencache.Pair{
 		AccessToken: tok.AccessToken, RefreshToken: tok.RefreshToken, TokenType: tok.TokenType, Scope: scope,

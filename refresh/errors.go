@@ -6,8 +6,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
+	"github.com/tokenlatch/tokenlatch/tokencache"
 )
 
 // The kinds of errors say who acts next. Ask with errors.Is; errors.As with *Error
@@ -45,9 +48,11 @@ type Error struct {
 	Err error
 }
 
+// Error names the grant as [tokencache.Key] spells it, and is one line: tenants may choose
+// their names, and a line feed in one must not begin a line of a log.
 func (e *Error) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "refresh: %s:%s: %v", e.App, e.Tenant, e.Kind)
+	fmt.Fprintf(&b, "refresh: %s: %v", tokencache.Key{App: e.App, Tenant: e.Tenant}, e.Kind)
 	switch {
 	case e.Code != "" && e.Status != 0:
 		fmt.Fprintf(&b, " (%s, HTTP %d)", e.Code, e.Status)
@@ -65,7 +70,16 @@ func (e *Error) Error() string {
 	if cause := e.cause(); cause != nil {
 		fmt.Fprintf(&b, ": %v", cause)
 	}
-	return b.String()
+	return oneLine(b.String())
+}
+
+// oneLine escapes, as Go does, what a terminal or a log does not print as it is.
+func oneLine(s string) string {
+	if utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
+		return s
+	}
+	quoted := strconv.Quote(s)
+	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
 }
 
 // cause is what the text has not said yet.

@@ -200,6 +200,9 @@ func (c *Coordinator) present(ctx context.Context, g provider.Grant) (provider.P
 // the claim, which is before the request was sent.
 func (c *Coordinator) pair(s *tokencache.Snapshot, p provider.Pair, now int64) tokencache.Pair {
 	expires := now + c.profile.Lifetime(p.ExpiresIn).Milliseconds()
+	if !p.Usable() {
+		expires = now
+	}
 	out := tokencache.Pair{
 		AccessToken: p.AccessToken, RefreshToken: orElse(p.RefreshToken, s.Pair.RefreshToken),
 		TokenType: p.TokenType, Scope: orElse(p.Scope, s.Pair.Scope), Extra: p.Extra,
@@ -210,6 +213,7 @@ func (c *Coordinator) pair(s *tokencache.Snapshot, p provider.Pair, now int64) t
 	if out.Extra == nil {
 		out.Extra = s.Pair.Extra
 	}
+	out.Extra, _ = provider.WithoutRefreshTokens(out.Extra).(map[string]any) // an Exchanger of one's own may bring them
 	return out
 }
 
@@ -233,6 +237,9 @@ func (f *flight) commit(s *tokencache.Snapshot, p provider.Pair, id string) (*to
 	}
 	if outcome == tokencache.OK {
 		f.due = stored.RefreshAt
+		if !p.Usable() {
+			return f.unusable(s, stored)
+		}
 		f.c.log.Info().Str("tenant", f.key.Tenant).Int64("generation", stored.Generation).Msg("refreshed")
 		return stored, nil
 	}

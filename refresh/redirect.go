@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
 )
 
 // entitled says whether a request may carry the access token. It may not once a
@@ -52,15 +54,9 @@ func (t *transport) private(u *url.URL) bool {
 	case "https":
 		return true
 	case "http":
-		return loopback(u.Hostname()) || slices.Contains(t.c.cfg.InsecureHosts, hostPort(u))
+		return provider.Loopback(u.Hostname()) || slices.Contains(t.c.cfg.InsecureHosts, hostPort(u))
 	}
 	return false
-}
-
-// loopback is what net/http never sends to a proxy: other spellings of localhost it does.
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // insecureHosts are Config.InsecureHosts in the words of hostPort.

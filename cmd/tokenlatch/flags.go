@@ -5,11 +5,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 )
@@ -29,7 +26,7 @@ type options struct {
 	tenants  int
 	latency  time.Duration
 	profile  provider.Profile
-	redis    string // empty: embedded
+	redis    string // empty: embedded; may hold a password
 	kill     bool
 	naive    bool
 	json     bool
@@ -47,7 +44,7 @@ holds one is killed in mid-exchange. Nothing needs to be installed.
 // parseDemo reads the flags. flag.ErrHelp means that help was asked for and given.
 func parseDemo(args []string, stdout io.Writer) (options, error) {
 	var opt options
-	var profile string
+	var profile, passwordFile string
 	fs := flag.NewFlagSet("demo", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.DurationVar(&opt.duration, "duration", 15*time.Second, "how long the storms last; what is under way then may take up to 10s more")
@@ -55,7 +52,8 @@ func parseDemo(args []string, stdout io.Writer) (options, error) {
 	fs.IntVar(&opt.tenants, "tenants", 6, "customer accounts (`n` up to 500)")
 	fs.DurationVar(&opt.latency, "latency", 150*time.Millisecond, "how long the provider takes for an exchange, at most 1s")
 	fs.StringVar(&profile, "profile", "zoom", "provider whose rules the server obeys, by `name`: "+strings.Join(provider.PresetNames(), ", "))
-	fs.StringVar(&opt.redis, "redis", "", "`ADDR` of a real Redis to use instead of the embedded one: host:port or redis:// URL, 7.0 or newer; the demo removes its own keys at the end")
+	fs.StringVar(&opt.redis, "redis", "", "`ADDR` of a real Redis to use instead of the embedded one: host:port or redis:// URL, 7.0 or newer; the demo removes its own keys at the end (default $"+redisVariable+", which may hold a password)")
+	fs.StringVar(&passwordFile, "redis-password-file", "", "`FILE` with the password of that Redis, which must not stand on the command line")
 	fs.BoolVar(&opt.kill, "kill", true, "kill a holder in mid-exchange now and then; not with --naive, unless asked for; --kill=false switches it off")
 	fs.BoolVar(&opt.naive, "naive", false, "the same storms on workers that do not coordinate")
 	fs.BoolVar(&opt.json, "json", false, "print the final report only, as JSON")
@@ -74,7 +72,12 @@ func parseDemo(args []string, stdout io.Writer) (options, error) {
 	if opt.naive && !given(fs, "kill") {
 		opt.kill = false // every loss is then the workers' own doing
 	}
-	return opt, opt.check(fs, profile)
+	if err := opt.check(fs, profile); err != nil {
+		return opt, err
+	}
+	var err error
+	opt.redis, err = redisAddr(fs, opt.redis, passwordFile)
+	return opt, err
 }
 
 func (o *options) check(fs *flag.FlagSet, profile string) error {
@@ -91,23 +94,6 @@ func (o *options) check(fs *flag.FlagSet, profile string) error {
 		return fmt.Errorf("--latency %s: must be between 0s and %s", o.latency, maxLatency)
 	case !known:
 		return fmt.Errorf("--profile %q is not known; there are: %s", profile, strings.Join(provider.PresetNames(), ", "))
-	case given(fs, "redis"):
-		return checkAddr(o.redis)
-	}
-	return nil
-}
-
-// checkAddr does not quote the address: as a URL it may hold a password.
-func checkAddr(addr string) error {
-	if strings.Contains(addr, "://") {
-		if _, err := redis.ParseURL(addr); err != nil {
-			return errors.New("--redis: not a URL of the form redis://[user:password@]host:port[/db]")
-		}
-		return nil
-	}
-	host, port, err := net.SplitHostPort(addr)
-	if n := atoi(port); err != nil || host == "" || n < 1 || n > 65535 {
-		return errors.New("--redis: not an address of the form host:port, e.g. 127.0.0.1:6379")
 	}
 	return nil
 }
@@ -137,7 +123,11 @@ func printFlags(fs *flag.FlagSet, w io.Writer) {
 		if f.DefValue != "" && f.DefValue != "false" {
 			text += " (default " + f.DefValue + ")"
 		}
-		fmt.Fprintf(w, "  %-20s %s\n", head, wrap(text, 56, strings.Repeat(" ", 23)))
+		indent := strings.Repeat(" ", 23)
+		if len(head) > 20 {
+			head += "\n" + indent[1:]
+		}
+		fmt.Fprintf(w, "  %-20s %s\n", head, wrap(text, 56, indent))
 	})
 	fmt.Fprint(w, "\nExit code 1: a refresh token was presented again against the provider's rules,\nor a grant was lost other than by a kill between the provider's commit and ours.\n")
 }

@@ -95,13 +95,22 @@ func TestBadCommandLineIsAnsweredWithAHint(t *testing.T) {
 
 func TestPasswordInRedisURLIsNotRepeated(t *testing.T) {
 	var stdout, stderr bytes.Buffer
-	for _, addr := range []string{"redis://user:hunter2@127.0.0.1:1", "redis://user:hunter2@[", "user:hunter2@host"} {
-		if code := run([]string{"demo", "--redis", addr}, &stdout, &stderr); code == exitOK {
-			t.Errorf("--redis %s was taken", addr)
+	for _, addr := range []string{
+		"redis://user:hunter2@127.0.0.1:1", "redis://:hunter2@127.0.0.1:1", "redis://user:hunter2@[", "user:hunter2@host",
+		"hunter2@127.0.0.1:1", "user:hunter2@127.0.0.1:1", "rediss://u:hunter2@h:1/0?db=1", "unix://u:hunter2@/tmp/redis.sock", "foo://u:hunter2@h",
+	} {
+		stderr.Reset()
+		if code := run([]string{"demo", "--redis", addr}, &stdout, &stderr); code != exitUsage {
+			t.Errorf("--redis %s was taken: code %d", addr, code)
+		}
+		if text := stderr.String() + stdout.String(); strings.Contains(text, "hunter2") || !strings.Contains(text, redisVariable) || !strings.Contains(text, "--redis-password-file") {
+			t.Errorf("--redis %s: %s", addr, text)
 		}
 	}
-	if strings.Contains(stderr.String()+stdout.String(), "hunter2") {
-		t.Errorf("a password was printed: %s", &stderr)
+	// A user without password does nothing at all, and may be a password.
+	stderr.Reset()
+	if code := run([]string{"demo", "--redis", "redis://hunter2@127.0.0.1:1"}, &stdout, &stderr); code != exitUsage || strings.Contains(stderr.String(), "hunter2") {
+		t.Errorf("code %d: %s", code, &stderr)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +35,7 @@ func spawn(s setup, hear func(news)) (*process, error) {
 		return nil, err
 	}
 	p := &process{agent: s.Agent, cmd: exec.Command(exe, workerCommand), done: make(chan struct{}), said: &tail{}}
+	p.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, redisVariable+"=") }) // it is in s
 	p.cmd.Stderr = p.said
 	p.cmd.WaitDelay = time.Second
 	dieWithParent(p.cmd)

@@ -75,20 +75,25 @@ func (e *embedded) end() {
 	e.Close()
 }
 
+const withoutRedis = "leave --redis and " + redisVariable + " out to use the embedded one"
+
 // checkRedis reports, in words, a real Redis that cannot be used.
 func checkRedis(ctx context.Context, rdb *redis.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	info, err := rdb.Info(ctx, "server").Result()
-	if err != nil {
-		return fmt.Errorf("no Redis answers at --redis %s: %w\nhint: leave --redis out to use the embedded one", rdb.Options().Addr, plain(err))
+	switch {
+	case redis.IsAuthError(err):
+		return fmt.Errorf("the Redis at %s refuses the login: %w\nhint: name a file with the password by --redis-password-file, or put a redis:// URL with user and password into %s", rdb.Options().Addr, err, redisVariable)
+	case err != nil:
+		return fmt.Errorf("no Redis answers at %s: %w\nhint: %s", rdb.Options().Addr, plain(err), withoutRedis)
 	}
 	return checkVersion(rdb.Options().Addr, infoField(info, "redis_version"))
 }
 
 func checkVersion(addr, version string) error {
 	if major, _, _ := strings.Cut(version, "."); atoi(major) < 7 {
-		return fmt.Errorf("the Redis at --redis %s is version %q; 7.0 or newer is needed\nhint: leave --redis out to use the embedded one", addr, version)
+		return fmt.Errorf("the Redis at %s is version %q; 7.0 or newer is needed\nhint: %s", addr, version, withoutRedis)
 	}
 	return nil
 }

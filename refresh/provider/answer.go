@@ -16,7 +16,7 @@ import (
 const (
 	maxCode       = 64             // bytes of an error code that is reported
 	maxRetryAfter = 24 * time.Hour // longer wishes are cut to this
-	minSecret     = 6              // bytes; a shorter secret is found in codes by chance
+	shortPause    = time.Second    // what a 503 wants that names no length, or none
 )
 
 var (
@@ -59,18 +59,24 @@ func (a Answer) MarshalZerologObject(e *zerolog.Event) {
 // Classify reads an answer: the new pair, or an [*Error] that says whose fault
 // it is. It is pure, looks at no clock, and its error holds neither text of the
 // body, save an error code that looks like one, nor any of secrets: the tokens
-// and the client secret that were presented.
+// and the client secret that were presented. A code that holds one of them, or eight
+// bytes of one, is left out, also in base64, in hex or escaped for a URL.
 //
 // A 2xx answer with an access token is a pair, whatever else it says: it is the
 // only living one. For the rest, the first rule that matches decides:
 //
 //  1. a phrase, then a code of the profile;
 //  2. "@status" of the profile, where no standard code was sent;
-//  3. 429, or 503 with Retry-After: throttled;
+//  3. 429: throttled;
 //  4. a standard code (RFC 6749 §5.2 and kin), but not in a 5xx: a server that
 //     stumbles may have redeemed the refresh token first;
-//  5. the status: 401 is the client refused, a redirect a wrong TokenURL, any
-//     other 4xx refused, all else ambiguous.
+//  5. the status: 401 without a code is the client refused, a redirect a wrong
+//     TokenURL, any other 4xx refused, all else ambiguous.
+//
+// A 401 with a code is about that code: of those in RFC 6749 §5.2, only
+// invalid_client is answered with 401. A 5xx is ambiguous even if it names a time
+// to come back (a gateway says so too, after the server behind it was done): the
+// wish is kept in RetryAfter, and [Error.Throttles] tells of it.
 func Classify(p Profile, a Answer, secrets ...string) (Pair, error) {
 	if a.Status == 0 {
 		return Pair{}, noAnswer(a)
@@ -116,7 +122,9 @@ func (p Profile) pair(m members, whole bool) (Pair, bool) {
 			pair.RefreshTokenExpiresIn = m.seconds(key)
 		}
 	}
-	pair.Extra = m.without(known...)
+	if rest, _ := WithoutRefreshTokens(m.without(known...)).(map[string]any); len(rest) > 0 {
+		pair.Extra = rest
+	}
 	return pair, true
 }
 
@@ -125,14 +133,18 @@ type refusal struct {
 	status int
 	codes  []string // error codes it holds, in the order of trust
 	said   string   // its text for people, in lower case
-	retry  bool     // it has a Retry-After that can be read
+	coded  bool     // it names an error, if only in words that are no code
 }
 
 func (p Profile) refusal(a Answer, m members, secrets []string) *Error {
-	after, said := retryAfter(a.Header)
-	r := refusal{status: a.Status, codes: p.codesOf(m), said: spoken(m), retry: said}
+	after, wished := retryAfter(a.Header)
+	if wished && a.Status == http.StatusServiceUnavailable {
+		after = max(after, shortPause) // the class does not tell that it was wished for
+	}
+	r := refusal{status: a.Status, said: spoken(m)}
+	r.codes, r.coded = p.codesOf(m, a.Status)
 	class, code := p.class(r)
-	if reveals(code, secrets) {
+	if p.reveals(code, secrets) {
 		code = ""
 	}
 	return &Error{Class: class, Code: code, Status: a.Status, RetryAfter: after, Err: whyRefused(a, class)}
@@ -187,7 +199,7 @@ func (p Profile) class(r refusal) (Class, string) {
 	for _, code := range r.codes {
 		if class, ok := standard[strings.ToLower(code)]; ok {
 			switch {
-			case r.throttled():
+			case r.status == http.StatusTooManyRequests:
 				return Throttled, code
 			case r.status >= 500:
 				return Ambiguous, code
@@ -231,15 +243,11 @@ func (r refusal) says(ph Phrase) bool {
 	return ph.Code == ""
 }
 
-func (r refusal) throttled() bool {
-	return r.status == http.StatusTooManyRequests || r.status == http.StatusServiceUnavailable && r.retry
-}
-
 func (r refusal) byStatus() Class {
 	switch {
-	case r.throttled():
+	case r.status == http.StatusTooManyRequests:
 		return Throttled
-	case r.status == http.StatusUnauthorized:
+	case r.status == http.StatusUnauthorized && !r.coded:
 		return AppRefused
 	case r.status == 301, r.status == 302, r.status == 307, r.status == 308:
 		// The resource is elsewhere: nothing was processed here. Not so 303,
@@ -256,15 +264,17 @@ func (r refusal) byStatus() Class {
 }
 
 // codesOf collects what may be error codes: the member "error", and those in
-// which this provider puts them.
-func (p Profile) codesOf(m members) []string {
-	var codes []string
+// which this provider puts them. any says that an error was named at all, as a code
+// or in words; the status in figures names none.
+func (p Profile) codesOf(m members, status int) (codes []string, any bool) {
 	for _, key := range append([]string{"error"}, p.CodeKeys...) {
-		if code := cleanCode(codeIn(m.find(key))); code != "" {
+		said := codeIn(m.find(key))
+		any = any || said != "" && said != strconv.Itoa(status)
+		if code := cleanCode(said); code != "" {
 			codes = append(codes, code)
 		}
 	}
-	return codes
+	return codes, any
 }
 
 // codeIn also looks into {"error": {"code": …}}.
@@ -301,23 +311,6 @@ func cleanCode(s string) string {
 		}
 	}
 	return s
-}
-
-// reveals reports whether a code is, holds, or is a piece of a secret.
-func reveals(code string, secrets []string) bool {
-	_, constant := standard[strings.ToLower(code)]
-	for _, s := range secrets {
-		if s == "" || code == "" {
-			continue
-		}
-		if code == s || len(s) >= minSecret && strings.Contains(code, s) {
-			return true
-		}
-		if !constant && len(code) >= minSecret && strings.Contains(s, code) {
-			return true
-		}
-	}
-	return false
 }
 
 // retryAfter reads seconds or a date (RFC 9110 §10.2.3). A date counts from the

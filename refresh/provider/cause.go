@@ -28,7 +28,7 @@ func safeCause(err error) error {
 		return nil
 	}
 	return &cause{
-		text:    safeText(err),
+		text:    oneLine(safeText(err)), // a certificate's names are the server's choice
 		timeout: timedOut(err),
 		is:      func(target error) bool { return errors.Is(err, target) },
 	}
@@ -48,7 +48,7 @@ func timedOut(err error) bool {
 
 // plain are errors whose text is a constant.
 var plain = []error{
-	io.ErrUnexpectedEOF, io.EOF, net.ErrClosed, http.ErrSchemeMismatch,
+	errLate, io.ErrUnexpectedEOF, io.EOF, net.ErrClosed, http.ErrSchemeMismatch,
 	context.DeadlineExceeded, context.Canceled, os.ErrDeadlineExceeded,
 	errBodyTooLong, errSecondPost, errNoResponse, errNotBuilt,
 }

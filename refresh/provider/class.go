@@ -2,7 +2,12 @@ package provider
 
 import (
 	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Class says what a failed exchange means: whose fault it is, and whether the
@@ -17,11 +22,15 @@ const (
 	// Reauthorize: the provider refuses this refresh token (invalid_grant and
 	// kin, RFC 6749 §5.2). To be verified before the grant is declared dead.
 	Reauthorize
-	// AppRefused: the provider refuses the client (invalid_client,
-	// unauthorized_client, …). The operator must act; no tenant is at fault.
+	// AppRefused: the provider refuses the client (invalid_client), or says what is
+	// mostly about the client (unauthorized_client, invalid_scope,
+	// unsupported_grant_type, a 401 without a code, a redirect). The operator must
+	// act. Only the first is certain, see [Error.ClientRefused]: the others providers
+	// say of one tenant too.
 	AppRefused
-	// Throttled: 429, slow_down, or 503 with Retry-After. Not processed, nobody is
-	// at fault for good: ask later.
+	// Throttled: 429, or slow_down in an answer other than 5xx. Not processed, nobody
+	// is at fault for good: ask later. A 503 with Retry-After wants a pause as well,
+	// but is Ambiguous: see [Error.Throttles].
 	Throttled
 	// Busy: the provider asks to retry later because another exchange of the
 	// same grant is under way.
@@ -66,6 +75,7 @@ type Error struct {
 	Err        error         // cause, without token material; may be nil. errors.Is works through it
 }
 
+// Error is one line, whatever stands in the fields.
 func (e *Error) Error() string {
 	s := "provider: " + e.Class.String()
 	if e.Code != "" {
@@ -77,7 +87,32 @@ func (e *Error) Error() string {
 	if e.Err != nil {
 		s += ": " + e.Err.Error()
 	}
-	return s
+	return oneLine(s)
+}
+
+// oneLine escapes, as Go does, what a terminal or a log does not print as it is.
+func oneLine(s string) string {
+	if utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
+		return s
+	}
+	quoted := strconv.Quote(s)
+	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
+}
+
+// Throttles reports whether the provider wishes for fewer requests: it answered
+// 429, slow_down, or 503 with a Retry-After, or a rule of the profile says so. That
+// is about the app's requests and says nothing about the refresh token, which a 503
+// may have spent: see [Class.MaybeSpent]. RetryAfter is 0 where no length was said.
+func (e *Error) Throttles() bool {
+	return e.Class == Throttled || strings.EqualFold(e.Code, "slow_down") ||
+		e.Status == http.StatusServiceUnavailable && e.RetryAfter > 0
+}
+
+// ClientRefused reports whether the provider said in so many words that it does not
+// know this client or its secret: the code invalid_client (RFC 6749 §5.2), whatever
+// the status. Any other [AppRefused] is weaker evidence, and may be about one tenant.
+func (e *Error) ClientRefused() bool {
+	return e.Class == AppRefused && strings.EqualFold(e.Code, "invalid_client")
 }
 
 // Unwrap returns the cause.

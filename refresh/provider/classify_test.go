@@ -56,6 +56,9 @@ var refusals = []row{
 	{"quickbooks says no without a description", QuickBooks(), 400, jsonType, `{"error":"invalid_grant"}`, Reauthorize, "invalid_grant", 0},
 	{"google says no", Google(), 400, jsonType, `{"error":"invalid_grant","error_description":"Token has been expired or revoked."}`, Reauthorize, "invalid_grant", 0},
 	{"microsoft wants the user", Microsoft(), 400, jsonType, `{"error":"interaction_required","error_codes":[50076],"suberror":"basic_action"}`, Reauthorize, "interaction_required", 0},
+	{"microsoft: the customer's admin removed the app", Microsoft(), 400, jsonType, `{"error":"unauthorized_client","error_description":"AADSTS700016: Application with identifier '1' was not found in the directory 'Contoso'.","error_codes":[700016]}`, Reauthorize, "unauthorized_client", 0},
+	{"microsoft: the customer's admin disabled the app", Microsoft(), 401, jsonType, `{"error":"invalid_client","error_description":"AADSTS7000112: Application '1'(x) is disabled.","error_codes":[7000112]}`, Reauthorize, "invalid_client", 0},
+	{"microsoft refuses the secret", Microsoft(), 401, jsonType, `{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided.","error_codes":[7000215]}`, AppRefused, "invalid_client", 0},
 	{"microsoft blocks a loop", Microsoft(), 400, jsonType, `{"error":"invalid_grant","error_description":"AADSTS50196: The server terminated an operation","error_codes":[50196]}`, Throttled, "invalid_grant", 0},
 	{"hubspot says no without error", HubSpot(), 400, jsonType, `{"status":"BAD_REFRESH_TOKEN","message":"missing or invalid refresh token"}`, Reauthorize, "BAD_REFRESH_TOKEN", 0},
 	{"hubspot says something else", HubSpot(), 400, jsonType, `{"status":"error","message":"x"}`, Refused, "error", 0},
@@ -88,7 +91,6 @@ var refusals = []row{
 	{"invalid_scope", Profile{}, 400, jsonType, `{"error":"invalid_scope"}`, AppRefused, "invalid_scope", 0},
 	{"401 alone", Profile{}, 401, "", "", AppRefused, "", 0},
 	{"401 with HTML", Profile{}, 401, htmlType, "<html>login</html>", AppRefused, "", 0},
-	{"401 with a code nobody knows", Profile{}, 401, jsonType, `{"error":"nope"}`, AppRefused, "nope", 0},
 	{"401 about the token", Profile{}, 401, jsonType, `{"error":"invalid_token"}`, Refused, "invalid_token", 0},
 	{"invalid_request", Profile{}, 400, jsonType, `{"error":"invalid_request"}`, Refused, "invalid_request", 0},
 	{"interaction_required", Profile{}, 400, jsonType, `{"error":"interaction_required"}`, Reauthorize, "interaction_required", 0},
@@ -107,8 +109,13 @@ var refusals = []row{
 	{"429 with a date and no Date", Profile{}, 429, "Retry-After: Wed, 21 Oct 2015 07:28:30 GMT", "", Throttled, "", 0},
 	{"slow_down", Profile{}, 400, jsonType, `{"error":"slow_down"}`, Throttled, "slow_down", 0},
 	{"temporarily_unavailable as 400", Profile{}, 400, jsonType, `{"error":"temporarily_unavailable"}`, Throttled, "temporarily_unavailable", 0},
-	{"503 with Retry-After", Profile{}, 503, "Retry-After: 120", "", Throttled, "", 2 * time.Minute},
-	{"503 with Retry-After and a code", Profile{}, 503, "Retry-After: 1", `{"error":"temporarily_unavailable"}`, Throttled, "temporarily_unavailable", time.Second},
+	{"slow_down in a server that stumbles", Profile{}, 500, jsonType, `{"error":"slow_down"}`, Ambiguous, "slow_down", 0},
+	{"503 with Retry-After", Profile{}, 503, "Retry-After: 120", "", Ambiguous, "", 2 * time.Minute},
+	{"503 with a date and no Date", Profile{}, 503, "Retry-After: Wed, 21 Oct 2015 07:28:30 GMT", "", Ambiguous, "", time.Second},
+	{"503 with a pause of nothing", Profile{}, 503, "Retry-After: 0", "", Ambiguous, "", time.Second},
+	{"503 with Retry-After and a code", Profile{}, 503, "Retry-After: 1", `{"error":"temporarily_unavailable"}`, Ambiguous, "temporarily_unavailable", time.Second},
+	{"503 with Retry-After from a gateway", Profile{}, 503, "Retry-After: 1", "<html>upstream timed out</html>", Ambiguous, "", time.Second},
+	{"503 with Retry-After and invalid_grant", Profile{}, 503, "Retry-After: 1", `{"error":"invalid_grant"}`, Ambiguous, "invalid_grant", time.Second},
 	{"503 without", Profile{}, 503, "", "", Ambiguous, "", 0},
 	{"503 with a Retry-After nobody can read", Profile{}, 503, "Retry-After: soon", "", Ambiguous, "", 0},
 	{"503 temporarily_unavailable", Profile{}, 503, jsonType, `{"error":"temporarily_unavailable"}`, Ambiguous, "temporarily_unavailable", 0},
@@ -152,6 +159,9 @@ func TestEveryRefusalNamesWhoActsNext(t *testing.T) {
 			if e.Class != r.want || e.Code != r.code || e.Status != r.status || e.RetryAfter != r.retry {
 				t.Errorf("got %s %q %d %s, want %s %q %d %s",
 					e.Class, e.Code, e.Status, e.RetryAfter, r.want, r.code, r.status, r.retry)
+			}
+			if wants := e.RetryAfter > 0; e.Status == 503 && e.Throttles() != wants {
+				t.Errorf("a 503 that wants a pause of %s: throttles %t", e.RetryAfter, !wants)
 			}
 			if strings.Contains(e.Error(), "CANARY") {
 				t.Errorf("leaks: %s", e)
@@ -267,6 +277,63 @@ func TestRetryAfterNeedsNoClock(t *testing.T) {
 	}
 }
 
+// A gateway answers so when it has given up on a server that then redeems the token.
+func TestAServerThatWantsAPauseMayStillHaveSpentTheToken(t *testing.T) {
+	for _, status := range []int{500, 502, 503, 504, 520, 529} {
+		for _, body := range []string{"", "<html>", `{"error":"temporarily_unavailable"}`, `{"error":"slow_down"}`, `{"error":"invalid_client"}`} {
+			for _, p := range append(valuesOf(Presets()), Profile{}) {
+				_, err := Classify(p, Answer{Status: status, Header: http.Header{"Retry-After": {"7"}}, Body: []byte(body)})
+				e := asError(t, err)
+				if !e.Class.MaybeSpent() || e.RetryAfter != 7*time.Second {
+					t.Errorf("%s, HTTP %d %s: %s, retry after %s", p.Name, status, body, e.Class, e.RetryAfter)
+				}
+				if status == 503 && !e.Throttles() {
+					t.Errorf("%s, HTTP %d %s: its wish for a pause is lost", p.Name, status, body)
+				}
+			}
+		}
+	}
+}
+
+// RFC 6749 §5.2 answers invalid_client with 401, and nothing else: any other code
+// there is about that code, hence about this tenant.
+func TestA401WithAnotherCodeIsNotTheClientsFault(t *testing.T) {
+	for body, want := range map[string]Class{
+		`{"error":"invalid_request","error_description":"This request requires an active refresh_token."}`: Refused,
+		`{"error":"token_inactive","error_description":"Token is inactive."}`:                              Refused,
+		`{"error":"invalid_token"}`:                    Refused,
+		`{"error":"expired"}`:                          Refused,
+		`{"error":"The refresh token has gone away!"}`: Refused, // words that are no code
+		`{"error":{"code":"session_not_found"}}`:       Refused,
+		`error=revoked`:                                Refused,
+		`{"error":"` + canaryRefresh + `"}`:            Refused, // a code that must not get out counts too
+		`{"error":"` + strings.Repeat("x", 99) + `"}`:  Refused,
+		`{"error":"invalid_grant"}`:                    Reauthorize,
+		`{"error":"login_required"}`:                   Reauthorize,
+
+		`{"error":"invalid_client"}`:         AppRefused,
+		`{"error":"unauthorized_client"}`:    AppRefused,
+		`{"error":"invalid_scope"}`:          AppRefused,
+		`{"error":"unsupported_grant_type"}`: AppRefused,
+		``:                                   AppRefused,
+		`<html>Unauthorized</html>`:          AppRefused,
+		`{"message":"Unauthorized"}`:         AppRefused,
+		`{"error":""}`:                       AppRefused,
+		`{"error":null}`:                     AppRefused,
+		`{"error":401}`:                      AppRefused, // says no more than the status
+		`{"error":{"code":401,"message":"Unauthorized."}}`: AppRefused,
+	} {
+		_, err := Classify(Profile{}, Answer{Status: 401, Body: []byte(body)}, canaryRefresh)
+		e := asError(t, err)
+		if e.Class != want {
+			t.Errorf("%s: got %s, want %s", body, e.Class, want)
+		}
+		if e.ClientRefused() != strings.Contains(body, "invalid_client") {
+			t.Errorf("%s: certainly the client's fault: %t", body, e.ClientRefused())
+		}
+	}
+}
+
 func TestAnAnswerCutShortIsAPairOnlyIfBothTokensAreWhole(t *testing.T) {
 	tests := []struct {
 		body string
@@ -326,5 +393,25 @@ func TestPhrasesComeBeforeCodesAndNeedTheirCode(t *testing.T) {
 	_, err := Classify(p, Answer{Status: 403, Body: []byte(`{"error":"e"}`)})
 	if e := asError(t, err); e.Class != Throttled {
 		t.Errorf("e@400 held for 403: %v", e)
+	}
+}
+
+// Each of these was told of one tenant whose grant or directory was the matter, while
+// the others were served. None may be taken for proof against the client.
+func TestWhatIsSaidOfOneTenantIsNoProofAgainstTheClient(t *testing.T) {
+	for _, r := range []row{
+		{"a shop's dead token", Profile{}, 401, jsonType, `{"error":"invalid_request","error_description":"This request requires an active refresh_token"}`, Refused, "invalid_request", 0},
+		{"an inactive token", Profile{}, 401, jsonType, `{"error":"token_inactive"}`, Refused, "token_inactive", 0},
+		{"a dead session", Profile{}, 401, "", "", AppRefused, "", 0},
+		{"a wrong token, but scopes are checked first", Profile{}, 400, jsonType, `{"error":"invalid_scope"}`, AppRefused, "invalid_scope", 0},
+		{"a directory that does not know the app", Profile{}, 400, jsonType, `{"error":"unauthorized_client"}`, AppRefused, "unauthorized_client", 0},
+		{"a login host that leads to the tenant's own", Profile{}, 302, "Location: https://acme.example/token", "", AppRefused, "", 0},
+		{"a removed app", Microsoft(), 400, jsonType, `{"error":"unauthorized_client","error_description":"AADSTS700016: x"}`, Reauthorize, "unauthorized_client", 0},
+		{"a disabled app", Microsoft(), 401, jsonType, `{"error":"invalid_client","error_description":"AADSTS7000112: x"}`, Reauthorize, "invalid_client", 0},
+	} {
+		_, err := Classify(r.p, r.answer())
+		if e := asError(t, err); e.Class != r.want || e.Code != r.code || e.ClientRefused() || e.Throttles() {
+			t.Errorf("%s: %v", r.name, e)
+		}
 	}
 }

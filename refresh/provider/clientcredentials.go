@@ -60,13 +60,19 @@ func minting(host string, p Profile, ask func(Grant) (request, error)) Provider 
 
 func askClientCredentials(own *clientcredentials.Config) func(Grant) (request, error) {
 	named := slices.ContainsFunc(slices.Collect(paramValues(own.EndpointParams)), hasTenantMark)
+	var private []string // what may be a secret
+	for name, values := range own.EndpointParams {
+		if name != "grant_type" && name != "scope" {
+			private = append(private, values...)
+		}
+	}
 	return func(g Grant) (request, error) {
 		if named && g.Tenant == "" {
 			return request{}, &Error{Class: Unsent, Err: errNoTenant}
 		}
 		return request{
 			source:  forTenant(own, own.AuthStyle, g.Tenant).TokenSource,
-			secrets: []string{own.ClientSecret, g.AccessToken},
+			secrets: slices.Concat(basicSecrets(own.ClientID, own.ClientSecret), private, []string{g.AccessToken}),
 			mints:   true,
 		}, nil
 	}

@@ -32,13 +32,16 @@
 //
 //   - Reauthorize: the refresh token is refused. The tenant acts, once the caller
 //     has made sure that no other process has replaced it meanwhile.
-//   - AppRefused: the client is refused, or TokenURL is wrong. The operator acts;
-//     no tenant is at fault.
+//   - AppRefused: the client is refused, or TokenURL is wrong. The operator acts.
+//     Only [Error.ClientRefused] is certainly no tenant's fault.
 //   - Throttled, Busy: not processed, ask later; see RetryAfter.
 //   - Unsent: the refresh token never left this process. Present it again.
 //   - Refused: a refusal that no rule knows. Try again, ever more rarely.
 //   - Ambiguous: the refresh token may be spent and the new pair lost. What is
-//     safe now depends on [Profile.Replay].
+//     safe now depends on [Profile.Replay]. Every 5xx is, also one that names a time
+//     to come back.
+//
+// Whatever the class, [Error.Throttles] says that the provider wants fewer requests.
 //
 // Unsent is proved, not guessed: the token travels in the request's body, and
 // nobody has read a byte of it. Where there is doubt, it is Ambiguous.

@@ -79,7 +79,7 @@ func ownJWT(cfg *jwt.Config) (*jwt.Config, error) {
 	for name, claim := range cfg.PrivateClaims {
 		raw, err := json.Marshal(claim)
 		if err != nil {
-			return nil, errors.New("provider: JWTBearer: PrivateClaims: " + name + " cannot be written as JSON")
+			return nil, errors.New("provider: JWTBearer: PrivateClaims: " + oneLine(name) + " cannot be written as JSON")
 		}
 		own.PrivateClaims[name] = json.RawMessage(raw)
 	}

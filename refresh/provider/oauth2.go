@@ -3,9 +3,7 @@ package provider
 import (
 	"context"
 	"errors"
-	"net"
 	"net/url"
-	"strings"
 
 	"golang.org/x/oauth2"
 )
@@ -46,7 +44,7 @@ func OAuth2(cfg *oauth2.Config, p Profile) (Provider, error) {
 			source: func(ctx context.Context) oauth2.TokenSource {
 				return own.TokenSource(ctx, &oauth2.Token{RefreshToken: g.RefreshToken})
 			},
-			secrets: []string{g.RefreshToken, g.AccessToken, own.ClientSecret},
+			secrets: append(basicSecrets(own.ClientID, own.ClientSecret), g.RefreshToken, g.AccessToken),
 		}, nil
 	}
 	return Provider{Profile: p.clone(), Exchanger: newEndpoint(host, p, ask)}, nil
@@ -85,15 +83,10 @@ func tokenHost(field, raw string) (string, error) {
 		return "", errors.New("provider: " + field + " must not hold a user or password: write ClientID and ClientSecret")
 	case u.Fragment != "":
 		return "", errors.New("provider: " + field + " must not have a fragment (RFC 6749 §3.2)")
-	case u.Scheme == "https", u.Scheme == "http" && loopback(u.Hostname()):
+	case u.Scheme == "https", u.Scheme == "http" && Loopback(u.Hostname()):
 		return u.Host, nil
 	default:
-		return "", errors.New("provider: " + field + " must be https: it is sent secrets")
+		return "", errors.New("provider: " + field + " must be https: it is sent secrets; " +
+			"http is for the loopback interface only, written as localhost, 127.0.0.1 or [::1]")
 	}
-}
-
-func loopback(host string) bool {
-	host = strings.ToLower(host)
-	ip := net.ParseIP(host)
-	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
 }

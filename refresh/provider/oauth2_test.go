@@ -552,7 +552,7 @@ func TestOAuth2RefusesWhatWouldGoWrongLater(t *testing.T) {
 			t.Errorf("want %q: %v", tt.want, err)
 		}
 	}
-	for _, u := range []string{"https://host", "http://localhost:1/", "http://127.0.0.1/", "http://[::1]:8080/", "http://a.localhost/"} {
+	for _, u := range []string{"https://host", "http://localhost:1/", "http://127.0.0.1/", "http://[::1]:8080/", "http://[::ffff:127.0.0.1]/"} {
 		if _, err := OAuth2(url(u), Profile{}); err != nil {
 			t.Errorf("%s: %v", u, err)
 		}

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"sync"
+	"time"
 )
 
 // maxBody bounds what is read of an answer.
@@ -17,6 +19,7 @@ var (
 	errSecondPost  = errors.New("an exchange is one request: a second one was refused")
 	errNoResponse  = errors.New("the transport returned neither an answer nor an error")
 	errSealed      = errors.New("the exchange is over: nothing more is sent")
+	errLate        = fmt.Errorf("the exchange's deadline passed before the request was sent, perhaps while this process was stopped: %w", context.DeadlineExceeded)
 )
 
 // onePost is the transport of one exchange: it lets one request through and
@@ -40,6 +43,7 @@ func (o *onePost) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	o.used = true
 	body := &tellingBody{body: req.Body, read: req.Body == nil}
+	body.until, _ = o.ctx.Deadline()
 	once := req.Clone(o.ctx)
 	once.GetBody = nil
 	once.Body = body
@@ -78,15 +82,27 @@ func readAnswer(resp *http.Response) Answer {
 type tellingBody struct {
 	mu     sync.Mutex // guards all below: transports read on their own goroutine
 	body   io.ReadCloser
+	until  time.Time // the exchange's deadline; zero is none
 	read   bool
 	sealed bool
 }
 
+// Read looks at the clock, for a deadline that only a timer keeps does not hold to the
+// write on the socket:
+//  1. the process is stopped during DNS, dial or TLS, for longer than the exchange may
+//     take, and another process presents the refresh token;
+//  2. it goes on: the ctx's timer and the finished connection are ready together;
+//  3. net/http takes either, and may come here for the body.
+//
+// The clock is Go's monotonic one, which stands still while the machine is suspended.
 func (b *tellingBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.sealed {
 		return 0, errSealed
+	}
+	if !b.until.IsZero() && !time.Now().Before(b.until) {
+		return 0, errLate
 	}
 	b.read = true
 	return b.body.Read(p)

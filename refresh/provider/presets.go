@@ -189,6 +189,12 @@ func Microsoft() Profile {
 			// The loop block stops a client that asks too often, under whatever code.
 			// Staff call it throttling (S): it passes by itself, no consent helps.
 			{Contains: "AADSTS50196", Class: Throttled},
+			// The customer's admin has removed the app from their directory, or disabled it
+			// there (D, I). The code is unauthorized_client or invalid_client, yet other
+			// directories are served: this customer must act. A wrong client id is answered
+			// like a removed app, though then in every directory.
+			{Contains: "AADSTS700016", Class: Reauthorize},
+			{Contains: "AADSTS7000112", Class: Reauthorize},
 		},
 	}
 }

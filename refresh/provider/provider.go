@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -43,7 +45,7 @@ type Grant struct {
 
 // Pair is what a successful exchange brought (RFC 6749 §5.1).
 type Pair struct {
-	AccessToken string
+	AccessToken string // see Usable
 	// RefreshToken is empty where the answer carried none: the presented one is
 	// kept (RFC 6749 §6).
 	RefreshToken string
@@ -57,13 +59,37 @@ type Pair struct {
 	RefreshTokenExpiresIn time.Duration
 	// Extra holds all other members of the answer, e.g. "id_token". Numbers are
 	// json.Number, so that a 64-bit id survives; values of a form-encoded answer
-	// are strings. Whoever stores it as JSON reads it back with UseNumber.
+	// are strings. Whoever stores it as JSON reads it back with UseNumber. It holds no
+	// refresh tokens: see [WithoutRefreshTokens].
 	Extra map[string]any
 }
 
-func (g Grant) String() string {
-	return fmt.Sprintf("%s:%s generation %d [redacted]", g.App, g.Tenant, g.Generation)
+// Usable reports whether the access token can be sent: it and its type hold printable
+// ASCII and spaces only (VSCHAR, RFC 6749 §A.12 and §A.13). net/http refuses a request
+// with a line feed or NUL in its Authorization header, and what other bytes become on
+// the way nobody knows. A space is legal there and sent as it is, though RFC 6750 §2.1
+// has none (b64token): an API that does not want it says 401.
+//
+// A pair that is not usable is still the only living one. Its refresh token must be
+// kept; its access token counts as expired.
+func (p Pair) Usable() bool { return vschars(p.AccessToken) && vschars(p.TokenType) }
+
+func vschars(s string) bool {
+	for _, c := range []byte(s) {
+		if c < ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
 }
+
+func (g Grant) String() string {
+	return fmt.Sprintf("%s:%s generation %d [redacted]", escapeName(g.App), escapeName(g.Tenant), g.Generation)
+}
+
+// escapeName keeps a name within its line, and within its side of the colon.
+func escapeName(s string) string { return strings.ReplaceAll(url.PathEscape(s), ":", "%3A") }
+
 func (g Grant) GoString() string { return "provider.Grant{" + g.String() + "}" }
 
 // Format keeps every verb from printing the tokens.

@@ -114,5 +114,5 @@ func (p Profile) broken(field, format string, args ...any) error {
 	if name == "" {
 		name = "profile"
 	}
-	return fmt.Errorf("provider: %s: %s %s", name, field, fmt.Sprintf(format, args...))
+	return fmt.Errorf("provider: %s: %s %s", oneLine(name), field, fmt.Sprintf(format, args...))
 }

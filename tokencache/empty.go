@@ -159,7 +159,7 @@ func (c *Cache) handBack(ctx context.Context, mem *Snapshot) error {
 	if s.State != Active {
 		return nil
 	}
-	return c.rdb.ZAddNX(ctx, c.dueKey(s.App, shardOf(s.Tenant)), dueEntry(s.Key, s.RefreshAt)).Err()
+	return c.Schedule(ctx, s.Key, s.RefreshAt)
 }
 
 // Rescue is for a process that ends: if Redis has lost its data, it gives back what this process

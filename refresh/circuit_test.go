@@ -48,44 +48,107 @@ func (f *fleet) all(w *worker, tenants []string) map[string]error {
 	return got
 }
 
-func TestAWrongSecretStopsTheAppAndMarksNoTenant(t *testing.T) {
-	t.Parallel()
-	f := newFleet(t, refreshtest.Config{})
-	workers := []*worker{f.worker(), f.worker(), f.worker()}
-	events := workers[0].Events(t.Context())
-	tenants := f.expired(workers[0], 1000)
-	f.server.SetClientSecrets("another")
-	for _, w := range workers {
-		for tenant, err := range f.all(w, tenants) {
-			if e := kind(t, err, refresh.ErrClientConfig, ""); e.RetryAfter <= 0 {
-				t.Errorf("%s: %v does not say when to try again", tenant, err)
+// opened opens the app's circuit, as if so many tenants had been refused in a row since, and the
+// next probe were due after wait.
+func (f *fleet) opened(w *worker, refusals int, wait time.Duration) {
+	f.t.Helper()
+	r := tokencache.Refusal{Tenant: "x", Error: "app_refused/invalid_client/401", First: true}
+	for i := range refusals {
+		if i > 0 {
+			r.Tenant, r.Probe = fmt.Sprint("x", i), tokencache.NewID()
+			if ok, _, err := w.cache.Probe(f.ctx(), "zoom", r.Probe, "w", 0, time.Minute); !ok || err != nil {
+				f.t.Fatal(ok, err)
 			}
 		}
-	}
-	f.hears(events, refresh.EventCircuitOpen, "")
-	// Those that were under way when the first was refused have presented too.
-	if n := len(f.server.Ledger()); n > 64+5 {
-		t.Errorf("%d exchanges of 1,000 grants with a wrong secret", n)
-	}
-	unmarked := 0
-	for _, tenant := range tenants {
-		st, err := workers[0].Status(f.ctx(), tenant)
-		if err != nil || st.State != tokencache.Active || st.Reason != "" {
-			t.Fatalf("%s is marked: %v, %v", tenant, st, err)
+		after := time.Duration(0)
+		if i == refusals-1 {
+			after = wait
 		}
-		if st.Fails == 0 {
-			unmarked++
+		if _, s, err := w.cache.Trip(f.ctx(), "zoom", tokencache.NewID(), "w", r, after); err != nil || s.Probes != int64(i+1) {
+			f.t.Fatalf("%+v, %v", s, err)
 		}
 	}
-	if unmarked < 1000-64-5 {
-		t.Errorf("only %d grants were left alone", unmarked)
+}
+
+// accepted makes the provider accept the app once, and waits until that is noted.
+func (f *fleet) accepted(w *worker) {
+	f.t.Helper()
+	f.connect(w, "accepted", true)
+	f.token(w, "accepted")
+	f.state(w, "an acceptance", func(s *tokencache.AppState) bool { return s.AcceptedAt != 0 })
+}
+
+// state waits until a worker knows the app to be as wished.
+func (f *fleet) state(w *worker, what string, reached func(*tokencache.AppState) bool) *tokencache.AppState {
+	f.t.Helper()
+	ctx := f.ctx()
+	for {
+		news := w.cache.AppChanged("zoom")
+		s, err := w.cache.AppState(ctx, "zoom")
+		if err == nil && reached(s) {
+			return s
+		}
+		select {
+		case <-news:
+		case <-time.After(time.Second): // subscribed meanwhile, or Redis was away
+		case <-ctx.Done():
+			f.t.Fatalf("waited for %s: %+v, %v", what, s, err)
+		}
 	}
-	f.server.SetClientSecrets("secret")
-	f.recovers(workers[1], tenants[:1])
-	f.hears(events, refresh.EventCircuitClosed, "")
-	f.recovers(workers[2], tenants)
-	for _, tenant := range tenants {
-		f.living(workers[0], tenant)
+}
+
+func TestAWrongSecretStopsTheAppAndMarksNoTenant(t *testing.T) {
+	t.Parallel()
+	for name, accepted := range map[string]bool{"of an app that was accepted before": true, "from the first exchange on": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, refreshtest.Config{})
+			workers := []*worker{f.worker(), f.worker(), f.worker()}
+			events := workers[0].Events(t.Context())
+			tenants := f.expired(workers[0], 1000)
+			if accepted {
+				f.accepted(workers[0])
+			}
+			f.server.SetClientSecrets("another")
+			before := len(f.server.Ledger())
+			for _, w := range workers {
+				for tenant, err := range f.all(w, tenants) {
+					if e := kind(t, err, refresh.ErrClientConfig, ""); e.RetryAfter <= 0 || e.RetryAfter > 2*time.Minute {
+						t.Errorf("%s: %v does not say when to try again", tenant, err)
+					}
+				}
+			}
+			f.hears(events, refresh.EventCircuitOpen, "")
+			// Those that were under way when the circuit opened have presented too.
+			n := len(f.server.Ledger()) - before
+			t.Logf("%d exchanges", n)
+			if n > 64+12 {
+				t.Errorf("%d exchanges of 1,000 grants with a wrong secret", n)
+			}
+			unmarked := 0
+			for _, tenant := range tenants {
+				st, err := workers[0].Status(f.ctx(), tenant)
+				if err != nil || st.State != tokencache.Active || st.Reason != "" {
+					t.Fatalf("%s is marked: %v, %v", tenant, st, err)
+				}
+				if st.Fails == 0 {
+					unmarked++
+				}
+			}
+			if unmarked < 1000-64-12 {
+				t.Errorf("only %d grants were left alone", unmarked)
+			}
+			f.server.SetClientSecrets("secret")
+			f.recovers(workers[1], tenants[:1])
+			f.hears(events, refresh.EventCircuitClosed, "")
+			f.recovers(workers[2], tenants)
+			for _, tenant := range tenants {
+				f.living(workers[0], tenant)
+			}
+			if s := f.state(workers[0], "a closed circuit", func(s *tokencache.AppState) bool { return !s.Open }); s.Error != "" {
+				t.Errorf("all is well: %+v", s)
+			}
+		})
 	}
 }
 
@@ -116,10 +179,15 @@ func TestTheCircuitClosesUnattended(t *testing.T) {
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
 	events := w.Events(t.Context())
-	f.connect(w, "acme", false)
-	f.token(w, "acme")
+	f.accepted(w)
+	for _, tenant := range []string{"acme", "other"} {
+		f.connect(w, tenant, false)
+		f.token(w, tenant)
+	}
 	f.server.SetClientSecrets("another")
-	f.inUse(w, "acme")
+	for _, tenant := range []string{"acme", "other"} {
+		f.inUse(w, tenant)
+	}
 	f.run(f.worker())
 	f.hears(events, refresh.EventCircuitOpen, "")
 	for range 3 { // it goes on trying
@@ -135,15 +203,12 @@ func TestAValidTokenIsServedWhileTheCircuitIsOpen(t *testing.T) {
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
 	f.due(w, "acme", time.Minute)
-	f.connect(w, "other", true)
-	f.server.SetClientSecrets("another")
-	_, err := w.Token(f.ctx(), "other")
-	kind(t, err, refresh.ErrClientConfig, "invalid_client")
+	f.opened(w, 1, time.Hour)
 	before := len(f.server.Ledger())
 	for range 100 {
 		f.token(w, "acme")
 	}
-	if n := len(f.server.Ledger()) - before; n > 1 {
+	if n := len(f.server.Ledger()) - before; n > 0 {
 		t.Errorf("%d exchanges for a token that is valid", n)
 	}
 }
@@ -153,12 +218,9 @@ func TestTryTokenSaysThatTheCircuitIsOpen(t *testing.T) {
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
 	f.connect(w, "acme", true)
-	_, err := w.cache.Trip(f.ctx(), "zoom", tokencache.NewID(), "w", "app_refused/invalid_client/401", &tokencache.AppState{}, time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f.opened(w, 1, time.Hour)
 	for range 2 {
-		_, err = w.TryToken(f.ctx(), "acme")
+		_, err := w.TryToken(f.ctx(), "acme")
 		kind(t, err, refresh.ErrClientConfig, "invalid_client")
 	}
 	if n := len(f.server.Ledger()); n != 0 {
@@ -207,31 +269,36 @@ func TestTheOtherSecretIsTriedOnceBeforeTheCircuitOpens(t *testing.T) {
 	}
 }
 
-func TestAWishForAPauseStopsTheWholeFleet(t *testing.T) {
+func TestAWishForAPauseThatTwoTenantsHearStopsTheWholeFleet(t *testing.T) {
 	t.Parallel()
 	for name, step := range map[string]refreshtest.Step{
-		"429, seconds": {Status: 429, Header: http.Header{"Retry-After": {"2"}}},
-		"503, a date":  {Status: 503, Header: http.Header{"Retry-After": {time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)}}},
+		"429, seconds": {Times: 2, Status: 429, Header: http.Header{"Retry-After": {"2"}}},
+		"503, a date":  {Times: 2, Status: 503, Header: http.Header{"Retry-After": {time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFleet(t, refreshtest.Config{})
 			w, other := f.worker(), f.worker()
 			tenants := f.expired(w, 50)
 			f.connect(w, "first", true)
+			f.connect(w, "second", true)
 			f.connect(w, "valid", false)
 			f.token(other, "valid") // so that it hears of the app
 			events := other.Events(t.Context())
 			f.server.Script(step)
-			_, err := w.Token(f.ctx(), "first")
-			kind(t, err, refresh.ErrUnavailable, "")
+			for _, tenant := range []string{"first", "second"} {
+				_, err := w.Token(f.ctx(), tenant)
+				if e := kind(t, err, refresh.ErrUnavailable, ""); e.RetryAfter > 20*time.Minute {
+					t.Errorf("%v", err)
+				}
+			}
 			f.hears(events, refresh.EventThrottled, "")
 			for tenant, err := range f.all(other, tenants) {
-				if e := kind(t, err, refresh.ErrUnavailable, "throttled"); e.RetryAfter < 500*time.Millisecond {
+				if e := kind(t, err, refresh.ErrUnavailable, "throttled"); e.RetryAfter < 500*time.Millisecond || e.RetryAfter > 7*time.Minute {
 					t.Errorf("%s: %v", tenant, err)
 				}
 			}
 			f.token(other, "valid")
-			if n := len(f.server.Ledger()); n != 1 {
+			if n := len(f.server.Ledger()); n != 2 {
 				t.Errorf("%d exchanges while the provider wants a pause", n)
 			}
 			if step.Status == 429 {
@@ -334,7 +401,7 @@ func TestAPauseBeginsForThoseWhoWaitForTheBudgetToo(t *testing.T) {
 	f.connect(w, "first", true)
 	tenants := f.expired(w, 10)
 	gate := f.server.Hold(refreshtest.BeforeCommit)
-	f.server.Script(refreshtest.Step{Status: 429, Header: http.Header{"Retry-After": {"3600"}}})
+	f.server.Script(refreshtest.Step{Times: 2, Status: 429, Header: http.Header{"Retry-After": {"3600"}}})
 	var calls sync.WaitGroup
 	calls.Go(func() {
 		_, err := w.Token(f.ctx(), "first")
@@ -342,10 +409,18 @@ func TestAPauseBeginsForThoseWhoWaitForTheBudgetToo(t *testing.T) {
 	})
 	gate.Await(t)
 	calls.Go(func() {
+		second := 0
 		for tenant, err := range f.all(other, tenants) {
-			if e := kind(t, err, refresh.ErrUnavailable, "throttled"); e.RetryAfter < time.Minute {
+			e := kind(t, err, refresh.ErrUnavailable, "")
+			if e.RetryAfter < time.Minute {
 				t.Errorf("%s: %v", tenant, err)
 			}
+			if e.Code != "throttled" {
+				second++
+			}
+		}
+		if second != 1 {
+			t.Errorf("%d tenants heard it themselves, besides the first", second)
 		}
 	})
 	for _, tenant := range tenants {
@@ -353,7 +428,7 @@ func TestAPauseBeginsForThoseWhoWaitForTheBudgetToo(t *testing.T) {
 	}
 	gate.Release()
 	calls.Wait()
-	if n := len(f.server.Ledger()); n != 1 {
+	if n := len(f.server.Ledger()); n != 2 {
 		t.Errorf("%d exchanges while the provider wants a pause", n)
 	}
 }
@@ -408,13 +483,9 @@ func TestAProbeThatATenantRefusesClosesTheCircuit(t *testing.T) {
 	w := f.worker()
 	f.connect(w, "gone", true)
 	f.connect(w, "acme", true)
-	opened, err := w.cache.Trip(f.ctx(), "zoom", tokencache.NewID(), "w", "app_refused/invalid_client/401", &tokencache.AppState{}, time.Millisecond)
-	if err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(opened.Until(opened.ProbeAt) + 50*time.Millisecond) // clocks differ a little; it stays due
+	f.opened(w, 1, 0)
 	f.server.Revoke("gone")
-	_, err = w.Token(f.ctx(), "gone")
+	_, err := w.Token(f.ctx(), "gone")
 	kind(t, err, refresh.ErrReauthorize, "invalid_grant")
 	f.token(w, "acme")
 }

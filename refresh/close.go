@@ -19,6 +19,7 @@ func (c *Coordinator) Close(ctx context.Context) error {
 	drained := make(chan struct{})
 	go func() {
 		c.work.Wait()
+		c.economy.close()
 		close(drained)
 	}()
 	select {

@@ -191,28 +191,22 @@ func (c *Coordinator) enrollUnder(ctx context.Context, lease *lock.Lease, k toke
 
 // mintFirst needs no claim: nothing is spent by a second one.
 func (c *Coordinator) mintFirst(ctx context.Context, k tokencache.Key, before *tokencache.Snapshot) error {
-	leave, err := c.paced(ctx, func() bool { return true })
-	switch {
-	case err != nil:
-		return c.about(k, err)
-	case leave == nil:
-		return left(ctx, k)
-	}
-	defer leave()
-	app, err := c.admitted()
+	app, leave, err := c.admittedToMint(ctx, k)
 	if err != nil {
 		return c.about(k, err)
 	}
+	defer leave()
 	g := provider.Grant{App: k.App, Tenant: k.Tenant}
 	if before != nil {
 		g.Generation = before.Generation
 	}
 	start := time.Now()
 	p, failed := c.exchange(c.cfg.ExchangeTimeout, g)
-	c.learned(app, failed)
 	if failed != nil {
-		return c.about(k, &Error{Kind: kindOf(failed.Class), Code: failed.Code, Status: failed.Status, RetryAfter: failed.RetryAfter, Err: failed})
+		c.learned(app, k.Tenant, failed)
+		return c.about(k, &Error{Kind: kindOf(failed.Class), Code: failed.Code, Status: failed.Status, RetryAfter: min(failed.RetryAfter, maxPause), Err: failed})
 	}
+	c.accepted()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 	defer cancel()
 	_, err = c.cache.Connect(ctx, k, c.locker.Name(), func(now int64) tokencache.Pair {
@@ -222,6 +216,44 @@ func (c *Coordinator) mintFirst(ctx context.Context, k tokencache.Key, before *t
 		return c.about(k, err)
 	}
 	return nil
+}
+
+// admittedToMint waits for the budget and for the app's circuit. The caller calls leave.
+func (c *Coordinator) admittedToMint(ctx context.Context, k tokencache.Key) (app admission, leave func(), _ error) {
+	for ctx.Err() == nil && c.waiting.Err() == nil {
+		done, err := c.approach(ctx, k.Tenant, false, true, c.waiting.Done())
+		switch {
+		case err != nil:
+			return app, nil, err
+		case done == nil:
+			continue
+		}
+		leave, err := c.paced(ctx, func() bool { return true })
+		if leave == nil || err != nil {
+			done()
+			return app, nil, orLeft(err, ctx, k)
+		}
+		app, ok, err := c.admitted(k.Tenant, false)
+		if ok {
+			return app, func() { leave(); done() }, nil
+		}
+		leave()
+		done()
+		if err != nil {
+			return app, nil, err
+		}
+	}
+	if err := context.Cause(c.waiting); err != nil {
+		return app, nil, err
+	}
+	return app, nil, left(ctx, k)
+}
+
+func orLeft(err error, ctx context.Context, k tokencache.Key) error {
+	if err != nil {
+		return err
+	}
+	return left(ctx, k)
 }
 
 func (c *Coordinator) consented(tok *oauth2.Token, now int64) tokencache.Pair {

@@ -37,6 +37,8 @@ type Coordinator struct {
 	pacer   *pacer
 	events  *events
 
+	economy  *economy
+	probing  atomic.Bool // a flight of this process is about to probe whether the client is accepted
 	fallback atomic.Bool // the provider's Fallback is the one that is accepted
 	house    sync.Once   // housekeeping has begun
 
@@ -59,8 +61,9 @@ func New(cfg Config) (*Coordinator, error) {
 		waiting: waiting, close: cancel,
 		grants:  cfg.Cache.Grants(cfg.App),
 		flights: xsync.NewMap[string, *flight](),
-		pacer:   newPacer(cfg),
 	}
+	c.economy = newEconomy(c.log)
+	c.pacer = newPacer(c)
 	if cfg.Provider.Mints {
 		c.takeover = tokencache.AtOnce // nothing is spent
 	}
@@ -147,7 +150,7 @@ func (c *Coordinator) TryToken(ctx context.Context, tenant string) (*oauth2.Toke
 		return nil, c.about(k, d.err)
 	}
 	if app := c.cache.KnownApp(k.App); app != nil {
-		if e := shut(app); e != nil { // there is nothing to wait for
+		if g, _, e := gate(app, wasRefused(&s.Record), jitter()); g == stopped { // there is nothing to wait for
 			return nil, c.about(k, e)
 		}
 	}

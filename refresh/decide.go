@@ -182,7 +182,8 @@ const (
 )
 
 // retryIn is how long the whole fleet leaves a grant alone after its n-th failure in a
-// row (from 1): exponential with jitter, or what the provider asks for if that is longer.
+// row (from 1): exponential with jitter, or what the provider asks for if that is longer; no
+// longer than maxPause, and up to a quarter more.
 func retryIn(n int64, e *provider.Error, random float64) time.Duration {
 	limit := maxRetry
 	if e.Class == provider.Refused && n >= suspectAfter {
@@ -193,7 +194,7 @@ func retryIn(n int64, e *provider.Error, random float64) time.Duration {
 		d = min(limit, firstRetry<<(max(n, 1)-1))
 	}
 	d = d/2 + time.Duration(random*float64(d/2))
-	return max(d, e.RetryAfter)
+	return max(d, jittered(min(e.RetryAfter, maxPause), random))
 }
 
 // refreshAt is when a pair becomes due: a jittered share of its life before its end,

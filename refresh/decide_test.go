@@ -167,7 +167,7 @@ func TestRetryGrowsWithJitterAndObeysTheProvider(t *testing.T) {
 			t.Fatalf("failure %d waits %s, the next only %s", n, low, next)
 		}
 	}
-	if got := retryIn(1, &provider.Error{Class: provider.Throttled, RetryAfter: time.Hour}, 0); got != time.Hour {
+	if got := retryIn(1, &provider.Error{Class: provider.Throttled, RetryAfter: 24 * time.Hour}, 0); got != maxPause {
 		t.Errorf("Retry-After of an hour became %s", got)
 	}
 	if got := retryIn(50, &provider.Error{Class: provider.Refused}, 1); got != suspectRetry {

@@ -286,9 +286,12 @@ func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache
 			}
 		}
 	}
-	if _, err := f.c.appState(f.c.waiting); err != nil {
+	patient := !f.want.background || f.urgent.Load()
+	done, err := f.c.approach(f.c.waiting, f.key.Tenant, wasRefused(&s.Record), patient, news)
+	if done == nil || err != nil {
 		return nil, err
 	}
+	defer done()
 	told := f.pin.Told()
 	lease, err := f.c.locker.Try(f.c.waiting, f.c.cache.LockKey(f.key))
 	var held *lock.HeldError

@@ -29,19 +29,21 @@ func (f *flight) hold(lease *lock.Lease, s *tokencache.Snapshot) (*tokencache.Sn
 		return nil, err
 	}
 	defer leave()
-	app, err := f.c.admitted() // after the wait: the app may have been stopped meanwhile
-	if err != nil {
+	app, ok, err := f.c.admitted(f.key.Tenant, wasRefused(&s.Record)) // after the wait: the app may have been stopped meanwhile
+	if !ok || err != nil {
 		return nil, err
 	}
 	s, err = f.claim(s)
 	if s == nil || err != nil {
+		f.c.unused(app)
 		return nil, err
 	}
 	pair, failure := f.exchange(s)
-	f.c.learned(app, failure)
 	if failure != nil {
+		f.c.learned(app, f.key.Tenant, failure)
 		return f.failed(s, failure)
 	}
+	defer f.c.accepted() // the pair comes first
 	return f.commit(s, pair, tokencache.NewID())
 }
 
@@ -162,11 +164,7 @@ func (c *Coordinator) exchange(timeout time.Duration, g provider.Grant) (provide
 		if !errors.As(err, &failure) {
 			failure = &provider.Error{Class: provider.Ambiguous, Err: err}
 		}
-		level := c.log.Warn()
-		if failure.Class == provider.AppRefused {
-			level = c.log.Error() // the operator must act
-		}
-		tell(level).Str("class", failure.Class.String()).Str("code", failure.Code).Int("status", failure.Status).Msg("exchange failed")
+		tell(c.log.Warn()).Str("class", failure.Class.String()).Str("code", failure.Code).Int("status", failure.Status).Msg("exchange failed")
 		return provider.Pair{}, failure
 	}
 	if pair.AccessToken == "" {

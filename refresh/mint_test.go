@@ -313,12 +313,8 @@ func TestFirstMintsKeepToTheBudgetAndToTheCircuit(t *testing.T) {
 		t.Errorf("%d mints, %d at once", len(l), l.InFlight())
 	}
 	// The circuit is open, and it is time for a probe: one.
-	opened, err := workers[0].cache.Trip(f.ctx(), "zoom", tokencache.NewID(), "w", "app_refused/invalid_client/401", &tokencache.AppState{}, time.Millisecond)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f.opened(workers[0], 12, 0)
 	f.server.SetClientSecrets("another")
-	time.Sleep(opened.Until(opened.ProbeAt) + 50*time.Millisecond) // clocks differ a little; it stays due
 	for _, err := range enroll("late", 30) {
 		kind(t, err, refresh.ErrClientConfig, "")
 	}

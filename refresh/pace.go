@@ -13,18 +13,21 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache"
 )
 
-// pacer lets exchanges through as the app's budget allows, over all processes. Without a
-// budget it costs nothing. In this process those for whom somebody waits go first; in
-// the fleet a quarter of the budget is theirs alone.
+// pacer lets exchanges through as the app's budget allows, over all processes, and after a pause
+// as its ramp does. Without a budget it costs nothing. In this process those for whom somebody
+// waits go first; in the fleet a quarter of the budget is theirs alone.
 type pacer struct {
-	budget provider.Budget
-	app    string
-	ttl    time.Duration // after which an exchange has ended for sure
-	cache  *tokencache.Cache
-	rate   *redis_rate.Limiter
+	budget  provider.Budget
+	app     string
+	ttl     time.Duration // after which an exchange has ended for sure
+	cache   *tokencache.Cache
+	rate    *redis_rate.Limiter
+	economy *economy
+	closed  context.Context
 
-	mu    sync.Mutex // guards the queue
+	mu    sync.Mutex // guards what follows
 	queue []*ticket
+	alone alone
 }
 
 // ticket is one place in the queue.
@@ -32,13 +35,17 @@ type ticket struct {
 	urgent func() bool
 	id     string
 	paid   bool          // the budget of background exchanges has been asked
+	alone  bool          // let through while Redis did not answer
+	place  bool          // it has one among the exchanges in flight
+	ramp   bool          // which it keeps for a step of the ramp
+	since  time.Time     // it was let through
 	turn   chan struct{} // has room for one: it is the first now
 }
 
-func newPacer(cfg Config) *pacer {
+func newPacer(c *Coordinator) *pacer {
 	return &pacer{
-		budget: cfg.Provider.Profile.Budget, app: cfg.App, ttl: cfg.ClaimTimeout, cache: cfg.Cache,
-		rate: redis_rate.NewLimiter(cfg.Cache.Redis()),
+		budget: c.profile.Budget, app: c.cfg.App, ttl: c.cfg.ClaimTimeout, cache: c.cache,
+		rate: redis_rate.NewLimiter(c.cache.Redis()), economy: c.economy, closed: c.waiting,
 	}
 }
 
@@ -61,9 +68,9 @@ func crowd(b provider.Budget) int { return max(1, b.Concurrency*3/4) }
 var errBudget = errors.New("the app's budget of requests to the provider is used up for the moment")
 
 // enter waits until the budget allows one exchange. The caller calls leave when that has
-// ended. The error is the cause of ctx, or Redis'.
+// ended. The error is the cause of ctx.
 func (p *pacer) enter(ctx context.Context, urgent func() bool) (leave func(), err error) {
-	if p.budget == (provider.Budget{}) {
+	if p.budget == (provider.Budget{}) && p.ramp() == 0 {
 		return func() {}, nil
 	}
 	t := &ticket{urgent: urgent, id: tokencache.NewID(), turn: make(chan struct{}, 1)}
@@ -78,12 +85,20 @@ func (p *pacer) enter(ctx context.Context, urgent func() bool) (leave func(), er
 			continue
 		}
 		freed := p.cache.AppChanged(p.app) // before asking, so that nothing falls in between
-		wait, err := p.ask(ctx, t)
-		if err != nil {
+		asked, wait := *t, time.Duration(0) // a copy: Redis may answer when nobody listens any more
+		got, err := economize(p.economy, func(ctx context.Context) (answer, error) { return p.ask(ctx, asked) })
+		switch {
+		case errors.Is(err, errClosed):
 			return nil, err
+		case err != nil:
+			wait = p.askAlone(t)
+		default:
+			wait = got.wait
+			t.paid, t.place, t.ramp = got.paid, got.place, got.ramp
 		}
 		if wait == 0 {
-			return func() { p.leave(t.id) }, nil
+			t.since = time.Now()
+			return func() { p.leave(t) }, nil
 		}
 		pause(ctx, min(wait, tick), freed)
 		if ctx.Err() != nil {
@@ -121,10 +136,40 @@ func (p *pacer) head() *ticket {
 	return p.queue[0]
 }
 
-// ask asks Redis for the right to one exchange now: 0, or when to ask again.
-func (p *pacer) ask(ctx context.Context, t *ticket) (wait time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
-	defer cancel()
+// ramp is how many exchanges there may be at once after a pause; 0 for no limit.
+func (p *pacer) ramp() int {
+	if s := p.cache.KnownApp(p.app); s != nil {
+		return int(s.Ramp)
+	}
+	return 0
+}
+
+// places is how many exchanges there may be at once for a ticket; 0 for no limit.
+func (p *pacer) places(t *ticket) int {
+	most := p.budget.Concurrency
+	if most > 0 && !t.urgent() {
+		most = crowd(p.budget)
+	}
+	ramp := p.ramp()
+	if t.ramp = ramp > 0; t.ramp && (most == 0 || ramp < most) {
+		return ramp
+	}
+	return most
+}
+
+// answer is what Redis says to a ticket: 0, or when to ask again.
+type answer struct {
+	wait              time.Duration
+	paid, place, ramp bool
+}
+
+// ask asks Redis for the right to one exchange now.
+func (p *pacer) ask(ctx context.Context, t ticket) (answer, error) {
+	wait, err := p.askFor(ctx, &t)
+	return answer{wait, t.paid, t.place, t.ramp}, err
+}
+
+func (p *pacer) askFor(ctx context.Context, t *ticket) (wait time.Duration, err error) {
 	key := p.cache.AppKey(p.app)
 	if p.budget.Requests > 0 && !t.urgent() && !t.paid {
 		if wait, err := p.allow(ctx, key+":background", backgroundLimit(p.budget)); wait > 0 || err != nil {
@@ -132,24 +177,47 @@ func (p *pacer) ask(ctx context.Context, t *ticket) (wait time.Duration, err err
 		}
 		t.paid = true
 	}
-	if p.budget.Concurrency > 0 {
-		most := p.budget.Concurrency
-		if !t.urgent() {
-			most = crowd(p.budget)
-		}
+	if most := p.places(t); most > 0 {
 		ok, wait, err := p.cache.Enter(ctx, p.app, t.id, most, p.ttl)
 		if err != nil || !ok {
 			return max(wait, slack), err
 		}
+		t.place = true
 	}
 	if p.budget.Requests > 0 {
 		wait, err := p.allow(ctx, key, rateLimit(p.budget))
 		if wait > 0 || err != nil {
-			p.leave(t.id)
+			_ = p.giveBack(ctx, t) // else it ends by itself
 			return wait, err
 		}
 	}
 	return 0, nil
+}
+
+// alone is what this process lets through while Redis does not answer for the budget: a
+// tenth of it.
+type alone struct {
+	next     time.Time
+	inFlight int
+}
+
+// askAlone is ask without Redis.
+func (p *pacer) askAlone(t *ticket) (wait time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if most := p.places(t); most > 0 && p.alone.inFlight >= max(1, most/10) {
+		return slack
+	}
+	now := time.Now()
+	if p.budget.Requests > 0 {
+		if wait := p.alone.next.Sub(now); wait > 0 {
+			return wait
+		}
+		p.alone.next = now.Add(10 * p.budget.Per / time.Duration(p.budget.Requests))
+	}
+	p.alone.inFlight++
+	t.alone = true
+	return 0
 }
 
 func (p *pacer) allow(ctx context.Context, key string, l redis_rate.Limit) (wait time.Duration, err error) {
@@ -160,15 +228,33 @@ func (p *pacer) allow(ctx context.Context, key string, l redis_rate.Limit) (wait
 	return max(r.RetryAfter, time.Millisecond), nil
 }
 
-// leave gives a place among the exchanges in flight back. One that is not given back ends by
-// itself.
-func (p *pacer) leave(id string) {
-	if p.budget.Concurrency == 0 {
+// leave gives a place among the exchanges in flight back, which nobody waits for. One that is
+// not given back ends by itself.
+func (p *pacer) leave(t *ticket) {
+	if t.alone {
+		p.change(func() { p.alone.inFlight-- })
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
-	defer cancel()
-	_ = p.cache.Leave(ctx, p.app, id, crowd(p.budget))
+	if !t.place {
+		return
+	}
+	rest := time.Duration(0)
+	if t.ramp { // else a provider that answers at once would have the whole crowd
+		rest = tokencache.RampStep - time.Since(t.since)
+	}
+	p.economy.later(p.closed, rest, func(ctx context.Context) error { return p.giveBack(ctx, t) })
+}
+
+func (p *pacer) giveBack(ctx context.Context, t *ticket) error {
+	if !t.place {
+		return nil
+	}
+	t.place = false
+	full := crowd(p.budget)
+	if t.ramp {
+		full = 1 // whatever the ramp was: somebody may wait
+	}
+	return p.cache.Leave(ctx, p.app, t.id, full)
 }
 
 // perSecond is how many exchanges nobody waits for the budget allows; 0 for no limit.

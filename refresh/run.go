@@ -74,11 +74,7 @@ type renewals struct {
 func (r *renewals) passes(ctx context.Context) {
 	for ctx.Err() == nil {
 		again, err := r.pass(ctx)
-		var still *Error
-		switch {
-		case errors.As(err, &still):
-			again = min(lookEvery, max(still.RetryAfter, tick))
-		case err != nil && ctx.Err() == nil:
+		if err != nil && ctx.Err() == nil {
 			again = tick
 			r.c.log.Warn().Err(err).Msg("looking for due grants failed: trying again")
 		}
@@ -89,12 +85,10 @@ func (r *renewals) passes(ctx context.Context) {
 
 // pass takes what is due, and returns how long it is until more will be.
 func (r *renewals) pass(ctx context.Context) (time.Duration, error) {
-	app, err := r.c.appState(ctx)
-	if app != nil {
-		r.c.events.appFound(app)
-	}
-	if err != nil {
-		return 0, err
+	app := r.c.appNow()
+	r.c.events.appFound(app)
+	if e := shut(app); e != nil {
+		return min(lookEvery, max(e.RetryAfter, tick)), nil
 	}
 	next, now, err := r.c.cache.NextDue(ctx, r.c.cfg.App)
 	if err != nil {

@@ -19,8 +19,11 @@ var tripLua string
 //go:embed lua/app_probe.lua
 var probeLua string
 
-//go:embed lua/app_mend.lua
-var mendLua string
+//go:embed lua/app_unprobe.lua
+var unprobeLua string
+
+//go:embed lua/app_accept.lua
+var acceptLua string
 
 //go:embed lua/app_throttle.lua
 var throttleLua string
@@ -34,29 +37,39 @@ var leaveLua string
 var (
 	tripScript     = publisher(tripLua)
 	probeScript    = publisher(probeLua)
-	mendScript     = publisher(mendLua)
+	unprobeScript  = publisher(unprobeLua)
+	acceptScript   = publisher(acceptLua)
 	throttleScript = publisher(throttleLua)
 	enterScript    = script(enterLua)
 	leaveScript    = publisher(leaveLua)
 )
 
 // AppState is what the whole fleet knows of one app, at one moment. Times are Redis' clock,
-// unix ms; 0 means none. It does not change.
+// unix ms; 0 means none. It does not change. When all is well only AcceptedAt is set.
 type AppState struct {
-	App            string
-	Open           bool   // the circuit: the provider refuses the client
-	Error          string // class/code/status that opened it, or for which it is throttled
-	OpenedAt       int64
-	Probes         int64 // refusals in a row
-	ProbeAt        int64 // before it nobody tries again
-	ProbeBy        string
+	App      string
+	Open     bool   // the circuit: the provider refuses the client
+	Error    string // class/code/status of the last refusal, of the one that opened the circuit, or of a pause
+	OpenedAt int64
+	Probes   int64  // refusals in a row since the circuit opened
+	ProbeAt  int64  // before it nobody tries again; while ProbeBy does, when that has ended for sure
+	ProbeBy  string // the process that is trying just now
+	// Refused are the fingerprints of the tenants that were refused in a row, with no
+	// acceptance in between.
+	Refused string
+	// AcceptedAt is when it was last noted that the provider accepted the client: at first,
+	// and whenever there had been a doubt.
+	AcceptedAt     int64
 	ThrottledUntil int64  // before it there are no exchanges
+	Limited        string // the tenant that was told to wait, while no other was, and until when
 	Born           string // birth mark of the database, since Redis has lost this app's data
 	LostAt         int64  // since then a tenant without a grant may have had one; 0 once that is accepted
+	Ramp           int64  // after a pause: how many exchanges there may be at once; 0 for no limit
 	By             string
 	Rev            int64 // counts the changes
 
-	changeID string
+	probeID          string
+	change, changeID string
 
 	asOf    int64 // Redis' clock when it was so
 	now     int64 // Redis' clock at `at`; never early
@@ -73,10 +86,23 @@ func (s *AppState) Until(t int64) time.Duration {
 	return max(0, s.at+span(t-s.now)-monotonic())
 }
 
+// Unsettled reports whether the next acceptance is to be noted.
+func (s *AppState) Unsettled() bool {
+	return s.AcceptedAt == 0 || s.Open || s.Refused != "" || s.Limited != "" || s.Ramp > 0
+}
+
+// Refuses reports whether a tenant is among those that were refused in a row.
+func (s *AppState) Refuses(tenant string) bool {
+	return s.Refused != "" && strings.Contains(s.Refused, tenantFP(tenant))
+}
+
+// tenantFP is how an app's state names a tenant.
+func tenantFP(tenant string) string { return Fingerprint(tenant)[:8] }
+
 // doubtful reports whether a state that stops the app's exchanges is to be read again: an
 // operator may have deleted it, which is not pushed.
 func (s *AppState) doubtful() bool {
-	stopped := s.Open || s.ThrottledUntil > s.Now()
+	stopped := s.Open || s.Ramp > 0 || s.ThrottledUntil > s.Now()
 	return stopped && monotonic()-s.taken > readAgainAfter
 }
 
@@ -109,12 +135,24 @@ func (s *AppState) set(name, value string) {
 		s.Born = value
 	case "lost_at":
 		s.LostAt = n
+	case "probe_id":
+		s.probeID = value
+	case "refused":
+		s.Refused = value
+	case "accepted_at":
+		s.AcceptedAt = n
+	case "limited":
+		s.Limited = value
+	case "ramp":
+		s.Ramp = n
 	case "throttled_until":
 		s.ThrottledUntil = n
 	case "by":
 		s.By = value
 	case "rev":
 		s.Rev = n
+	case "change":
+		s.change = value
 	case "change_id":
 		s.changeID = value
 	}
@@ -131,8 +169,9 @@ type app struct {
 	changed chan struct{}
 }
 
-// AppChange is one change of an app's state: "open" and "closed" of its circuit, "refused" and
-// "probe" while it is open, "throttled".
+// AppChange is one change of an app's state: "suspected" (one tenant is refused as if the
+// client were), "open" and "closed" of its circuit, "refused", "probe" and "unprobed" while it
+// is open, "limited" (one tenant is to wait), "throttled", "ramp" after that, "accepted".
 type AppChange struct {
 	Kind  string
 	State *AppState
@@ -157,13 +196,22 @@ func (c *Cache) forgetApp(name string) {
 	}
 }
 
-// AppState is an app's state: from memory if that is coherent, see [Cache.Peek], else from
-// Redis in one round trip.
+// PeekApp is an app's state in memory if that is coherent, see [Cache.Peek]; else nil.
+func (c *Cache) PeekApp(name string) *AppState {
+	s := c.app(name).state.Load()
+	if s != nil && s.session != 0 && s.session == c.hub.session.Load() && !s.doubtful() {
+		return s
+	}
+	return nil
+}
+
+// AppState is an app's state: from memory if that is coherent, else from Redis in one round
+// trip.
 func (c *Cache) AppState(ctx context.Context, name string) (*AppState, error) {
-	a := c.app(name)
-	if s := a.state.Load(); s != nil && s.session != 0 && s.session == c.hub.session.Load() && !s.doubtful() {
+	if s := c.PeekApp(name); s != nil {
 		return s, nil
 	}
+	a := c.app(name)
 	session, sent := c.hub.sessionOf(a.channel), monotonic()
 	var fields *redis.MapStringStringCmd
 	clock := redis.NewStringSliceCmd(ctx, "time")
@@ -289,8 +337,9 @@ func (c *Cache) appPushed(channel, payload string, at mono) bool {
 	return true
 }
 
-// changeApp runs a script that changes an app's state, and takes the result into memory.
-func (c *Cache) changeApp(ctx context.Context, op string, s *redis.Script, name string, args ...any) (status string, _ *AppState, err error) {
+// changeApp runs a script that changes an app's state, and takes the result into memory. made
+// is the kind of change that it was; empty if nothing changed.
+func (c *Cache) changeApp(ctx context.Context, op string, s *redis.Script, name string, args ...any) (made, status string, _ *AppState, err error) {
 	a := c.app(name)
 	session, sent := c.hub.sessionOf(a.channel), monotonic()
 	got, err := c.publish(ctx, s, []string{a.channel}, args...).Slice()
@@ -299,68 +348,93 @@ func (c *Cache) changeApp(ctx context.Context, op string, s *redis.Script, name 
 		r, err = scriptReply(got)
 	}
 	if err != nil {
-		return "", nil, fmt.Errorf("tokencache: %s app %s: %w", op, name, err)
+		return "", "", nil, fmt.Errorf("tokencache: %s app %s: %w", op, name, err)
 	}
 	state := &AppState{App: name, asOf: r.now, now: r.now, at: c.clock.observe(sent, monotonic(), r.now), session: session}
 	state.parse(r.text)
 	if state.changeID == args[0] {
-		a.told.tell(AppChange{kindOfApp(op, state), state})
+		made = state.change
+		a.told.tell(AppChange{made, state})
 	}
-	return r.status, a.adopt(state, sent), nil
+	if op == "data_lost" { // whoever notices it gives back what it remembers anyway
+		return made, r.status, a.adopt(state, sent), nil
+	}
+	return made, r.status, c.adoptApp(a, state, sent), nil
 }
 
-// kindOfApp is the kind of a change that a script has made, from its answer.
-func kindOfApp(op string, s *AppState) string {
-	switch {
-	case op == "data_lost", op == "loss_accepted":
-		return op
-	case op == "trip" && s.Probes == 1:
-		return "open"
-	case op == "trip":
-		return "refused"
-	case op == "mend":
-		return "closed"
-	case op == "throttle":
-		return "throttled"
-	}
-	return op
+// Refusal is an exchange that the provider refused as if it refused the client.
+type Refusal struct {
+	Tenant string
+	Error  string // class/code/status
+	// Probe is the probe that the exchange was; empty for none.
+	Probe string
+	// Tenants is how many different ones, refused in a row, open the circuit.
+	Tenants int
+	// First says that one is enough if the provider was never seen to accept this app.
+	First bool
+	// Again says that the tenant was refused before: its probe puts the next one off, but not
+	// for longer than the one before.
+	Again bool
 }
 
-// Trip opens an app's circuit, since the provider refused its client, or puts the next probe
-// off if it is open. asked is the state under which the exchange was made: one that was under
-// way when the circuit opened does not count again. waits are how long after the first, second, … refusal in a row that is;
-// the last holds for all that follow.
-func (c *Cache) Trip(ctx context.Context, name, id, by, errorText string, asked *AppState, waits ...time.Duration) (*AppState, error) {
-	before := int64(0)
-	if asked.Open {
-		before = asked.OpenedAt
+// Trip notes a refusal, which opens the app's circuit if it is one too many with no acceptance
+// in between, or puts the next probe off if it was one. waits are how long after the first,
+// second, … refusal in a row that is; the last holds for all that follow. opened says that
+// this refusal opened it.
+func (c *Cache) Trip(ctx context.Context, name, id, by string, r Refusal, waits ...time.Duration) (opened bool, _ *AppState, err error) {
+	first, again := "", ""
+	if r.First {
+		first = "first"
 	}
-	args := []any{id, clip(by), clip(errorText), before}
+	if r.Again {
+		again = "again"
+	}
+	args := []any{id, clip(by), clip(r.Error), tenantFP(r.Tenant), r.Probe, r.Tenants, first, again}
 	for _, w := range waits {
 		args = append(args, w.Milliseconds())
 	}
-	_, s, err := c.changeApp(ctx, "trip", tripScript, name, args...)
-	return s, err
+	made, _, s, err := c.changeApp(ctx, "trip", tripScript, name, args...)
+	return made == "open", s, err
 }
 
-// Probe asks for the right to make one exchange although the circuit is open. One at a time
-// has it, for hold at most. It is given too if the circuit is closed.
-func (c *Cache) Probe(ctx context.Context, name, id, by string, hold time.Duration) (bool, *AppState, error) {
-	status, s, err := c.changeApp(ctx, "probe", probeScript, name, id, clip(by), hold.Milliseconds())
+// Probe asks for the right to make one exchange although the circuit is open; id names the
+// probe. One at a time has it, for hold at most; who comes late by handicap leaves others
+// the way. It is given too if the circuit is closed.
+func (c *Cache) Probe(ctx context.Context, name, id, by string, handicap, hold time.Duration) (bool, *AppState, error) {
+	_, status, s, err := c.changeApp(ctx, "probe", probeScript, name, id, clip(by), hold.Milliseconds(), handicap.Milliseconds())
 	return status == string(OK), s, err
 }
 
-// Mend closes the circuit: the provider has accepted the client. asked is the state under
-// which the exchange was made; a circuit that was opened after that stays open.
-func (c *Cache) Mend(ctx context.Context, name, id, by string, asked *AppState) (*AppState, error) {
-	_, s, err := c.changeApp(ctx, "mend", mendScript, name, id, clip(by), asked.OpenedAt)
+// Unprobe gives a probe's right back, of which nothing was learned. The next probe may be made
+// after again.
+func (c *Cache) Unprobe(ctx context.Context, name, id, by, probe string, again time.Duration) (*AppState, error) {
+	_, _, s, err := c.changeApp(ctx, "unprobe", unprobeScript, name, id, clip(by), probe, again.Milliseconds())
 	return s, err
 }
 
-// Throttle stops an app's exchanges for d from now. A longer stop that stands already stays.
-func (c *Cache) Throttle(ctx context.Context, name, id, by, errorText string, d time.Duration) (*AppState, error) {
-	_, s, err := c.changeApp(ctx, "throttle", throttleScript, name, id, clip(by), clip(errorText), d.Milliseconds())
-	return s, err
+// After a pause exchanges begin again with one at a time. As long as they are accepted, twice as
+// many may be made at once after each RampStep, up to rampTop; there is no limit any more
+// when that has gone well for rampRest.
+const (
+	RampStep = 250 * time.Millisecond
+	rampTop  = 64
+	rampRest = 4 * time.Second
+)
+
+// Accept notes that the provider has accepted the client: the circuit closes, and what was
+// suspected is over. It is to be called while the state is unsettled. closed says that this
+// closed the circuit.
+func (c *Cache) Accept(ctx context.Context, name, id, by string) (closed bool, _ *AppState, err error) {
+	made, _, s, err := c.changeApp(ctx, "accept", acceptScript, name, id, clip(by), RampStep.Milliseconds(), rampTop, rampRest.Milliseconds())
+	return made == "closed", s, err
+}
+
+// Throttle notes that the provider told a tenant to wait. If another tenant heard that lately,
+// with no acceptance in between, it stops the app's exchanges for d from now; a longer
+// pause that has begun already is kept. paused says that this call made the pause.
+func (c *Cache) Throttle(ctx context.Context, name, id, by, errorText, tenant string, d time.Duration) (paused bool, _ *AppState, err error) {
+	made, _, s, err := c.changeApp(ctx, "throttle", throttleScript, name, id, clip(by), clip(errorText), tenantFP(tenant), d.Milliseconds())
+	return made == "throttled", s, err
 }
 
 func (c *Cache) inflightKey(name string) string { return c.prefix + ":inflight:" + escape(name) }

@@ -3,6 +3,7 @@ package tokencache
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -48,62 +49,155 @@ func heardOf(t testing.TB, c *Cache, app, what string, reached func(*AppState) b
 	}
 }
 
-func trip(t testing.TB, c *Cache, asked *AppState, waits ...time.Duration) *AppState {
+// refused notes the refusal of a tenant; two open the circuit.
+func refused(t testing.TB, c *Cache, app, tenant, probe string, waits ...time.Duration) *AppState {
 	t.Helper()
-	s, err := c.Trip(t.Context(), asked.App, NewID(), "w", "app_refused/invalid client\n/401", asked, waits...)
+	r := Refusal{Tenant: tenant, Error: "app_refused/invalid client\n/401", Probe: probe, Tenants: 2}
+	_, s, err := c.Trip(t.Context(), app, NewID(), "w", r, waits...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
+// trip opens the circuit.
+func trip(t testing.TB, c *Cache, app string, waits ...time.Duration) *AppState {
+	t.Helper()
+	refused(t, c, app, "one", "", waits...)
+	return refused(t, c, app, "two", "", waits...)
+}
+
+func accept(t testing.TB, c *Cache, app string) *AppState {
+	t.Helper()
+	_, s, err := c.Accept(t.Context(), app, NewID(), "w")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func probe(t testing.TB, c *Cache, handicap time.Duration) (string, bool) {
+	t.Helper()
+	id := NewID()
+	ok, _, err := c.Probe(context.Background(), "zoom", id, "w", handicap, time.Hour)
+	if err != nil {
+		t.Error(err)
+	}
+	return id, ok
+}
+
 func TestAppCircuitOpensAndItsProbesAreSpacedAsAsked(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
-	s := known(t, c, "zoom")
-	if s.Open || s.Rev != 0 {
+	if s := known(t, c, "zoom"); s.Open || s.Rev != 0 || !s.Unsettled() {
 		t.Fatalf("an app that nobody has heard of: %+v", s)
 	}
-	for i, want := range []time.Duration{time.Second, time.Minute, time.Hour, time.Hour} {
-		s = trip(t, c, s, time.Second, time.Minute, time.Hour)
-		if got := time.Duration(s.ProbeAt-s.now) * time.Millisecond; got != want || s.Probes != int64(i+1) || !s.Open {
-			t.Errorf("after %d refusals the next probe is in %v, want %v; %+v", i+1, got, want, s)
+	s := trip(t, c, "zoom", 0, time.Minute, time.Hour)
+	if s.ProbeAt != s.now || s.Probes != 1 || !s.Open || s.OpenedAt != s.now {
+		t.Errorf("two tenants were refused: %+v", s)
+	}
+	for i, want := range []time.Duration{time.Minute, time.Hour, time.Hour} {
+		id, ok := probe(t, c, 0)
+		if !ok {
+			t.Fatalf("no probe %d", i)
 		}
-		if strings.ContainsAny(s.Error, " \n") {
-			t.Errorf("error %q", s.Error)
+		s = refused(t, c, "zoom", fmt.Sprint("tenant", i), id, 0, time.Minute, time.Hour)
+		if got := time.Duration(s.ProbeAt-s.now) * time.Millisecond; got != want || s.Probes != int64(i+2) || !s.Open || s.ProbeBy != "" {
+			t.Errorf("after %d refusals the next probe is in %v, want %v; %+v", i+2, got, want, s)
 		}
+		c.rdb.HSet(t.Context(), c.AppKey("zoom"), "probe_at", 1)
+	}
+	if strings.ContainsAny(s.Error, " \n") {
+		t.Errorf("error %q", s.Error)
 	}
 	if n := c.rdb.HGet(t.Context(), c.prefix+":app:zoom", "circuit").Val(); n != "open" {
 		t.Errorf("what people on call read is %q", n)
 	}
 }
 
-func TestAppRefusalsThatWereUnderWayWhenItOpenedCountOnce(t *testing.T) {
+// The evidence: different tenants, with no acceptance in between.
+func TestAppCircuitOpensOnlyOnDifferentTenantsInARow(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
-	before := known(t, c, "zoom")
-	first := trip(t, c, before, time.Second, time.Hour)
-	if again := trip(t, c, before, time.Second, time.Hour); again.Rev != first.Rev || again.Probes != 1 {
-		t.Errorf("counted again: %+v", again)
+	known(t, c, "zoom")
+	accept(t, c, "zoom")
+	for range 10 {
+		if s := refused(t, c, "zoom", "bad", ""); s.Open || !s.Refuses("bad") || s.Refuses("good") {
+			t.Fatalf("one tenant, again and again: %+v", s)
+		}
+	}
+	for i := range 10 {
+		if s := accept(t, c, "zoom"); s.Refused != "" || s.Error != "" {
+			t.Fatalf("suspected after an acceptance: %+v", s)
+		}
+		if s := refused(t, c, "zoom", fmt.Sprint("bad", i), ""); s.Open {
+			t.Fatalf("an acceptance between any two: %+v", s)
+		}
+	}
+	if s := refused(t, c, "zoom", "another", ""); !s.Open || s.Probes != 1 {
+		t.Fatalf("two in a row: %+v", s)
+	}
+	for i := range 20 { // they were under way
+		s := refused(t, c, "zoom", fmt.Sprint("late", i), "")
+		if s.Probes != 1 || len(s.Refused) > 64 || !s.Refuses(fmt.Sprint("late", i)) {
+			t.Fatalf("counted as a probe: %+v", s)
+		}
+	}
+}
+
+func TestAppOneRefusalIsEnoughBeforeTheFirstAcceptance(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	for _, accepted := range []bool{false, true} {
+		c.rdb.Del(t.Context(), c.AppKey("zoom"))
+		if accepted {
+			accept(t, c, "zoom")
+		}
+		opened, s, err := c.Trip(t.Context(), "zoom", NewID(), "w", Refusal{Tenant: "a", Error: "e", Tenants: 2, First: true}, 0)
+		if err != nil || s.Open == accepted || opened == accepted {
+			t.Errorf("accepted before %v: %+v, %v", accepted, s, err)
+		}
+	}
+}
+
+func TestAppFactsThatAreOverAreRemoved(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	trip(t, c, "zoom", 0)
+	throttle(t, c, "a", time.Millisecond)
+	throttle(t, c, "b", time.Millisecond)
+	probe(t, c, 0)
+	time.Sleep(RampStep + 10*time.Millisecond)
+	accept(t, c, "zoom")
+	c.rdb.HSet(t.Context(), c.AppKey("zoom"), "ramp", rampTop, "ramp_at", 1)
+	accept(t, c, "zoom")
+	got := c.rdb.HGetAll(t.Context(), c.AppKey("zoom")).Val()
+	for name := range got {
+		if !slices.Contains([]string{"accepted_at", "change", "by", "change_id", "rev", "v"}, name) {
+			t.Errorf("%s is %q when all is well", name, got[name])
+		}
+	}
+	if s, _ := c.AppState(t.Context(), "zoom"); s.Unsettled() {
+		t.Errorf("%+v", s)
 	}
 }
 
 func TestAppProbeIsGivenToOneAtATimeAndEndsByItself(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
-	if ok, _, err := c.Probe(t.Context(), "zoom", NewID(), "w", time.Hour); !ok || err != nil {
-		t.Errorf("with a closed circuit: %v, %v", ok, err)
+	if _, ok := probe(t, c, 0); !ok {
+		t.Error("with a closed circuit")
 	}
-	trip(t, c, known(t, c, "zoom"), time.Hour)
-	if ok, _, err := c.Probe(t.Context(), "zoom", NewID(), "w", time.Hour); ok || err != nil {
-		t.Errorf("before its time: %v, %v", ok, err)
+	trip(t, c, "zoom", time.Hour)
+	if _, ok := probe(t, c, 0); ok {
+		t.Error("before its time")
 	}
 	c.rdb.HSet(t.Context(), c.AppKey("zoom"), "probe_at", 1)
 	var given atomic.Int64
 	var askers sync.WaitGroup
 	for range 50 {
 		askers.Go(func() {
-			ok, _, err := c.Probe(context.Background(), "zoom", NewID(), "w", 300*time.Millisecond)
+			ok, _, err := c.Probe(context.Background(), "zoom", NewID(), "w", 0, 300*time.Millisecond)
 			if err != nil {
 				t.Error(err)
 			}
@@ -116,42 +210,116 @@ func TestAppProbeIsGivenToOneAtATimeAndEndsByItself(t *testing.T) {
 	if given.Load() != 1 {
 		t.Errorf("%d may probe at once", given.Load())
 	}
-	eventually(t, "the right to end", patience, func() bool {
-		ok, _, err := c.Probe(t.Context(), "zoom", NewID(), "w", time.Hour)
-		return ok && err == nil
-	})
+	eventually(t, "the right to end", patience, func() bool { _, ok := probe(t, c, 0); return ok })
 }
 
-func TestAppCircuitIsClosedOnlyByWhoProbedIt(t *testing.T) {
+func TestAppProbeIsGivenLateToWhoWasRefused(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
-	first := trip(t, c, known(t, c, "zoom"), 0)
-	if s, err := c.Mend(t.Context(), "zoom", NewID(), "w", first); err != nil || s.Open {
-		t.Fatalf("%+v, %v", s, err)
+	s := trip(t, c, "zoom", 0)
+	if _, ok := probe(t, c, time.Hour); ok {
+		t.Error("to a tenant that was refused a moment ago")
 	}
-	time.Sleep(2 * time.Millisecond) // opened_at is in ms
-	second := trip(t, c, known(t, c, "zoom"), 0)
-	if s, err := c.Mend(t.Context(), "zoom", NewID(), "w", first); err != nil || !s.Open || s.OpenedAt != second.OpenedAt {
-		t.Errorf("one that was opened anew was closed: %+v, %v", s, err)
+	if _, ok := probe(t, c, 0); !ok {
+		t.Error("not to another")
+	}
+	c.rdb.HSet(t.Context(), c.AppKey("zoom"), "probe_at", s.ProbeAt-time.Hour.Milliseconds())
+	if _, ok := probe(t, c, time.Hour); !ok {
+		t.Error("nobody else came")
+	}
+}
+
+func TestAppProbeThatIsGivenBackIsFreeAtOnce(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	trip(t, c, "zoom", 0)
+	first, _ := probe(t, c, 0)
+	back := func(probe string, again time.Duration) *AppState {
+		s, err := c.Unprobe(t.Context(), "zoom", NewID(), "w", probe, again)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	if s := back(first, 0); s.ProbeBy != "" || s.Probes != 1 || s.ProbeAt > s.now {
+		t.Errorf("%+v", s)
+	}
+	second, ok := probe(t, c, 0)
+	if !ok {
+		t.Fatal("not given again")
+	}
+	if s := back(first, 0); s.ProbeBy == "" {
+		t.Error("another's right was given back")
+	}
+	if s := back(second, time.Hour); s.Until(s.ProbeAt) < time.Minute {
+		t.Errorf("%+v", s)
+	}
+}
+
+func throttle(t testing.TB, c *Cache, tenant string, d time.Duration) *AppState {
+	t.Helper()
+	_, s, err := c.Throttle(t.Context(), "zoom", NewID(), "w", "throttled//429", tenant, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestAppPauseNeedsTwoTenantsInARow(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	for range 5 {
+		if s := throttle(t, c, "bad", time.Hour); s.ThrottledUntil != 0 || !s.Unsettled() {
+			t.Fatalf("one tenant, again and again: %+v", s)
+		}
+	}
+	accept(t, c, "zoom")
+	if s := throttle(t, c, "other", 50*time.Millisecond); s.ThrottledUntil != 0 {
+		t.Fatalf("an acceptance in between: %+v", s)
+	}
+	time.Sleep(60 * time.Millisecond)
+	if s := throttle(t, c, "third", time.Hour); s.ThrottledUntil != 0 {
+		t.Fatalf("the first's wait is over: %+v", s)
+	}
+	if s := throttle(t, c, "fourth", time.Minute); s.Until(s.ThrottledUntil) < 50*time.Second || s.Ramp != 1 || s.Open {
+		t.Fatalf("two in a row: %+v", s)
+	}
+}
+
+func TestAppRampDoublesStepByStepAndEnds(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	throttle(t, c, "a", time.Minute)
+	throttle(t, c, "b", time.Minute)
+	if s := accept(t, c, "zoom"); s.ThrottledUntil == 0 || s.Ramp != 1 {
+		t.Fatalf("one that was under way when the pause began: %+v", s)
+	}
+	c.rdb.HSet(t.Context(), c.AppKey("zoom"), "throttled_until", 1, "ramp_at", 1)
+	for want := int64(2); want <= rampTop; want *= 2 {
+		s := accept(t, c, "zoom")
+		if again := accept(t, c, "zoom"); s.Ramp != want || s.ThrottledUntil != 0 || again.Ramp != want {
+			t.Fatalf("want %d: %+v, then %+v", want, s, again)
+		}
+		c.rdb.HSet(t.Context(), c.AppKey("zoom"), "ramp_at", s.now-RampStep.Milliseconds())
+	}
+	if s := accept(t, c, "zoom"); s.Ramp != rampTop {
+		t.Fatalf("the top is over after a step: %+v", s)
+	}
+	c.rdb.HSet(t.Context(), c.AppKey("zoom"), "ramp_at", 1)
+	if s := accept(t, c, "zoom"); s.Ramp != 0 || s.Unsettled() {
+		t.Fatalf("%+v", s)
 	}
 }
 
 func TestAppPauseIsTheLongestWishAndEnds(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
-	throttle := func(d time.Duration) *AppState {
-		t.Helper()
-		s, err := c.Throttle(t.Context(), "zoom", NewID(), "w", "throttled//429", d)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	long := throttle(time.Hour)
-	if s := throttle(time.Minute); s.ThrottledUntil != long.ThrottledUntil || s.Rev != long.Rev {
+	throttle(t, c, "a", time.Hour)
+	long := throttle(t, c, "b", time.Hour)
+	if s := throttle(t, c, "c", time.Minute); s.ThrottledUntil != long.ThrottledUntil || s.Rev != long.Rev {
 		t.Errorf("a shorter wish changed it: %+v", s)
 	}
-	if s := throttle(2 * time.Hour); s.ThrottledUntil <= long.ThrottledUntil || s.Open {
+	if s := throttle(t, c, "a", 2*time.Hour); s.ThrottledUntil <= long.ThrottledUntil || s.Open {
 		t.Errorf("a longer one did not: %+v", s)
 	}
 }
@@ -159,33 +327,61 @@ func TestAppPauseIsTheLongestWishAndEnds(t *testing.T) {
 func TestAppScriptsAreSafeToRunTwice(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
-	// Each has an app of its own: if one app's state were deleted and made anew within a
-	// millisecond, memory could not tell which is the newer.
-	var app string
-	var zero *AppState
-	for name, run := range map[string]func(id string) (*AppState, error){
-		"trip":     func(id string) (*AppState, error) { return c.Trip(t.Context(), app, id, "w", "e", zero, 0) },
-		"throttle": func(id string) (*AppState, error) { return c.Throttle(t.Context(), app, id, "w", "e", time.Hour) },
-		"probe": func(id string) (*AppState, error) {
-			trip(t, c, zero, 0)
-			ok, s, err := c.Probe(t.Context(), app, id, "w", time.Hour)
+	known(t, c, "zoom")
+	const tenant = "tenant"
+	for name, run := range map[string]struct {
+		before func()
+		script func(id string) (*AppState, error)
+	}{
+		"suspect": {func() { accept(t, c, "zoom") }, func(id string) (*AppState, error) {
+			_, s, err := c.Trip(t.Context(), "zoom", id, "w", Refusal{Tenant: tenant, Tenants: 2}, 0)
+			return s, err
+		}},
+		"trip": {func() { refused(t, c, "zoom", "another", "") }, func(id string) (*AppState, error) {
+			_, s, err := c.Trip(t.Context(), "zoom", id, "w", Refusal{Tenant: tenant, Tenants: 2}, 0)
+			return s, err
+		}},
+		"refused probe": {func() {
+			trip(t, c, "zoom", 0)
+			if ok, _, err := c.Probe(t.Context(), "zoom", "probe", "w", 0, time.Hour); !ok || err != nil {
+				t.Fatal(ok, err)
+			}
+		}, func(id string) (*AppState, error) {
+			_, s, err := c.Trip(t.Context(), "zoom", id, "w", Refusal{Tenant: tenant, Tenants: 2, Probe: "probe"}, 0)
+			return s, err
+		}},
+		"limit": {func() {}, func(id string) (*AppState, error) {
+			_, s, err := c.Throttle(t.Context(), "zoom", id, "w", "e", tenant, time.Hour)
+			return s, err
+		}},
+		"throttle": {func() { throttle(t, c, "another", time.Hour) }, func(id string) (*AppState, error) {
+			_, s, err := c.Throttle(t.Context(), "zoom", id, "w", "e", tenant, time.Hour)
+			return s, err
+		}},
+		"probe": {func() { trip(t, c, "zoom", 0) }, func(id string) (*AppState, error) {
+			ok, s, err := c.Probe(t.Context(), "zoom", id, "w", 0, time.Hour)
 			if !ok {
 				t.Error("no probe")
 			}
 			return s, err
-		},
-		"mend": func(id string) (*AppState, error) {
-			return c.Mend(t.Context(), app, id, "w", trip(t, c, zero, 0))
-		},
+		}},
+		"unprobe": {func() {
+			trip(t, c, "zoom", 0)
+			if ok, _, err := c.Probe(t.Context(), "zoom", "probe", "w", 0, time.Hour); !ok || err != nil {
+				t.Fatal(ok, err)
+			}
+		}, func(id string) (*AppState, error) { return c.Unprobe(t.Context(), "zoom", id, "w", "probe", 0) }},
+		"accept": {func() { trip(t, c, "zoom", 0) }, func(id string) (*AppState, error) {
+			_, s, err := c.Accept(t.Context(), "zoom", id, "w")
+			return s, err
+		}},
 	} {
-		app, zero = name, known(t, c, name)
+		c.rdb.Del(t.Context(), c.AppKey("zoom"))
+		run.before()
 		id := NewID()
-		first, err1 := run(id)
-		if name == "mend" {
-			zero = first // closed: the next trip is not one that was under way
-		}
-		again, err2 := run(id)
-		if err1 != nil || err2 != nil || name != "mend" && first.Rev != again.Rev {
+		first, err1 := run.script(id)
+		again, err2 := run.script(id)
+		if err1 != nil || err2 != nil || first.Rev == 0 || first.Rev != again.Rev {
 			t.Errorf("%s: %+v, then %+v; %v, %v", name, first, again, err1, err2)
 		}
 	}
@@ -205,11 +401,10 @@ func TestAppStateIsPushedAndThenCostsNothing(t *testing.T) {
 			told := make(chan string, 10)
 			stop := b.OnApp(odd, func(ch AppChange) { told <- fmt.Sprint(ch.Kind, ch.State.Rev) })
 			defer stop()
-			s := trip(t, a, known(t, a, odd), time.Hour)
+			known(t, a, odd)
+			s := trip(t, a, odd, time.Hour)
 			heardOf(t, b, odd, "the push", func(got *AppState) bool { return got.Rev == s.Rev && got.Open && got.ProbeAt == s.ProbeAt })
-			if _, err := a.Mend(t.Context(), odd, NewID(), "w", s); err != nil {
-				t.Fatal(err)
-			}
+			accept(t, a, odd)
 			heardOf(t, b, odd, "the push", func(got *AppState) bool { return !got.Open })
 			hear := func() string {
 				select {
@@ -219,8 +414,13 @@ func TestAppStateIsPushedAndThenCostsNothing(t *testing.T) {
 					return "nothing"
 				}
 			}
-			if first, second := hear(), hear(); first != "open1" || second != "closed2" || len(told) > 0 {
-				t.Errorf("told %s and %s, and %d more", first, second, len(told))
+			for _, want := range []string{"suspected1", "open2", "closed3"} {
+				if got := hear(); got != want {
+					t.Errorf("told %s, want %s", got, want)
+				}
+			}
+			if len(told) > 0 {
+				t.Errorf("told %d more", len(told))
 			}
 			if name == "Cluster" {
 				return
@@ -243,7 +443,8 @@ func TestAppStateIsPushedAndThenCostsNothing(t *testing.T) {
 func TestAppStopThatWasDeletedByHandEnds(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
-	trip(t, c, known(t, c, "zoom"), time.Hour)
+	known(t, c, "zoom")
+	trip(t, c, "zoom", time.Hour)
 	c.rdb.Del(t.Context(), c.AppKey("zoom"))
 	eventually(t, "the circuit to close", patience, func() bool {
 		s, err := c.AppState(t.Context(), "zoom")
@@ -254,8 +455,8 @@ func TestAppStopThatWasDeletedByHandEnds(t *testing.T) {
 func TestAppPushThatComesLateDoesNotReplaceNewerNews(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
-	s := trip(t, c, known(t, c, "zoom"), time.Hour)
-	s = trip(t, c, s, time.Hour)
+	known(t, c, "zoom")
+	s := trip(t, c, "zoom", time.Hour)
 	c.appPushed(c.AppKey("zoom"), "closed 1\nrev 1\ncircuit closed", monotonic())
 	if got := c.KnownApp("zoom"); got.Rev != s.Rev || !got.Open {
 		t.Errorf("%+v", got)
@@ -334,18 +535,17 @@ func TestAppStateIsPushedAlsoAfterRedisLostIt(t *testing.T) {
 	prefix := redistest.Prefix(t)
 	a, b := newCache(t, rdb, prefix), newCache(t, rdb, prefix)
 	known(t, b, "zoom")
+	known(t, a, "zoom")
 	for range 5 {
-		s := trip(t, a, known(t, a, "zoom"), time.Hour)
-		if _, err := a.Mend(t.Context(), "zoom", NewID(), "w", s); err != nil {
-			t.Fatal(err)
-		}
+		trip(t, a, "zoom", time.Hour)
+		accept(t, a, "zoom")
 	}
-	heardOf(t, b, "zoom", "the last mend", func(got *AppState) bool { return got.Rev == 10 })
+	heardOf(t, b, "zoom", "the last acceptance", func(got *AppState) bool { return got.Rev == 15 })
 	if err := rdb.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
 	for last := b.KnownApp("zoom").asOf; rdb.Time(t.Context()).Val().UnixMilli() <= last; { // else it is not news
 	}
-	trip(t, a, &AppState{App: "zoom"}, time.Hour)
-	heardOf(t, b, "zoom", "the circuit", func(got *AppState) bool { return got.Open && got.Rev == 1 })
+	trip(t, a, "zoom", time.Hour)
+	heardOf(t, b, "zoom", "the circuit", func(got *AppState) bool { return got.Open && got.Rev == 2 })
 }

@@ -110,7 +110,7 @@ func (c *Cache) rescue(ctx context.Context) error {
 	}
 	var failed error
 	for name := range c.apps.All() {
-		_, _, err := c.changeApp(ctx, "data_lost", appLostScript, name, NewID(), clip(c.name), birthMark(was), birthMark(*now))
+		_, _, _, err := c.changeApp(ctx, "data_lost", appLostScript, name, NewID(), clip(c.name), birthMark(was), birthMark(*now))
 		failed = errors.Join(failed, err)
 	}
 	if failed = errors.Join(failed, c.giveBack(ctx, "")); failed != nil {
@@ -177,7 +177,7 @@ func (c *Cache) Rescue(ctx context.Context, app string) error {
 // AcceptLoss notes that an operator has accepted that what Redis lost of an app is gone: a tenant
 // without a grant counts as not connected again.
 func (c *Cache) AcceptLoss(ctx context.Context, app, by string) error {
-	_, _, err := c.changeApp(ctx, "loss_accepted", acceptLossScript, app, NewID(), clip(by))
+	_, _, _, err := c.changeApp(ctx, "loss_accepted", acceptLossScript, app, NewID(), clip(by))
 	return err
 }
 

@@ -6,5 +6,5 @@
 -- returns  1, or 0 if it had no place any more
 local n = redis.call('ZCARD', KEYS[1])
 if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
-if n >= num(ARGV[2]) then publish(ARGV[3], 'free ' .. int(now_ms())) end
+if n >= num(ARGV[2]) then tell_app(ARGV[3], 'free', now_ms()) end
 return 1

@@ -1,23 +1,37 @@
--- Open an app's circuit, since the provider refused its client; or put the next probe off,
--- if it is open.
+-- Note that the provider refused an exchange as if it refused the client. That is one
+-- tenant's trouble until enough different tenants are refused with no acceptance in between:
+-- then the app's circuit opens. While it is open, put the next probe off.
 -- KEYS[1]  the app's state (HASH), and the channel of that name
 -- ARGV[1]  id of this change
--- ARGV[2]  who was refused
+-- ARGV[2]  name of the process that was refused
 -- ARGV[3]  error (class/code/status)
--- ARGV[4]  opened_at of the circuit as it was before the exchange; 0 if it was closed. Of those
---          that were under way when it opened only the first counts
--- ARGV[5…] after the n-th refusal in a row: ms until the next probe; the last holds for all
+-- ARGV[4]  fingerprint of the tenant (8 hex)
+-- ARGV[5]  id of the probe that this exchange was; empty for none. Of the exchanges that were
+--          under way when the circuit opened none counts as a probe
+-- ARGV[6]  this many different tenants open the circuit
+-- ARGV[7]  "first": one is enough if the provider was never seen to accept this app
+-- ARGV[8]  "again": the tenant was refused before, so that its probe says nothing new
+-- ARGV[9…] after the n-th refusal in a row: ms until the next probe; the last holds for all
 --          that follow
 -- returns  {"ok", now, state}
 local r, now = hash(KEYS[1]), now_ms()
 if r.change_id == ARGV[1] then return reply('ok', now, r) end -- a repeat: its reply was lost
 local open = r.circuit == 'open'
-if open and num(r.opened_at) ~= num(ARGV[4]) then return reply('ok', now, r) end
-local n = open and num(r.probes) + 1 or 1
-local set = {
-  circuit = 'open', error = ARGV[3], probes = int(n), probe_by = '',
-  probe_at = int(now + num(ARGV[math.min(4 + n, #ARGV)])),
-}
-if not open then set.opened_at = int(now) end
-change(KEYS[1], open and 'refused' or 'open', now, r, ARGV[1], ARGV[2], set)
+local probed = open and ARGV[5] ~= '' and r.probe_id == ARGV[5]
+local refused, n = remember_refused(r.refused, ARGV[4])
+if refused == r.refused and not probed then return reply('ok', now, r) end
+local set, kind = { refused = refused, error = ARGV[3] }, 'refused'
+local function wait(k) return int(now + num(ARGV[math.min(8 + k, #ARGV)])) end
+if probed then
+  local k = num(r.probes) + (ARGV[8] == 'again' and 0 or 1)
+  set.probes, set.probe_at, set.probe_by, set.probe_id = int(k), wait(k), '', ''
+elseif open then
+  set.error = nil -- the one that opened it says more
+elseif n >= num(ARGV[6]) or (ARGV[7] == 'first' and not r.accepted_at) then
+  kind = 'open'
+  set.circuit, set.opened_at, set.probes, set.probe_at = 'open', int(now), '1', wait(1)
+else
+  kind = 'suspected'
+end
+change(KEYS[1], kind, now, r, ARGV[1], ARGV[2], set)
 return reply('ok', now, r)

@@ -45,22 +45,43 @@ local function reply(status, now, r, sealed)
   return { status, int(now), type(r) == 'string' and r or text(r), sealed or '', unpushed }
 end
 
--- change stores an app's changed fields and pushes its whole state to all workers. The
--- channel is called like the key.
+-- tell_app publishes what is new about an app. The channel is called like the key.
+local function tell_app(channel, kind, now, body)
+  publish(channel, kind .. ' ' .. int(now) .. (body and '\n' .. body or ''))
+end
+
+-- change stores an app's changed fields and pushes its whole state to all workers. A fact
+-- that is over is removed.
 local app_order = {
-  'circuit', 'error', 'opened_at', 'probes', 'probe_at', 'probe_by', 'throttled_until',
-  'born', 'born_before', 'lost_at',
-  'by', 'change_id', 'rev', 'v',
+  'circuit', 'error', 'opened_at', 'probes', 'probe_at', 'probe_by', 'probe_id', 'refused',
+  'throttled_until', 'limited', 'ramp', 'ramp_at', 'accepted_at', 'born', 'born_before', 'lost_at', 'change', 'by', 'change_id', 'rev', 'v',
 }
 local function change(key, kind, now, r, id, by, set)
-  set.by, set.change_id, set.rev, set.v = by, id, int(num(r.rev) + 1), '1'
-  local args = {}
+  set.change, set.by, set.change_id, set.rev, set.v = kind, by, id, int(num(r.rev) + 1), '1'
+  local args, gone = {}, {}
   for _, k in ipairs(app_order) do
-    if set[k] then
+    if set[k] == '' then
+      if r[k] then gone[#gone + 1] = k end
+      r[k] = nil
+    elseif set[k] then
       r[k] = set[k]
       args[#args + 1] = k; args[#args + 1] = set[k]
     end
   end
   redis.call('HSET', key, unpack(args))
-  publish(key, kind .. ' ' .. int(now) .. '\n' .. text(r))
+  if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
+  tell_app(key, kind, now, text(r))
+end
+
+-- remember_refused adds a tenant's fingerprint to those that were refused in a row. The last
+-- seven stay: 62 bytes, and more than open a circuit. Returns them, and how many they are.
+local function remember_refused(list, fp)
+  local all = {}
+  for known in string.gmatch(list or '', '%x+') do
+    if known == fp then return list, 0 end
+    all[#all + 1] = known
+  end
+  all[#all + 1] = fp
+  if #all > 7 then table.remove(all, 1) end
+  return table.concat(all, ' '), #all
 end

@@ -1,0 +1,32 @@
+-- Note that the provider has accepted the app's client: the circuit closes, nothing is
+-- suspected any more, and the ramp after a pause goes on.
+-- KEYS[1]  the app's state (HASH), and the channel of that name
+-- ARGV[1]  id of this change
+-- ARGV[2]  name of the process that was accepted
+-- ARGV[3]  ms that a step of the ramp takes at least
+-- ARGV[4]  how many exchanges at once are the top of the ramp
+-- ARGV[5]  ms that the top lasts
+-- returns  {"ok", now, state}. Nothing is written where there is nothing to note, so that a
+--          repeat changes nothing
+local r, now = hash(KEYS[1]), now_ms()
+if r.change_id == ARGV[1] then return reply('ok', now, r) end
+local set, kind = {}, nil
+if not r.accepted_at or r.circuit or r.refused or r.limited then
+  kind = r.circuit == 'open' and 'closed' or 'accepted'
+  set = { accepted_at = int(now), circuit = '', opened_at = '', probes = '', probe_at = '',
+    probe_by = '', probe_id = '', refused = '', limited = '' }
+  if r.circuit or not r.throttled_until then set.error = '' end
+end
+local ramp, since = num(r.ramp), now - num(r.ramp_at)
+if ramp > 0 and num(r.throttled_until) <= now and since >= num(ARGV[3]) then
+  set.throttled_until, set.error = '', ''
+  if ramp < num(ARGV[4]) then
+    kind = kind or 'ramp'
+    set.ramp, set.ramp_at = int(math.min(2 * ramp, num(ARGV[4]))), int(now)
+  elseif since >= num(ARGV[5]) then
+    kind = kind or 'ramp'
+    set.ramp, set.ramp_at = '', ''
+  end
+end
+if kind then change(KEYS[1], kind, now, r, ARGV[1], ARGV[2], set) end
+return reply('ok', now, r)

@@ -30,6 +30,9 @@ type Config struct {
 	Cache *tokencache.Cache
 	// Provider is how the app's provider behaves and how to ask it.
 	Provider provider.Provider
+	// Name of this process, as people see it in records, journals and events. Default: the
+	// Locker's, which is host/pid.
+	Name string
 	// Locker hands out the leases. Default: one over the cache's Redis.
 	Locker *lock.Locker
 	// ExchangeTimeout is how long one exchange may take. Default 30 s. Longer is safer:
@@ -78,7 +81,10 @@ func (cfg Config) withDefaults() (Config, error) {
 	}
 	cfg.InsecureHosts = hosts
 	if cfg.Locker == nil {
-		cfg.Locker = lock.New(lock.Config{}, cfg.Cache.Redis())
+		cfg.Locker = lock.New(lock.Config{Name: cfg.Name}, cfg.Cache.Redis())
+	}
+	if cfg.Name != "" && cfg.Name != cfg.Locker.Name() {
+		return cfg, fmt.Errorf("refresh: Config.Name is %q and the Locker's name is %q: people would look for two processes; give one of them only", cfg.Name, cfg.Locker.Name())
 	}
 	cfg.ExchangeTimeout = orDefault(cfg.ExchangeTimeout, defaultExchangeTimeout)
 	cfg.ClaimTimeout = orDefault(cfg.ClaimTimeout, cfg.ExchangeTimeout+defaultClaimMargin)

@@ -134,7 +134,11 @@ func storable(members map[string]any) (map[string]any, error) {
 	numbers := json.NewDecoder(bytes.NewReader(text))
 	numbers.UseNumber()
 	var out map[string]any
-	return out, numbers.Decode(&out)
+	if err := numbers.Decode(&out); err != nil || out == nil {
+		return nil, err
+	}
+	kept, _ := provider.WithoutRefreshTokens(out).(map[string]any)
+	return kept, nil
 }
 
 // enroll mints the first access token of a grant that needs no consent. One that has a grant

@@ -45,7 +45,7 @@ type ticket struct {
 func newPacer(c *Coordinator) *pacer {
 	return &pacer{
 		budget: c.profile.Budget, app: c.cfg.App, ttl: c.cfg.ClaimTimeout, cache: c.cache,
-		rate: redis_rate.NewLimiter(c.cache.Redis()), economy: c.economy, closed: c.waiting,
+		rate: redis_rate.NewLimiter(underPrefix{c.cache.Redis()}), economy: c.economy, closed: c.waiting,
 	}
 }
 
@@ -170,7 +170,7 @@ func (p *pacer) ask(ctx context.Context, t ticket) (answer, error) {
 }
 
 func (p *pacer) askFor(ctx context.Context, t *ticket) (wait time.Duration, err error) {
-	key := p.cache.AppKey(p.app)
+	key := p.cache.RateKey(p.app)
 	if p.budget.Requests > 0 && !t.urgent() && !t.paid {
 		if wait, err := p.allow(ctx, key+":background", backgroundLimit(p.budget)); wait > 0 || err != nil {
 			return wait, err

@@ -93,6 +93,9 @@ func (ks keys) events() string  { return string(ks) + "events" } // a channel
 // published.
 func (c *Cache) AppKey(app string) string { return c.prefix + ":app:" + escape(app) }
 
+// RateKey is the key of an app's budget of requests, and the beginning of others about it.
+func (c *Cache) RateKey(app string) string { return c.prefix + ":rate:" + escape(app) }
+
 // LockKey is the key of the grant's lock, for a Locker.
 func (c *Cache) LockKey(k Key) string { return c.keys(k).lock() }
 

@@ -33,7 +33,7 @@ func sweep(addr, prefix string) {
 	defer cancel()
 	rdb := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
 	defer rdb.Close()
-	for _, match := range []string{prefix + "*", "rate:" + prefix + "*"} { // the second is redis_rate's
+	for _, match := range []string{prefix + "*"} {
 		for keys := rdb.Scan(ctx, 0, match, 1000).Iterator(); keys.Next(ctx); {
 			rdb.Unlink(ctx, keys.Val())
 		}

@@ -55,7 +55,7 @@ func TestOneServerOfThreeMayBeAway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			n := startThree(t)
-			const ttl = 1200 * time.Millisecond
+			const ttl = 4 * time.Second // an extension has a third of that
 			extended := watch(n.clients[0].(*redis.Client), "evalsha")
 			l := New(Config{TTL: ttl}, n.clients...)
 			release(t, try(t, l, "lock"))

@@ -337,7 +337,7 @@ func TestTheBudgetHoldsOverAllProcesses(t *testing.T) {
 func TestWhoWaitsGoesBeforeTheCrowdAndTheCrowdIsRenewedInTime(t *testing.T) {
 	t.Parallel()
 	budget := provider.Budget{Requests: 40, Per: time.Second} // 24 for those that nobody waits for
-	f := newFleet(t, refreshtest.Config{AccessTokenLife: 20 * time.Second})
+	f := newFleet(t, refreshtest.Config{AccessTokenLife: 40 * time.Second})
 	f.profile.Budget = budget
 	w := f.worker()
 	events := w.Events(t.Context())
@@ -351,7 +351,7 @@ func TestWhoWaitsGoesBeforeTheCrowdAndTheCrowdIsRenewedInTime(t *testing.T) {
 		}
 	}
 	connected := time.Now()
-	f.run(f.worker())
+	f.run(w) // which the comers ask, too
 	f.run(f.worker())
 	var slowest atomic.Int64
 	stop, stopped := context.WithCancel(t.Context())
@@ -369,11 +369,11 @@ func TestWhoWaitsGoesBeforeTheCrowdAndTheCrowdIsRenewedInTime(t *testing.T) {
 	took := time.Since(connected)
 	stopped()
 	comers.Wait()
-	t.Logf("the last was renewed after %s", took)
-	if took > 20*time.Second {
+	t.Logf("the last was renewed after %s, somebody waited %s", took, time.Duration(slowest.Load()))
+	if took > 40*time.Second {
 		t.Errorf("the last was renewed after %s, when it had expired", took)
 	}
-	if slowest := time.Duration(slowest.Load()); slowest > 2*time.Second {
+	if slowest := time.Duration(slowest.Load()); slowest > 3*time.Second {
 		t.Errorf("somebody waited %s behind the crowd", slowest)
 	}
 	l := f.server.Ledger()

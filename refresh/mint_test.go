@@ -289,6 +289,7 @@ func TestFirstMintsKeepToTheBudgetAndToTheCircuit(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{Profile: provider.ZoomServerToServer(), LatencyBefore: 5 * time.Millisecond})
 	f.profile.Budget = provider.Budget{Concurrency: 2}
+	f.lease = 20 * time.Second // trying it has a quarter of that, and here 30 do so at once
 	workers := []*worker{f.worker(f.minter(1)), f.worker(f.minter(1))}
 	enroll := func(name string, n int) (errs []error) {
 		var mu sync.Mutex

@@ -73,7 +73,7 @@ func (f *fleet) run(w *worker) (stop func()) {
 			if err != nil {
 				f.t.Errorf("Run ended with %v", err)
 			}
-		case <-time.After(30 * time.Second):
+		case <-time.After(60 * time.Second):
 			f.t.Error("Run does not end")
 		}
 	})
@@ -88,7 +88,7 @@ func (f *fleet) hears(events <-chan refresh.Event, kind refresh.EventKind, tenan
 	for _, t := range tenants {
 		missing[t] = true
 	}
-	timeout := time.After(30 * time.Second)
+	timeout := time.After(60 * time.Second)
 	for len(missing) > 0 {
 		select {
 		case e, ok := <-events:
@@ -321,7 +321,7 @@ func TestWhatNobodyCouldHearIsToldByRun(t *testing.T) {
 	for kind := range changes {
 		missing[string(kind)] = true
 	}
-	timeout := time.After(30 * time.Second)
+	timeout := time.After(60 * time.Second)
 	for len(missing) > 0 {
 		select {
 		case e := <-events:

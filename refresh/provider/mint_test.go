@@ -147,13 +147,14 @@ func TestAMintIsOnePostAndEndsWithItsCtx(t *testing.T) {
 				}
 			}
 			release := make(chan struct{})
-			server, _ := counting(t, func(http.ResponseWriter, *http.Request) { <-release })
+			ctx, cancel := context.WithCancel(t.Context())
+			server, _ := counting(t, func(http.ResponseWriter, *http.Request) { cancel(); <-release })
 			defer close(release) // before the server is closed, which waits for it
 			p, err := maker(server.URL)
 			if err != nil {
 				t.Fatal(err)
 			}
-			refuses(t, p.Exchanger.(*TokenEndpoint), ctxFor(t, 50*time.Millisecond), Ambiguous)
+			refuses(t, p.Exchanger.(*TokenEndpoint), ctx, Ambiguous)
 		})
 	}
 }

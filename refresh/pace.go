@@ -84,7 +84,7 @@ func (p *pacer) enter(ctx context.Context, urgent func() bool) (leave func(), er
 			}
 			continue
 		}
-		freed := p.cache.AppChanged(p.app) // before asking, so that nothing falls in between
+		freed := p.cache.AppChanged(p.app)  // before asking, so that nothing falls in between
 		asked, wait := *t, time.Duration(0) // a copy: Redis may answer when nobody listens any more
 		got, err := economize(p.economy, func(ctx context.Context) (answer, error) { return p.ask(ctx, asked) })
 		switch {

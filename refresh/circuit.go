@@ -79,13 +79,13 @@ func jittered(d time.Duration, random float64) time.Duration {
 }
 
 // clientRefused reports whether the provider says in so many words that it is about the client.
-// TODO: provider.Error.ClientRefused.
+// To be replaced by provider.Error.ClientRefused.
 func clientRefused(e *provider.Error) bool {
 	return e.Class == provider.AppRefused && strings.EqualFold(e.Code, "invalid_client")
 }
 
 // throttles reports whether the provider wishes for a pause.
-// TODO: provider.Error.Throttles.
+// To be replaced by provider.Error.Throttles.
 func throttles(e *provider.Error) bool {
 	return e.Class == provider.Throttled || e.Status == http.StatusServiceUnavailable && e.RetryAfter > 0
 }
@@ -116,15 +116,40 @@ const (
 	stopped
 )
 
-// gate says what the app's state means for one more exchange. refused says that it is of a
-// tenant that was refused before. wait is with standBy; the error says why there is none now.
-func gate(s *tokencache.AppState, refused bool, random float64) (_ passage, wait time.Duration, _ *Error) {
+// applicant is a grant for which an exchange is to be made. The zero tenant is any.
+type applicant struct {
+	tenant  string
+	refused bool   // its last exchange was refused as if the client were
+	doubted bool   // its death is not believed
+	profile string // digest of the profile by which the answer is read
+}
+
+func (c *Coordinator) applicant(tenant string, r *tokencache.Record) applicant {
+	a := applicant{tenant: tenant, profile: c.digest}
+	if r != nil {
+		a.refused, a.doubted = wasRefused(r), isDoubted(r)
+	}
+	return a
+}
+
+// gate says what the app's state means for one more exchange. wait is with standBy; the error
+// says why there is none now.
+func gate(s *tokencache.AppState, a applicant, random float64) (_ passage, wait time.Duration, _ *Error) {
 	switch {
+	case s.Open && s.Brake != "":
+		if s.Braked(a.profile) && !s.Refuses(a.tenant) {
+			return stopped, 0, braked(s, random)
+		}
 	case s.Open:
-		return circuitGate(s, refused, random)
+		a.refused = a.refused || s.Refuses(a.tenant)
+		return circuitGate(s, a.refused, random)
+	}
+	switch {
 	case s.ThrottledUntil > s.Now():
 		return stopped, 0, &Error{Kind: ErrUnavailable, Code: "throttled", Status: http.StatusTooManyRequests,
 			RetryAfter: jittered(s.Until(s.ThrottledUntil), random) + slack, Err: errThrottled}
+	case a.doubted && s.MassTryAt > s.Now() && massDies(s):
+		return stopped, 0, massDeathError(s, random)
 	}
 	return free, 0, nil
 }
@@ -150,8 +175,8 @@ func circuitGate(s *tokencache.AppState, refused bool, random float64) (_ passag
 }
 
 // shut says why the app's exchanges stand still; nil if they do not, or if one may probe.
-func shut(s *tokencache.AppState) *Error {
-	if g, _, e := gate(s, false, jitter()); g >= standBy {
+func (c *Coordinator) shut(s *tokencache.AppState) *Error {
+	if g, _, e := gate(s, c.applicant("", nil), jitter()); g >= standBy {
 		return e
 	}
 	return nil
@@ -178,16 +203,16 @@ func (c *Coordinator) appNow() *tokencache.AppState {
 // standsStill reports whether this process knows that there are no exchanges just now.
 func (c *Coordinator) standsStill() bool {
 	s := c.cache.KnownApp(c.cfg.App)
-	return s != nil && shut(s) != nil
+	return s != nil && c.shut(s) != nil
 }
 
 // approach waits, before an exchange is prepared, while the app's state tells it to. Without
 // error and done the grant is to be looked at again: time has passed. The caller calls done
 // when the exchange has ended. An exchange that nobody waits for does not wait either.
-func (c *Coordinator) approach(ctx context.Context, tenant string, refused, patient bool, news <-chan struct{}) (done func(), _ error) {
+func (c *Coordinator) approach(ctx context.Context, a applicant, patient bool, news <-chan struct{}) (done func(), _ error) {
 	told := c.cache.AppChanged(c.cfg.App) // before looking, so that nothing falls in between
 	s := c.appNow()
-	g, wait, e := gate(s, refused || s.Refuses(tenant), jitter())
+	g, wait, e := gate(s, a, jitter())
 	switch {
 	case g == free:
 		return func() {}, nil
@@ -217,40 +242,39 @@ const readAgain = 5 * time.Second
 
 // admission is the right to make one exchange.
 type admission struct {
-	probe   string // id of the probe that it is; empty for none
-	probes  int64
-	refused bool // the tenant was refused before
+	applicant
+	probe  string // id of the probe that it is; empty for none
+	probes int64
 }
 
 // admitted asks for the right to make an exchange: one at a time while the circuit is open.
 // Without error and ok the grant is to be looked at again.
-func (c *Coordinator) admitted(tenant string, refused bool) (_ admission, ok bool, _ error) {
+func (c *Coordinator) admitted(a applicant) (_ admission, ok bool, _ error) {
 	s := c.appNow()
-	refused = refused || s.Refuses(tenant)
-	g, _, e := gate(s, refused, jitter())
+	g, _, e := gate(s, a, jitter())
 	switch {
+	case g == free && a.doubted && massDies(s):
+		return admission{applicant: a}, c.mayRetry(), nil
 	case g == free:
-		return admission{refused: refused}, true, nil
+		return admission{applicant: a}, true, nil
 	case g == stopped:
 		return admission{}, false, e
 	case g == standBy:
 		return admission{}, false, nil
 	}
-	a, late := admission{tokencache.NewID(), s.Probes, refused}, time.Duration(0)
-	if refused {
+	late := time.Duration(0)
+	if a.refused = a.refused || s.Refuses(a.tenant); a.refused {
 		late = handicap(s)
 	}
+	id := tokencache.NewID()
 	given, err := economize(c.economy, func(ctx context.Context) (bool, error) {
-		ok, s, err := c.cache.Probe(ctx, c.cfg.App, a.probe, c.locker.Name(), late, c.cfg.ClaimTimeout)
-		if ok && !s.Open {
-			ok = false // closed meanwhile: look again
-		}
-		return ok, err
+		ok, s, err := c.cache.Probe(ctx, c.cfg.App, id, c.locker.Name(), late, c.cfg.ClaimTimeout)
+		return ok && s.Open, err // closed meanwhile: look again
 	})
 	if err != nil {
-		return admission{refused: refused}, true, nil // nobody can be asked, and it is time
+		return admission{applicant: a}, true, nil // nobody can be asked, and it is time
 	}
-	return a, given, nil
+	return admission{a, id, s.Probes}, given, nil
 }
 
 // unused gives an admission back under which no exchange was made.
@@ -276,24 +300,26 @@ func (c *Coordinator) tell(f func(context.Context) error) {
 
 // learned tells the fleet what a failed exchange says about the app. That is done before
 // the grant's failure is published: its waiters must find the circuit open.
-func (c *Coordinator) learned(a admission, tenant string, e *provider.Error) {
+func (c *Coordinator) learned(a admission, e *provider.Error) {
 	switch {
 	case acceptsClient(e):
-		c.accepted()
+		c.accepted(tokencache.Acceptance{})
 		return
 	case e.Class == provider.AppRefused:
 		if !a.refused || a.probe != "" {
-			c.tell(func(ctx context.Context) error { return c.refusedAs(ctx, a, tenant, e) })
+			c.tell(func(ctx context.Context) error { return c.refusedAs(ctx, a, e) })
 		}
 		return
 	case throttles(e):
-		c.tell(func(ctx context.Context) error { return c.throttledAs(ctx, tenant, e) })
+		c.tell(func(ctx context.Context) error { return c.throttledAs(ctx, a.tenant, e) })
+	case unreadable(e):
+		c.brake(a, e)
 	}
 	c.unprobe(a, max(firstProbe, probeWait(a.probes))) // it says nothing about the client
 }
 
-func (c *Coordinator) refusedAs(ctx context.Context, a admission, tenant string, e *provider.Error) error {
-	r := tokencache.Refusal{Tenant: tenant, Error: errorText(e), Probe: a.probe, Again: a.refused, Tenants: refusedTenants}
+func (c *Coordinator) refusedAs(ctx context.Context, a admission, e *provider.Error) error {
+	r := tokencache.Refusal{Tenant: a.tenant, Error: errorText(e), Probe: a.probe, Again: a.refused, Tenants: refusedTenants}
 	if clientRefused(e) {
 		r.Tenants, r.First = clientsRefused, true
 	}
@@ -316,12 +342,12 @@ func (c *Coordinator) throttledAs(ctx context.Context, tenant string, e *provide
 
 // accepted tells the fleet that the provider accepts the client, if there was a doubt. What
 // the exchange brought is more important: nobody waits for this.
-func (c *Coordinator) accepted() {
-	if s := c.cache.KnownApp(c.cfg.App); s != nil && !s.Unsettled() {
+func (c *Coordinator) accepted(a tokencache.Acceptance) {
+	if s := c.cache.KnownApp(c.cfg.App); s != nil && !s.Unsettled(a.Read) && !(a.Revived && massDies(s)) {
 		return
 	}
 	c.economy.later(c.waiting, 0, func(ctx context.Context) error {
-		closed, _, err := c.cache.Accept(ctx, c.cfg.App, tokencache.NewID(), c.locker.Name())
+		closed, _, err := c.cache.Accept(ctx, c.cfg.App, tokencache.NewID(), c.locker.Name(), a)
 		if closed {
 			c.log.Info().Msg("the provider accepts the client again")
 		}

@@ -207,10 +207,10 @@ func (c *Coordinator) mintFirst(ctx context.Context, k tokencache.Key, before *t
 	start := time.Now()
 	p, failed := c.exchange(c.cfg.ExchangeTimeout, g)
 	if failed != nil {
-		c.learned(app, k.Tenant, failed)
+		c.learned(app, failed)
 		return c.about(k, &Error{Kind: kindOf(failed.Class), Code: failed.Code, Status: failed.Status, RetryAfter: min(failed.RetryAfter, maxPause), Err: failed})
 	}
-	c.accepted()
+	c.accepted(tokencache.Acceptance{Read: true})
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 	defer cancel()
 	_, err = c.cache.Connect(ctx, k, c.locker.Name(), func(now int64) tokencache.Pair {
@@ -225,7 +225,7 @@ func (c *Coordinator) mintFirst(ctx context.Context, k tokencache.Key, before *t
 // admittedToMint waits for the budget and for the app's circuit. The caller calls leave.
 func (c *Coordinator) admittedToMint(ctx context.Context, k tokencache.Key) (app admission, leave func(), _ error) {
 	for ctx.Err() == nil && c.waiting.Err() == nil {
-		done, err := c.approach(ctx, k.Tenant, false, true, c.waiting.Done())
+		done, err := c.approach(ctx, c.applicant(k.Tenant, nil), true, c.waiting.Done())
 		switch {
 		case err != nil:
 			return app, nil, err
@@ -237,7 +237,7 @@ func (c *Coordinator) admittedToMint(ctx context.Context, k tokencache.Key) (app
 			done()
 			return app, nil, orLeft(err, ctx, k)
 		}
-		app, ok, err := c.admitted(k.Tenant, false)
+		app, ok, err := c.admitted(c.applicant(k.Tenant, nil))
 		if ok {
 			return app, func() { leave(); done() }, nil
 		}

@@ -24,6 +24,7 @@ type Coordinator struct {
 	cache    *tokencache.Cache
 	locker   *lock.Locker
 	profile  provider.Profile
+	digest   string // of the profile
 	takeover tokencache.Takeover
 	log      zerolog.Logger
 
@@ -56,7 +57,7 @@ func New(cfg Config) (*Coordinator, error) {
 	waiting, cancel := context.WithCancelCause(context.Background())
 	c := &Coordinator{
 		cfg: cfg, cache: cfg.Cache, locker: cfg.Locker,
-		profile: cfg.Provider.Profile, takeover: takeover(cfg.Provider.Profile),
+		profile: cfg.Provider.Profile, digest: profileDigest(cfg.Provider.Profile), takeover: takeover(cfg.Provider.Profile),
 		log:     cfg.Log.With().Str("app", cfg.App).Logger(),
 		waiting: waiting, close: cancel,
 		grants:  cfg.Cache.Grants(cfg.App),
@@ -150,7 +151,7 @@ func (c *Coordinator) TryToken(ctx context.Context, tenant string) (*oauth2.Toke
 		return nil, c.about(k, d.err)
 	}
 	if app := c.cache.KnownApp(k.App); app != nil {
-		if g, _, e := gate(app, wasRefused(&s.Record), jitter()); g == stopped { // there is nothing to wait for
+		if g, _, e := gate(app, c.applicant(k.Tenant, &s.Record), jitter()); g == stopped { // there is nothing to wait for
 			return nil, c.about(k, e)
 		}
 	}

@@ -68,9 +68,13 @@ func decide(v view, w want) decision {
 		return decision{do: wait, until: millis(v.RetryAt - v.now)} // restored: others may know better
 	case v.RetryAt > v.now:
 		code, status, kind := parseErrorText(v.Error)
+		code, why := orElse(v.Reason, code), errElsewhere
+		if isDoubted(&v.Record) {
+			code, why = massDeath, errMassDeath
+		}
 		return decision{do: giveUp, err: &Error{
-			Kind: kind, Code: orElse(v.Reason, code), Status: status,
-			RetryAfter: millis(v.RetryAt-v.now) + slack, Err: errElsewhere,
+			Kind: kind, Code: code, Status: status,
+			RetryAfter: millis(v.RetryAt-v.now) + slack, Err: why,
 		}}
 	case v.Claim.Unresolved() && v.opens > v.now:
 		return waitForClaim(v)

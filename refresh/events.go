@@ -26,7 +26,8 @@ const (
 
 	EventCircuitOpen   EventKind = "circuit_open"   // the provider refuses the client: the operator must act
 	EventCircuitClosed EventKind = "circuit_closed" // it accepts it again
-	EventThrottled     EventKind = "throttled"      // the provider wants a pause
+	EventThrottled     EventKind = "throttled"      // the provider wants a pause of all the app's exchanges
+	EventMassDeath     EventKind = "mass_death"     // too many grants die at once: not believed, the operator must look
 	EventDataLost      EventKind = "data_lost"      // Redis has lost the app's data; workers give back what they remember
 )
 
@@ -66,7 +67,7 @@ var grantEvents = map[string]EventKind{
 }
 
 var appEvents = map[string]EventKind{
-	"open": EventCircuitOpen, "closed": EventCircuitClosed, "throttled": EventThrottled,
+	"open": EventCircuitOpen, "closed": EventCircuitClosed, "throttled": EventThrottled, "mass_death": EventMassDeath,
 	"data_lost": EventDataLost,
 }
 
@@ -292,10 +293,14 @@ func (ev *events) appChanged(ch tokencache.AppChange) {
 	}
 }
 
-// appFound tells that the circuit is open, to whoever was not there when it opened.
+// appFound tells a process that was not there when it happened that the circuit is open, or
+// that too many grants have died.
 func (ev *events) appFound(s *tokencache.AppState) {
 	if s.Open {
 		ev.tell(appEvent(EventCircuitOpen, s))
+	}
+	if massDies(s) {
+		ev.tell(appEvent(EventMassDeath, s))
 	}
 }
 
@@ -305,6 +310,8 @@ func appEvent(kind EventKind, s *tokencache.AppState) Event {
 	switch kind {
 	case EventCircuitOpen:
 		e.At, e.RetryAt = redisTime(s.OpenedAt), redisTime(s.ProbeAt)
+	case EventMassDeath:
+		e.At, e.RetryAt, which = redisTime(s.MassAt), redisTime(s.MassTryAt), s.MassAt
 	case EventThrottled:
 		e.RetryAt, which = redisTime(s.ThrottledUntil), s.ThrottledUntil
 	case EventDataLost:

@@ -52,6 +52,9 @@ func (f *flight) verify(s *tokencache.Snapshot, e *provider.Error) (*tokencache.
 		return nil, err
 	}
 	reason := reasonFor(&s.Record, s.Now())
+	if reason == "invalid_grant" && f.c.doubted() {
+		return f.doubt(s, e)
+	}
 	f.c.log.Error().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Str("reason", reason).
 		Str("code", e.Code).Int("status", e.Status).Msg("the tenant must reauthorize")
 	return f.publish(s, e, tokencache.Failure{

@@ -287,7 +287,7 @@ func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache
 		}
 	}
 	patient := !f.want.background || f.urgent.Load()
-	done, err := f.c.approach(f.c.waiting, f.key.Tenant, wasRefused(&s.Record), patient, news)
+	done, err := f.c.approach(f.c.waiting, f.c.applicant(f.key.Tenant, &s.Record), patient, news)
 	if done == nil || err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ func (f *flight) hold(lease *lock.Lease, s *tokencache.Snapshot) (*tokencache.Sn
 		return nil, err
 	}
 	defer leave()
-	app, ok, err := f.c.admitted(f.key.Tenant, wasRefused(&s.Record)) // after the wait: the app may have been stopped meanwhile
+	app, ok, err := f.c.admitted(f.c.applicant(f.key.Tenant, &s.Record)) // after the wait: the app may have been stopped meanwhile
 	if !ok || err != nil {
 		return nil, err
 	}
@@ -40,10 +40,10 @@ func (f *flight) hold(lease *lock.Lease, s *tokencache.Snapshot) (*tokencache.Sn
 	}
 	pair, failure := f.exchange(s)
 	if failure != nil {
-		f.c.learned(app, f.key.Tenant, failure)
+		f.c.learned(app, failure)
 		return f.failed(s, failure)
 	}
-	defer f.c.accepted() // the pair comes first
+	defer f.c.accepted(tokencache.Acceptance{Read: true, Revived: app.doubted}) // the pair comes first
 	return f.commit(s, pair, tokencache.NewID())
 }
 

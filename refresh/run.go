@@ -87,7 +87,7 @@ func (r *renewals) passes(ctx context.Context) {
 func (r *renewals) pass(ctx context.Context) (time.Duration, error) {
 	app := r.c.appNow()
 	r.c.events.appFound(app)
-	if e := shut(app); e != nil {
+	if e := r.c.shut(app); e != nil {
 		return min(lookEvery, max(e.RetryAfter, tick)), nil
 	}
 	next, now, err := r.c.cache.NextDue(ctx, r.c.cfg.App)

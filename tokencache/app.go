@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,15 @@ var unprobeLua string
 //go:embed lua/app_accept.lua
 var acceptLua string
 
+//go:embed lua/app_brake.lua
+var brakeLua string
+
+//go:embed lua/app_death.lua
+var deathLua string
+
+//go:embed lua/app_retry.lua
+var retryLua string
+
 //go:embed lua/app_throttle.lua
 var throttleLua string
 
@@ -40,12 +50,15 @@ var (
 	unprobeScript  = publisher(unprobeLua)
 	acceptScript   = publisher(acceptLua)
 	throttleScript = publisher(throttleLua)
+	brakeScript    = publisher(brakeLua)
+	deathScript    = publisher(deathLua)
+	retryScript    = publisher(retryLua)
 	enterScript    = script(enterLua)
 	leaveScript    = publisher(leaveLua)
 )
 
 // AppState is what the whole fleet knows of one app, at one moment. Times are Redis' clock,
-// unix ms; 0 means none. It does not change. When all is well only AcceptedAt is set.
+// unix ms; 0 means none. It does not change. When all is well only AcceptedAt and ReadAt are set.
 type AppState struct {
 	App      string
 	Open     bool   // the circuit: the provider refuses the client
@@ -57,9 +70,15 @@ type AppState struct {
 	// Refused are the fingerprints of the tenants that were refused in a row, with no
 	// acceptance in between.
 	Refused string
+	// Brake, with Open, are the digests of the profiles with which the provider's successes
+	// cannot be read. Nobody probes; only the tenants in Refused go on.
+	Brake string
 	// AcceptedAt is when it was last noted that the provider accepted the client: at first,
 	// and whenever there had been a doubt.
 	AcceptedAt     int64
+	ReadAt         int64  // when an answer was first read, and found to hold a pair
+	MassAt         int64  // since when more grants have died than is believed
+	MassTryAt      int64  // before it none of those is tried again
 	ThrottledUntil int64  // before it there are no exchanges
 	Limited        string // the tenant that was told to wait, while no other was, and until when
 	Born           string // birth mark of the database, since Redis has lost this app's data
@@ -86,14 +105,20 @@ func (s *AppState) Until(t int64) time.Duration {
 	return max(0, s.at+span(t-s.now)-monotonic())
 }
 
-// Unsettled reports whether the next acceptance is to be noted.
-func (s *AppState) Unsettled() bool {
-	return s.AcceptedAt == 0 || s.Open || s.Refused != "" || s.Limited != "" || s.Ramp > 0
+// Unsettled reports whether the next acceptance is to be noted; read says that it has brought
+// a pair.
+func (s *AppState) Unsettled(read bool) bool {
+	return s.AcceptedAt == 0 || read && s.ReadAt == 0 || s.Open || s.Refused != "" || s.Limited != "" || s.Ramp > 0
 }
 
 // Refuses reports whether a tenant is among those that were refused in a row.
 func (s *AppState) Refuses(tenant string) bool {
-	return s.Refused != "" && strings.Contains(s.Refused, tenantFP(tenant))
+	return s.Refused != "" && tenant != "" && strings.Contains(s.Refused, tenantFP(tenant))
+}
+
+// Braked reports whether the brake is for a profile's digest.
+func (s *AppState) Braked(digest string) bool {
+	return s.Open && s.Brake != "" && strings.Contains(s.Brake, digest)
 }
 
 // tenantFP is how an app's state names a tenant.
@@ -141,6 +166,14 @@ func (s *AppState) set(name, value string) {
 		s.Refused = value
 	case "accepted_at":
 		s.AcceptedAt = n
+	case "brake":
+		s.Brake = value
+	case "read_at":
+		s.ReadAt = n
+	case "mass_at":
+		s.MassAt = n
+	case "mass_try_at":
+		s.MassTryAt = n
 	case "limited":
 		s.Limited = value
 	case "ramp":
@@ -171,7 +204,8 @@ type app struct {
 
 // AppChange is one change of an app's state: "suspected" (one tenant is refused as if the
 // client were), "open" and "closed" of its circuit, "refused", "probe" and "unprobed" while it
-// is open, "limited" (one tenant is to wait), "throttled", "ramp" after that, "accepted".
+// is open, "limited" (one tenant is to wait), "throttled", "ramp" after that, "accepted",
+// "death" of a grant, "mass_death", "retry" and "revived" after that.
 type AppChange struct {
 	Kind  string
 	State *AppState
@@ -421,11 +455,26 @@ const (
 	rampRest = 4 * time.Second
 )
 
+// Acceptance is what Accept notes.
+type Acceptance struct {
+	Read    bool // a pair was read, and not only the client accepted
+	Revived bool // by that a grant is alive whose death was doubted
+}
+
 // Accept notes that the provider has accepted the client: the circuit closes, and what was
-// suspected is over. It is to be called while the state is unsettled. closed says that this
-// closed the circuit.
-func (c *Cache) Accept(ctx context.Context, name, id, by string) (closed bool, _ *AppState, err error) {
-	made, _, s, err := c.changeApp(ctx, "accept", acceptScript, name, id, clip(by), RampStep.Milliseconds(), rampTop, rampRest.Milliseconds())
+// suspected is over. It is to be called while the state is unsettled. A brake ends only by a
+// pair that was read, and a mass death by a grant that is alive. closed says that this closed
+// the circuit.
+func (c *Cache) Accept(ctx context.Context, name, id, by string, a Acceptance) (closed bool, _ *AppState, err error) {
+	read, revived := "", ""
+	if a.Read {
+		read = "read"
+	}
+	if a.Revived {
+		revived = "revived"
+	}
+	made, _, s, err := c.changeApp(ctx, "accept", acceptScript, name, id, clip(by),
+		RampStep.Milliseconds(), rampTop, rampRest.Milliseconds(), read, revived)
 	return made == "closed", s, err
 }
 
@@ -435,6 +484,53 @@ func (c *Cache) Accept(ctx context.Context, name, id, by string) (closed bool, _
 func (c *Cache) Throttle(ctx context.Context, name, id, by, errorText, tenant string, d time.Duration) (paused bool, _ *AppState, err error) {
 	made, _, s, err := c.changeApp(ctx, "throttle", throttleScript, name, id, clip(by), clip(errorText), tenantFP(tenant), d.Milliseconds())
 	return made == "throttled", s, err
+}
+
+// Brake stops an app's exchanges under the profile of that digest, since the provider has
+// answered one with a success that cannot be read, unless others were read before. It is like
+// an open circuit, but nobody probes. braked says that this call did it.
+func (c *Cache) Brake(ctx context.Context, name, id, by, errorText, tenant, digest string) (braked bool, _ *AppState, err error) {
+	made, _, s, err := c.changeApp(ctx, "brake", brakeScript, name, id, clip(by), clip(errorText), tenantFP(tenant), digest)
+	return made == "open", s, err
+}
+
+// Deaths is how many deaths of grants are believed, within how long, and for how long they are
+// doubted once there are more.
+type Deaths struct {
+	Most          int64
+	Within, Doubt time.Duration
+}
+
+// Death asks whether to believe that a grant is dead. first says that this is the one too many.
+func (c *Cache) Death(ctx context.Context, name, id, by string, d Deaths) (believed, first bool, err error) {
+	made, status, _, err := c.changeApp(ctx, "death", deathScript, name, id, clip(by), d.Most, d.Within.Milliseconds(), d.Doubt.Milliseconds())
+	return status == string(OK), made == "mass_death", err
+}
+
+// Retry asks for the right to try a grant again whose death is doubted: one in `every` has it.
+func (c *Cache) Retry(ctx context.Context, name, id, by string, every time.Duration, d Deaths) (bool, error) {
+	_, status, _, err := c.changeApp(ctx, "retry", retryScript, name, id, clip(by), every.Milliseconds(), d.Doubt.Milliseconds())
+	return status == string(OK), err
+}
+
+// CountGrants reckons how many grants of an app there are of which something is due at some
+// time, from a few of the shards.
+func (c *Cache) CountGrants(ctx context.Context, name string) (sum int64, err error) {
+	counts := make([]*redis.IntCmd, dueSample)
+	first := rand.N(DueShards)
+	_, err = c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i := range counts {
+			counts[i] = p.ZCard(ctx, c.dueKey(name, (first+i)%DueShards))
+		}
+		return nil
+	})
+	for _, n := range counts {
+		sum += n.Val() * DueShards / dueSample
+	}
+	if err != nil {
+		err = fmt.Errorf("tokencache: count grants of app %s: %w", name, err)
+	}
+	return sum, err
 }
 
 func (c *Cache) inflightKey(name string) string { return c.prefix + ":inflight:" + escape(name) }

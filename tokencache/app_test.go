@@ -69,7 +69,7 @@ func trip(t testing.TB, c *Cache, app string, waits ...time.Duration) *AppState 
 
 func accept(t testing.TB, c *Cache, app string) *AppState {
 	t.Helper()
-	_, s, err := c.Accept(t.Context(), app, NewID(), "w")
+	_, s, err := c.Accept(t.Context(), app, NewID(), "w", Acceptance{Read: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func probe(t testing.TB, c *Cache, handicap time.Duration) (string, bool) {
 func TestAppCircuitOpensAndItsProbesAreSpacedAsAsked(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
-	if s := known(t, c, "zoom"); s.Open || s.Rev != 0 || !s.Unsettled() {
+	if s := known(t, c, "zoom"); s.Open || s.Rev != 0 || !s.Unsettled(true) {
 		t.Fatalf("an app that nobody has heard of: %+v", s)
 	}
 	s := trip(t, c, "zoom", 0, time.Minute, time.Hour)
@@ -173,11 +173,11 @@ func TestAppFactsThatAreOverAreRemoved(t *testing.T) {
 	accept(t, c, "zoom")
 	got := c.rdb.HGetAll(t.Context(), c.AppKey("zoom")).Val()
 	for name := range got {
-		if !slices.Contains([]string{"accepted_at", "change", "by", "change_id", "rev", "v"}, name) {
+		if !slices.Contains([]string{"accepted_at", "read_at", "change", "by", "change_id", "rev", "v"}, name) {
 			t.Errorf("%s is %q when all is well", name, got[name])
 		}
 	}
-	if s, _ := c.AppState(t.Context(), "zoom"); s.Unsettled() {
+	if s, _ := c.AppState(t.Context(), "zoom"); s.Unsettled(true) {
 		t.Errorf("%+v", s)
 	}
 }
@@ -269,7 +269,7 @@ func TestAppPauseNeedsTwoTenantsInARow(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	for range 5 {
-		if s := throttle(t, c, "bad", time.Hour); s.ThrottledUntil != 0 || !s.Unsettled() {
+		if s := throttle(t, c, "bad", time.Hour); s.ThrottledUntil != 0 || !s.Unsettled(true) {
 			t.Fatalf("one tenant, again and again: %+v", s)
 		}
 	}
@@ -306,7 +306,7 @@ func TestAppRampDoublesStepByStepAndEnds(t *testing.T) {
 		t.Fatalf("the top is over after a step: %+v", s)
 	}
 	c.rdb.HSet(t.Context(), c.AppKey("zoom"), "ramp_at", 1)
-	if s := accept(t, c, "zoom"); s.Ramp != 0 || s.Unsettled() {
+	if s := accept(t, c, "zoom"); s.Ramp != 0 || s.Unsettled(true) {
 		t.Fatalf("%+v", s)
 	}
 }
@@ -321,6 +321,105 @@ func TestAppPauseIsTheLongestWishAndEnds(t *testing.T) {
 	}
 	if s := throttle(t, c, "a", 2*time.Hour); s.ThrottledUntil <= long.ThrottledUntil || s.Open {
 		t.Errorf("a longer one did not: %+v", s)
+	}
+}
+
+var few = Deaths{Most: 2, Within: time.Hour, Doubt: time.Hour}
+
+// die lets n grants die, and returns how many of these deaths are believed.
+func die(t testing.TB, c *Cache, n int) (believed int) {
+	t.Helper()
+	for range n {
+		ok, _, err := c.Death(t.Context(), "zoom", NewID(), "w", few)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok {
+			believed++
+		}
+	}
+	return believed
+}
+
+func TestAppDeathsAreBelievedUntilThereAreTooMany(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	known(t, c, "zoom")
+	if n := die(t, c, 10); n != 2 {
+		t.Fatalf("%d of 10 deaths are believed, want 2", n)
+	}
+	retry := func() bool {
+		ok, err := c.Retry(t.Context(), "zoom", NewID(), "w", 300*time.Millisecond, few)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ok
+	}
+	if !retry() || retry() {
+		t.Error("one at a time tries again")
+	}
+	eventually(t, "the next one's turn", patience, retry)
+	accept(t, c, "zoom")
+	if s := c.KnownApp("zoom"); s.MassAt == 0 {
+		t.Error("an acceptance of another grant ended it")
+	}
+	if _, s, err := c.Accept(t.Context(), "zoom", NewID(), "w", Acceptance{Read: true, Revived: true}); err != nil || s.MassAt != 0 || s.Ramp == 0 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if n := die(t, c, 3); n != 2 {
+		t.Errorf("%d of 3 deaths are believed then, want 2", n)
+	}
+	// A day later, for a day.
+	c.rdb.HSet(t.Context(), c.AppKey("zoom"), "mass_at", c.KnownApp("zoom").Now()-few.Doubt.Milliseconds()-1)
+	if n := die(t, c, 5); n != 5 || !retry() {
+		t.Errorf("%d of 5 deaths are believed after the doubt", n)
+	}
+	c.rdb.HSet(t.Context(), c.AppKey("zoom"), "mass_at", 1)
+	if n := die(t, c, 5); n != 2 {
+		t.Errorf("%d of 5 deaths are believed when all that is long ago, want 2", n)
+	}
+}
+
+func TestAppSteadyDeathsAreBelieved(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	for range 6 {
+		ok, _, err := c.Death(t.Context(), "zoom", NewID(), "w", Deaths{Most: 2, Within: 400 * time.Millisecond, Doubt: time.Hour})
+		if !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		time.Sleep(220 * time.Millisecond)
+	}
+}
+
+func TestAppBrakeEndsOnlyByAPairThatIsRead(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	brake := func(digest string) *AppState {
+		t.Helper()
+		_, s, err := c.Brake(t.Context(), "zoom", NewID(), "w", "ambiguous/unreadable/200", "first", digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	if _, _, err := c.Accept(t.Context(), "zoom", NewID(), "w", Acceptance{}); err != nil {
+		t.Fatal(err)
+	}
+	if s := brake("0123abcd"); !s.Braked("0123abcd") || s.Braked("4567abcd") || !s.Refuses("first") {
+		t.Fatalf("%+v", s)
+	}
+	if s := brake("4567abcd"); !s.Braked("0123abcd") || !s.Braked("4567abcd") {
+		t.Fatalf("%+v", s)
+	}
+	if _, s, err := c.Accept(t.Context(), "zoom", NewID(), "w", Acceptance{}); err != nil || !s.Open {
+		t.Fatalf("the client was accepted, nothing was read: %+v, %v", s, err)
+	}
+	if s := accept(t, c, "zoom"); s.Open || s.Brake != "" {
+		t.Fatalf("%+v", s)
+	}
+	if s := brake("0123abcd"); s.Open {
+		t.Fatalf("others were read before: %+v", s)
 	}
 }
 
@@ -358,6 +457,28 @@ func TestAppScriptsAreSafeToRunTwice(t *testing.T) {
 			_, s, err := c.Throttle(t.Context(), "zoom", id, "w", "e", tenant, time.Hour)
 			return s, err
 		}},
+		"brake": {func() {}, func(id string) (*AppState, error) {
+			_, s, err := c.Brake(t.Context(), "zoom", id, "w", "e", tenant, "0123abcd")
+			return s, err
+		}},
+		"death": {func() {}, func(id string) (*AppState, error) {
+			_, _, err := c.Death(t.Context(), "zoom", id, "w", few)
+			return c.KnownApp("zoom"), err
+		}},
+		"mass death": {func() { die(t, c, 2) }, func(id string) (*AppState, error) {
+			believed, _, err := c.Death(t.Context(), "zoom", id, "w", few)
+			if believed {
+				t.Error("believed")
+			}
+			return c.KnownApp("zoom"), err
+		}},
+		"retry": {func() { die(t, c, 3) }, func(id string) (*AppState, error) {
+			ok, err := c.Retry(t.Context(), "zoom", id, "w", time.Hour, few)
+			if !ok {
+				t.Error("no right")
+			}
+			return c.KnownApp("zoom"), err
+		}},
 		"probe": {func() { trip(t, c, "zoom", 0) }, func(id string) (*AppState, error) {
 			ok, s, err := c.Probe(t.Context(), "zoom", id, "w", 0, time.Hour)
 			if !ok {
@@ -372,7 +493,7 @@ func TestAppScriptsAreSafeToRunTwice(t *testing.T) {
 			}
 		}, func(id string) (*AppState, error) { return c.Unprobe(t.Context(), "zoom", id, "w", "probe", 0) }},
 		"accept": {func() { trip(t, c, "zoom", 0) }, func(id string) (*AppState, error) {
-			_, s, err := c.Accept(t.Context(), "zoom", id, "w")
+			_, s, err := c.Accept(t.Context(), "zoom", id, "w", Acceptance{Read: true})
 			return s, err
 		}},
 	} {

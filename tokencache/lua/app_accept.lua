@@ -6,16 +6,28 @@
 -- ARGV[3]  ms that a step of the ramp takes at least
 -- ARGV[4]  how many exchanges at once are the top of the ramp
 -- ARGV[5]  ms that the top lasts
+-- ARGV[6]  "read" if a pair was read, and not only the client accepted
+-- ARGV[7]  "revived" if it is that of a grant whose death was doubted
 -- returns  {"ok", now, state}. Nothing is written where there is nothing to note, so that a
 --          repeat changes nothing
 local r, now = hash(KEYS[1]), now_ms()
 if r.change_id == ARGV[1] then return reply('ok', now, r) end
 local set, kind = {}, nil
+local read = ARGV[6] == 'read'
+if r.brake and not read then return reply('ok', now, r) end -- that is not what stopped it
+if read and not r.read_at then
+  kind, set.read_at = 'accepted', int(now)
+end
 if not r.accepted_at or r.circuit or r.refused or r.limited then
   kind = r.circuit == 'open' and 'closed' or 'accepted'
-  set = { accepted_at = int(now), circuit = '', opened_at = '', probes = '', probe_at = '',
-    probe_by = '', probe_id = '', refused = '', limited = '' }
+  set.accepted_at, set.circuit, set.opened_at, set.probes, set.probe_at = int(now), '', '', '', ''
+  set.probe_by, set.probe_id, set.refused, set.limited, set.brake = '', '', '', '', ''
   if r.circuit or not r.throttled_until then set.error = '' end
+end
+if ARGV[7] == 'revived' and r.mass_at then
+  kind = 'revived'
+  set.mass_at, set.mass_try_at, set.deaths, set.deaths_at = '', '', '', ''
+  if not r.ramp then set.ramp, set.ramp_at = '4', int(now) end
 end
 local ramp, since = num(r.ramp), now - num(r.ramp_at)
 if ramp > 0 and num(r.throttled_until) <= now and since >= num(ARGV[3]) then

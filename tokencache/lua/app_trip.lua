@@ -16,9 +16,10 @@
 -- returns  {"ok", now, state}
 local r, now = hash(KEYS[1]), now_ms()
 if r.change_id == ARGV[1] then return reply('ok', now, r) end -- a repeat: its reply was lost
+if r.brake then return reply('ok', now, r) end -- it has stopped already, and refused says who goes on
 local open = r.circuit == 'open'
 local probed = open and ARGV[5] ~= '' and r.probe_id == ARGV[5]
-local refused, n = remember_refused(r.refused, ARGV[4])
+local refused, n = remember(r.refused, ARGV[4])
 if refused == r.refused and not probed then return reply('ok', now, r) end
 local set, kind = { refused = refused, error = ARGV[3] }, 'refused'
 local function wait(k) return int(now + num(ARGV[math.min(8 + k, #ARGV)])) end

@@ -53,8 +53,9 @@ end
 -- change stores an app's changed fields and pushes its whole state to all workers. A fact
 -- that is over is removed.
 local app_order = {
-  'circuit', 'error', 'opened_at', 'probes', 'probe_at', 'probe_by', 'probe_id', 'refused',
-  'throttled_until', 'limited', 'ramp', 'ramp_at', 'accepted_at', 'born', 'born_before', 'lost_at', 'change', 'by', 'change_id', 'rev', 'v',
+  'circuit', 'error', 'opened_at', 'probes', 'probe_at', 'probe_by', 'probe_id', 'refused', 'brake',
+  'throttled_until', 'limited', 'ramp', 'ramp_at', 'mass_at', 'mass_try_at', 'deaths', 'deaths_at',
+  'accepted_at', 'read_at', 'born', 'born_before', 'lost_at', 'change', 'by', 'change_id', 'rev', 'v',
 }
 local function change(key, kind, now, r, id, by, set)
   set.change, set.by, set.change_id, set.rev, set.v = kind, by, id, int(num(r.rev) + 1), '1'
@@ -73,9 +74,9 @@ local function change(key, kind, now, r, id, by, set)
   tell_app(key, kind, now, text(r))
 end
 
--- remember_refused adds a tenant's fingerprint to those that were refused in a row. The last
--- seven stay: 62 bytes, and more than open a circuit. Returns them, and how many they are.
-local function remember_refused(list, fp)
+-- remember adds a fingerprint to a list of them, as of tenants that were refused in a row. The
+-- last seven stay: 62 bytes, and more than open a circuit. Returns them, and how many they are.
+local function remember(list, fp)
   local all = {}
   for known in string.gmatch(list or '', '%x+') do
     if known == fp then return list, 0 end

@@ -254,7 +254,7 @@ func (h *hub) ended() {
 // came to stand.
 func (h *hub) connection(work *sync.WaitGroup, lost mono) (up bool, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	ps := h.rdb.Subscribe(ctx) // no connection yet
+	ps := h.subscriber(ctx)
 	var helpers sync.WaitGroup
 	defer helpers.Wait()
 	defer cancel()
@@ -281,6 +281,33 @@ func (h *hub) connection(work *sync.WaitGroup, lost mono) (up bool, err error) {
 	helpers.Go(func() { h.watch(ctx, ps, &heard) })
 	helpers.Go(func() { h.keepTicking(ctx) })
 	return true, h.read(ctx, ps, &heard)
+}
+
+// subscriber is a PubSub without a connection yet. On a Cluster any node hears everything, but
+// go-redis would dial the one that has the first channel's slot, which may be the one that is away.
+func (h *hub) subscriber(ctx context.Context) *redis.PubSub {
+	cluster, ok := h.rdb.(*redis.ClusterClient)
+	if !ok {
+		return h.rdb.Subscribe(ctx)
+	}
+	var mu sync.Mutex // ForEachMaster calls at the same time
+	var nodes []*redis.Client
+	_ = cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		nodes = append(nodes, node)
+		return nil
+	})
+	rand.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
+	for _, node := range nodes {
+		asked, cancel := context.WithTimeout(ctx, time.Second)
+		err := node.Ping(asked).Err()
+		cancel()
+		if err == nil {
+			return node.Subscribe(ctx)
+		}
+	}
+	return h.rdb.Subscribe(ctx)
 }
 
 // begin opens a session and returns the channels to subscribe to.

@@ -66,6 +66,9 @@ func (c *Cache) proofOf(ctx context.Context) string {
 	if key := c.proof.key.Load(); key != nil {
 		return *key
 	}
+	if c.proof.asked != 0 && monotonic()-c.proof.asked < 2*proofTimeout {
+		return "" // its node is away: not every change must wait for it
+	}
 	key, _, _ := c.fetchProof(ctx)
 	return key
 }

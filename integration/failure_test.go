@@ -149,7 +149,7 @@ func TestALostAnswer(t *testing.T) {
 // would lose the grant.
 func TestALostAnswerIsAskedForAgainWithinTheGraceWindow(t *testing.T) {
 	t.Parallel()
-	f, r := afterLostAnswer(t, provider.Profile{Replay: provider.ReplayGrace, Grace: 2300 * time.Millisecond},
+	f, r := afterLostAnswer(t, provider.Profile{Replay: provider.ReplayGrace, Grace: 3300 * time.Millisecond},
 		refreshtest.Step{At: refreshtest.AfterCommit, Fault: refreshtest.Drop})
 	f.served(r, waitingTotal)
 	f.ledger(tenant, 2, 2, 0)
@@ -174,12 +174,14 @@ func TestHalfAnAnswerIsEnoughWhereReplayIsHarmless(t *testing.T) {
 func afterLostAnswer(t *testing.T, p provider.Profile, step refreshtest.Step) (*fleet, report) {
 	t.Helper()
 	f := newFleet(t, redistest.Start(t), refreshtest.Config{Profile: p}, func(s *setup) {
-		s.Exchange, s.Claim = 1500*time.Millisecond, 2500*time.Millisecond
+		s.Exchange, s.Claim = 2500*time.Millisecond, 3500*time.Millisecond
 	})
 	workers := f.workers(2)
 	f.connect(tenant)
 	f.server.Script(step)
+	f.server.SetLatency(time.Second, 0) // or a slow process' callers come when it is time to ask again
 	r := herd(workers, tenant, waitingEach)
+	f.server.SetLatency(0, 0)
 	f.refused(r, waitingTotal, "unavailable/")
 	f.presented(tenant, 1)
 	hard := f.status(tenant).ClaimUntil

@@ -285,7 +285,9 @@ func (w *worker) warm(ctx context.Context, o order) error {
 		}
 		s := w.cache.Peek(tokencache.Key{App: app, Tenant: o.Tenant})
 		if s != nil && s.Generation >= o.Generation {
-			return nil
+			// A process learns these two by itself, in the background: perhaps not before a storm.
+			_, _, err := w.cache.Doubtful(ctx, s)
+			return errors.Join(err, w.cache.WatchApp(ctx, app))
 		}
 		time.Sleep(time.Millisecond)
 	}

@@ -15,7 +15,7 @@ const (
 	// provider.
 	economyPatience = time.Second
 	// economyRest is how long it is not asked again after it did not answer.
-	economyRest = 2 * time.Second
+	economyRest = 5 * time.Second
 )
 
 var errResting = errors.New("redis did not answer for the app a moment ago")

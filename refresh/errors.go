@@ -16,7 +16,9 @@ var (
 	// ErrReauthorize: the tenant must consent again. Nothing else helps.
 	ErrReauthorize = errors.New("the tenant must authorize the app again")
 	// ErrClientConfig: the operator must act: client id or secret, scopes, the keyset
-	// that seals the tokens.
+	// that seals the tokens, or a profile by which answers cannot be read. It is the error of one
+	// tenant that the provider refuses as if it refused the client; of all tenants only once
+	// several were refused with none accepted in between.
 	ErrClientConfig = errors.New("the operator must mend the app's configuration")
 	// ErrUnavailable: the provider or Redis does not answer usably. Try again after
 	// Error.RetryAfter.

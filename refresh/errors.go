@@ -95,9 +95,10 @@ var hints = map[string]string{
 var (
 	errClosed = errors.New("this coordinator is closed: the process is shutting down")
 	// errElsewhere is the cause in processes that did not make the exchange.
-	errElsewhere  = errors.New("the last exchange of this grant failed; it is not tried again before then")
-	errSameToken  = errors.New("the API refused the access token, and the provider answers a refresh with the same one")
-	errRefusesAll = errors.New("an API has refused several access tokens of this grant in a row: either it refuses them all (look at what it answers: scope, address), or something kills them (does another program refresh this grant?); Refresh forces a new one")
+	errElsewhere     = errors.New("the last exchange of this grant failed; it is not tried again before then")
+	errHeldElsewhere = errors.New("another process refreshes this grant")
+	errSameToken     = errors.New("the API refused the access token, and the provider answers a refresh with the same one")
+	errRefusesAll    = errors.New("an API has refused several access tokens of this grant in a row: either it refuses them all (look at what it answers: scope, address), or something kills them (does another program refresh this grant?); Refresh forces a new one")
 )
 
 // kindOf says who acts next after a failed exchange that left the grant alive.

@@ -50,6 +50,7 @@ func TestASuccessThatCannotBeReadStopsAnAppOfWhichNoneWasRead(t *testing.T) {
 	mended := f.worker()
 	f.token(mended, tenants[0])
 	f.hears(events, refresh.EventCircuitClosed, "")
+	f.state(workers[0], "the end of the brake", func(s *tokencache.AppState) bool { return !s.Open })
 	f.token(workers[0], tenants[1])
 	f.lawful(workers[0], tenants[1])
 }
@@ -65,6 +66,7 @@ func TestAProfileThatReadsNothingEitherIsStoppedToo(t *testing.T) {
 	_, err := w.Token(f.ctx(), tenants[0])
 	kind(t, err, refresh.ErrUnavailable, "")
 	for _, w := range []*worker{w, old} {
+		f.state(w, "both profiles", func(s *tokencache.AppState) bool { return strings.Contains(s.Brake, " ") })
 		_, err := w.Token(f.ctx(), tenants[1])
 		kind(t, err, refresh.ErrClientConfig, "unreadable_answer")
 	}

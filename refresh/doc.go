@@ -30,8 +30,9 @@
 //
 // Nobody has to ask first: [Coordinator.Run] renews the grants that are in use before they
 // expire, keeps the refresh tokens of idle ones alive, and says ahead of time where a
-// consent ends at a fixed date. Trouble of the app as a whole (a wrong client secret, a
-// provider that wants a pause) stops its exchanges in the whole fleet and is no tenant's.
+// consent ends at a fixed date. An answer is about one tenant until there is evidence of more:
+// only when several tenants in a row are refused as if the client were, or are told to wait, with
+// none accepted in between, the app's exchanges stop in the whole fleet; that is no tenant's fault.
 // [Config.OnEvent] tells what happens.
 //
 // Redeeming a rotating refresh token cannot be undone and cannot be repeated, and no

@@ -15,7 +15,7 @@ const (
 	// provider.
 	economyPatience = time.Second
 	// economyRest is how long it is not asked again after it did not answer.
-	economyRest = 2 * time.Second
+	economyRest = 5 * time.Second
 )
 
 var errResting = errors.New("redis did not answer for the app a moment ago")
@@ -27,6 +27,7 @@ type economy struct {
 	log   zerolog.Logger
 	start time.Time
 	rests atomic.Int64 // until then, since start; 0 while Redis answers
+	slow  atomic.Int64 // answers in a row that came too late
 
 	mu     sync.Mutex // guards closed, after which no work begins
 	closed bool
@@ -106,11 +107,15 @@ func (e *economy) resting() bool { return int64(time.Since(e.start)) < e.rests.L
 
 // note remembers whether Redis answers, and says in the log when that changes.
 func (e *economy) note(err error) {
-	if err == nil {
+	switch {
+	case err == nil:
+		e.slow.Store(0)
 		if e.rests.Swap(0) != 0 {
 			e.log.Info().Msg("Redis answers for the app's circuit, pauses and budget again")
 		}
 		return
+	case (errors.Is(err, errSlow) || errors.Is(err, context.DeadlineExceeded)) && e.slow.Add(1) < 2:
+		return // this process may have been busy
 	}
 	if e.rests.Swap(int64(time.Since(e.start)+economyRest)) == 0 {
 		e.log.Warn().Err(err).Msg("Redis does not answer for the app's circuit, pauses and budget: exchanges go on without, in this process at a tenth of the budget")

@@ -19,7 +19,9 @@ var (
 	// ErrReauthorize: the tenant must consent again. Nothing else helps.
 	ErrReauthorize = errors.New("the tenant must authorize the app again")
 	// ErrClientConfig: the operator must act: client id or secret, scopes, the keyset
-	// that seals the tokens.
+	// that seals the tokens, or a profile by which answers cannot be read. It is the error of one
+	// tenant that the provider refuses as if it refused the client; of all tenants only once
+	// several were refused with none accepted in between.
 	ErrClientConfig = errors.New("the operator must mend the app's configuration")
 	// ErrUnavailable: the provider or Redis does not answer usably. Try again after
 	// Error.RetryAfter.
@@ -111,9 +113,10 @@ var (
 	errLostData = errors.New("the database of Redis has lost this app's data, and no worker remembers this tenant: restore the backup, or accept the loss (Coordinator.AcceptLoss); do not ask your customers before that")
 	errClosed   = errors.New("this coordinator is closed: the process is shutting down")
 	// errElsewhere is the cause in processes that did not make the exchange.
-	errElsewhere  = errors.New("the last exchange of this grant failed; it is not tried again before then")
-	errSameToken  = errors.New("the API refused the access token, and the provider answers a refresh with the same one")
-	errRefusesAll = errors.New("an API has refused several access tokens of this grant in a row: either it refuses them all (look at what it answers: scope, address), or something kills them (does another program refresh this grant?); Refresh forces a new one")
+	errElsewhere     = errors.New("the last exchange of this grant failed; it is not tried again before then")
+	errHeldElsewhere = errors.New("another process refreshes this grant")
+	errSameToken     = errors.New("the API refused the access token, and the provider answers a refresh with the same one")
+	errRefusesAll    = errors.New("an API has refused several access tokens of this grant in a row: either it refuses them all (look at what it answers: scope, address), or something kills them (does another program refresh this grant?); Refresh forces a new one")
 )
 
 // kindOf says who acts next after a failed exchange that left the grant alive.

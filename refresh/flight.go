@@ -297,6 +297,10 @@ func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache
 	var held *lock.HeldError
 	if errors.As(err, &held) {
 		f.pin.SetLeaseHeld(held.For+slack, told)
+		if f.want.background && !f.urgent.Load() && f.c.pacer.ramp() > 0 {
+			// After a pause places are rare, and the holder may be waiting for this one.
+			return nil, &Error{Kind: ErrUnavailable, Code: "lease_held", RetryAfter: firstRetry, Err: errHeldElsewhere}
+		}
 		return nil, nil
 	}
 	if err != nil {

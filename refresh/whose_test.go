@@ -166,10 +166,15 @@ func TestOneRefusedTenantIsRefusedAloneAndKeepsItsCode(t *testing.T) {
 			f.connect(w, "acme", true)
 			f.token(w, "acme")
 			s := f.state(w, "no suspicion", func(s *tokencache.AppState) bool { return s.Refused == "" })
-			for range 3 { // it says nothing new
+			for n := 0; n < 3; { // it says nothing new
 				time.Sleep(e.RetryAfter)
 				_, err := w.Token(f.ctx(), dead)
-				e = kind(t, err, refresh.ErrClientConfig, "")
+				if !errors.As(err, &e) {
+					t.Fatal(err)
+				}
+				if errors.Is(err, refresh.ErrClientConfig) { // else Redis was slow
+					n++
+				}
 			}
 			if again := w.cache.KnownApp("zoom"); again.Rev != s.Rev {
 				t.Errorf("evidence once more: %+v", again)

@@ -423,7 +423,7 @@ func (c *Cache) Trip(ctx context.Context, name, id, by string, r Refusal, waits 
 	if r.Again {
 		again = "again"
 	}
-	args := []any{id, clip(by), clip(r.Error), tenantFP(r.Tenant), r.Probe, r.Tenants, first, again}
+	args := []any{id, clip(by), clip(r.Error), tenantFP(r.Tenant), r.Probe, r.Tenants, first, again, len(waits)}
 	for _, w := range waits {
 		args = append(args, w.Milliseconds())
 	}

@@ -11,8 +11,9 @@
 -- ARGV[6]  this many different tenants open the circuit
 -- ARGV[7]  "first": one is enough if the provider was never seen to accept this app
 -- ARGV[8]  "again": the tenant was refused before, so that its probe says nothing new
--- ARGV[9…] after the n-th refusal in a row: ms until the next probe; the last holds for all
---          that follow
+-- ARGV[9]  number of waits
+-- ARGV[10…] after the n-th refusal in a row: ms until the next probe; the last wait holds for
+--          all that follow
 -- returns  {"ok", now, state}
 local r, now = hash(KEYS[1]), now_ms()
 if r.change_id == ARGV[1] then return reply('ok', now, r) end -- a repeat: its reply was lost
@@ -22,7 +23,7 @@ local probed = open and ARGV[5] ~= '' and r.probe_id == ARGV[5]
 local refused, n = remember(r.refused, ARGV[4])
 if refused == r.refused and not probed then return reply('ok', now, r) end
 local set, kind = { refused = refused, error = ARGV[3] }, 'refused'
-local function wait(k) return int(now + num(ARGV[math.min(8 + k, #ARGV)])) end
+local function wait(k) return int(now + num(ARGV[9 + math.min(k, num(ARGV[9]))])) end
 if probed then
   local k = num(r.probes) + (ARGV[8] == 'again' and 0 or 1)
   set.probes, set.probe_at, set.probe_by, set.probe_id = int(k), wait(k), '', ''

@@ -78,18 +78,6 @@ func jittered(d time.Duration, random float64) time.Duration {
 	return d + time.Duration(random*float64(d/4))
 }
 
-// clientRefused reports whether the provider says in so many words that it is about the client.
-// To be replaced by provider.Error.ClientRefused.
-func clientRefused(e *provider.Error) bool {
-	return e.Class == provider.AppRefused && strings.EqualFold(e.Code, "invalid_client")
-}
-
-// throttles reports whether the provider wishes for a pause.
-// To be replaced by provider.Error.Throttles.
-func throttles(e *provider.Error) bool {
-	return e.Class == provider.Throttled || e.Status == http.StatusServiceUnavailable && e.RetryAfter > 0
-}
-
 // acceptsClient reports whether an exchange's end shows that the provider accepts the client:
 // it has brought a pair, or the answer is about the grant.
 func acceptsClient(e *provider.Error) bool {
@@ -310,7 +298,7 @@ func (c *Coordinator) learned(a admission, e *provider.Error) {
 			c.tell(func(ctx context.Context) error { return c.refusedAs(ctx, a, e) })
 		}
 		return
-	case throttles(e):
+	case e.Throttles():
 		c.tell(func(ctx context.Context) error { return c.throttledAs(ctx, a.tenant, e) })
 	case unreadable(e):
 		c.brake(a, e)
@@ -320,7 +308,7 @@ func (c *Coordinator) learned(a admission, e *provider.Error) {
 
 func (c *Coordinator) refusedAs(ctx context.Context, a admission, e *provider.Error) error {
 	r := tokencache.Refusal{Tenant: a.tenant, Error: errorText(e), Probe: a.probe, Again: a.refused, Tenants: refusedTenants}
-	if clientRefused(e) {
+	if e.ClientRefused() {
 		r.Tenants, r.First = clientsRefused, true
 	}
 	opened, _, err := c.cache.Trip(ctx, c.cfg.App, tokencache.NewID(), c.locker.Name(), r, probeWaits(jitter())...)

@@ -282,6 +282,10 @@ func (c *cell) end() {
 	if n := c.rdb.Exists(c.ctx(), c.key(tenant, "spare")).Val(); (n == 1) != c.fate.spare && c.fate != perhaps {
 		c.t.Errorf("%d spare pairs", n)
 	}
+	if c.fate.healed { // until then it believes that the grant is dead
+		st := c.status(tenant)
+		c.others[0].do(order{Op: "knows", Tenant: tenant, Epoch: st.Epoch.UnixMilli(), Generation: st.Generation})
+	}
 	again := c.others[0].do(order{Op: "refresh", Tenant: tenant, Callers: 1})
 	switch {
 	case c.fate.hollow:

@@ -31,7 +31,7 @@ type order struct {
 	Channel string // listen, signal
 	Size    int    // signal: bytes of the message
 
-	Generation int64 // warm
+	Generation int64 // warm, knows
 }
 
 // The points at which a holder can be caught.

@@ -297,7 +297,7 @@ func (w *worker) warm(ctx context.Context, o order) error {
 func (w *worker) knows(ctx context.Context, o order) error {
 	for {
 		s := w.cache.Peek(tokencache.Key{App: app, Tenant: o.Tenant})
-		if s != nil && s.Epoch >= o.Epoch {
+		if s != nil && s.Epoch >= o.Epoch && s.Generation >= o.Generation {
 			return nil
 		}
 		select {

@@ -39,6 +39,9 @@ func (f *fleet) dead(w *worker, n int, step refreshtest.Step, expired bool) (ten
 	return tenants
 }
 
+// patient gives the leases so much time that none is lost while many call on a busy machine.
+func (f *fleet) patient() { f.lease = 30 * time.Second }
+
 // calls is what came of the calls about many tenants.
 type calls struct {
 	mu      sync.Mutex
@@ -83,6 +86,7 @@ func TestTheTroubleOfSomeTenantsIsNotTheOthers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFleet(t, refreshtest.Config{AccessTokenLife: 4 * time.Second})
+			f.patient()
 			workers := []*worker{f.worker(), f.worker()}
 			dead := f.dead(workers[0], 20, step, false)
 			var healthy []string
@@ -107,7 +111,9 @@ func TestTheTroubleOfSomeTenantsIsNotTheOthers(t *testing.T) {
 				t.Errorf("%d calls of healthy tenants failed, for instance %v", len(well.failed), well.failed[0])
 			}
 			for _, err := range ill.failed {
-				kind(t, err, refresh.ErrClientConfig, "")
+				if !errors.Is(err, refresh.ErrClientConfig) {
+					t.Errorf("a dead tenant: %v", err)
+				}
 			}
 			if exchanges > 20*8 {
 				t.Errorf("%d exchanges of 20 dead tenants in 13 s", exchanges)
@@ -127,6 +133,7 @@ func TestTenantsThatCameAfterTheDeadAreServed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFleet(t, refreshtest.Config{})
+			f.patient()
 			workers := []*worker{f.worker(), f.worker()}
 			dead := f.dead(workers[0], 20, step, true)
 			ctx, cancel := context.WithCancel(t.Context())
@@ -190,6 +197,7 @@ func TestOneRefusedTenantIsRefusedAloneAndKeepsItsCode(t *testing.T) {
 func TestCallsWaitForTheProbeThatIsUnderWay(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
+	f.patient()
 	workers := []*worker{f.worker(), f.worker()}
 	f.opened(workers[0], 12, 0)
 	f.connect(workers[0], "prober", true)
@@ -318,6 +326,7 @@ func TestOneTenantsRetryAfterStopsNobodyElse(t *testing.T) {
 func TestTheFleetRampsUpAfterAPause(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{LatencyBefore: 20 * time.Millisecond})
+	f.patient()
 	workers := []*worker{f.worker(), f.worker()}
 	tenants := f.expired(workers[0], 300)
 	f.server.Script(refreshtest.Step{Times: 2, Status: 429, Header: http.Header{"Retry-After": {"2"}}})

@@ -355,7 +355,7 @@ func (c *Cache) Spare(ctx context.Context, base *Snapshot) (Pair, bool, error) {
 // Alive tells the waiters that the holder still has the lease, for ttl from now.
 func (c *Cache) Alive(ctx context.Context, k Key, ttl time.Duration) error {
 	channel := c.keys(k).events()
-	return c.rdb.Publish(ctx, channel, c.sign(ctx, channel, aliveEvent(ttl))).Err()
+	return c.rdb.Publish(ctx, channel, c.sign(ctx, channel, aliveEvent(c.clock.told(), ttl))).Err()
 }
 
 // Ask asks the other processes for a grant of which Redis has no record, as after a
@@ -366,7 +366,7 @@ func (c *Cache) Alive(ctx context.Context, k Key, ttl time.Duration) error {
 // newer state, answers.
 func (c *Cache) Ask(ctx context.Context, k Key, epoch, generation, rev int64) (bool, error) {
 	channel := c.keys(k).events()
-	n, err := c.rdb.Publish(ctx, channel, c.sign(ctx, channel, askEvent(epoch, generation, rev))).Result()
+	n, err := c.rdb.Publish(ctx, channel, c.sign(ctx, channel, askEvent(c.clock.told(), epoch, generation, rev))).Result()
 	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
 		return err == nil, err // the count is that of one node
 	}

@@ -55,6 +55,8 @@ const (
 	frame = "tl2 "
 	// proofTimeout bounds one look for the key. Without it a process still works, by reading.
 	proofTimeout = time.Second
+	// minProof is the length of the shortest key that proves anything, as in proof.lua.
+	minProof = 16
 )
 
 func (c *Cache) proofKey() string { return c.prefix + ":proof" }
@@ -99,6 +101,9 @@ func (c *Cache) fetchProof(ctx context.Context) (key string, fate keyFate, err e
 		if err = c.rdb.SetNX(ctx, c.proofKey(), mine, 0).Err(); err == nil {
 			key, err = c.rdb.Get(ctx, c.proofKey()).Result()
 		}
+	}
+	if redis.HasErrorPrefix(err, "WRONGTYPE") || err == nil && len(key) < minProof {
+		key, err = proofScript.Run(ctx, c.rdb, []string{c.proofKey()}, mine).Text()
 	}
 	switch {
 	case err != nil && known:

@@ -21,7 +21,7 @@ var ErrNone = errors.New("tokencache: no such grant")
 // hot. A record that is older than what memory holds, or is gone, is first repaired
 // from memory. The error is ErrNone, or says why Redis did not answer.
 func (c *Cache) Read(ctx context.Context, k Key) (*Snapshot, error) {
-	for {
+	for range 10 {
 		a, err := c.read(ctx, k)
 		if err != nil {
 			return nil, err
@@ -32,6 +32,7 @@ func (c *Cache) Read(ctx context.Context, k Key) (*Snapshot, error) {
 		}
 		// A push overtook the reply and brought the record alone: read its pair.
 	}
+	return nil, fmt.Errorf("tokencache: read %s: newer states keep coming; try again", k)
 }
 
 // Glance is for a caller who wants no more than a fresh token of a grant that memory has

@@ -126,6 +126,9 @@ func (l *Locker) try(ctx context.Context, key string) (*Lease, error) {
 	if errors.As(err, &taken) {
 		return nil, l.held(ctx, key, nodes)
 	}
+	if strings.Contains(err.Error(), "WRONGTYPE") {
+		return nil, fmt.Errorf("lock: the key %s is of another type than a lock: somebody else has written it; delete it: %w", key, err)
+	}
 	return nil, fmt.Errorf("lock: try %s: %w", key, err)
 }
 

@@ -100,7 +100,7 @@ func (c *Cache) Commit(ctx context.Context, base *Snapshot, id, by string, pair 
 	if spare {
 		kind = "spare"
 	}
-	ks := c.keys(base.Key)
+	ks, pair := c.keys(base.Key), pair.bounded(base.Now())
 	fields := pair.fields()
 	if used {
 		fields = append(fields, "used_at", msText(base.Now()))
@@ -122,8 +122,10 @@ func (c *Cache) Commit(ctx context.Context, base *Snapshot, id, by string, pair 
 }
 
 // Hold takes a pair that could not be committed yet into memory, so that this process
-// serves its access token and never presents the old refresh token again.
+// serves its access token and never presents the old refresh token again. It changes the record as
+// commit.lua does.
 func (c *Cache) Hold(base *Snapshot, id, by string, pair Pair) *Snapshot {
+	pair = pair.bounded(base.Now())
 	s := &Snapshot{Key: base.Key, Record: base.Record, Pair: pair, Pending: true, now: base.now, at: base.at}
 	s.Generation++
 	s.Rev++
@@ -133,6 +135,13 @@ func (c *Cache) Hold(base *Snapshot, id, by string, pair Pair) *Snapshot {
 	s.AccessFP, s.RefreshFP = Fingerprint(pair.AccessToken), Fingerprint(pair.RefreshToken)
 	s.Spent = base.spend(s.RefreshFP)
 	s.Claim, s.Fails, s.RetryAt, s.Error, s.ErrorAt = Claim{}, 0, 0, "", 0
+	s.Schema, s.SpareEpoch = schema, 0
+	if base.Foreign > 0 && base.ForeignGen != base.Generation && base.State == Active {
+		s.Foreign, s.ForeignGen = 0, 0
+	}
+	if base.WarnedAt != 0 && pair.RefreshTokenExpiresAt > base.RefreshTokenExpiresAt+24*time.Hour.Milliseconds() {
+		s.WarnedAt = 0
+	}
 	return c.adopt(s.finish())
 }
 
@@ -141,7 +150,7 @@ func (r *Record) spend(successor string) string {
 	if r.RefreshFP == "" || r.RefreshFP == successor {
 		return r.Spent
 	}
-	list := append([]string{r.RefreshFP[:8]}, strings.Fields(r.Spent)...)
+	list := append([]string{r.RefreshFP[:min(8, len(r.RefreshFP))]}, strings.Fields(r.Spent)...)
 	return strings.Join(list[:min(len(list), 7)], " ")
 }
 
@@ -240,7 +249,7 @@ func (c *Cache) connect(ctx context.Context, k Key, by, mode string, make func(n
 		if err != nil {
 			return nil, err
 		}
-		pair := make(at.now)
+		pair := make(at.now).bounded(at.now)
 		sealed, err := c.seal(k, at.epoch, at.generation, pair)
 		if err != nil {
 			return nil, err
@@ -250,6 +259,9 @@ func (c *Cache) connect(ctx context.Context, k Key, by, mode string, make func(n
 		a, err := c.run(ctx, "connect", connectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, args...)
 		if err != nil {
 			return nil, err
+		}
+		if a.damaged != nil {
+			return nil, a.damaged
 		}
 		switch a.status {
 		case string(OK):
@@ -288,7 +300,9 @@ func (c *Cache) nextConsent(ctx context.Context, k Key) (consent, error) {
 		return consent{}, err
 	}
 	next := consent{now: a.now, epoch: a.now, generation: 1}
-	if a.snap != nil {
+	if a.snap != nil && max(a.snap.Generation, a.snap.Rev) > 8e15 { // as in connect.lua
+		next.epoch = max(next.epoch, a.snap.Epoch+1)
+	} else if a.snap != nil {
 		next.epoch, next.generation = max(next.epoch, a.snap.Epoch+1), a.snap.Generation+1
 	}
 	if mem := c.Remembered(k); mem != nil {
@@ -355,7 +369,7 @@ func (c *Cache) Spare(ctx context.Context, base *Snapshot) (Pair, bool, error) {
 // Alive tells the waiters that the holder still has the lease, for ttl from now.
 func (c *Cache) Alive(ctx context.Context, k Key, ttl time.Duration) error {
 	channel := c.keys(k).events()
-	return c.rdb.Publish(ctx, channel, c.sign(ctx, channel, aliveEvent(ttl))).Err()
+	return c.rdb.Publish(ctx, channel, c.sign(ctx, channel, aliveEvent(c.clock.told(), ttl))).Err()
 }
 
 // Ask asks the other processes for a grant of which Redis has no record, as after a
@@ -366,7 +380,7 @@ func (c *Cache) Alive(ctx context.Context, k Key, ttl time.Duration) error {
 // newer state, answers.
 func (c *Cache) Ask(ctx context.Context, k Key, epoch, generation, rev int64) (bool, error) {
 	channel := c.keys(k).events()
-	n, err := c.rdb.Publish(ctx, channel, c.sign(ctx, channel, askEvent(epoch, generation, rev))).Result()
+	n, err := c.rdb.Publish(ctx, channel, c.sign(ctx, channel, askEvent(c.clock.told(), epoch, generation, rev))).Result()
 	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
 		return err == nil, err // the count is that of one node
 	}

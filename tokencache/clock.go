@@ -58,6 +58,20 @@ func (c *clock) guess(at mono) (now int64, ok bool) {
 	return (int64(at) + c.offset.Load()) / int64(time.Millisecond), true
 }
 
+// estimate is guess, however long ago Redis has told the time.
+func (c *clock) estimate(at mono) (now int64, ok bool) {
+	return (int64(at) + c.offset.Load()) / int64(time.Millisecond), c.known.Load()
+}
+
+// told is estimate for a message that this process publishes; 0 if Redis has never told the time.
+func (c *clock) told() int64 {
+	now, ok := c.estimate(monotonic())
+	if !ok {
+		return 0
+	}
+	return now
+}
+
 // arrived is Redis' now for an event that was read off the socket at `at`. A
 // process that was stopped, or a slow connection, reads it late: then the event's
 // own now is too early, and a token would seem to live longer than it does.

@@ -40,7 +40,7 @@ func FuzzNamesRoundTripAndStayApart(f *testing.F) {
 
 func FuzzParseEventNeverPanics(f *testing.F) {
 	f.Add("commit 17\ngen 2\nepoch 5\nv 1\n\nsealed\n\npair")
-	f.Add(aliveEvent(time.Minute))
+	f.Add(aliveEvent(0, time.Minute))
 	f.Add("ask 0\n\n")
 	f.Add("commit 17\n\n")
 	f.Add(" \n\n")

@@ -157,7 +157,7 @@ func (c *Cache) Released(ctx context.Context, k Key, at int64) error {
 		return c.Alive(ctx, k, 0)
 	}
 	channel := c.keys(k).events()
-	free := c.sign(ctx, channel, aliveEvent(0))
+	free := c.sign(ctx, channel, aliveEvent(c.clock.told(), 0))
 	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		p.Publish(ctx, channel, free)
 		scheduleBy(ctx, p, c.dueKey(k.App, shardOf(k.Tenant)), k, at)

@@ -3,7 +3,6 @@ package tokencache
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -62,10 +61,10 @@ func parseEvent(payload string) (event, error) {
 	return e, e.record.check(e.now)
 }
 
-func askEvent(epoch, generation, rev int64) string {
-	return fmt.Sprintf("%s 0\nepoch %d\ngen %d\nrev %d\n\n", ask, epoch, generation, rev)
+func askEvent(now, epoch, generation, rev int64) string {
+	return fmt.Sprintf("%s %d\nepoch %d\ngen %d\nrev %d\n\n", ask, now, epoch, generation, rev)
 }
 
-func aliveEvent(ttl time.Duration) string {
-	return alive + " 0\nlease_ms " + strconv.FormatInt(ttl.Milliseconds(), 10) + "\n\n"
+func aliveEvent(now int64, ttl time.Duration) string {
+	return fmt.Sprintf("%s %d\nlease_ms %d\n\n", alive, now, ttl.Milliseconds())
 }

@@ -23,16 +23,17 @@ type entry struct {
 	pins    atomic.Int32 // changed under mu only
 	slot    int          // in the ring, guarded by its lock
 
-	mu       sync.Mutex // guards what follows, and the order in which snap advances
-	listed   bool       // in hub and ring
-	absent   uint64     // session in which Redis was found to have no such grant; 0 none
-	absentAt mono
-	evicted  bool
-	changed  chan struct{} // closed on every news
-	leaseFor mono          // somebody holds the lease until then, as far as was heard
-	told     uint64        // how often holders have told how long
-	telling  bool          // what is remembered is being given back to Redis
-	toldAt   mono          // when it was last
+	mu        sync.Mutex // guards what follows, and the order in which snap advances
+	listed    bool       // in hub and ring
+	absent    uint64     // session in which Redis was found to have no such grant; 0 none
+	absentAt  mono
+	evicted   bool
+	changed   chan struct{} // closed on every news
+	leaseFor  mono          // somebody holds the lease until then, as far as was heard
+	told      uint64        // how often holders have told how long
+	leaseSaid int64         // Redis' clock when the last of them did
+	telling   bool          // what is remembered is being given back to Redis
+	toldAt    mono          // when it was last
 
 	contradicted    mono // since when Redis knows nothing of the state of that revision, which was heard of
 	contradictedRev int64

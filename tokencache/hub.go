@@ -335,6 +335,9 @@ func (h *hub) read(ctx context.Context, ps *redis.PubSub, heard *atomic.Int64) e
 		heard.Store(int64(monotonic()))
 		switch m := got.(type) {
 		case *redis.Message:
+			if m.Payload == "" {
+				m.Payload = "\n" // empty is our own sign for a new subscription
+			}
 			h.deliver(m.Channel, m.Payload)
 		case *redis.Subscription:
 			if m.Kind == "subscribe" && !h.confirm(m.Channel) {

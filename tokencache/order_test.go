@@ -157,7 +157,7 @@ func TestAskedProcessesRestore(t *testing.T) {
 	if anybody, err := cold.Ask(t.Context(), acme, 0, 0, 0); err != nil || !anybody {
 		t.Fatalf("Ask: %v %v", anybody, err)
 	}
-	until(t, p, "the restored grant", func() bool { return cold.Peek(acme) != nil })
+	until(t, p, "the restored grant", func() bool { return cold.Remembered(acme) != nil })
 	if s := read(t, cold, acme); s.Generation != base.Generation || s.Pair.RefreshToken != "rt-1" {
 		t.Errorf("%+v", s.Record)
 	}

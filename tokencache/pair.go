@@ -94,6 +94,15 @@ func number(line *string) (int64, bool) {
 	return n, err == nil
 }
 
+// bounded keeps times within what a record can hold, see [Record.check]: a caller's Expiry can be
+// of any year.
+func (p Pair) bounded(now int64) Pair {
+	for _, t := range []*int64{&p.IssuedAt, &p.ExpiresAt, &p.RefreshAt, &p.RefreshTokenExpiresAt} {
+		*t = min(max(*t, 0), now+century/2)
+	}
+	return p
+}
+
 // fields are the record's fields that a pair sets.
 func (p Pair) fields() []any {
 	return []any{

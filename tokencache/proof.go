@@ -26,6 +26,9 @@ import (
 // The key lies beside the grants in `tl:proof`. Whoever may read grants can read it; no message
 // shows it. Scripts get it as their last argument, since it lies in another Cluster slot.
 //
+// A process that may listen can repeat what it has heard. So each message also says when it was
+// made, and is believed for ten seconds: what comes later counts as not proven.
+//
 // A message that is not proven is a hint at most: once a second the grants that such messages were
 // about are read again. So a fleet whose processes have two keys for a moment, because Redis has
 // lost its data in between, or whose versions differ, loses no news, and a flood of forgeries
@@ -52,6 +55,8 @@ const (
 	frame = "tl2 "
 	// proofTimeout bounds one look for the key. Without it a process still works, by reading.
 	proofTimeout = time.Second
+	// minProof is the length of the shortest key that proves anything, as in proof.lua.
+	minProof = 16
 )
 
 func (c *Cache) proofKey() string { return c.prefix + ":proof" }
@@ -93,11 +98,15 @@ func (c *Cache) fetchProof(ctx context.Context) (key string, fate keyFate, err e
 		mine = *c.proof.key.Load()
 	}
 	key, err = c.rdb.Get(ctx, c.proofKey()).Result()
+	c.learnTime(ctx)
 	if errors.Is(err, redis.Nil) {
 		fate = keyGone
 		if err = c.rdb.SetNX(ctx, c.proofKey(), mine, 0).Err(); err == nil {
 			key, err = c.rdb.Get(ctx, c.proofKey()).Result()
 		}
+	}
+	if redis.HasErrorPrefix(err, "WRONGTYPE") || err == nil && len(key) < minProof {
+		key, err = proofScript.Run(ctx, c.rdb, []string{c.proofKey()}, mine).Text()
 	}
 	switch {
 	case err != nil && known:
@@ -113,6 +122,17 @@ func (c *Cache) fetchProof(ctx context.Context) (key string, fate keyFate, err e
 		return key, keyChanged, nil
 	}
 	return key, fate, nil
+}
+
+// learnTime asks Redis what time it is: that tells how old a message is.
+func (c *Cache) learnTime(ctx context.Context) {
+	sent, clock := monotonic(), redis.NewStringSliceCmd(ctx, "time")
+	if c.rdb.Process(ctx, clock) != nil {
+		return
+	}
+	if now, err := millis(clock.Val()); err == nil {
+		c.clock.observe(sent, monotonic(), now)
+	}
 }
 
 // digest is what the function publish (publish.lua) computes, too.
@@ -138,8 +158,24 @@ func (c *Cache) proven(channel, payload string) (body string, ok bool) {
 	return body, subtle.ConstantTimeCompare([]byte(sum), []byte(digest(*key, channel, body))) == 1
 }
 
+// believedWithin is how old a message may be: far longer than it takes, far shorter than what a
+// recorded one could do harm with.
+const believedWithin = 10 * time.Second
+
+// stale reports whether a message was made long ago, or does not say when.
+func (c *Cache) stale(channel, body string) bool {
+	head, rest, _ := strings.Cut(body, "\n")
+	if strings.HasPrefix(channel, c.changesPrefix()) {
+		head, _, _ = strings.Cut(rest, "\n")
+	}
+	_, when, _ := strings.Cut(head, " ")
+	made, err := sane(when, maxCounter)
+	now, known := c.clock.estimate(monotonic())
+	return err != nil || !known || made < now-believedWithin.Milliseconds()
+}
+
 // maxKept bounds an unproven message that is kept until the key has been looked up again.
-const maxKept = 64 << 10
+const maxKept = 4 << 10
 
 // doubt notes a message that proves nothing. It keeps no more than one for each channel that this
 // process listens to.
@@ -181,7 +217,7 @@ func (c *Cache) weigh(ctx context.Context) {
 	for channel, payload := range hints {
 		c.suspect(channel)
 		// The key may have been made anew by a process that asks for what this one remembers.
-		if body, ok := c.proven(channel, payload); ok {
+		if body, ok := c.proven(channel, payload); ok && !c.stale(channel, body) {
 			c.believe(channel, body)
 		}
 	}
@@ -216,7 +252,7 @@ func (c *Cache) sayUnproven(channels int) {
 		return
 	}
 	c.log.Warn().Int64("messages", p.since).Int("channels", channels).
-		Msg("messages that prove no right to read this database's grants are not believed: another program publishes to the channels of this prefix (from another database of this server, or with a Redis user that has PUBLISH), or Redis has lost its data")
+		Msg("messages that prove no right to read this database's grants are not believed: another program publishes to the channels of this prefix (from another database of this server, or with a Redis user that has PUBLISH), or repeats old messages, or Redis has lost its data")
 	p.logged, p.since = monotonic(), 0
 }
 

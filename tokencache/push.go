@@ -11,7 +11,7 @@ import (
 func (c *Cache) pushed(channel, payload string) {
 	if payload == "" {
 		c.believe(channel, "")
-	} else if body, ok := c.proven(channel, payload); ok {
+	} else if body, ok := c.proven(channel, payload); ok && !c.stale(channel, body) {
 		c.believe(channel, body)
 	} else {
 		c.proof.doubt(channel, payload)
@@ -46,11 +46,7 @@ func (c *Cache) believe(channel, payload string) {
 		return
 	}
 	if ev.kind == alive {
-		e.mu.Lock()
-		e.leaseFor = at + ev.lease
-		e.told++
-		e.news()
-		e.mu.Unlock()
+		e.leaseTold(ev, at, c.clock.arrived(at, ev.now)-ev.now)
 		return
 	}
 	if ev.kind == ask {
@@ -60,6 +56,20 @@ func (c *Cache) believe(channel, payload string) {
 		return
 	}
 	c.take(e, ev, at)
+}
+
+// leaseTold takes what a holder says of its lease; it said so `age` ms ago. What was said before
+// what is known already is a repeat, or late: it wakes nobody.
+func (e *entry) leaseTold(ev event, at mono, age int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	until := max(at, at+ev.lease-span(age))
+	if ev.now < e.leaseSaid || ev.now == e.leaseSaid && until >= e.leaseFor {
+		return
+	}
+	e.leaseFor, e.leaseSaid = until, ev.now
+	e.told++
+	e.news()
 }
 
 // tell answers a process that found no record, if this one remembers the grant: Redis
@@ -100,6 +110,9 @@ func (c *Cache) take(e *entry, ev event, at mono) {
 	}
 	known := old != nil && !old.Pending && old.Epoch == s.Epoch && old.Generation == s.Generation &&
 		old.AccessFP == s.AccessFP && old.RefreshFP == s.RefreshFP
+	if old == nil {
+		s.session = 0 // the first look at a grant is a read: what is repeated to a process that knows nothing would be all it knows
+	}
 	switch {
 	case known && old.Pair.AccessToken != "": // as for the holder itself
 		s.Pair, s.solid = old.Pair, old.sure()

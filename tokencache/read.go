@@ -2,6 +2,7 @@ package tokencache
 
 import (
 	"context"
+	"crypto/sha1" // as scripts have it
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +21,7 @@ var ErrNone = errors.New("tokencache: no such grant")
 // hot. A record that is older than what memory holds, or is gone, is first repaired
 // from memory. The error is ErrNone, or says why Redis did not answer.
 func (c *Cache) Read(ctx context.Context, k Key) (*Snapshot, error) {
-	for {
+	for range 10 {
 		a, err := c.read(ctx, k)
 		if err != nil {
 			return nil, err
@@ -31,6 +32,7 @@ func (c *Cache) Read(ctx context.Context, k Key) (*Snapshot, error) {
 		}
 		// A push overtook the reply and brought the record alone: read its pair.
 	}
+	return nil, fmt.Errorf("tokencache: read %s: newer states keep coming; try again", k)
 }
 
 // Glance is for a caller who wants no more than a fresh token of a grant that memory has
@@ -144,8 +146,8 @@ func (c *Cache) reconcile(ctx context.Context, k Key, a answer) (*Snapshot, erro
 	}
 	if mem != nil && a.snap != nil && a.snap.Err != nil && mem.Pair.AccessToken != "" &&
 		mem.Epoch == a.snap.Epoch && mem.Generation == a.snap.Generation && mem.RefreshFP == a.snap.RefreshFP {
-		if errors.Is(a.snap.Err, errNoPair) {
-			return c.restore(ctx, mem)
+		if sure := mem.sure(); errors.Is(a.snap.Err, errNoPair) && sure != nil && sure.RefreshFP == mem.RefreshFP {
+			return c.restore(ctx, sure)
 		}
 		a.snap.Pair, a.snap.Err = mem.Pair, nil // the record is good, and memory has its pair
 	}
@@ -186,10 +188,20 @@ func (c *Cache) restore(ctx context.Context, mem *Snapshot) (*Snapshot, error) {
 		quiet = 0 // we made this generation: nobody has a newer one
 	}
 	ks := c.keys(mem.Key)
-	args := append([]any{ks.events(), c.journal, clip(mem.By), quiet.Milliseconds(), sealed, tombstoneLife.Milliseconds()}, mem.flat()...)
-	a, err := c.run(ctx, "restore", restoreScript, mem.Key, []string{ks.grant(), ks.secret(), ks.journal()}, args...)
-	if err != nil {
-		return nil, err
+	var a answer
+	for judged := ""; ; judged = fmt.Sprintf("%x", sha1.Sum([]byte(a.sealed))) {
+		var err error
+		args := append([]any{ks.events(), c.journal, clip(mem.By), quiet.Milliseconds(), sealed, tombstoneLife.Milliseconds(), judged}, mem.flat()...)
+		a, err = c.run(ctx, "restore", restoreScript, mem.Key, []string{ks.grant(), ks.secret(), ks.journal()}, args...)
+		switch {
+		case err != nil:
+			return nil, err
+		case a.status == "judge" && c.outlived(mem, a.sealed):
+			return nil, fmt.Errorf("tokencache: restore %s: %w, or a process that remembers more than this one", mem.Key, ErrDamaged)
+		}
+		if a.status != "judge" {
+			break
+		}
 	}
 	if a.status == "ok" {
 		c.log.Warn().Str("app", mem.App).Str("tenant", mem.Tenant).Int64("generation", mem.Generation).

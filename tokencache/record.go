@@ -156,6 +156,9 @@ func (r *Record) set(name, value string) error {
 func (f field) set(r *Record, value string) error {
 	switch {
 	case f.text != nil:
+		if len(value) > maxValue || strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' }) {
+			return fmt.Errorf("%w (%s is no line of %d bytes at most)", ErrDamaged, f.name, maxValue)
+		}
 		*f.text(r) = value
 		return nil
 	case value == "":
@@ -193,14 +196,14 @@ const century = 100 * 31_557_600_000
 // written to it. A process that remembers the grant puts it right; else a new consent begins anew.
 var ErrDamaged = errors.New("tokencache: the record in Redis is damaged; a new consent begins it anew")
 
-// errNewer is about a record, or a reply, of a later version of this program.
-var errNewer = errors.New("tokencache: a later version of this program wrote the record: upgrade this process; others go on")
+// ErrNewer is in the chain of the error about a record that a later version of this program wrote.
+var ErrNewer = errors.New("tokencache: a later version of this program wrote the record: upgrade this process; others go on")
 
 // sane reads a number that a record or a message holds: a whole one, not negative, at most `most`.
 func sane(text string, most int64) (int64, error) {
 	n, err := strconv.ParseInt(text, 10, 64)
 	switch {
-	case err != nil:
+	case err != nil || text[0] < '0': // a sign
 		return 0, errors.New("is no whole number")
 	case n < 0 || n > most:
 		return 0, errors.New("is out of all bounds")
@@ -212,7 +215,7 @@ func sane(text string, most int64) (int64, error) {
 // comes from whoever may write to Redis, and what is believed here becomes a deadline, or a lock-out.
 func (r *Record) check(now int64) error {
 	if r.Schema > schema && r.Schema < 1000 {
-		return errNewer
+		return ErrNewer
 	}
 	for _, f := range fields {
 		if f.num != nil && !f.counter && *f.num(r) > now+century {

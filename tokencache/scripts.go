@@ -54,6 +54,9 @@ var dueLua string
 //go:embed lua/due_set.lua
 var dueSetLua string
 
+//go:embed lua/proof.lua
+var proofLua string
+
 var (
 	claimScript      = publisher(claimLua)
 	commitScript     = publisher(commitLua)
@@ -67,6 +70,7 @@ var (
 	compactScript    = script(compactLua)
 	dueScript        = script(dueLua)
 	dueSetScript     = script(dueSetLua)
+	proofScript      = script(proofLua)
 )
 
 func script(body string) *redis.Script { return redis.NewScript(common + body) }
@@ -99,7 +103,8 @@ type answer struct {
 	// session in which the grant was subscribed when the request was sent; 0 none
 	session uint64
 
-	damaged error // the record cannot be true; snap is nil
+	damaged error  // the record cannot be true; snap is nil
+	sealed  string // the pair that came with no record
 }
 
 // reply is what Redis said about one grant, as it came.
@@ -180,7 +185,7 @@ func scriptReply(got []any) (reply, error) {
 	case "damaged":
 		return reply{}, ErrDamaged
 	case "newer":
-		return reply{}, errNewer
+		return reply{}, ErrNewer
 	}
 	return r, nil
 }
@@ -198,6 +203,7 @@ func (c *Cache) parse(k Key, r reply, sent mono) (answer, error) {
 		return a, nil
 	}
 	if err != nil || !known {
+		a.sealed = r.sealed
 		return a, err
 	}
 	if r.sealed != "" {

@@ -67,23 +67,39 @@ const anyGeneration = -1
 // open opens a pair. One of another generation than its record was put there by somebody else,
 // or is what is left of an incomplete restore: presenting its refresh token would be a replay.
 func (c *Cache) open(k Key, epoch, generation int64, sealed []byte) (Pair, error) {
+	p, sealedAs, err := c.unseal(k, epoch, sealed)
+	if err == nil && generation != anyGeneration && sealedAs != generation {
+		return Pair{}, fmt.Errorf("%w (%s: sealed as generation %d, the record has %d)", errOtherPair, k, sealedAs, generation)
+	}
+	return p, err
+}
+
+// unseal opens a pair and returns the generation that it is sealed as.
+func (c *Cache) unseal(k Key, epoch int64, sealed []byte) (p Pair, generation int64, err error) {
 	if len(sealed) > maxSealed {
-		return Pair{}, fmt.Errorf("%w (%s: it is longer than any pair can be)", ErrSealed, k)
+		return Pair{}, 0, fmt.Errorf("%w (%s: it is longer than any pair can be)", ErrSealed, k)
 	}
 	_, sealed, _ = bytes.Cut(sealed, []byte{'\n'})
 	text, err := c.aead.Decrypt(sealed, c.associatedData(k, epoch))
 	if err != nil {
-		return Pair{}, fmt.Errorf("%w (%s)", ErrSealed, k)
+		return Pair{}, 0, fmt.Errorf("%w (%s)", ErrSealed, k)
 	}
-	var p Pair
-	sealedAs, ok := p.unmarshal(string(text))
-	switch {
-	case !ok:
-		return Pair{}, fmt.Errorf("%w (%s: opened, but not a pair)", ErrSealed, k)
-	case generation != anyGeneration && sealedAs != generation:
-		return Pair{}, fmt.Errorf("%w (%s: sealed as generation %d, the record has %d)", errOtherPair, k, sealedAs, generation)
+	generation, ok := p.unmarshal(string(text))
+	if !ok {
+		return Pair{}, 0, fmt.Errorf("%w (%s: opened, but not a pair)", ErrSealed, k)
 	}
-	return p, nil
+	return p, generation, nil
+}
+
+// outlived reports whether the sealed pair in Redis is a later one than this process remembers:
+// beside a damaged record it is all that tells.
+func (c *Cache) outlived(mem *Snapshot, sealed string) bool {
+	epoch, err := epochOf([]byte(sealed))
+	if err != nil || epoch < mem.Epoch {
+		return false
+	}
+	_, generation, err := c.unseal(mem.Key, epoch, []byte(sealed))
+	return err == nil && (epoch > mem.Epoch || generation > mem.Generation)
 }
 
 // errOtherPair says that the pair in Redis is not the record's: the keyset is the right one.

@@ -18,6 +18,11 @@ local times = {
   epoch = 1, issued_at = 1, expires_at = 1, refresh_at = 1, rt_expires_at = 1, used_at = 1, warned_at = 1,
   claim_at = 1, claim_until = 1, claim_prior = 1, retry_at = 1, error_at = 1, reject_at = 1, spare_epoch = 1,
 }
+-- A line of at most 64 printable bytes: records and messages are lines.
+local texts = {
+  state = 1, reason = 1, at_fp = 1, rt_fp = 1, by = 1, commit_id = 1, claim_id = 1, claim_by = 1, error = 1,
+  consent_id = 1, consent_fp = 1, spent = 1,
+}
 local states = { active = 1, reauthorize = 1, disconnected = 1 }
 local schema = 2
 
@@ -28,6 +33,7 @@ local function ill(r, now)
   for name, value in pairs(r) do
     local limit = counters[name] and 9e15 or times[name] and now + 3155760000000
     if limit and value ~= '' and (not string.find(value, '^%d+$') or num(value) > limit) then return 'damaged' end
+    if texts[name] and (#value > 64 or string.find(value, '[^ -~]')) then return 'damaged' end
   end
   if not states[r.state] or num(r.epoch) == 0 then return 'damaged' end
   return nil
@@ -65,7 +71,7 @@ end
 local function text(r)
   local parts, n = {}, 0
   for k, v in pairs(r) do
-    if v ~= '' then
+    if v ~= '' and not string.find(v, '\n', 1, true) then
       parts[n + 1], parts[n + 2], parts[n + 3], parts[n + 4] = '\n', k, ' ', v
       n = n + 4
     end
@@ -139,7 +145,7 @@ end
 -- spend is the list after the record's refresh token was redeemed for another one; nil if it was
 -- not replaced.
 local function spend(r, successor)
-  if not r.rt_fp or r.rt_fp == successor then return nil end
+  if (r.rt_fp or '') == '' or r.rt_fp == successor then return nil end
   local list = { r.rt_fp:sub(1, 8) }
   for fp in string.gmatch(r.spent or '', '%S+') do
     if #list < spent_length then list[#list + 1] = fp end

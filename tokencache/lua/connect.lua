@@ -23,6 +23,8 @@
 local now = now_ms()
 local r, bad = load(KEYS[1], now)
 if bad == 'newer' then return reply(bad, now, {}) end
+if not bad and (num(r.gen) > 8e15 or num(r.rev) > 8e15) then bad = 'damaged' end -- there is no next one for long
+if bad and ARGV[8] == 'import' then return reply('exists', now, {}) end -- what is damaged was a grant
 if bad then r = {} end -- damaged: begin anew
 local set = {}
 for i = 10, #ARGV, 2 do set[ARGV[i]] = ARGV[i + 1] end

@@ -10,16 +10,20 @@
 --          that remembers a newer one can say so
 -- ARGV[5]  sealed pair; empty for a tombstone
 -- ARGV[6]  ms for which a tombstone stands
--- ARGV[7…] the whole record: name, value, …
+-- ARGV[7]  SHA-1 of the sealed pair beside a damaged record, which the caller has found to be no
+--          later than its own; "" at first
+-- ARGV[8…] the whole record: name, value, …
 -- returns  {status, now, record, sealed pair if moved}: "ok", "moved" (what is
 --          stored is as new or newer; a repeat gets this too), "newer" (a later
---          version wrote the record)
+--          version wrote the record), "judge" (the record is damaged: look at the pair beside it)
 local now = now_ms()
 local r, bad = load(KEYS[1], now)
 if bad == 'newer' then return reply(bad, now, {}) end
+local beside = bad and pair_of(KEYS[2]) or ''
+if beside ~= '' and redis.sha1hex(beside) ~= ARGV[7] then return reply('judge', now, {}, beside) end
 if bad then r = {} end -- damaged: what is remembered takes its place
 local set = {}
-for i = 7, #ARGV, 2 do set[ARGV[i]] = ARGV[i + 1] end
+for i = 8, #ARGV, 2 do set[ARGV[i]] = ARGV[i + 1] end
 local tombstone = set.state == 'disconnected'
 if set.gen == '' then set.gen = '0' end -- of a grant that nobody remembered
 if r.gen and not newer(r, num(set.epoch), num(set.gen), num(set.rev)) then

@@ -39,8 +39,8 @@ func (f *fleet) dead(w *worker, n int, step refreshtest.Step, expired bool) (ten
 	return tenants
 }
 
-// patient gives the leases so much time that none is lost while many call on a busy machine.
-func (f *fleet) patient() { f.lease = 30 * time.Second }
+// longLeases gives the leases so much time that none is lost while many call on a busy machine.
+func (f *fleet) longLeases() { f.lease = 30 * time.Second }
 
 // calls is what came of the calls about many tenants.
 type calls struct {
@@ -86,7 +86,7 @@ func TestTheTroubleOfSomeTenantsIsNotTheOthers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFleet(t, refreshtest.Config{AccessTokenLife: 4 * time.Second})
-			f.patient()
+			f.longLeases()
 			workers := []*worker{f.worker(), f.worker()}
 			dead := f.dead(workers[0], 20, step, false)
 			var healthy []string
@@ -133,7 +133,7 @@ func TestTenantsThatCameAfterTheDeadAreServed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFleet(t, refreshtest.Config{})
-			f.patient()
+			f.longLeases()
 			workers := []*worker{f.worker(), f.worker()}
 			dead := f.dead(workers[0], 20, step, true)
 			ctx, cancel := context.WithCancel(t.Context())
@@ -197,7 +197,7 @@ func TestOneRefusedTenantIsRefusedAloneAndKeepsItsCode(t *testing.T) {
 func TestCallsWaitForTheProbeThatIsUnderWay(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
-	f.patient()
+	f.longLeases()
 	workers := []*worker{f.worker(), f.worker()}
 	f.opened(workers[0], 12, 0)
 	f.connect(workers[0], "prober", true)
@@ -326,7 +326,7 @@ func TestOneTenantsRetryAfterStopsNobodyElse(t *testing.T) {
 func TestTheFleetRampsUpAfterAPause(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{LatencyBefore: 20 * time.Millisecond})
-	f.patient()
+	f.longLeases()
 	workers := []*worker{f.worker(), f.worker()}
 	tenants := f.expired(workers[0], 300)
 	f.server.Script(refreshtest.Step{Times: 2, Status: 429, Header: http.Header{"Retry-After": {"2"}}})

@@ -187,7 +187,7 @@ func (c *Cache) restore(ctx context.Context, mem *Snapshot) (*Snapshot, error) {
 	}
 	ks := c.keys(mem.Key)
 	args := append([]any{ks.events(), c.journal, clip(mem.By), quiet.Milliseconds(), sealed, tombstoneLife.Milliseconds()}, mem.flat()...)
-	a, err := c.run(ctx, "restore", restoreScript, mem.Key, []string{ks.grant(), ks.secret(), ks.journal()}, args...)
+	a, err := c.run(ctx, "restore", restoreScript, mem.Key, []string{ks.grant(), ks.secret(), ks.journal(), ks.spare()}, args...)
 	if err != nil {
 		return nil, err
 	}

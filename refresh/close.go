@@ -27,11 +27,12 @@ func (c *Coordinator) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("refresh: close: exchanges or commits are still under way, let the process live: %w", context.Cause(ctx))
 	}
-	if err := c.events.close(ctx); err != nil {
-		return err
-	}
-	// This process may have the only copy of what Redis has lost. Redis away is no reason to stay.
+	// This process may have the only copy of what Redis has lost. Redis away is no reason to stay; a
+	// reader of Events that hangs is none to lose it.
 	rescued := c.rescue(ctx)
+	if err := c.events.close(ctx); err != nil {
+		return errors.Join(rescued, err)
+	}
 	if err := c.cache.Forget(ctx, c.cfg.App); err != nil {
 		return errors.Join(rescued, fmt.Errorf("refresh: close: %w", err))
 	}

@@ -152,6 +152,9 @@ func (c *Coordinator) enroll(ctx context.Context, k tokencache.Key) error {
 		if _, there, err := c.enrolled(ctx, k); there || err != nil {
 			return err
 		}
+		if e := c.refused.standing(k.Tenant); e != nil {
+			return c.about(k, e)
+		}
 		lease, err := c.locker.Try(ctx, c.cache.LockKey(k))
 		var held *lock.HeldError
 		switch {
@@ -195,6 +198,9 @@ func (c *Coordinator) enrollUnder(ctx context.Context, lease *lock.Lease, k toke
 
 // mintFirst needs no claim: nothing is spent by a second one.
 func (c *Coordinator) mintFirst(ctx context.Context, k tokencache.Key, before *tokencache.Snapshot) error {
+	if e := c.refused.standing(k.Tenant); e != nil { // those who waited for the lease with this one
+		return c.about(k, e)
+	}
 	app, leave, err := c.admittedToMint(ctx, k)
 	if err != nil {
 		return c.about(k, err)
@@ -208,8 +214,9 @@ func (c *Coordinator) mintFirst(ctx context.Context, k tokencache.Key, before *t
 	p, failed := c.exchange(c.cfg.ExchangeTimeout, g)
 	if failed != nil {
 		c.learned(app, failed)
-		return c.about(k, &Error{Kind: kindOf(failed.Class), Code: failed.Code, Status: failed.Status, RetryAfter: min(failed.RetryAfter, maxPause), Err: failed})
+		return c.about(k, c.refused.note(k.Tenant, failed))
 	}
+	c.refused.forget(k.Tenant)
 	c.accepted(tokencache.Acceptance{Read: true})
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 	defer cancel()

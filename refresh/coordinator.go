@@ -39,6 +39,7 @@ type Coordinator struct {
 	events  *events
 
 	economy  *economy
+	refused  refusals    // first mints
 	probing  atomic.Bool // a flight of this process is about to probe whether the client is accepted
 	fallback atomic.Bool // the provider's Fallback is the one that is accepted
 	house    sync.Once   // housekeeping has begun
@@ -279,6 +280,11 @@ func (c *Coordinator) Status(ctx context.Context, tenant string) (tokencache.Sta
 		return tokencache.Status{}, err
 	}
 	s, err := c.cache.Status(ctx, k)
+	if errors.Is(err, tokencache.ErrNone) { // or Redis has lost it
+		if _, unknown := c.cache.AppState(ctx, k.App); unknown != nil {
+			err = unknown
+		}
+	}
 	if err != nil {
 		return tokencache.Status{}, c.about(k, err)
 	}

@@ -124,12 +124,15 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 			f.saw(s, nil)
 		}
 		if errors.Is(err, tokencache.ErrNone) && f.asked.IsZero() {
-			if err = f.ask(&tokencache.Record{}); err == nil {
-				continue
+			if err = f.ask(&tokencache.Record{}); err == nil || errors.Is(err, tokencache.ErrNone) {
+				continue // subscribed now: that there is none can be remembered, until a push says otherwise
 			}
 		}
 		if errors.Is(err, tokencache.ErrNone) {
-			_, _ = f.c.cache.AppState(f.c.waiting, f.key.App) // which knows whether Redis has lost data
+			// The app's state knows whether Redis has lost data: without it nobody can say "not connected".
+			if _, unknown := f.c.cache.AppState(f.c.waiting, f.key.App); unknown != nil {
+				err = unknown
+			}
 		}
 		if err != nil {
 			return nil, err

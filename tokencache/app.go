@@ -198,6 +198,9 @@ type app struct {
 
 	told watchers[AppChange]
 
+	given  atomic.Int64 // of the loss of Redis' data after which this process has given all back: when that was
+	giving atomic.Bool
+
 	mu      sync.Mutex // guards what follows, and the order in which state advances
 	changed chan struct{}
 }

@@ -296,6 +296,13 @@ func (c *Cache) nextConsent(ctx context.Context, k Key) (consent, error) {
 			a, err = c.read(ctx, k)
 		}
 	}
+	if err == nil && c.knowsBetter(k, a) {
+		// Redis must know again what this process remembers, or the repeat of an old consent is taken for
+		// a new one.
+		if _, err = c.restore(ctx, c.Remembered(k).sure()); err == nil {
+			a, err = c.read(ctx, k)
+		}
+	}
 	if err != nil {
 		return consent{}, err
 	}
@@ -311,12 +318,19 @@ func (c *Cache) nextConsent(ctx context.Context, k Key) (consent, error) {
 	return next, nil
 }
 
+// knowsBetter reports whether this process can give back a newer state than Redis had.
+func (c *Cache) knowsBetter(k Key, a answer) bool {
+	mem := c.Remembered(k).sure()
+	return mem != nil && mem.Err == nil && !mem.incomplete() && a.sent > mem.taken && (a.snap == nil || mem.compare(&a.snap.Record) > 0)
+}
+
 // Disconnect ends the grant and leaves a tombstone, for 90 days. Where there is no grant, and this
 // process remembers none, it leaves nothing.
 func (c *Cache) Disconnect(ctx context.Context, k Key, by string) error {
 	ks, known := c.keys(k), int64(0)
 	if mem := c.Remembered(k); mem != nil {
 		known = mem.Epoch
+		_, _ = c.Read(ctx, k) // gives back what Redis has lost: the tombstone must tell which consent it ended
 	}
 	end := func(id string) (answer, error) {
 		return c.run(ctx, "disconnect", disconnectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()},
@@ -384,5 +398,8 @@ func (c *Cache) Ask(ctx context.Context, k Key, epoch, generation, rev int64) (b
 	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
 		return err == nil, err // the count is that of one node
 	}
-	return n > 1, err // this process listens too
+	if c.hub.sessionOf(channel) != 0 {
+		n-- // this process listens too
+	}
+	return n > 0, err
 }

@@ -109,12 +109,19 @@ func (c *Cache) rescue(ctx context.Context) error {
 		return nil
 	}
 	var failed error
-	for name := range c.apps.All() {
-		_, _, _, err := c.changeApp(ctx, "data_lost", appLostScript, name, NewID(), clip(c.name), birthMark(was), birthMark(*now))
+	lostAt := map[*app]int64{}
+	for name, a := range c.apps.All() {
+		_, _, s, err := c.changeApp(ctx, "data_lost", appLostScript, name, NewID(), clip(c.name), birthMark(was), birthMark(*now))
 		failed = errors.Join(failed, err)
+		if err == nil {
+			lostAt[a] = s.LostAt
+		}
 	}
 	if failed = errors.Join(failed, c.giveBack(ctx, "")); failed != nil {
 		return failed
+	}
+	for a, at := range lostAt {
+		a.given.Store(at)
 	}
 	p.fetching.Lock()
 	defer p.fetching.Unlock()
@@ -171,7 +178,38 @@ func (c *Cache) Rescue(ctx context.Context, app string) error {
 	if lost, _ := c.lookAround(ctx, false); lost {
 		return c.rescue(ctx)
 	}
-	return nil
+	// Another process may have noticed it first: then the key is there again, and so are most grants.
+	// The news may be on its way, and what it sets off would find nothing left to give.
+	a := c.app(app)
+	a.suspect()
+	s, err := c.AppState(ctx, app)
+	if err != nil || s.LostAt == 0 || a.given.Load() == s.LostAt {
+		return err
+	}
+	return c.giveBack(ctx, app)
+}
+
+// giveRest gives back what this process remembers of an app whose data another process has found
+// lost, unless it has, or does so just now.
+func (c *Cache) giveRest(ctx context.Context, a *app) error {
+	s := a.state.Load()
+	if s == nil || s.LostAt == 0 || s.LostAt == a.given.Load() || !a.giving.CompareAndSwap(false, true) {
+		return nil
+	}
+	defer a.giving.Store(false)
+	err := c.giveBack(ctx, a.name)
+	if err == nil {
+		a.given.Store(s.LostAt)
+	}
+	return err
+}
+
+// giveRests is giveRest for all apps: an attempt may have failed.
+func (c *Cache) giveRests(ctx context.Context) (failed error) {
+	for _, a := range c.apps.All() {
+		failed = errors.Join(failed, c.giveRest(ctx, a))
+	}
+	return failed
 }
 
 // AcceptLoss notes that an operator has accepted that what Redis lost of an app is gone: a tenant
@@ -189,7 +227,7 @@ func (c *Cache) lossHeard(before, now *AppState) {
 	c.giving.Go(func() { // the subscriber connection must not wait for it
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		if err := c.giveBack(ctx, now.App); err != nil {
+		if err := c.giveRest(ctx, c.app(now.App)); err != nil {
 			c.log.Error().Err(err).Msg("Redis has lost its data, and did not take back what this process remembers")
 		}
 	})

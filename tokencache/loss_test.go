@@ -340,3 +340,34 @@ func calls(t *testing.T, rdb redis.UniversalClient, command string) int {
 	count, _ := strconv.Atoi(n)
 	return count
 }
+
+// The first that notices puts the key back, and most grants: what tells the others is the app's state.
+func TestWhoNoticesALossLateGivesBackWhatOnlyItRemembers(t *testing.T) {
+	t.Parallel()
+	rdb, prefix := redistest.Own(t).Client(t), redistest.Prefix(t)
+	first, late := newCache(t, rdb, prefix), newCache(t, rdb, prefix)
+	for i := range 20 {
+		k := Key{"zoom", strconv.Itoa(i)}
+		connect(t, first, k, i)
+		hot(t, first, k)
+	}
+	connect(t, first, acme, 100)
+	hot(t, late, acme)
+	if _, err := first.AppState(t.Context(), "zoom"); err != nil { // it works for that app
+		t.Fatal(err)
+	}
+	for _, c := range []*Cache{first, late} { // which knows how many keys there are
+		if lost, err := c.lookAround(t.Context(), false); lost || err != nil {
+			t.Fatal(lost, err)
+		}
+	}
+	rdb.FlushAll(t.Context())
+	for _, c := range []*Cache{first, late} {
+		if err := c.Rescue(t.Context(), "zoom"); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := rdb.Exists(t.Context(), first.keys(acme).grant(), first.keys(Key{"zoom", "0"}).grant()).Val(); n != 2 {
+		t.Error("what only one of them remembered is lost")
+	}
+}

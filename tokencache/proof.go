@@ -208,8 +208,11 @@ func (c *Cache) weigh(ctx context.Context) {
 		return
 	}
 	lost, err := c.lookAround(ctx, len(hints) > 0)
-	if err == nil && lost {
+	switch {
+	case err == nil && lost:
 		err = c.rescue(ctx)
+	case err == nil:
+		err = c.giveRests(ctx)
 	}
 	if err != nil && ctx.Err() == nil {
 		c.log.Warn().Err(err).Msg("Redis has lost its data, or may have: looking again in a few seconds")

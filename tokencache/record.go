@@ -52,6 +52,7 @@ type Record struct {
 
 	ConsentID  string // of the call that began this epoch: Connect or Disconnect
 	ConsentFP  string // the pair that it brought: fingerprints of refresh and access token
+	Past       string // the calls that began the epochs before: what a Connect brought, the id of a Disconnect
 	Spent      string // the last few refresh tokens that were redeemed: fingerprints, newest first
 	SpareEpoch int64  // of the consent whose pair lies spare; 0 for none, or a sibling's
 
@@ -113,6 +114,7 @@ var fields = []field{
 	{name: "foreign_gen", counter: true, num: func(r *Record) *int64 { return &r.ForeignGen }},
 	{name: "consent_id", text: func(r *Record) *string { return &r.ConsentID }},
 	{name: "consent_fp", text: func(r *Record) *string { return &r.ConsentFP }},
+	{name: "past", text: func(r *Record) *string { return &r.Past }},
 	{name: "spent", text: func(r *Record) *string { return &r.Spent }},
 	{name: "spare_epoch", num: func(r *Record) *int64 { return &r.SpareEpoch }},
 }

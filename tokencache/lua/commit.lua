@@ -58,7 +58,7 @@ if num(r.foreign) > 0 and r.foreign_gen ~= r.gen and r.state == 'active' then se
 if r.warned_at and num(set.rt_expires_at) > num(r.rt_expires_at) + 86400000 then set.warned_at = '' end
 local healed = r.state == 'reauthorize' and 'late successor' or ''
 if bad then redis.call('DEL', KEYS[1]) end
-if r.state == 'disconnected' then redis.call('PERSIST', KEYS[1]); redis.call('PERSIST', KEYS[4]) end
+if bad or r.state == 'disconnected' then redis.call('PERSIST', KEYS[1]); redis.call('PERSIST', KEYS[4]) end
 -- A refresh proves that this consent is alive: the pair of the one it replaced is not needed.
 if r.spare_epoch or ARGV[9] == 'spare' then redis.call('DEL', KEYS[3]) end
 if r.spare_epoch then set.spare_epoch = '' end

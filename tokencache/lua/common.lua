@@ -85,7 +85,7 @@ local order = {
   'used_at', 'warned_at', 'at_fp', 'rt_fp', 'by', 'commit_id', 'claim_by', 'claim_at', 'claim_until', 'claim_n',
   'claim_prior', 'claim_id', 'fails', 'retry_at', 'error', 'error_at',
   'rejects', 'reject_at', 'rejected_gen', 'foreign', 'foreign_gen',
-  'consent_id', 'consent_fp', 'spent', 'spare_epoch', 'rev', 'v',
+  'consent_id', 'consent_fp', 'past', 'spent', 'spare_epoch', 'rev', 'v',
 }
 
 -- save writes the changed fields and counts the revision, which orders the states
@@ -149,6 +149,28 @@ local function spend(r, successor)
   local list = { r.rt_fp:sub(1, 8) }
   for fp in string.gmatch(r.spent or '', '%S+') do
     if #list < spent_length then list[#list + 1] = fp end
+  end
+  return table.concat(list, ' ')
+end
+
+-- A record keeps the marks of the last few calls that began the epochs before this one: of a
+-- Connect what it brought, of a Disconnect its id.
+local past_length = 3
+
+local function consent_mark(fp) return fp:sub(1, 8) .. fp:sub(13, 21) end
+
+-- began says whether the call of that mark began an epoch before this one.
+local function began(r, mark)
+  return string.find(' ' .. (r.past or '') .. ' ', ' ' .. mark .. ' ', 1, true) ~= nil
+end
+
+-- past is that list once another Connect begins an epoch.
+local function past(r)
+  local list = {}
+  if r.state == 'disconnected' then list[1] = r.consent_id end
+  if r.consent_fp then list[#list + 1] = consent_mark(r.consent_fp) end
+  for mark in string.gmatch(r.past or '', '%S+') do
+    if #list < past_length then list[#list + 1] = mark end
   end
   return table.concat(list, ' ')
 end

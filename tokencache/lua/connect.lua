@@ -37,6 +37,10 @@ if r.gen then
     if r.consent_fp == consent then
       return reply(r.state == 'disconnected' and 'ended' or 'repeat', now, r, pair_of(KEYS[2]))
     end
+    -- Where the one that came after it has died there is nothing that it could harm.
+    if began(r, consent_mark(consent)) and r.state ~= 'reauthorize' then
+      return reply(r.state == 'disconnected' and 'ended' or 'repeat', now, r, pair_of(KEYS[2]))
+    end
     if r.state == 'active' and r.rt_fp == rt and r.at_fp == set.at_fp then return reply('repeat', now, r, pair_of(KEYS[2])) end
     local rotated = (r.consent_fp or ''):sub(1, 13) == rt .. '.' and r.rt_fp ~= rt and r.state ~= 'disconnected'
     if rotated or was_spent(r, rt) then return reply('spent', now, r) end
@@ -53,13 +57,13 @@ else
 end
 set.epoch, set.gen = ARGV[5], ARGV[7]
 set.state, set.reason, set.by, set.commit_id = 'active', '', ARGV[4], ARGV[3]
-set.consent_id, set.consent_fp = ARGV[3], consent
+set.consent_id, set.consent_fp, set.past = ARGV[3], consent, past(r)
 clear_claim(set)
 clear_failure(set)
 clear_rejects(set, r)
 if r.warned_at then set.warned_at = '' end
 if bad then redis.call('DEL', KEYS[1]) end
-if r.state == 'disconnected' then redis.call('PERSIST', KEYS[1]); redis.call('PERSIST', KEYS[4]) end
+if bad or r.state == 'disconnected' then redis.call('PERSIST', KEYS[1]); redis.call('PERSIST', KEYS[4]) end
 save(KEYS[1], r, set)
 redis.call('SET', KEYS[2], ARGV[6])
 return reply('ok', now, announce(KEYS[4], ARGV[2], ARGV[1], 'connect', now, r, ARGV[4], '', ARGV[6], ARGV[3]))

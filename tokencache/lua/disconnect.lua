@@ -18,7 +18,7 @@ local r, bad = load(KEYS[1], now)
 if bad == 'newer' then return reply(bad, now, {}) end
 if not r.gen and not bad and num(ARGV[5]) == 0 then return reply('none', now, {}) end
 if bad then r = {} end
-if r.gen and (r.consent_id == ARGV[3] or journaled(KEYS[4], ARGV[3])) then return reply('repeat', now, r) end
+if r.gen and (r.consent_id == ARGV[3] or began(r, ARGV[3]) or journaled(KEYS[4], ARGV[3])) then return reply('repeat', now, r) end
 if r.state == 'disconnected' and num(r.epoch) >= num(ARGV[5]) then return reply('repeat', now, r) end
 
 local set = {

@@ -3,6 +3,7 @@
 -- KEYS[1]  grant record (HASH)
 -- KEYS[2]  sealed pair (STRING)
 -- KEYS[3]  journal (STREAM)
+-- KEYS[4]  spare: sealed pair (STRING), which a tombstone ends
 -- ARGV[1]  events channel
 -- ARGV[2]  journal length
 -- ARGV[3]  holder's name
@@ -36,12 +37,13 @@ if set.state == 'active' then
   set.retry_at = int(math.max(num(set.retry_at), now + num(ARGV[4])))
 end
 if bad then redis.call('DEL', KEYS[1]) end
-if r.state == 'disconnected' then redis.call('PERSIST', KEYS[1]); redis.call('PERSIST', KEYS[3]) end
+if bad or r.state == 'disconnected' then redis.call('PERSIST', KEYS[1]); redis.call('PERSIST', KEYS[3]) end
 r.rev = set.rev or r.rev -- save counts on from there: every worker sees a newer state
 save(KEYS[1], r, set)
 if ARGV[5] ~= '' then redis.call('SET', KEYS[2], ARGV[5]) else redis.call('DEL', KEYS[2]) end
 local record = announce(KEYS[3], ARGV[2], ARGV[1], 'restore', now, r, ARGV[3], '', ARGV[5], set.commit_id)
 if tombstone then
+  redis.call('DEL', KEYS[4])
   redis.call('PEXPIRE', KEYS[1], ARGV[6])
   redis.call('PEXPIRE', KEYS[3], ARGV[6])
 end

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -65,20 +66,20 @@ func (c *Cache) identify(ctx context.Context) (lost bool, err error) {
 	return p.was != "", err
 }
 
-// lookAround is identify, but asks for the proof key only if there is a reason to, or nobody has for
-// long: the database has fewer keys than before, or does not tell how many (a Cluster, no right to
-// INFO).
-func (c *Cache) lookAround(ctx context.Context, reason bool) (lost bool, err error) {
+// A grant is three keys and more. One may come and go while all is well: a lock, for instance.
+const fewKeys = 1
+
+// calm reports whether there is no reason to ask for the proof key: the database does not hold fewer
+// keys than before, one in `part` and a few aside, and the key was asked for not long ago. It does
+// not know where Redis does not tell how many there are: a Cluster, a user without INFO.
+func (c *Cache) calm(ctx context.Context, part int64) bool {
 	n, told := c.countKeys(ctx)
 	p := &c.proof
 	p.fetching.Lock()
-	calm := told && n >= p.keys-p.keys/8-2 && p.was == "" && monotonic()-p.asked < identifyEvery
+	defer p.fetching.Unlock()
+	calm := told && n >= p.keys-p.keys/part-fewKeys && p.was == "" && monotonic()-p.asked < identifyEvery
 	p.counted, p.keys = monotonic(), n
-	p.fetching.Unlock()
-	if calm && !reason {
-		return false, nil
-	}
-	return c.identify(ctx)
+	return calm
 }
 
 // countKeys is how many keys the database has, by INFO.
@@ -175,7 +176,10 @@ func (c *Cache) Rescue(ctx context.Context, app string) error {
 	if c.proof.key.Load() == nil || c.hot.app(c, app).tenants.Size() == 0 {
 		return nil // it has never known this database, or has nothing to give
 	}
-	if lost, _ := c.lookAround(ctx, false); lost {
+	if c.calm(ctx, math.MaxInt64) {
+		return nil
+	}
+	if lost, _ := c.identify(ctx); lost {
 		return c.rescue(ctx)
 	}
 	// Another process may have noticed it first: then the key is there again, and so are most grants.
@@ -183,8 +187,12 @@ func (c *Cache) Rescue(ctx context.Context, app string) error {
 	a := c.app(app)
 	a.suspect()
 	s, err := c.AppState(ctx, app)
-	if err != nil || s.LostAt == 0 || a.given.Load() == s.LostAt {
-		return err
+	switch {
+	case err != nil: // nobody says that anything is lost, and this process must not stay for it
+		_ = c.giveBack(ctx, app)
+		return nil
+	case s.LostAt == 0 || a.given.Load() == s.LostAt:
+		return nil
 	}
 	return c.giveBack(ctx, app)
 }

@@ -207,7 +207,11 @@ func (c *Cache) weigh(ctx context.Context) {
 	if len(hints) == 0 && !c.proof.late() {
 		return
 	}
-	lost, err := c.lookAround(ctx, len(hints) > 0)
+	var lost bool
+	var err error
+	if !c.calm(ctx, 8) || len(hints) > 0 {
+		lost, err = c.identify(ctx)
+	}
 	switch {
 	case err == nil && lost:
 		err = c.rescue(ctx)

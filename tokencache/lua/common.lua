@@ -21,7 +21,7 @@ local times = {
 -- A line of at most 64 printable bytes: records and messages are lines.
 local texts = {
   state = 1, reason = 1, at_fp = 1, rt_fp = 1, by = 1, commit_id = 1, claim_id = 1, claim_by = 1, error = 1,
-  consent_id = 1, consent_fp = 1, spent = 1,
+  consent_id = 1, consent_fp = 1, past = 1, spent = 1,
 }
 local states = { active = 1, reauthorize = 1, disconnected = 1 }
 local schema = 2

@@ -66,8 +66,9 @@ func (c *Cache) identify(ctx context.Context) (lost bool, err error) {
 	return p.was != "", err
 }
 
-// A grant is three keys and more. One may come and go while all is well: a lock, for instance.
-const fewKeys = 1
+// A grant is three keys and more. Two may go while all is well: a lock, and a spare that is not
+// needed any more.
+const fewKeys = 2
 
 // calm reports whether there is no reason to ask for the proof key: the database does not hold fewer
 // keys than before, one in `part` and a few aside, and the key was asked for not long ago. It does

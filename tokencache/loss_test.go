@@ -351,8 +351,11 @@ func TestWhoNoticesALossLateGivesBackWhatOnlyItRemembers(t *testing.T) {
 		connect(t, first, k, i)
 		hot(t, first, k)
 	}
-	connect(t, first, acme, 100)
-	hot(t, late, acme)
+	other := Key{"zoom", "globex"}
+	for _, k := range []Key{acme, other} {
+		connect(t, first, k, 100)
+		hot(t, late, k)
+	}
 	if _, err := first.AppState(t.Context(), "zoom"); err != nil { // it works for that app
 		t.Fatal(err)
 	}
@@ -365,7 +368,7 @@ func TestWhoNoticesALossLateGivesBackWhatOnlyItRemembers(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if n := rdb.Exists(t.Context(), first.keys(acme).grant(), first.keys(Key{"zoom", "0"}).grant()).Val(); n != 2 {
+	if n := rdb.Exists(t.Context(), first.keys(acme).grant(), first.keys(other).grant(), first.keys(Key{"zoom", "0"}).grant()).Val(); n != 3 {
 		t.Error("what only one of them remembered is lost")
 	}
 }

@@ -175,18 +175,21 @@ func (c *Cache) Rescue(ctx context.Context, app string) error {
 	if c.proof.key.Load() == nil || c.hot.app(c, app).tenants.Size() == 0 {
 		return nil // it has never known this database, or has nothing to give
 	}
-	if lost, _ := c.lookAround(ctx, false); lost {
+	lost, err := c.lookAround(ctx, false)
+	switch {
+	case lost:
 		return c.rescue(ctx)
+	case err != nil:
+		return nil // nobody knows of a loss
 	}
 	// Another process may have noticed it first: then the key is there again, and so are most grants.
 	// The news may be on its way, and what it sets off would find nothing left to give.
 	a := c.app(app)
 	a.suspect()
-	s, err := c.AppState(ctx, app)
-	if err != nil || s.LostAt == 0 || a.given.Load() == s.LostAt {
-		return err
+	if s, err := c.AppState(ctx, app); err == nil && s.LostAt != 0 && a.given.Load() != s.LostAt {
+		return c.giveBack(ctx, app)
 	}
-	return c.giveBack(ctx, app)
+	return nil
 }
 
 // giveRest gives back what this process remembers of an app whose data another process has found

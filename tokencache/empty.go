@@ -72,13 +72,24 @@ func (c *Cache) lookAround(ctx context.Context, reason bool) (lost bool, err err
 	n, told := c.countKeys(ctx)
 	p := &c.proof
 	p.fetching.Lock()
-	calm := told && n >= p.keys-p.keys/8-2 && p.was == "" && monotonic()-p.asked < identifyEvery
+	calm := told && n >= p.keys-p.keys/8-2 && n > c.known() && p.was == "" && monotonic()-p.asked < identifyEvery
 	p.counted, p.keys = monotonic(), n
 	p.fetching.Unlock()
 	if calm && !reason {
 		return false, nil
 	}
 	return c.identify(ctx)
+}
+
+// known is how many grants this process remembers. Redis has more keys than that, also where the last
+// count is from before those grants were.
+func (c *Cache) known() (n int64) {
+	for e := range c.hot.all() {
+		if e.snap.Load() != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // countKeys is how many keys the database has, by INFO.

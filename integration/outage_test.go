@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -174,4 +175,54 @@ func TestNobodyPresentsWhileRedisIsPaused(t *testing.T) {
 	f.served(herd(workers, "acme", 50), 3*50)
 	f.presented("acme", 1)
 	f.living("acme")
+}
+
+// Three processes remember 20 grants, each of them some alone. Redis comes back empty, and the processes
+// are replaced one by one, at once or when all is given back.
+func TestProcessesGiveBackWhatRedisHasLost(t *testing.T) {
+	t.Parallel()
+	for name, lose := range map[string]func(f *fleet){
+		"FLUSHALL":            func(f *fleet) { f.rdb.FlushAll(f.ctx()) },
+		"a restart, to empty": func(f *fleet) { f.redis.Restart(f.t) },
+	} {
+		for _, atOnce := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, replaced at once: %v", name, atOnce), func(t *testing.T) {
+				t.Parallel()
+				f := newFleet(t, redistest.Own(t), refreshtest.Config{})
+				workers := f.workers(3)
+				const grants = 20
+				tenant := func(i int) string { return fmt.Sprint("tenant-", i) }
+				for i := range grants {
+					f.consent(tenant(i), time.Hour)
+					w := workers[i%3]
+					w.do(order{Op: "warm", Tenant: tenant(i)})
+					w.do(order{Op: "refresh", Tenant: tenant(i), Callers: 1})
+					w.do(order{Op: "warm", Tenant: tenant(i), Generation: 2})
+				}
+				stored := func() (n int) {
+					for i := range grants {
+						if f.rdb.HGet(f.ctx(), f.key(tenant(i), "grant"), "gen").Val() == "2" {
+							n++
+						}
+					}
+					return n
+				}
+				lose(f)
+				if !atOnce {
+					f.eventually("all to be given back, unasked", func() bool { return stored() == grants })
+				}
+				for _, w := range workers {
+					w.close()
+					f.worker()
+				}
+				if n := stored(); n != grants {
+					t.Errorf("%d of %d grants are there", n, grants)
+				}
+				for i := range grants {
+					f.living(tenant(i))
+					f.presented(tenant(i), 1)
+				}
+			})
+		}
+	}
 }

@@ -78,9 +78,20 @@ func (c *Cache) calm(ctx context.Context, part int64) bool {
 	p := &c.proof
 	p.fetching.Lock()
 	defer p.fetching.Unlock()
-	calm := told && n >= p.keys-p.keys/part-fewKeys && p.was == "" && monotonic()-p.asked < identifyEvery
+	calm := told && n >= p.keys-p.keys/part-fewKeys && n > 2*c.known() && p.was == "" && monotonic()-p.asked < identifyEvery
 	p.counted, p.keys = monotonic(), n
 	return calm
+}
+
+// known is how many grants this process remembers. Redis has more than two keys for each, also where
+// the last count is from before those grants were.
+func (c *Cache) known() (n int64) {
+	for e := range c.hot.all() {
+		if e.snap.Load() != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // countKeys is how many keys the database has, by INFO.
@@ -180,22 +191,21 @@ func (c *Cache) Rescue(ctx context.Context, app string) error {
 	if c.calm(ctx, math.MaxInt64) {
 		return nil
 	}
-	if lost, _ := c.identify(ctx); lost {
+	lost, err := c.identify(ctx)
+	switch {
+	case lost:
 		return c.rescue(ctx)
+	case err != nil:
+		return nil // nobody knows of a loss
 	}
 	// Another process may have noticed it first: then the key is there again, and so are most grants.
 	// The news may be on its way, and what it sets off would find nothing left to give.
 	a := c.app(app)
 	a.suspect()
-	s, err := c.AppState(ctx, app)
-	switch {
-	case err != nil: // nobody says that anything is lost, and this process must not stay for it
-		_ = c.giveBack(ctx, app)
-		return nil
-	case s.LostAt == 0 || a.given.Load() == s.LostAt:
-		return nil
+	if s, err := c.AppState(ctx, app); err == nil && s.LostAt != 0 && a.given.Load() != s.LostAt {
+		return c.giveBack(ctx, app)
 	}
-	return c.giveBack(ctx, app)
+	return nil
 }
 
 // giveRest gives back what this process remembers of an app whose data another process has found

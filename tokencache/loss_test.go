@@ -372,3 +372,22 @@ func TestWhoNoticesALossLateGivesBackWhatOnlyItRemembers(t *testing.T) {
 		t.Error("what only one of them remembered is lost")
 	}
 }
+
+// The count of keys may be from a moment at which there were next to none.
+func TestALossIsNoticedThoughTheLastCountIsFromBeforeTheGrants(t *testing.T) {
+	t.Parallel()
+	c := newCache(t, redistest.Own(t).Client(t), redistest.Prefix(t))
+	c.proofOf(t.Context())
+	if lost, err := c.lookAround(t.Context(), false); lost || err != nil {
+		t.Fatal(lost, err)
+	}
+	connect(t, c, acme, 1)
+	hot(t, c, acme)
+	c.rdb.FlushAll(t.Context())
+	if err := c.rdb.Set(t.Context(), "another", "key", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if lost, err := c.lookAround(t.Context(), false); !lost || err != nil {
+		t.Errorf("noticed: %v (%v)", lost, err)
+	}
+}

@@ -291,9 +291,9 @@ func (c *Cache) Warn(ctx context.Context, base *Snapshot, by string) (Outcome, *
 	})
 }
 
-// keptAtRest is how many of a journal's last entries stay when it is compacted. A commit that is
-// repeated late finds itself among them.
-const keptAtRest = 4
+// keptAtRest is how many of a journal's last entries stay when it is compacted: the last refresh,
+// which is a claim and a commit.
+const keptAtRest = 2
 
 // Compact stores a grant's journal at its own size, for a grant that will rest for long. Of the
 // refreshes that went well it keeps only the last few.

@@ -281,7 +281,7 @@ func (c *Coordinator) consented(tok *oauth2.Token, now int64) tokencache.Pair {
 	}
 	scope, _ := tok.Extra("scope").(string)
 	return tokencache.Pair{
-		AccessToken: tok.AccessToken, RefreshToken: tok.RefreshToken, TokenType: tok.TokenType, Scope: scope,
+		AccessToken: tokencache.Hide(tok.AccessToken), RefreshToken: tokencache.Hide(tok.RefreshToken), TokenType: tok.TokenType, Scope: scope,
 		IssuedAt: now, ExpiresAt: expires,
 		RefreshAt:             refreshAt(c.profile, now, expires, jitter()),
 		RefreshTokenExpiresAt: refreshTokenExpiry(c.profile, saidLifetime(tok), now, now, 0),

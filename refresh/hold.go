@@ -145,7 +145,7 @@ func (f *flight) exchange(s *tokencache.Snapshot) (provider.Pair, *provider.Erro
 	}
 	return f.c.exchange(left, provider.Grant{
 		App: f.key.App, Tenant: f.key.Tenant, Generation: s.Generation,
-		AccessToken: s.Pair.AccessToken, RefreshToken: s.Pair.RefreshToken,
+		AccessToken: s.Pair.AccessToken.Reveal(), RefreshToken: s.Pair.RefreshToken.Reveal(),
 		Scope: s.Pair.Scope, Extra: s.Pair.Extra,
 	})
 }
@@ -202,7 +202,7 @@ func (c *Coordinator) pair(s *tokencache.Snapshot, p provider.Pair, now int64) t
 		expires = now
 	}
 	out := tokencache.Pair{
-		AccessToken: p.AccessToken, RefreshToken: orElse(p.RefreshToken, s.Pair.RefreshToken),
+		AccessToken: tokencache.Hide(p.AccessToken), RefreshToken: tokencache.Hide(orElse(p.RefreshToken, s.Pair.RefreshToken.Reveal())),
 		TokenType: p.TokenType, Scope: orElse(p.Scope, s.Pair.Scope), Extra: p.Extra,
 		IssuedAt: now, ExpiresAt: expires,
 		RefreshAt:             refreshAt(c.profile, now, expires, jitter()),

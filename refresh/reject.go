@@ -30,17 +30,17 @@ func (c *Coordinator) Reject(ctx context.Context, tenant, accessToken string) er
 		return errors.New("refresh: Reject: no access token: give exactly the one that was refused")
 	}
 	s, err := c.current(ctx, k)
-	if err == nil && s.Pair.AccessToken == "" {
+	if err == nil && s.Pair.AccessToken.Reveal() == "" {
 		s, err = c.await(ctx, k, want{}) // its error says why
 	}
 	if err != nil {
 		return err
 	}
-	if s.Pair.AccessToken != accessToken {
+	if s.Pair.AccessToken.Reveal() != accessToken {
 		return nil
 	}
 	s, err = c.await(ctx, k, want{after: position{s.Epoch, s.Generation}, refused: true})
-	if err == nil && s.Pair.AccessToken == accessToken {
+	if err == nil && s.Pair.AccessToken.Reveal() == accessToken {
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Code: suspect,
 			Status: http.StatusUnauthorized, RetryAfter: firstRetry, Err: errSameToken}
 	}

@@ -27,7 +27,7 @@ func (f *fleet) due(w *worker, tenant string, life time.Duration) *tokencache.Sn
 	tok := f.server.Grant(tenant)
 	s, err := w.cache.Connect(f.ctx(), key(tenant), "test", func(now int64) tokencache.Pair {
 		return tokencache.Pair{
-			AccessToken: tok.AccessToken, RefreshToken: tok.RefreshToken,
+			AccessToken: tokencache.Hide(tok.AccessToken), RefreshToken: tokencache.Hide(tok.RefreshToken),
 			IssuedAt: now, RefreshAt: now, ExpiresAt: now + life.Milliseconds(),
 		}
 	})

@@ -72,7 +72,7 @@ func BenchmarkGrantMemory(b *testing.B) {
 				_, s, err = w.cache.Claim(f.ctx(), s, tokencache.NewID(), "worker-1", time.Minute, tokencache.AtOnce)
 				if err == nil {
 					pair := s.Pair
-					pair.RefreshToken = typical().RefreshToken // rotated: the record keeps the spent ones
+					pair.RefreshToken = tokencache.Hide(typical().RefreshToken) // rotated: the record keeps the spent ones
 					_, s, err = w.cache.Commit(f.ctx(), s, tokencache.NewID(), "worker-1", pair, false, true)
 				}
 			}

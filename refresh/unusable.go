@@ -24,7 +24,7 @@ func (f *flight) unusable(before, stored *tokencache.Snapshot) (*tokencache.Snap
 		return nil, err
 	}
 	row := int64(1)
-	if !(provider.Pair{AccessToken: before.Pair.AccessToken, TokenType: before.Pair.TokenType}).Usable() {
+	if !(provider.Pair{AccessToken: before.Pair.AccessToken.Reveal(), TokenType: before.Pair.TokenType}).Usable() {
 		row = unusableRow
 	}
 	e := &provider.Error{Class: provider.Refused, Code: "unusable_access_token", Status: http.StatusOK, Err: errUnusable}

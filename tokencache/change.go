@@ -87,7 +87,7 @@ func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl ti
 	ks := c.keys(base.Key)
 	return c.change("claim", base, base.Pair, func() (answer, error) {
 		return c.run(ctx, "claim", claimScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
-			ks.events(), c.journal, id, clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), Fingerprint(base.Pair.RefreshToken))
+			ks.events(), c.journal, id, clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), Fingerprint(base.Pair.RefreshToken.Reveal()))
 	})
 }
 
@@ -132,7 +132,7 @@ func (c *Cache) Hold(base *Snapshot, id, by string, pair Pair) *Snapshot {
 	s.State, s.Reason, s.By, s.CommitID = Active, "", clip(by), id
 	s.IssuedAt, s.ExpiresAt = pair.IssuedAt, pair.ExpiresAt
 	s.RefreshAt, s.RefreshTokenExpiresAt = pair.RefreshAt, pair.RefreshTokenExpiresAt
-	s.AccessFP, s.RefreshFP = Fingerprint(pair.AccessToken), Fingerprint(pair.RefreshToken)
+	s.AccessFP, s.RefreshFP = Fingerprint(pair.AccessToken.Reveal()), Fingerprint(pair.RefreshToken.Reveal())
 	s.Spent = base.spend(s.RefreshFP)
 	s.Claim, s.Fails, s.RetryAt, s.Error, s.ErrorAt = Claim{}, 0, 0, "", 0
 	s.Schema, s.SpareEpoch = schema, 0
@@ -199,7 +199,7 @@ func (c *Cache) Fail(ctx context.Context, base *Snapshot, by string, f Failure) 
 // fresh forces one at once, and makes the row no longer.
 func (c *Cache) Reject(ctx context.Context, base *Snapshot, by string, forget, fresh time.Duration, waits ...time.Duration) (Outcome, *Snapshot, error) {
 	ks := c.keys(base.Key)
-	args := []any{ks.events(), c.journal, clip(by), base.Epoch, base.Generation, Fingerprint(base.Pair.AccessToken), forget.Milliseconds(), fresh.Milliseconds()}
+	args := []any{ks.events(), c.journal, clip(by), base.Epoch, base.Generation, Fingerprint(base.Pair.AccessToken.Reveal()), forget.Milliseconds(), fresh.Milliseconds()}
 	for _, w := range waits {
 		args = append(args, w.Milliseconds())
 	}

@@ -70,7 +70,7 @@ func TestSnapshotCountsByTheMonotonicClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		at := monotonic()
 		s := (&Snapshot{
-			Pair: Pair{AccessToken: "at", ExpiresAt: 10_000, RefreshAt: 8_000}, now: 1_000, at: at,
+			Pair: Pair{AccessToken: Hide("at"), ExpiresAt: 10_000, RefreshAt: 8_000}, now: 1_000, at: at,
 		}).finish()
 		if got := time.Until(s.Token().Expiry); got != 9*time.Second {
 			t.Errorf("expires in %v", got)
@@ -91,7 +91,7 @@ func TestSnapshotCountsByTheMonotonicClock(t *testing.T) {
 }
 
 func TestPairWithoutRefreshAtIsNeverFresh(t *testing.T) {
-	s := (&Snapshot{Pair: Pair{AccessToken: "at", ExpiresAt: 10_000}, now: 1_000, at: monotonic()}).finish()
+	s := (&Snapshot{Pair: Pair{AccessToken: Hide("at"), ExpiresAt: 10_000}, now: 1_000, at: monotonic()}).finish()
 	if s.Fresh() || !s.Valid() {
 		t.Errorf("fresh %v, valid %v", s.Fresh(), s.Valid())
 	}

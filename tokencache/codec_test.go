@@ -59,7 +59,7 @@ func FuzzPairRoundTrip(f *testing.F) {
 	f.Add("", "", "", "", "", int64(0), int64(0), int64(0))
 	f.Add("a\nb", "1 2\n", " ", "\n\n", "ü", int64(-1), int64(1)<<62, int64(-1)<<62)
 	f.Fuzz(func(t *testing.T, access, refresh, tokenType, scope, extra string, issued, expires, generation int64) {
-		in := Pair{AccessToken: access, RefreshToken: refresh, TokenType: tokenType, Scope: scope, IssuedAt: issued, ExpiresAt: expires}
+		in := Pair{AccessToken: Hide(access), RefreshToken: Hide(refresh), TokenType: tokenType, Scope: scope, IssuedAt: issued, ExpiresAt: expires}
 		if extra != "" {
 			in.Extra = map[string]any{"x": strings.ToValidUTF8(extra, "?")}
 		}
@@ -158,7 +158,7 @@ func FuzzPublishedEventIsTheRecord(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, committed, err := c.Commit(t.Context(), failed, NewID(), by, Pair{AccessToken: "at" + token, RefreshToken: token, ExpiresAt: 1}, false, false)
+		_, committed, err := c.Commit(t.Context(), failed, NewID(), by, Pair{AccessToken: Hide("at" + token), RefreshToken: Hide(token), ExpiresAt: 1}, false, false)
 		if err != nil {
 			t.Fatal(err)
 		}

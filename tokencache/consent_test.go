@@ -277,7 +277,7 @@ func TestAConnectThatIsRepeatedAtAProcessWhichRemembersChangesNothingThoughRedis
 			if err := again(s); err != nil {
 				t.Error(err)
 			}
-			if now := read(t, s.other, acme); now.State == Active && now.Pair.RefreshToken != living.Pair.RefreshToken {
+			if now := read(t, s.other, acme); now.State == Active && now.Pair.RefreshToken.Reveal() != living.Pair.RefreshToken.Reveal() {
 				t.Errorf("%s took the place of %s", now.RefreshFP, living.RefreshFP)
 			}
 		})
@@ -324,7 +324,7 @@ func TestASpentRefreshTokenIsRefused(t *testing.T) {
 		connect(t, s.other, acme, 1)
 		s.refresh(11)
 		s.must(s.connect(1000 + 2))
-		if p, ok, err := s.other.Spare(t.Context(), read(t, s.other, acme)); !ok || err != nil || p.RefreshToken != "rt-1011" {
+		if p, ok, err := s.other.Spare(t.Context(), read(t, s.other, acme)); !ok || err != nil || p.RefreshToken.Reveal() != "rt-1011" {
 			t.Errorf("the living pair is not kept as spare: %v %v", ok, err)
 		}
 	})
@@ -334,7 +334,7 @@ func TestASpentRefreshTokenIsRefused(t *testing.T) {
 func reconsent(n int, accessToken string) func(now int64) Pair {
 	return func(now int64) Pair {
 		p := pairNo(n)(now)
-		p.AccessToken = accessToken
+		p.AccessToken = Hide(accessToken)
 		return p
 	}
 }
@@ -365,7 +365,7 @@ func TestARefreshTokenThatIsNotRotatedCanBeConnectedAgain(t *testing.T) {
 			was := read(t, s.other, acme)
 			_, err := s.c.Connect(t.Context(), acme, by, reconsent(1, "anew"))
 			s.must(err)
-			if now := read(t, s.other, acme); now.State != Active || now.Pair.AccessToken != "anew" || now.Epoch <= was.Epoch {
+			if now := read(t, s.other, acme); now.State != Active || now.Pair.AccessToken.Reveal() != "anew" || now.Epoch <= was.Epoch {
 				t.Errorf("%s %v, epoch %d after %d", now.State, now.Pair, now.Epoch, was.Epoch)
 			}
 		})
@@ -455,7 +455,7 @@ func TestAConsentWinsOverOneThatOnlyAnotherProcessRemembersAndThatIsFromTheFutur
 				for _, c := range append(all, s.c) {
 					eventually(t, "the new consent", patience, func() bool {
 						now, err := c.Read(t.Context(), acme)
-						return err == nil && now.Epoch > ahead.Epoch && now.State == want && now.Pair.AccessToken != "at-1"
+						return err == nil && now.Epoch > ahead.Epoch && now.State == want && now.Pair.AccessToken.Reveal() != "at-1"
 					})
 				}
 			})

@@ -72,10 +72,10 @@ func heals(t *testing.T, c *Cache, k Key, what string) {
 		t.Errorf("%s: Connect: %v", what, err)
 		return
 	}
-	if s.State != Active || s.Pair.RefreshToken != "rt-2" || s.Claim.Unresolved() || s.RetryAt != 0 || s.Error != "" {
+	if s.State != Active || s.Pair.RefreshToken.Reveal() != "rt-2" || s.Claim.Unresolved() || s.RetryAt != 0 || s.Error != "" {
 		t.Errorf("%s: Connect left %+v", what, s.Record)
 	}
-	if s, err = c.Read(t.Context(), k); err != nil || s.Err != nil || s.Pair.RefreshToken != "rt-2" {
+	if s, err = c.Read(t.Context(), k); err != nil || s.Err != nil || s.Pair.RefreshToken.Reveal() != "rt-2" {
 		t.Errorf("%s: Read after Connect: %v %v", what, s, err)
 		return
 	}
@@ -103,7 +103,7 @@ func TestAWorkerThatRemembersTheGrantHealsADamagedRecord(t *testing.T) {
 			hset(t, c, k, name, value)
 		}
 		o, s, err := c.Claim(t.Context(), base, NewID(), "worker", time.Minute, AfterDeadline)
-		if o != Moved || err != nil || s.Generation != 1 || s.Pair.RefreshToken != "rt-1" {
+		if o != Moved || err != nil || s.Generation != 1 || s.Pair.RefreshToken.Reveal() != "rt-1" {
 			t.Errorf("%s = %q: claim: %s %v", name, value, o, err)
 		}
 		st, err := c.Status(t.Context(), k)
@@ -134,7 +134,7 @@ func TestADamagedRecordIsNotHealedFromAnOlderMemory(t *testing.T) {
 				t.Errorf("read %v, %v", s, err)
 			}
 			late.giveBackAll(t)
-			if got, err := c.unsealed(t, acme, base.Epoch); err != nil || got.RefreshToken != "rt-2" {
+			if got, err := c.unsealed(t, acme, base.Epoch); err != nil || got.RefreshToken.Reveal() != "rt-2" {
 				t.Errorf("the living pair was overwritten: %v %v", got, err)
 			}
 		})
@@ -230,7 +230,7 @@ func TestAPairsTimesAreStoredWithinBounds(t *testing.T) {
 	for _, at := range []int64{math.MaxInt64, math.MinInt64, -1, 253402300799000} {
 		k := Key{"zoom", strconv.FormatInt(at, 10)}
 		wild := func(int64) Pair {
-			return Pair{AccessToken: "a", RefreshToken: "r", IssuedAt: at, ExpiresAt: at, RefreshAt: at, RefreshTokenExpiresAt: at}
+			return Pair{AccessToken: Hide("a"), RefreshToken: Hide("r"), IssuedAt: at, ExpiresAt: at, RefreshAt: at, RefreshTokenExpiresAt: at}
 		}
 		base, err := c.Connect(t.Context(), k, "x", wild)
 		if err != nil {
@@ -238,7 +238,7 @@ func TestAPairsTimesAreStoredWithinBounds(t *testing.T) {
 			continue
 		}
 		pair := wild(0)
-		pair.RefreshToken = "r2"
+		pair.RefreshToken = Hide("r2")
 		o, s, err := c.Commit(t.Context(), base, NewID(), "x", pair, false, false)
 		if err != nil || o != OK {
 			t.Errorf("Commit with %d: %s %v", at, o, err)

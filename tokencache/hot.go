@@ -78,7 +78,7 @@ func (e *entry) fresh(h *hub) *oauth2.Token {
 		return nil
 	}
 	mark(&e.asked, tick)
-	return s.token
+	return *s.token
 }
 
 // Remembered returns what memory holds, coherent or not; nil for nothing.

@@ -91,7 +91,7 @@ func TestPushArrivesInEveryProcess(t *testing.T) {
 			if s == nil {
 				t.Fatal("not coherent")
 			}
-			return s.Generation == 2 && s.Token().AccessToken == "at-2" && s.Pair.RefreshToken == "rt-2"
+			return s.Generation == 2 && s.Token().AccessToken == "at-2" && s.Pair.RefreshToken.Reveal() == "rt-2"
 		})
 	}
 	disconnect(t, holder, acme)

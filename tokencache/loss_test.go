@@ -78,7 +78,7 @@ func TestSiblingThatComesAfterTheWinnerDiedIsCommitted(t *testing.T) {
 	id := NewID()
 	for range 2 { // a repeat is answered like the first
 		outcome, got, err := c.Commit(t.Context(), late, id, "late", pairNo(3)(s.At()), false, false)
-		if err != nil || outcome != OK || got.State != Active || got.Generation != 3 || got.Pair.AccessToken != pairNo(3)(0).AccessToken {
+		if err != nil || outcome != OK || got.State != Active || got.Generation != 3 || got.Pair.AccessToken.Reveal() != pairNo(3)(0).AccessToken.Reveal() {
 			t.Fatalf("%s %v: generation %d is %s", outcome, err, got.Generation, got.State)
 		}
 	}
@@ -161,13 +161,13 @@ func TestPairThatIsNotTheStoredOneIsNeverPresented(t *testing.T) {
 	stored := pairNo(2)(mine.At())
 	ks := c.keys(acme)
 	c.rdb.Set(t.Context(), ks.secret(), mustSeal(t, c, acme, mine.Epoch, mine.Generation, stored), 0)
-	c.rdb.HSet(t.Context(), ks.grant(), "rt_fp", Fingerprint(stored.RefreshToken))
+	c.rdb.HSet(t.Context(), ks.grant(), "rt_fp", Fingerprint(stored.RefreshToken.Reveal()))
 	outcome, _, err := c.Claim(t.Context(), mine, NewID(), "a", time.Minute, AfterDeadline)
 	if outcome != Moved || err != nil {
 		t.Fatalf("the claim of the other pair: %s %v", outcome, err)
 	}
 	now := c.Peek(acme)
-	if now == nil || now.Pair.RefreshToken != stored.RefreshToken {
+	if now == nil || now.Pair.RefreshToken.Reveal() != stored.RefreshToken.Reveal() {
 		t.Fatal("memory keeps the pair that is not stored")
 	}
 	// A push without a pair does not lend the one of memory to another's record.

@@ -68,7 +68,7 @@ func freshCache(t testing.TB, alter ...func(*Config)) *Cache {
 func pairNo(n int) func(now int64) Pair {
 	return func(now int64) Pair {
 		return Pair{
-			AccessToken: fmt.Sprint("at-", n), RefreshToken: fmt.Sprint("rt-", n), TokenType: "Bearer", Scope: "a b",
+			AccessToken: Hide(fmt.Sprint("at-", n)), RefreshToken: Hide(fmt.Sprint("rt-", n)), TokenType: "Bearer", Scope: "a b",
 			IssuedAt: now, ExpiresAt: now + 3_600_000, RefreshAt: now + 3_000_000, RefreshTokenExpiresAt: now + 86_400_000,
 		}
 	}

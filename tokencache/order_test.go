@@ -135,7 +135,7 @@ func TestWarmCacheRestoresAfterFlushAll(t *testing.T) {
 		}
 		s := read(t, warm, k)
 		got := read(t, cold, k)
-		if got.Epoch != want[i].Epoch || got.Generation != want[i].Generation || got.Pair.RefreshToken != want[i].Pair.RefreshToken || s.Pending {
+		if got.Epoch != want[i].Epoch || got.Generation != want[i].Generation || got.Pair.RefreshToken.Reveal() != want[i].Pair.RefreshToken.Reveal() || s.Pending {
 			t.Errorf("%s: %+v became %+v", k, want[i].Record, got.Record)
 		}
 	}
@@ -158,7 +158,7 @@ func TestAskedProcessesRestore(t *testing.T) {
 		t.Fatalf("Ask: %v %v", anybody, err)
 	}
 	until(t, p, "the restored grant", func() bool { return cold.Remembered(acme) != nil })
-	if s := read(t, cold, acme); s.Generation != base.Generation || s.Pair.RefreshToken != "rt-1" {
+	if s := read(t, cold, acme); s.Generation != base.Generation || s.Pair.RefreshToken.Reveal() != "rt-1" {
 		t.Errorf("%+v", s.Record)
 	}
 	if got := journal(t, cold, acme); len(got) != 1 || got[0] != "restore" {
@@ -206,7 +206,7 @@ func TestHeldPairIsServedAndStored(t *testing.T) {
 		t.Fatalf("held %+v", held.Record)
 	}
 	s := read(t, c, acme)
-	if s.Pending || s.Generation != 2 || s.Pair.RefreshToken != "rt-2" || s.RetryAt > s.At() {
+	if s.Pending || s.Generation != 2 || s.Pair.RefreshToken.Reveal() != "rt-2" || s.RetryAt > s.At() {
 		t.Errorf("stored %+v", s.Record)
 	}
 	if o, _, err := c.Commit(t.Context(), base, id, by, pairNo(2)(base.At()), false, false); o != OK || err != nil {
@@ -225,10 +225,10 @@ func TestHeldPairYieldsToTheSiblingThatWasStored(t *testing.T) {
 	c.Hold(base, NewID(), by, pairNo(2)(base.At()))
 	commit(t, other, base, 3)
 	until(t, p, "the sibling", func() bool { s := c.Peek(acme); return s != nil && s.Token().AccessToken == "at-3" })
-	if o, s, err := c.Commit(t.Context(), base, NewID(), by, pairNo(2)(base.At()), false, false); o != Moved || err != nil || s.Pair.AccessToken != "at-3" {
+	if o, s, err := c.Commit(t.Context(), base, NewID(), by, pairNo(2)(base.At()), false, false); o != Moved || err != nil || s.Pair.AccessToken.Reveal() != "at-3" {
 		t.Errorf("%s %v", o, err)
 	}
-	if spare, ok, err := c.Spare(t.Context(), base); !ok || err != nil || spare.RefreshToken != "rt-2" {
+	if spare, ok, err := c.Spare(t.Context(), base); !ok || err != nil || spare.RefreshToken.Reveal() != "rt-2" {
 		t.Errorf("spare %v %v %v", spare, ok, err)
 	}
 }
@@ -246,11 +246,11 @@ func TestRecordWithoutItsPair(t *testing.T) {
 	if s, err := cold.Read(t.Context(), acme); err != nil || !errors.Is(s.Err, ErrSealed) || s.Valid() {
 		t.Errorf("cold: %v %v", s, err)
 	}
-	if s := read(t, warm, acme); s.Err != nil || s.Pair.RefreshToken != "rt-1" {
+	if s := read(t, warm, acme); s.Err != nil || s.Pair.RefreshToken.Reveal() != "rt-1" {
 		t.Errorf("warm: %v %v", s.Pair, s.Err)
 	}
 	commit(t, warm, claim(t, warm, base, by), 2)
-	if s := read(t, cold, acme); s.Pair.RefreshToken != "rt-2" {
+	if s := read(t, cold, acme); s.Pair.RefreshToken.Reveal() != "rt-2" {
 		t.Errorf("after a commit: %v %v", s.Pair, s.Err)
 	}
 }

@@ -13,8 +13,8 @@ import (
 // Pair is an access token, its refresh token, and what belongs to them. Times are
 // Redis' clock, unix ms; 0 means unknown.
 type Pair struct {
-	AccessToken  string
-	RefreshToken string
+	AccessToken  Secret
+	RefreshToken Secret
 	TokenType    string
 	Scope        string
 	Extra        map[string]any
@@ -37,7 +37,7 @@ func (p Pair) marshal(generation int64) ([]byte, error) {
 			return nil, err
 		}
 	}
-	texts := []string{p.AccessToken, p.RefreshToken, p.TokenType, p.Scope, string(extra)}
+	texts := []string{p.AccessToken.Reveal(), p.RefreshToken.Reveal(), p.TokenType, p.Scope, string(extra)}
 	var out []byte
 	for _, text := range texts {
 		out = append(strconv.AppendInt(out, int64(len(text)), 10), ' ')
@@ -60,8 +60,8 @@ func (p *Pair) unmarshal(text string) (generation int64, ok bool) {
 		return 0, false
 	}
 	var read Pair
-	var extra string
-	for _, to := range []*string{&read.AccessToken, &read.RefreshToken, &read.TokenType, &read.Scope, &extra} {
+	var access, refresh, extra string
+	for _, to := range []*string{&access, &refresh, &read.TokenType, &read.Scope, &extra} {
 		length, ok := number(&head)
 		if !ok || length < 0 || length > int64(len(rest)) {
 			return 0, false
@@ -77,6 +77,7 @@ func (p *Pair) unmarshal(text string) (generation int64, ok bool) {
 	if head != "" || rest != "" {
 		return 0, false
 	}
+	read.AccessToken, read.RefreshToken = Hide(access), Hide(refresh)
 	read.ExpiresAt += read.IssuedAt
 	read.RefreshAt += read.IssuedAt
 	read.RefreshTokenExpiresAt = after(read.IssuedAt, read.RefreshTokenExpiresAt)
@@ -137,12 +138,12 @@ func (p Pair) fields() []any {
 	return []any{
 		"issued_at", msText(p.IssuedAt), "expires_at", msText(p.ExpiresAt),
 		"refresh_at", msText(p.RefreshAt), "rt_expires_at", msText(p.RefreshTokenExpiresAt),
-		"at_fp", Fingerprint(p.AccessToken), "rt_fp", Fingerprint(p.RefreshToken),
+		"at_fp", Fingerprint(p.AccessToken.Reveal()), "rt_fp", Fingerprint(p.RefreshToken.Reveal()),
 	}
 }
 
 func (p Pair) String() string {
-	return fmt.Sprintf("pair access=%s refresh=%s [redacted]", Fingerprint(p.AccessToken), Fingerprint(p.RefreshToken))
+	return fmt.Sprintf("pair access=%s refresh=%s [redacted]", Fingerprint(p.AccessToken.Reveal()), Fingerprint(p.RefreshToken.Reveal()))
 }
 
 // GoString keeps %#v from printing the tokens.
@@ -159,5 +160,5 @@ func (p Pair) LogValue() slog.Value { return slog.StringValue(p.String()) }
 
 // MarshalZerologObject keeps the tokens out of zerolog.
 func (p Pair) MarshalZerologObject(e *zerolog.Event) {
-	e.Str("access", Fingerprint(p.AccessToken)).Str("refresh", Fingerprint(p.RefreshToken))
+	e.Str("access", Fingerprint(p.AccessToken.Reveal())).Str("refresh", Fingerprint(p.RefreshToken.Reveal()))
 }

@@ -114,7 +114,7 @@ func (c *Cache) take(e *entry, ev event, at mono) {
 		s.session = 0 // the first look at a grant is a read: what is repeated to a process that knows nothing would be all it knows
 	}
 	switch {
-	case known && old.Pair.AccessToken != "": // as for the holder itself
+	case known && old.Pair.AccessToken.Reveal() != "": // as for the holder itself
 		s.Pair, s.solid = old.Pair, old.sure()
 	case ev.sealed != "":
 		s.Pair, s.Err = c.open(s.Key, s.Epoch, s.Generation, []byte(ev.sealed))

@@ -146,7 +146,7 @@ func (c *Cache) reconcile(ctx context.Context, k Key, a answer) (*Snapshot, erro
 		}
 		return nil, a.damaged
 	}
-	if mem != nil && a.snap != nil && a.snap.Err != nil && mem.Pair.AccessToken != "" &&
+	if mem != nil && a.snap != nil && a.snap.Err != nil && mem.Pair.AccessToken.Reveal() != "" &&
 		mem.Epoch == a.snap.Epoch && mem.Generation == a.snap.Generation && mem.RefreshFP == a.snap.RefreshFP {
 		if sure := mem.sure(); errors.Is(a.snap.Err, errNoPair) && sure != nil && sure.RefreshFP == mem.RefreshFP {
 			return c.restore(ctx, sure)
@@ -176,7 +176,7 @@ const settle = time.Second
 
 // restore gives Redis back what this process remembers.
 func (c *Cache) restore(ctx context.Context, mem *Snapshot) (*Snapshot, error) {
-	if mem.Err != nil || mem.State != Disconnected && mem.Pair.AccessToken == "" {
+	if mem.Err != nil || mem.State != Disconnected && mem.Pair.AccessToken.Reveal() == "" {
 		return nil, fmt.Errorf("tokencache: %s: Redis lost the grant, and this process cannot restore it: %w", mem.Key, errors.Join(mem.Err, ErrNone))
 	}
 	sealed, quiet := "", settle

@@ -423,7 +423,7 @@ var operations = []operation{
 		check: func(w *world, base, now *Snapshot) {
 			epochGrew(w, base, now)
 			hasNoSpare(w)
-			if now.State != Disconnected || now.Claim != (Claim{}) || now.AccessFP != "" || now.Token() != nil || now.Pair.AccessToken != "" {
+			if now.State != Disconnected || now.Claim != (Claim{}) || now.AccessFP != "" || now.Token() != nil || now.Pair.AccessToken.Reveal() != "" {
 				w.Errorf("tombstone: %+v", now.Record)
 			}
 		}},
@@ -495,7 +495,7 @@ func inMemory(w *world) *Snapshot {
 }
 
 func restored(w *world, mem, now *Snapshot) {
-	has(w, now, mem.Pair.AccessToken)
+	has(w, now, mem.Pair.AccessToken.Reveal())
 	if now.Epoch != mem.Epoch || now.Generation != mem.Generation || now.Rev <= mem.Rev || now.Claim != mem.Claim || now.RefreshTokenExpiresAt != mem.RefreshTokenExpiresAt {
 		w.Errorf("%+v was restored as %+v", mem.Record, now.Record)
 	}
@@ -541,7 +541,7 @@ func withSpare(w *world) *Snapshot {
 }
 
 func spareIs(w *world, base *Snapshot, refreshToken string) {
-	if p, ok, err := w.stage.Spare(w.Context(), base); err != nil || !ok || p.RefreshToken != refreshToken {
+	if p, ok, err := w.stage.Spare(w.Context(), base); err != nil || !ok || p.RefreshToken.Reveal() != refreshToken {
 		w.Errorf("the spare is %v %v %v, not %s", p, ok, err, refreshToken)
 	}
 }
@@ -553,7 +553,7 @@ func hasNoSpare(w *world) {
 }
 
 func has(w *world, s *Snapshot, accessToken string) {
-	if s.Err != nil || s.Pair.AccessToken != accessToken || s.Token() != nil && s.Token().AccessToken != accessToken {
+	if s.Err != nil || s.Pair.AccessToken.Reveal() != accessToken || s.Token() != nil && s.Token().AccessToken != accessToken {
 		w.Errorf("the pair is %v (%v), not that of %s", s.Pair, s.Err, accessToken)
 	}
 }

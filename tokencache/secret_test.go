@@ -2,6 +2,7 @@ package tokencache
 
 import (
 	"bytes"
+	"encoding/gob"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,7 +25,7 @@ const canary = "CANARY"
 func canaryPair(n int) func(now int64) Pair {
 	return func(now int64) Pair {
 		p := pairNo(n)(now)
-		p.AccessToken, p.RefreshToken = fmt.Sprint(canary, "-at-", n), fmt.Sprint(canary, "-rt-", n)
+		p.AccessToken, p.RefreshToken = Hide(fmt.Sprint(canary, "-at-", n)), Hide(fmt.Sprint(canary, "-rt-", n))
 		p.Extra = map[string]any{"id_token": canary + "-id"}
 		return p
 	}
@@ -165,7 +166,7 @@ func TestNothingPrintsTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := snaps[len(snaps)-1]
-	if s.Pair.AccessToken == "" || !strings.Contains(s.Pair.AccessToken, canary) {
+	if s.Pair.AccessToken.Reveal() == "" || !strings.Contains(s.Pair.AccessToken.Reveal(), canary) {
 		t.Fatal("the scene is not set")
 	}
 	things := []any{
@@ -233,7 +234,7 @@ func mustNotOpen(t *testing.T, c *Cache, rdb redis.UniversalClient, k Key, seale
 		t.Fatal(err)
 	}
 	s := read(t, c, k)
-	if !errors.Is(s.Err, ErrSealed) || s.Pair.AccessToken != "" || s.Token() != nil || s.Valid() || s.Fresh() {
+	if !errors.Is(s.Err, ErrSealed) || s.Pair.AccessToken.Reveal() != "" || s.Token() != nil || s.Valid() || s.Fresh() {
 		t.Errorf("%s: %v, pair %v", k, s.Err, s.Pair)
 	}
 	if s.Err != nil {
@@ -297,5 +298,40 @@ func TestPairSurvivesSealing(t *testing.T) {
 func TestFingerprintTellsNothing(t *testing.T) {
 	if got := Fingerprint("token"); got != "3c469e9d6c58" || Fingerprint("") != "" {
 		t.Errorf("%q %q", got, Fingerprint(""))
+	}
+}
+
+// A printer cannot call methods on an unexported field: what such a field holds must tell nothing by
+// itself.
+func TestNoPrinterShowsTheTokensInAnUnexportedField(t *testing.T) {
+	t.Parallel()
+	pair := Pair{AccessToken: Hide(canary + "-access"), RefreshToken: Hide(canary + "-refresh"), ExpiresAt: time.Now().Add(time.Hour).UnixMilli()}
+	snap := (&Snapshot{Pair: pair}).finish()
+	holder := struct {
+		secret Secret
+		pair   Pair
+		snap   Snapshot
+		ptr    *Snapshot
+		list   []Pair
+		dict   map[string]Pair
+	}{pair.RefreshToken, pair, *snap, snap, []Pair{pair}, map[string]Pair{"x": pair}}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%p", "%t"} {
+		leaks(t, verb, fmt.Sprintf(verb, holder))
+		leaks(t, verb+" of a secret", fmt.Sprintf(verb, pair.RefreshToken))
+	}
+	for what, v := range map[string]any{"the struct": holder, "a secret": pair.RefreshToken, "a pair": pair} {
+		text, _ := json.Marshal(v)
+		leaks(t, "JSON of "+what, string(text))
+		var gobbed, logged bytes.Buffer
+		_ = gob.NewEncoder(&gobbed).Encode(v)
+		leaks(t, "gob of "+what, gobbed.String())
+		slog.New(slog.NewJSONHandler(&logged, nil)).Info("x", "v", v)
+		slog.New(slog.NewTextHandler(&logged, nil)).Info("x", "v", v)
+		zl := zerolog.New(&logged)
+		zl.Info().Interface("v", v).Any("w", v).Msgf("%v %+v", v, v)
+		leaks(t, "the log of "+what, logged.String())
+	}
+	if pair.RefreshToken.Reveal() != canary+"-refresh" || Hide("") != (Secret{}) || Hide("").Reveal() != "" {
+		t.Error("what was hidden is lost")
 	}
 }

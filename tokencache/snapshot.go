@@ -11,10 +11,10 @@ import (
 // the opened pair. It does not change.
 type Snapshot struct {
 	// What a reader in a hurry looks at stands first, in one cache line.
-	session uint64 // subscription session in which it was read or pushed; 0 none
-	calm    mono   // until this tick it is fresh for sure
-	fresh   mono   // until then neither due nor expired
-	token   *oauth2.Token
+	session uint64         // subscription session in which it was read or pushed; 0 none
+	calm    mono           // until this tick it is fresh for sure
+	fresh   mono           // until then neither due nor expired
+	token   **oauth2.Token // two steps away: fmt follows one, also where it cannot call Format
 
 	Key
 	Record
@@ -37,17 +37,18 @@ type Snapshot struct {
 // finish computes what readers need on their fast path.
 func (s *Snapshot) finish() *Snapshot {
 	s.taken = monotonic()
-	if s.Pair.AccessToken == "" {
+	if s.Pair.AccessToken.Reveal() == "" {
 		return s
 	}
 	s.fresh = s.at + span(min(s.Pair.RefreshAt, s.Pair.ExpiresAt)-s.now)
 	s.calm = s.fresh - 3*tickEvery // a tick may be late, though not by so much
 	left := span(s.Pair.ExpiresAt-s.now) - (monotonic() - s.at)
-	s.token = (&oauth2.Token{
-		AccessToken: s.Pair.AccessToken,
+	token := (&oauth2.Token{
+		AccessToken: s.Pair.AccessToken.Reveal(),
 		TokenType:   s.Pair.TokenType,
 		Expiry:      time.Now().Add(left),
 	}).WithExtra(s.Pair.Extra)
+	s.token = &token
 	return s
 }
 
@@ -73,11 +74,16 @@ func (s *Snapshot) Fresh() bool { return s.token != nil && monotonic() < s.fresh
 
 // Token is the access token, without the refresh token; nil where there is none.
 // It is shared: do not change it.
-func (s *Snapshot) Token() *oauth2.Token { return s.token }
+func (s *Snapshot) Token() *oauth2.Token {
+	if s.token == nil {
+		return nil
+	}
+	return *s.token
+}
 
 // incomplete reports that only the record was pushed: the pair must be read.
 func (s *Snapshot) incomplete() bool {
-	return s.Pair.AccessToken == "" && s.Err == nil && s.State != Disconnected
+	return s.Pair.AccessToken.Reveal() == "" && s.Err == nil && s.State != Disconnected
 }
 
 // sure is the newest state that this process has read, made, or been sent with a sealed pair that

@@ -166,7 +166,7 @@ func TestConsentWinsOverMemoryThatIsAhead(t *testing.T) {
 				disconnect(t, c, acme)
 				want = Disconnected
 			}
-			if now := read(t, c, acme); now.Epoch <= ahead.Epoch || now.State != want || now.Pair.AccessToken == "at-1" {
+			if now := read(t, c, acme); now.Epoch <= ahead.Epoch || now.State != want || now.Pair.AccessToken.Reveal() == "at-1" {
 				t.Errorf("epoch %d after %d, %s %v", now.Epoch, ahead.Epoch, now.State, now.Pair)
 			}
 		})

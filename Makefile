@@ -5,7 +5,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # All tests, on real Redis: REDIS_ADDR, or the server binary in REDIS_SERVER, or a
 # redis-server on PATH, or one that integration/with-redis gets for them. The race detector needs a C compiler.
 test:
-	integration/with-redis go test -race -count=1 -timeout 20m ./...
+	integration/with-redis go test -race -count=1 -parallel 4 -timeout 20m ./...
 
 # All benchmarks, one package after the other, and their results as a markdown table.
 bench:

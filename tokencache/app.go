@@ -325,7 +325,7 @@ func (a *app) adopt(s *AppState, sent mono) *AppState {
 func (c *Cache) adoptApp(a *app, s *AppState, sent mono) *AppState {
 	before := a.state.Load()
 	s = a.adopt(s, sent)
-	c.lossHeard(before, s)
+	c.lossHeard(a, before, s)
 	return s
 }
 
@@ -377,7 +377,12 @@ func (c *Cache) appPushed(channel, payload string, at mono) bool {
 // changeApp runs a script that changes an app's state, and takes the result into memory. made
 // is the kind of change that it was; empty if nothing changed.
 func (c *Cache) changeApp(ctx context.Context, op string, s *redis.Script, name string, args ...any) (made, status string, _ *AppState, err error) {
-	a := c.app(name)
+	return c.changeAt(ctx, op, s, c.app(name), args...)
+}
+
+// changeAt is changeApp for a place in memory that is there already: it makes none, which nobody
+// would forget.
+func (c *Cache) changeAt(ctx context.Context, op string, s *redis.Script, a *app, args ...any) (made, status string, _ *AppState, err error) {
 	session, sent := c.hub.sessionOf(a.channel), monotonic()
 	got, err := c.publish(ctx, s, []string{a.channel}, args...).Slice()
 	var r reply
@@ -385,9 +390,9 @@ func (c *Cache) changeApp(ctx context.Context, op string, s *redis.Script, name 
 		r, err = scriptReply(got)
 	}
 	if err != nil {
-		return "", "", nil, fmt.Errorf("tokencache: %s app %s: %w", op, name, err)
+		return "", "", nil, fmt.Errorf("tokencache: %s app %s: %w", op, a.name, err)
 	}
-	state := &AppState{App: name, asOf: r.now, now: r.now, at: c.clock.observe(sent, monotonic(), r.now), session: session}
+	state := &AppState{App: a.name, asOf: r.now, now: r.now, at: c.clock.observe(sent, monotonic(), r.now), session: session}
 	state.parse(r.text)
 	if state.changeID == args[0] {
 		made = state.change

@@ -123,8 +123,8 @@ func (c *Cache) rescue(ctx context.Context) error {
 	}
 	var failed error
 	lostAt := map[*app]int64{}
-	for name, a := range c.apps.All() {
-		_, _, s, err := c.changeApp(ctx, "data_lost", appLostScript, name, NewID(), clip(c.name), birthMark(was), birthMark(*now))
+	for _, a := range c.apps.All() {
+		_, _, s, err := c.changeAt(ctx, "data_lost", appLostScript, a, NewID(), clip(c.name), birthMark(was), birthMark(*now))
 		failed = errors.Join(failed, err)
 		if err == nil {
 			lostAt[a] = s.LostAt
@@ -239,14 +239,14 @@ func (c *Cache) AcceptLoss(ctx context.Context, app, by string) error {
 }
 
 // lossHeard gives back what this process remembers when it hears that Redis has lost an app's data.
-func (c *Cache) lossHeard(before, now *AppState) {
+func (c *Cache) lossHeard(a *app, before, now *AppState) {
 	if now.LostAt == 0 || before != nil && before.LostAt == now.LostAt {
 		return
 	}
 	c.giving.Go(func() { // the subscriber connection must not wait for it
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		if err := c.giveRest(ctx, c.app(now.App)); err != nil {
+		if err := c.giveRest(ctx, a); err != nil {
 			c.log.Error().Err(err).Msg("Redis has lost its data, and did not take back what this process remembers")
 		}
 	})

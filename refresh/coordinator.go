@@ -429,7 +429,7 @@ func (c *Coordinator) about(k tokencache.Key, err error) error {
 	case errors.Is(err, tokencache.ErrDamaged):
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrClientConfig, Code: "damaged_record", Err: err}
 	case errors.Is(err, tokencache.ErrNewer):
-		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrClientConfig, Code: "newer_version", Err: err}
+		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Code: "newer_version", RetryAfter: firstRetry, Err: err} // upgraded processes go on
 	case errors.Is(err, tokencache.ErrEnded):
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrNotConnected, Code: "disconnected", Err: err}
 	case errors.Is(err, tokencache.ErrSealed):

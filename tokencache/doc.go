@@ -22,6 +22,14 @@
 // goes backwards: a record older than memory is repaired from memory. What a server that
 // has only just begun may have lost is doubted ([Cache.Doubtful]).
 //
+// What is believed: Redis, as far as its numbers can be true; a push only if its sender proves that it
+// can read the grants (proof.go), and only for seconds. A process gives back to Redis what it has
+// read, made, or been sent with a pair that opens, never what it has merely heard of.
+//
+// Records, sealed pairs and messages carry a version. A process leaves what a later one wrote alone
+// ([ErrNewer]), and reads again where it does not understand a message: two neighbouring versions in
+// one fleet cost reads, not grants.
+//
 // What is not promised: that a token on its way cannot be revoked by the provider,
 // and that grants survive a Redis which loses its data while no worker remembers them.
 package tokencache

@@ -18,8 +18,7 @@ const (
 	Disconnected State = "disconnected" // a tombstone
 )
 
-// schema is the version of record, sealed pair and message. A reader refuses a newer one, and what
-// it does not understand it leaves alone: see docs of the package.
+// schema is the version of record, sealed pair and message. A process leaves a newer one alone.
 const schema = 2
 
 // Record is a grant's plain state as it stands in Redis, without any token.

@@ -33,7 +33,8 @@ type Exchanger interface {
 	Exchange(ctx context.Context, g Grant) (Pair, error)
 }
 
-// Grant is what one exchange presents.
+// Grant is what one exchange presents. It prints redacted, but not where fmt cannot call its methods:
+// do not keep one by value in an unexported field of a struct that is printed.
 type Grant struct {
 	App, Tenant  string
 	Generation   int64 // generation whose refresh token is presented
@@ -43,7 +44,8 @@ type Grant struct {
 	Extra        map[string]any // further members of the answer that brought this pair
 }
 
-// Pair is what a successful exchange brought (RFC 6749 §5.1).
+// Pair is what a successful exchange brought (RFC 6749 §5.1). As for [Grant], do not keep one by
+// value in an unexported field of a struct that is printed.
 type Pair struct {
 	AccessToken string // see Usable
 	// RefreshToken is empty where the answer carried none: the presented one is

@@ -1,6 +1,8 @@
 package refresh_test
 
 import (
+	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -82,5 +84,39 @@ func TestConnectRefusesWhatCannotBeKeptAlive(t *testing.T) {
 	}
 	if err := w.Connect(f.ctx(), "", f.server.Grant("x")); err == nil {
 		t.Error("an empty tenant was accepted")
+	}
+}
+
+// A consent's answer may be the only one that says where the API is.
+func TestMembersOfTheConsentAreKeptFromTheFirstTokenOn(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	w, other := f.worker(), f.worker()
+	tok := f.server.Grant("acme")
+	members := map[string]any{"instance_url": "https://eu1.example", "id": 7, "authed_user": map[string]any{"refresh_token": "nested", "name": "n"}}
+	if err := w.Connect(f.ctx(), "acme", tok, refresh.WithExtra(members)); err != nil {
+		t.Fatal(err)
+	}
+	keeps := func(w *worker) {
+		t.Helper()
+		tok := f.token(w, "acme")
+		if tok.Extra("instance_url") != "https://eu1.example" || fmt.Sprint(tok.Extra("id")) != "7" {
+			t.Errorf("instance_url %v, id %v", tok.Extra("instance_url"), tok.Extra("id"))
+		}
+		if text := fmt.Sprint(tok.Extra("authed_user")); strings.Contains(text, "nested") || !strings.Contains(text, "n") {
+			t.Errorf("authed_user: %s", text)
+		}
+	}
+	keeps(w)
+	keeps(other)
+	if err := w.Refresh(f.ctx(), "acme"); err != nil {
+		t.Fatal(err)
+	}
+	keeps(w)
+	f.knows(other, "acme", 2)
+	keeps(other)
+	err := w.Connect(f.ctx(), "bad", f.server.Grant("bad"), refresh.WithExtra(map[string]any{"f": func() {}}))
+	if err == nil || !strings.Contains(err.Error(), "WithExtra") {
+		t.Errorf("a member that is no JSON: %v", err)
 	}
 }

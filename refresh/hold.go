@@ -3,6 +3,7 @@ package refresh
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"time"
 
@@ -208,7 +209,11 @@ func (c *Coordinator) pair(s *tokencache.Snapshot, p provider.Pair, now int64) t
 		RefreshAt:             refreshAt(c.profile, now, expires, jitter()),
 		RefreshTokenExpiresAt: refreshTokenExpiry(c.profile, p.RefreshTokenExpiresIn, now, s.Epoch, s.RefreshTokenExpiresAt),
 	}
-	if out.Extra == nil {
+	// Members that say where the API is may come with the consent alone: new over old.
+	if len(s.Pair.Extra) > 0 && len(p.Extra) > 0 {
+		out.Extra = maps.Clone(s.Pair.Extra)
+		maps.Copy(out.Extra, p.Extra)
+	} else if out.Extra == nil {
 		out.Extra = s.Pair.Extra
 	}
 	out.Extra, _ = provider.WithoutRefreshTokens(out.Extra).(map[string]any) // an Exchanger of one's own may bring them

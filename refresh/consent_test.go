@@ -109,6 +109,11 @@ func TestMembersOfTheConsentAreKeptFromTheFirstTokenOn(t *testing.T) {
 	}
 	keeps(w)
 	keeps(other)
+	pin := other.cache.Pin(key("acme"))
+	defer pin.Unpin()
+	if err := pin.Confirmed(f.ctx()); err != nil { // or the push comes before it listens
+		t.Fatal(err)
+	}
 	if err := w.Refresh(f.ctx(), "acme"); err != nil {
 		t.Fatal(err)
 	}

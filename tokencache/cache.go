@@ -41,6 +41,7 @@ type Cache struct {
 	rdb     redis.UniversalClient
 	prefix  string
 	name    string
+	id      string // of this cache, among those that ask
 	aead    AEAD
 	hot     *hotMap
 	ring    ring
@@ -89,7 +90,7 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		}
 	}
 	c := &Cache{
-		rdb: rdb, prefix: cfg.Prefix, name: processName(), aead: cfg.AEAD, log: cfg.Log,
+		rdb: rdb, prefix: cfg.Prefix, name: processName(), id: NewID(), aead: cfg.AEAD, log: cfg.Log,
 		hot:     newHotMap(orDefault(cfg.HotGrants, defaultHotGrants)),
 		limit:   orDefault(cfg.HotGrants, defaultHotGrants),
 		journal: orDefault(cfg.JournalLen, defaultJournalLen),

@@ -394,7 +394,7 @@ func (c *Cache) Alive(ctx context.Context, k Key, ttl time.Duration) error {
 // newer state, answers.
 func (c *Cache) Ask(ctx context.Context, k Key, epoch, generation, rev int64) (bool, error) {
 	channel := c.keys(k).events()
-	n, err := c.rdb.Publish(ctx, channel, c.sign(ctx, channel, askEvent(c.clock.told(), epoch, generation, rev))).Result()
+	n, err := c.rdb.Publish(ctx, channel, c.sign(ctx, channel, askEvent(c.clock.told(), epoch, generation, rev, c.id))).Result()
 	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
 		return err == nil, err // the count is that of one node
 	}

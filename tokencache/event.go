@@ -61,8 +61,9 @@ func parseEvent(payload string) (event, error) {
 	return e, e.record.check(e.now)
 }
 
-func askEvent(now, epoch, generation, rev int64) string {
-	return fmt.Sprintf("%s %d\nepoch %d\ngen %d\nrev %d\n\n", ask, now, epoch, generation, rev)
+// askEvent names the cache that asks: it hears itself, too.
+func askEvent(now, epoch, generation, rev int64, by string) string {
+	return fmt.Sprintf("%s %d\nepoch %d\ngen %d\nrev %d\nby %s\n\n", ask, now, epoch, generation, rev, by)
 }
 
 func aliveEvent(now int64, ttl time.Duration) string {

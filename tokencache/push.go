@@ -50,6 +50,9 @@ func (c *Cache) believe(channel, payload string) {
 		return
 	}
 	if ev.kind == ask {
+		if ev.record.By == c.id {
+			return // its own question: what is known here is no news
+		}
 		if s := e.snap.Load().sure(); s != nil && (s.Epoch != ev.record.Epoch || s.compare(&ev.record) > 0) {
 			c.tell(e)
 		}

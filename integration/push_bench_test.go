@@ -142,7 +142,7 @@ func (s *squad) eventSize() int {
 		if err != nil {
 			s.b.Fatalf("no commit was published: %v", err)
 		}
-		if strings.HasPrefix(m.Payload, "tl1 commit ") {
+		if _, body, _ := strings.Cut(m.Payload, "\n"); strings.HasPrefix(body, "commit ") {
 			return len(m.Payload)
 		}
 	}

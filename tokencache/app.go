@@ -45,16 +45,16 @@ var enterLua string
 var leaveLua string
 
 var (
-	tripScript     = publisher(tripLua)
-	probeScript    = publisher(probeLua)
-	unprobeScript  = publisher(unprobeLua)
-	acceptScript   = publisher(acceptLua)
-	throttleScript = publisher(throttleLua)
-	brakeScript    = publisher(brakeLua)
-	deathScript    = publisher(deathLua)
-	retryScript    = publisher(retryLua)
+	tripScript     = appScript(tripLua)
+	probeScript    = appScript(probeLua)
+	unprobeScript  = appScript(unprobeLua)
+	acceptScript   = appScript(acceptLua)
+	throttleScript = appScript(throttleLua)
+	brakeScript    = appScript(brakeLua)
+	deathScript    = appScript(deathLua)
+	retryScript    = appScript(retryLua)
 	enterScript    = script(enterLua)
-	leaveScript    = publisher(leaveLua)
+	leaveScript    = appScript(leaveLua)
 )
 
 // AppState is what the whole fleet knows of one app, at one moment. Times are Redis' clock,

@@ -32,8 +32,8 @@ var appLostLua string
 var acceptLossLua string
 
 var (
-	appLostScript    = publisher(appLostLua)
-	acceptLossScript = publisher(acceptLossLua)
+	appLostScript    = appScript(appLostLua)
+	acceptLossScript = appScript(acceptLossLua)
 )
 
 const (

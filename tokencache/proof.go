@@ -7,6 +7,7 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"errors"
+	"io"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -137,9 +138,15 @@ func (c *Cache) learnTime(ctx context.Context) {
 
 // digest is what the function publish (publish.lua) computes, too.
 func digest(key, channel, body string) string {
-	inner := sha1.Sum([]byte(key + channel + "\n" + body))
-	outer := sha1.Sum([]byte(key + hex.EncodeToString(inner[:])))
-	return hex.EncodeToString(outer[:])
+	h := sha1.New()
+	for _, part := range []string{key, channel, "\n", body} {
+		_, _ = io.WriteString(h, part)
+	}
+	inner := hex.EncodeToString(h.Sum(nil))
+	h.Reset()
+	_, _ = io.WriteString(h, key)
+	_, _ = io.WriteString(h, inner)
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // sign is a message as it is published.

@@ -18,6 +18,9 @@ var common string
 //go:embed lua/publish.lua
 var publishing string
 
+//go:embed lua/app.lua
+var aboutApps string
+
 //go:embed lua/claim.lua
 var claimLua string
 
@@ -77,6 +80,9 @@ func script(body string) *redis.Script { return redis.NewScript(common + body) }
 
 // publisher is a script that publishes: to be run by [Cache.publish].
 func publisher(body string) *redis.Script { return redis.NewScript(common + publishing + body) }
+
+// appScript is a publisher that is about an app.
+func appScript(body string) *redis.Script { return publisher(aboutApps + body) }
 
 // publish runs a script that publishes. What it stores is stored also where Redis does not let this
 // client publish: then the others hear of it when they read.

@@ -13,15 +13,12 @@ local function int(n) return string.format('%.0f', n) end
 
 -- What a record's numbers can be: more is damage, from whoever may write to Redis. Counters stay
 -- below 9e15, so that a double tells each from the next; times within a hundred years.
-local counters = { v = 1, gen = 1, rev = 1, claim_n = 1, fails = 1, rejects = 1, rejected_gen = 1, foreign = 1, foreign_gen = 1 }
-local times = {
-  epoch = 1, issued_at = 1, expires_at = 1, refresh_at = 1, rt_expires_at = 1, used_at = 1, warned_at = 1,
-  claim_at = 1, claim_until = 1, claim_prior = 1, retry_at = 1, error_at = 1, reject_at = 1, spare_epoch = 1,
-}
--- A line of at most 64 printable bytes: records and messages are lines.
-local texts = {
-  state = 1, reason = 1, at_fp = 1, rt_fp = 1, by = 1, commit_id = 1, claim_id = 1, claim_by = 1, error = 1,
-  consent_id = 1, consent_fp = 1, past = 1, spent = 1,
+local limits = { -- 1: a counter, 2: a time, 3: a line of at most 64 printable bytes, as records and messages are lines
+  v = 1, gen = 1, rev = 1, claim_n = 1, fails = 1, rejects = 1, rejected_gen = 1, foreign = 1, foreign_gen = 1,
+  epoch = 2, issued_at = 2, expires_at = 2, refresh_at = 2, rt_expires_at = 2, used_at = 2, warned_at = 2,
+  claim_at = 2, claim_until = 2, claim_prior = 2, retry_at = 2, error_at = 2, reject_at = 2, spare_epoch = 2,
+  state = 3, reason = 3, at_fp = 3, rt_fp = 3, by = 3, commit_id = 3, claim_id = 3, claim_by = 3, error = 3,
+  consent_id = 3, consent_fp = 3, past = 3, spent = 3,
 }
 local states = { active = 1, reauthorize = 1, disconnected = 1 }
 local schema = 2
@@ -30,10 +27,14 @@ local schema = 2
 local function ill(r, now)
   if not next(r) then return nil end
   if string.find(r.v or '', '^%d+$') and num(r.v) > schema and num(r.v) < 1000 then return 'newer' end
+  local find, latest = string.find, now + 3155760000000
   for name, value in pairs(r) do
-    local limit = counters[name] and 9e15 or times[name] and now + 3155760000000
-    if limit and value ~= '' and (not string.find(value, '^%d+$') or num(value) > limit) then return 'damaged' end
-    if texts[name] and (#value > 64 or string.find(value, '[^ -~]')) then return 'damaged' end
+    local kind = limits[name]
+    if kind == 3 then
+      if #value > 64 or find(value, '[^ -~]') then return 'damaged' end
+    elseif kind and value ~= '' and (find(value, '%D') or tonumber(value) > (kind == 1 and 9e15 or latest)) then
+      return 'damaged'
+    end
   end
   if not states[r.state] or num(r.epoch) == 0 then return 'damaged' end
   return nil

@@ -54,14 +54,6 @@ local function load(key, now)
   return r, bad or ill(r, now)
 end
 
--- load_anew reads it for a script that stores a whole one: over a damaged record that begins anew.
-local function load_anew(key, now)
-  local r, bad = load(key, now)
-  if bad ~= 'damaged' then return r, bad end
-  redis.call('DEL', key)
-  return {}, nil
-end
-
 -- pair_of reads the sealed pair, no more of it than a pair can be; "" for none.
 local function pair_of(key)
   local sealed = redis.pcall('GETRANGE', key, 0, 8388607)

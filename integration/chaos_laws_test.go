@@ -23,7 +23,8 @@ import (
 //     deadline, and the access token has expired or was refused by an API.
 //  2. A grant is lost only by a fault that takes a pair away: the provider's answer was lost after
 //     its commit, or the holder was killed, stopped past its hard deadline, or hung up at its
-//     ExchangeTimeout. Where tokens may be presented again, not even by these within the window.
+//     ExchangeTimeout. Where the same pair can be had again, only by the end of one who has used it;
+//     where presenting again is harmless, never.
 //  3. In the end the stored pair is the provider's living one, no claim stands, a refresh works, and
 //     every worker serves the newest token.
 //  4. No caller hangs, and no error says that the operator must act.
@@ -272,6 +273,9 @@ func (c *chaos) replaced(l refreshtest.Ledger, p refreshtest.Presentation) bool 
 func (c *chaos) tookAway(l refreshtest.Ledger, p refreshtest.Presentation) string {
 	claim := shownBy(p.UserAgent)
 	switch {
+	case c.profile.Replay == provider.ReplayHarmless:
+		return ""
+	case c.profile.Replay == provider.ReplaySamePair: // only who has the pair can have used it
 	case p.Fault != refreshtest.NoFault:
 		return "the provider's answer was lost"
 	case p.Status != 200:

@@ -33,6 +33,7 @@ import (
 //	CHAOS_FOR      how long, e.g. 10m. Default: one round
 //	CHAOS_SEED     of the first round; the next have the numbers after it. Default: the time
 //	CHAOS_VARIANT  e.g. grace+budget+consents+sentinel. Default: what the seed says
+//	CHAOS_STORY    not empty: keep what happened of rounds that go well, too
 func TestChaos(t *testing.T) {
 	t.Parallel()
 	seed := uint64(time.Now().UnixNano()/1e6) % 1e9
@@ -494,7 +495,12 @@ func (c *chaos) report() {
 	}
 	c.t.Logf("seed %d, %s: %.0f s, %d calls, %d exchanges, %d faults, %d grants lost, %d laws broken\ncalls %v\nfaults %v",
 		c.seed, c.variant, time.Since(c.start).Seconds(), c.calls.Load(), len(c.server.Ledger()), len(c.story), len(c.losses), len(c.wrong), c.outcomes, kinds)
-	if len(c.wrong) == 0 && !c.t.Failed() {
+	for _, h := range c.story {
+		if strings.HasPrefix(h.what, "loss: ") {
+			c.t.Logf("%s was lost after %.1f s: %s", h.worker, h.at.Sub(c.start).Seconds(), h.what)
+		}
+	}
+	if len(c.wrong) == 0 && !c.t.Failed() && os.Getenv("CHAOS_STORY") == "" {
 		return
 	}
 	dir, err := os.MkdirTemp("", fmt.Sprintf("chaos-%d-", c.seed))
@@ -522,6 +528,10 @@ func (c *chaos) report() {
 	}
 	for name, text := range texts {
 		err = errors.Join(err, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	if len(c.wrong) == 0 {
+		c.t.Logf("%s has the story, the ledger and the logs; %v", dir, err)
+		return
 	}
 	c.t.Errorf("%d laws are broken (%s has the story, the ledger and the logs; %v):\n%s", len(c.wrong), dir, err, strings.Join(c.wrong, "\n"))
 }

@@ -29,6 +29,7 @@ import (
 //     every worker serves the newest token.
 //  4. No caller hangs, and no error says that the operator must act.
 //  5. No goroutine and no secret is left behind.
+//  6. A worker that neither stands still nor is cut off serves no token for long once a newer one is stored.
 
 // loss is a grant that had to be given a new consent.
 type loss struct {
@@ -98,6 +99,9 @@ func (c *chaos) hollow(st tokencache.Status) string {
 func (c *chaos) judge() {
 	l := c.server.Ledger()
 	c.wrong = append(c.wrong, c.unlawful(l)...)
+	c.mu.Lock()
+	c.wrong = append(c.wrong, c.staleServed()...)
+	c.mu.Unlock()
 	for _, lost := range c.losses {
 		if why := c.explained(l, lost); why == "" {
 			c.broken("%s was lost (%s) at %s without a reason:\n%s", lost.tenant, lost.reason, lost.at.Format("15:04:05.000"), l.Presentations(lost.tenant))

@@ -128,7 +128,8 @@ type chaos struct {
 	start    time.Time
 	first    map[string]*oauth2.Token // of each tenant, long spent
 
-	calls atomic.Int64
+	calls     atomic.Int64
+	listeners sync.WaitGroup
 
 	mu       sync.Mutex // guards what follows
 	consent  map[string]*sync.Mutex
@@ -137,6 +138,9 @@ type chaos struct {
 	outcomes map[string]int // kind/code of the callers' errors, or "ok"
 	wrong    []string
 	last     map[string]bool // tenants that are connected
+
+	sightings []sighting
+	changes   map[string][]change // of each tenant
 }
 
 // happening is a fault, or something else that a law has to know of.
@@ -169,7 +173,8 @@ func newChaos(t *testing.T, seed uint64, v variant) *chaos {
 		t.Fatal(err)
 	}
 	c := &chaos{variant: v, seed: seed, start: time.Now(), first: map[string]*oauth2.Token{},
-		consent: map[string]*sync.Mutex{}, outcomes: map[string]int{}, last: map[string]bool{}}
+		consent: map[string]*sync.Mutex{}, outcomes: map[string]int{}, last: map[string]bool{},
+		changes: map[string][]change{}}
 	var rs *redistest.Server
 	if v.sentinel {
 		c.failover = redistest.StartFailover(t)
@@ -198,6 +203,9 @@ func newChaos(t *testing.T, seed uint64, v variant) *chaos {
 		}
 		c.slots = append(c.slots, s)
 	}
+	listening, stop := context.WithCancel(context.Background())
+	c.listen(listening)
+	t.Cleanup(func() { stop(); c.listeners.Wait() })
 	for i := range chaosTenants {
 		tenant := fmt.Sprint("t", i)
 		tok := c.server.Grant(tenant)
@@ -298,14 +306,15 @@ func (c *chaos) caller(ctx context.Context, s *slot, r *rand.Rand) {
 		}
 		if p := s.worker(); p != nil {
 			c.calls.Add(1)
-			c.heard(o, p.ask(c, o))
+			asked := time.Now()
+			c.heard(p.name, asked, o, p.ask(c, o))
 		}
 		pause(ctx, time.Duration(10+r.IntN(100))*time.Millisecond)
 	}
 }
 
 // heard judges what a caller was told.
-func (c *chaos) heard(o order, r *report) {
+func (c *chaos) heard(worker string, asked time.Time, o order, r *report) {
 	if r == nil {
 		return // its worker has died
 	}
@@ -313,6 +322,11 @@ func (c *chaos) heard(o order, r *report) {
 	defer c.mu.Unlock()
 	if len(r.Errors) == 0 {
 		c.outcomes["ok"]++
+	}
+	for fp := range r.Tokens {
+		if fp != "" {
+			c.sightings = append(c.sightings, sighting{worker, o.Tenant, fp, asked})
+		}
 	}
 	for kind := range r.Errors {
 		c.outcomes[kind]++

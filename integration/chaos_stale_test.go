@@ -13,7 +13,7 @@ import (
 
 // staleFor is the most by which a token may be out of date when it is served, by a worker that
 // neither stands still nor is cut off. Silence is noticed after 6 s; the rest is for slow machines.
-const staleFor = 12 * time.Second
+const staleFor = 10 * time.Second
 
 // sighting is an access token that a caller was given.
 type sighting struct {

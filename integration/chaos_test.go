@@ -112,7 +112,6 @@ const (
 	chaosExchange = 4 * time.Second
 	chaosClaim    = 6 * time.Second
 	chaosPatience = 90 * time.Second // for the fleet to settle
-	chaosLife     = 10 * time.Second // of access tokens
 	// deadly is how many answers of a provider that forgives nothing may be lost in a round. More
 	// deaths would be taken for the provider's trouble, and not believed.
 	deadly = 6
@@ -182,8 +181,10 @@ func newChaos(t *testing.T, seed uint64, v variant) *chaos {
 	} else {
 		rs = redistest.Own(t, redistest.AOF())
 	}
+	// A short one has expired soon, which ends waiting; a long one can be served when it is out of date.
+	life := []time.Duration{10 * time.Second, 30 * time.Second}[c.random(3).IntN(2)]
 	c.fleet = newFleet(t, rs, refreshtest.Config{
-		Profile: v.profile, AccessTokenLife: chaosLife, TokenPrefix: canary, ClientSecret: canary + "secret",
+		Profile: v.profile, AccessTokenLife: life, TokenPrefix: canary, ClientSecret: canary + "secret",
 		LatencyBefore: 5 * time.Millisecond, LatencyAfter: 20 * time.Millisecond,
 	}, func(s *setup) {
 		s.Lease, s.Exchange, s.Claim, s.Patience = chaosLease, chaosExchange, chaosClaim, 30*time.Second

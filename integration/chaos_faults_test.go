@@ -32,12 +32,14 @@ type fault struct {
 	since  time.Time
 	until  time.Time
 	undo   func()
+	gate   *refreshtest.Gate // not yet sprung: see ambush
 }
 
 func (c *chaos) storm(ctx context.Context) {
 	s := &storm{chaos: c, r: c.random(1)}
 	for next := time.Now(); ctx.Err() == nil; pause(ctx, 10*time.Millisecond) {
 		s.end(func(f fault) bool { return !time.Now().Before(f.until) })
+		s.ambush()
 		if time.Now().Before(next) {
 			continue
 		}
@@ -198,6 +200,50 @@ func (s *storm) slow(at refreshtest.Point, tenant string, d time.Duration) {
 	}
 	gate := s.chaos.server.Hold(at, tenant)
 	s.begin("provider: slow for "+tenant, tenant, d, gate.Release)
+	s.now[len(s.now)-1].gate = gate
+}
+
+// ambush waits for a moment at which it hurts: a worker has presented a refresh token and has no
+// answer yet. Then something happens to it, or to Redis, and the answer comes meanwhile.
+func (s *storm) ambush() {
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	for i := range s.now {
+		f := &s.now[i]
+		if f.gate == nil {
+			continue
+		}
+		p, err := f.gate.AwaitContext(now)
+		if err != nil {
+			continue
+		}
+		f.gate = nil
+		what, how, long, soon := s.r.IntN(8), s.r.IntN(1000), s.r.Float64(), s.millis(20, 400)
+		slot := s.slotNamed(shownBy(p.UserAgent).worker)
+		if slot == nil || s.busy(slot) || what >= 4 && s.busy("redis") {
+			continue
+		}
+		switch {
+		case what == 0:
+			s.process(slot, how, long)
+		case what < 4:
+			s.network(slot, 5+how%3+8*(how/8), long)
+		case what < 7:
+			s.master(how, long)
+		}
+		f = &s.now[i] // the fault may have moved it
+		f.until = time.Now().Add(soon)
+		return
+	}
+}
+
+func (s *storm) slotNamed(worker string) *slot {
+	for _, slot := range s.slots {
+		if p := slot.worker(); p != nil && p.name == worker {
+			return slot
+		}
+	}
+	return nil
 }
 
 // lose has the answer to the next exchange of the tenant lost when its token is spent. Where that

@@ -167,7 +167,9 @@ func (c *chaos) alike(tenant string) {
 			break
 		}
 		if last = fmt.Sprint(r); time.Now().After(end) {
-			c.broken("%s cannot be refreshed in the end: %s", tenant, last)
+			listening := c.rdb.PubSubNumSub(c.ctx(), c.key(tenant, "events")).Val()
+			st, err := c.ops.Status(c.ctx(), tenant)
+			c.broken("%s cannot be refreshed in the end: %s; Redis says %s, %v; listeners %v", tenant, last, st, err, listening)
 			return
 		}
 	}

@@ -32,7 +32,8 @@ type fault struct {
 	since  time.Time
 	until  time.Time
 	undo   func()
-	gate   *refreshtest.Gate // not yet sprung: see ambush
+	gate   *refreshtest.Gate // of one that waits for an exchange: see ambush
+	hold   time.Duration     // how long that exchange is to wait
 }
 
 func (c *chaos) storm(ctx context.Context) {
@@ -199,8 +200,9 @@ func (s *storm) slow(at refreshtest.Point, tenant string, d time.Duration) {
 		return
 	}
 	gate := s.chaos.server.Hold(at, tenant)
-	s.begin("provider: slow for "+tenant, tenant, d, gate.Release)
-	s.now[len(s.now)-1].gate = gate
+	s.begin("provider: slow for "+tenant, tenant, 5*time.Second, gate.Release)
+	f := &s.now[len(s.now)-1]
+	f.gate, f.hold = gate, d
 }
 
 // ambush waits for a moment at which it hurts: a worker has presented a refresh token and has no
@@ -217,11 +219,14 @@ func (s *storm) ambush() {
 		if err != nil {
 			continue
 		}
-		f.gate = nil
-		what, how, long, soon := s.r.IntN(8), s.r.IntN(1000), s.r.Float64(), s.millis(20, 400)
+		f.gate, f.until = nil, time.Now().Add(f.hold)
+		what, how, long := s.r.IntN(8), s.r.IntN(1000), s.r.Float64()
 		slot := s.slotNamed(shownBy(p.UserAgent).worker)
 		if slot == nil || s.busy(slot) || what >= 4 && s.busy("redis") {
 			continue
+		}
+		if f.hold < chaosExchange/2 { // else it is to be late, whatever happens
+			f.until = time.Now().Add(f.hold / 5)
 		}
 		switch {
 		case what == 0:
@@ -231,8 +236,6 @@ func (s *storm) ambush() {
 		case what < 7:
 			s.master(how, long)
 		}
-		f = &s.now[i] // the fault may have moved it
-		f.until = time.Now().Add(soon)
 		return
 	}
 }

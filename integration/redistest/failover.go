@@ -19,8 +19,7 @@ type Failover struct {
 	sentinel        string // host:port
 }
 
-// MasterName is what the Sentinel calls the master.
-const MasterName = "tl-test"
+const masterName = "tl-test"
 
 // StartFailover returns a Failover in good order, which is stopped when the test ends. The
 // test is skipped where no redis-server is installed.
@@ -53,7 +52,7 @@ dir %s
 sentinel monitor %s %s %d 1
 sentinel down-after-milliseconds %[4]s 300
 sentinel failover-timeout %[4]s 3000
-`, loopback, own, dir, MasterName, host, port)
+`, loopback, own, dir, masterName, host, port)
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -65,7 +64,7 @@ sentinel failover-timeout %[4]s 3000
 		await(t, "the Sentinel to know the replica", func() bool {
 			info, err := probe(f.sentinel)
 			return proc.exited() || err == nil && info["process_id"] == strconv.Itoa(proc.pid()) &&
-				info["master0"] == fmt.Sprintf("name=%s,status=ok,address=%s,slaves=1,sentinels=1", MasterName, f.Master.addr)
+				info["master0"] == fmt.Sprintf("name=%s,status=ok,address=%s,slaves=1,sentinels=1", masterName, f.Master.addr)
 		})
 		if !proc.exited() {
 			return
@@ -78,7 +77,7 @@ sentinel failover-timeout %[4]s 3000
 // ends.
 func (f *Failover) Client(t testing.TB) *redis.Client {
 	t.Helper()
-	rdb := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: MasterName, SentinelAddrs: []string{f.sentinel}})
+	rdb := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: masterName, SentinelAddrs: []string{f.sentinel}})
 	t.Cleanup(func() { _ = rdb.Close() })
 	return rdb
 }
@@ -125,10 +124,13 @@ func (f *Failover) Fail(t testing.TB) {
 	await(t, "the replica to be the master", func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		addr, err := sentinel.GetMasterAddrByName(ctx, MasterName).Result()
+		addr, err := sentinel.GetMasterAddrByName(ctx, masterName).Result()
 		return err == nil && len(addr) == 2 && addr[0]+":"+addr[1] == f.Replica.addr
 	})
 }
+
+// MasterName is what the Sentinel calls the master.
+const MasterName = masterName
 
 // Sentinel is the Sentinel's host:port.
 func (f *Failover) Sentinel() string { return f.sentinel }
@@ -139,7 +141,7 @@ func (f *Failover) Current() *Server {
 	defer cancel()
 	sentinel := redis.NewSentinelClient(&redis.Options{Addr: f.sentinel})
 	defer sentinel.Close()
-	addr, err := sentinel.GetMasterAddrByName(ctx, MasterName).Result()
+	addr, err := sentinel.GetMasterAddrByName(ctx, masterName).Result()
 	if err != nil || len(addr) != 2 {
 		return nil
 	}
@@ -158,5 +160,5 @@ func (f *Failover) Switch() error {
 	defer cancel()
 	sentinel := redis.NewSentinelClient(&redis.Options{Addr: f.sentinel})
 	defer sentinel.Close()
-	return sentinel.Failover(ctx, MasterName).Err()
+	return sentinel.Failover(ctx, masterName).Err()
 }

@@ -20,7 +20,8 @@ import (
 //  1. A refresh token is not presented while an earlier presentation of it may bring a pair, unless
 //     the profile says that this is safe: harmless and same pair always, grace within its window.
 //     An answer 4xx has said that there is no pair. Otherwise the earlier holder is past its hard
-//     deadline, and the access token has expired or was refused by an API.
+//     deadline, or its answer was lost on the way to it, and the access token has expired or was
+//     refused by an API.
 //  2. A grant is lost only by a fault that takes a pair away: the provider's answer was lost after
 //     its commit, or the holder was killed, stopped past its hard deadline, or hung up at its
 //     ExchangeTimeout. Where the same pair can be had again, only by the end of one who has used it;
@@ -228,7 +229,14 @@ func (c *chaos) mayFollow(earlier, later refreshtest.Presentation) bool {
 		}
 	}
 	claim, next, at := shownBy(earlier.UserAgent), shownBy(later.UserAgent), later.Arrived.UnixMilli()
-	return at >= claim.until && (at >= next.expires || next.refused)
+	return (at >= claim.until || over(earlier, later.Arrived)) && (at >= next.expires || next.refused)
+}
+
+// over reports whether an exchange could bring its holder no pair any more at that time: then the
+// holder may have given up what was left of its claim.
+func over(p refreshtest.Presentation, at time.Time) bool {
+	ended := !p.Answered.IsZero() && p.Answered.Before(at)
+	return ended && (p.Fault != refreshtest.NoFault || p.Status != 200 || p.Gone)
 }
 
 // said4xx reports whether the answer has said that the token brings no pair.

@@ -251,10 +251,9 @@ func (c *Cache) AppState(ctx context.Context, name string) (*AppState, error) {
 	a := c.app(name)
 	session, sent := c.hub.sessionOf(a.channel), monotonic()
 	var fields *redis.MapStringStringCmd
-	clock := redis.NewStringSliceCmd(ctx, "time")
-	// A transaction, so that on a Cluster the time is that of the same node.
-	_, err := c.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		fields = p.HGetAll(ctx, a.channel)
+	var clock *redis.StringSliceCmd
+	err := c.together(ctx, a.channel, func(p redis.Pipeliner) error {
+		fields, clock = p.HGetAll(ctx, a.channel), redis.NewStringSliceCmd(ctx, "time")
 		return p.Process(ctx, clock)
 	})
 	if err != nil {

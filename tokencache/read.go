@@ -5,10 +5,8 @@ import (
 	"crypto/sha1" // as scripts have it
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -69,36 +67,32 @@ func (c *Cache) Glance(ctx context.Context, k Key) (*Snapshot, error) {
 	return s, nil
 }
 
-// read is record, sealed pair and Redis' time of one moment: a transaction in one round
-// trip. A script would cost half as much again.
+// read is record, sealed pair and Redis' time, in one round trip.
 func (c *Cache) read(ctx context.Context, k Key) (answer, error) {
 	ks := c.keys(k)
-	a, err := c.roundTrip(ctx, "read", k, func() (reply, error) {
-		r, err := c.readOnce(ctx, ks)
-		if lostReply(err) && ctx.Err() == nil {
-			r, err = c.readOnce(ctx, ks)
+	for again := 2; ; again-- {
+		torn := false
+		a, err := c.roundTrip(ctx, "read", k, func() (reply, error) { return c.readOnce(ctx, ks) })
+		if a.snap != nil {
+			a.snap.needsPair()
+			torn = errors.Is(a.snap.Err, errOtherPair) || errors.Is(a.snap.Err, errNoPair)
 		}
-		return r, err
-	})
-	if a.snap != nil {
-		a.snap.needsPair()
+		if err != nil || !torn || again == 0 {
+			return a, err
+		}
 	}
-	return a, err
 }
 
-// lostReply reports whether a connection ended under a transaction. go-redis does not
-// repeat it then, as it could have been executed; one that only reads may be.
-func lostReply(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
-		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
-}
-
+// readOnce reads the record before the pair: if somebody changes the grant in between, the pair is
+// one of a later state, and does not open as the record's. A transaction would be of one moment, but a
+// Redis that is out of memory refuses it, and it costs more.
 func (c *Cache) readOnce(ctx context.Context, ks keys) (reply, error) {
 	var record *redis.SliceCmd
 	var secret *redis.StringCmd
-	now := redis.NewStringSliceCmd(ctx, "time") // as text: a time.Time could be taken for this machine's
-	_, err := c.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
+	var now *redis.StringSliceCmd
+	err := c.together(ctx, ks.grant(), func(p redis.Pipeliner) error {
 		record, secret = p.HMGet(ctx, ks.grant(), fieldNames...), p.GetRange(ctx, ks.secret(), 0, maxSealed)
+		now = redis.NewStringSliceCmd(ctx, "time") // as text: a time.Time could be taken for this machine's
 		return p.Process(ctx, now)
 	})
 	if now.Err() != nil {
@@ -116,6 +110,25 @@ func (c *Cache) readOnce(ctx context.Context, ks keys) (reply, error) {
 		} // a secret of another type is none
 	}
 	return r, err
+}
+
+// together runs a few reads about one key in one round trip. On a Cluster they all go to the node
+// that has the key, also TIME, which has none.
+func (c *Cache) together(ctx context.Context, key string, reads func(redis.Pipeliner) error) error {
+	cluster, ok := c.rdb.(*redis.ClusterClient)
+	if !ok {
+		_, err := c.rdb.Pipelined(ctx, reads)
+		return err
+	}
+	node, err := cluster.MasterForKey(ctx, key)
+	if err == nil {
+		_, err = node.Pipelined(ctx, reads)
+	}
+	var network net.Error
+	if err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") && !(errors.As(err, &network) && network.Timeout()) {
+		_, err = cluster.TxPipelined(ctx, reads) // follows a key that has moved to another node
+	}
+	return err
 }
 
 // millis reads the answer of TIME: seconds, and microseconds in that second.

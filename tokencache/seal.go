@@ -79,6 +79,9 @@ func (c *Cache) unseal(k Key, epoch int64, sealed []byte) (p Pair, generation in
 	if len(sealed) > maxSealed {
 		return Pair{}, 0, fmt.Errorf("%w (%s: it is longer than any pair can be)", ErrSealed, k)
 	}
+	if sealedIn, err := epochOf(sealed); err == nil && sealedIn != epoch {
+		return Pair{}, 0, fmt.Errorf("%w (%s: sealed in epoch %d, the record has %d)", errOtherPair, k, sealedIn, epoch)
+	}
 	_, sealed, _ = bytes.Cut(sealed, []byte{'\n'})
 	text, err := c.aead.Decrypt(sealed, c.associatedData(k, epoch))
 	if err != nil {

@@ -112,14 +112,15 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 		f.saw(s, err)
 		return s, err
 	}
+	f.subscribeFirst()
 	for {
 		if err := context.Cause(f.c.waiting); err != nil {
 			f.saw(nil, err)
 			return nil, err
 		}
 		news := f.changed() // before looking, so that nothing falls in between
-		coherent := f.c.cache.Peek(f.key) != nil
 		s, err := f.c.look(f.c.waiting, f.key)
+		coherent := f.c.cache.Peek(f.key) != nil
 		if err == nil {
 			f.saw(s, nil)
 		}
@@ -160,6 +161,22 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 			return nil, err
 		}
 	}
+}
+
+// subscribeWait is how long a first look waits for the subscription: a connection may have to be
+// made, and one that is not to be had must not keep a valid token from its callers.
+const subscribeWait = 250 * time.Millisecond
+
+// subscribeFirst subscribes before the first look, where memory has room for the grant: read
+// before, it would have to be read once more.
+func (f *flight) subscribeFirst() {
+	if !f.c.cache.HasRoom(f.key) {
+		return
+	}
+	f.pin = f.c.cache.Pin(f.key)
+	ctx, cancel := context.WithTimeout(f.c.waiting, subscribeWait)
+	defer cancel()
+	_ = f.pin.Confirmed(ctx)
 }
 
 // glance is the short cut to a fresh token that memory has no room for.

@@ -251,19 +251,17 @@ func (c *Cache) AppState(ctx context.Context, name string) (*AppState, error) {
 	a := c.app(name)
 	session, sent := c.hub.sessionOf(a.channel), monotonic()
 	var fields *redis.MapStringStringCmd
-	var clock *redis.StringSliceCmd
-	err := c.together(ctx, a.channel, func(p redis.Pipeliner) error {
-		fields, clock = p.HGetAll(ctx, a.channel), redis.NewStringSliceCmd(ctx, "time")
-		return p.Process(ctx, clock)
-	})
+	now, told, err := c.together(ctx, a.channel, func(p redis.Pipeliner) { fields = p.HGetAll(ctx, a.channel) })
+	if err == nil {
+		err = fields.Err()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("tokencache: state of app %s: %w", name, err)
 	}
-	now, err := millis(clock.Val())
-	if err != nil {
-		return nil, fmt.Errorf("tokencache: state of app %s: %w", name, err)
+	s := &AppState{App: name, asOf: now, now: now, at: sent, session: session}
+	if told {
+		s.at = c.clock.observe(sent, monotonic(), now)
 	}
-	s := &AppState{App: name, asOf: now, now: now, at: c.clock.observe(sent, monotonic(), now), session: session}
 	for field, value := range fields.Val() {
 		s.set(field, value)
 	}

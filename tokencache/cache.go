@@ -58,6 +58,7 @@ type Cache struct {
 	cold     coldUse
 	births   births
 	apps     *xsync.Map[string, *app]
+	sent     *xsync.Map[string, struct{}]          // scripts, by hash, whose text this process has sent to Redis
 	watchers *xsync.Map[string, *watchers[Change]] // by app
 }
 
@@ -96,6 +97,7 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		journal: orDefault(cfg.JournalLen, defaultJournalLen),
 
 		apps:     xsync.NewMap[string, *app](),
+		sent:     xsync.NewMap[string, struct{}](),
 		watchers: xsync.NewMap[string, *watchers[Change]](),
 	}
 	c.hub = newHub(rdb, cfg.Log, c.pushed, c.connected)

@@ -58,6 +58,17 @@ func (c *clock) guess(at mono) (now int64, ok bool) {
 	return (int64(at) + c.offset.Load()) / int64(time.Millisecond), true
 }
 
+// justNow is for how long Redis' time need not be asked for again.
+const justNow = time.Second
+
+// toldJustNow is guess if Redis has told the time within the last second.
+func (c *clock) toldJustNow(at mono) (now int64, ok bool) {
+	if at-mono(c.heard.Load()) > justNow {
+		return 0, false
+	}
+	return c.guess(at)
+}
+
 // estimate is guess, however long ago Redis has told the time.
 func (c *clock) estimate(at mono) (now int64, ok bool) {
 	return (int64(at) + c.offset.Load()) / int64(time.Millisecond), c.known.Load()

@@ -125,6 +125,12 @@ func (c *Cache) Remember(s *Snapshot) {
 	c.adopt(s)
 }
 
+// HasRoom reports whether memory has a place for one more grant, or has this one.
+func (c *Cache) HasRoom(k Key) bool {
+	_, hot := c.hot.load(k)
+	return hot || c.hot.size() < c.limit
+}
+
 // admits says whether a grant that was asked for may take a place in memory.
 func (c *Cache) admits(k Key) bool { return c.hot.size() < c.limit || c.hot.seen.again(k) }
 

@@ -89,46 +89,67 @@ func (c *Cache) read(ctx context.Context, k Key) (answer, error) {
 func (c *Cache) readOnce(ctx context.Context, ks keys) (reply, error) {
 	var record *redis.SliceCmd
 	var secret *redis.StringCmd
-	var now *redis.StringSliceCmd
-	err := c.together(ctx, ks.grant(), func(p redis.Pipeliner) error {
+	now, told, err := c.together(ctx, ks.grant(), func(p redis.Pipeliner) {
 		record, secret = p.HMGet(ctx, ks.grant(), fieldNames...), p.GetRange(ctx, ks.secret(), 0, maxSealed)
-		now = redis.NewStringSliceCmd(ctx, "time") // as text: a time.Time could be taken for this machine's
-		return p.Process(ctx, now)
 	})
-	if now.Err() != nil {
-		return reply{}, err
+	r := reply{status: "ok", now: now, told: told, values: record.Val(), sealed: secret.Val()}
+	if redis.HasErrorPrefix(record.Err(), "WRONGTYPE") {
+		r.damaged = fmt.Errorf("%w (the key is no HASH)", ErrDamaged)
 	}
-	ms, err := millis(now.Val())
-	r := reply{status: "ok", now: ms, values: record.Val(), sealed: secret.Val()}
-	for _, cmd := range []redis.Cmder{record, secret} {
-		switch {
-		case cmd.Err() == nil:
-		case !redis.HasErrorPrefix(cmd.Err(), "WRONGTYPE"):
-			return reply{}, cmd.Err()
-		case cmd == record:
-			r.damaged = fmt.Errorf("%w (the key is no HASH)", ErrDamaged)
-		} // a secret of another type is none
-	}
-	return r, err
+	return r, err // a secret of another type is none
 }
 
-// together runs a few reads about one key in one round trip. On a Cluster they all go to the node
-// that has the key, also TIME, which has none.
-func (c *Cache) together(ctx context.Context, key string, reads func(redis.Pipeliner) error) error {
+// together runs a few reads about one key in one round trip, and tells Redis' time; told says that
+// it was asked for, which is not done more often than once a second. On a Cluster they all go to the
+// node that has the key, whose time it is then. What is of another type is no error.
+func (c *Cache) together(ctx context.Context, key string, reads func(redis.Pipeliner)) (now int64, told bool, err error) {
 	cluster, ok := c.rdb.(*redis.ClusterClient)
+	known := false
 	if !ok {
-		_, err := c.rdb.Pipelined(ctx, reads)
+		now, known = c.clock.toldJustNow(monotonic())
+	}
+	var clock *redis.StringSliceCmd
+	commands := func(p redis.Pipeliner) error {
+		if reads(p); known {
+			return nil
+		}
+		clock = redis.NewStringSliceCmd(ctx, "time") // as text: a time.Time could be taken for this machine's
+		return p.Process(ctx, clock)
+	}
+	if !ok {
+		err = firstError(c.rdb.Pipelined(ctx, commands))
+	} else {
+		var node *redis.Client
+		if node, err = cluster.MasterForKey(ctx, key); err == nil {
+			err = firstError(node.Pipelined(ctx, commands))
+		}
+		if err != nil && !timedOut(err) {
+			err = firstError(cluster.TxPipelined(ctx, commands)) // follows a key that has moved to another node
+		}
+	}
+	if err != nil || known {
+		return now, false, err
+	}
+	now, err = millis(clock.Val())
+	return now, true, err
+}
+
+// firstError is the first error of some commands that is not about a key's type.
+func firstError(commands []redis.Cmder, err error) error {
+	if len(commands) == 0 {
 		return err
 	}
-	node, err := cluster.MasterForKey(ctx, key)
-	if err == nil {
-		_, err = node.Pipelined(ctx, reads)
+	for _, cmd := range commands {
+		if err := cmd.Err(); err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
+			return err
+		}
 	}
+	return nil
+}
+
+func timedOut(err error) bool {
 	var network net.Error
-	if err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") && !(errors.As(err, &network) && network.Timeout()) {
-		_, err = cluster.TxPipelined(ctx, reads) // follows a key that has moved to another node
-	}
-	return err
+	return errors.As(err, &network) && network.Timeout()
 }
 
 // millis reads the answer of TIME: seconds, and microseconds in that second.

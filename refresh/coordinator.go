@@ -301,8 +301,12 @@ func (c *Coordinator) await(ctx context.Context, k tokencache.Key, w want) (*tok
 	}
 	// A flight that is joined may have wanted less. Of those that wanted the same the first
 	// may have ended for its own reasons, and a pair may have expired on its way.
+	join := c.join
+	if ctx.Done() == nil && w == (want{}) {
+		join = c.joinAndWait
+	}
 	for same := 0; same < 3; {
-		f, err := c.join(k, w)
+		f, err := join(k, w)
 		if err != nil {
 			return nil, c.about(k, err)
 		}

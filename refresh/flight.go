@@ -20,7 +20,8 @@ type flight struct {
 	started time.Time
 	pin     *tokencache.Pin // nil until the flight needs to hear of changes
 	spent   *lock.Lease     // has done its work
-	glanced bool            // snap is no more than a fresh token
+	glanced bool            // it has had a short look, see glance
+	brief   bool            // snap is no more than a fresh token
 	asked   time.Time       // the other processes, whether they know better than Redis; zero for never
 	due     int64           // Redis time at which the pair that it committed is to be looked at
 
@@ -39,23 +40,48 @@ type flight struct {
 
 // join returns the grant's flight, a new one if there is none. The error is errClosed.
 func (c *Coordinator) join(k tokencache.Key, w want) (*flight, error) {
+	f, isNew, err := c.board(k, w)
+	if isNew {
+		c.work.Go(f.run)
+		c.work.Done()
+	}
+	return f, err
+}
+
+// joinAndWait is join for a caller that stays until the end: it has the short look itself. Most
+// tokens that memory has no room for are had without a goroutine.
+func (c *Coordinator) joinAndWait(k tokencache.Key, w want) (*flight, error) {
+	f, isNew, err := c.board(k, w)
+	if isNew {
+		defer c.work.Done()
+		if s, _ := f.glance(); s != nil {
+			f.land(s, nil)
+		} else {
+			c.work.Go(f.run)
+		}
+	}
+	return f, err
+}
+
+// board is join without a start of what is new; that has been added to work.
+func (c *Coordinator) board(k tokencache.Key, w want) (f *flight, isNew bool, _ error) {
 	if f, ok := c.flights.Load(k.Tenant); ok {
 		f.wanted(w)
-		return f, nil
+		return f, false, nil
 	}
-	f := &flight{c: c, key: k, want: w, started: time.Now(), looked: make(chan struct{}), done: make(chan struct{})}
+	f = &flight{c: c, key: k, want: w, started: time.Now(), looked: make(chan struct{}), done: make(chan struct{})}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil, errClosed
+		return nil, false, errClosed
 	}
 	f, flies := c.flights.LoadOrStore(k.Tenant, f)
 	f.wanted(w)
 	if !flies {
 		c.keepHouse()
-		c.work.Go(f.run)
+		c.work.Add(1)
 	}
-	return f, nil
+	return f, !flies, nil
 }
 
 // wanted notes what those who join it are like.
@@ -81,25 +107,30 @@ func grow() {
 
 func (f *flight) run() {
 	grow()
-	f.snap, f.err = f.fly()
-	f.saw(f.snap, f.err) // if it has not looked, or seen nothing
-	if f.err != nil {
-		f.err = f.c.about(f.key, f.err)
-	}
-	switch {
-	case f.pin != nil && f.snap == nil:
-		defer f.pin.KeepAbsent()
-	case f.pin != nil:
-		defer f.pin.Unpin()
-	case f.snap != nil && !f.glanced:
-		f.c.cache.Remember(f.snap) // subscribed from now on: the next reading is coherent
-	}
-	f.c.flights.Delete(f.key.Tenant)
-	close(f.done)
-	if f.spent != nil {
+	s, err := f.fly()
+	if f.land(s, err); f.spent != nil {
 		time.Sleep(handOver)
 		f.release(f.spent)
 	}
+}
+
+// land ends the flight for its callers.
+func (f *flight) land(s *tokencache.Snapshot, err error) {
+	f.snap, f.err = s, err
+	f.saw(s, err) // if it has not looked, or seen nothing
+	if err != nil {
+		f.err = f.c.about(f.key, err)
+	}
+	switch {
+	case f.pin != nil && s == nil:
+		defer f.pin.KeepAbsent()
+	case f.pin != nil:
+		defer f.pin.Unpin()
+	case s != nil && !f.brief:
+		f.c.cache.Remember(s) // subscribed from now on: the next reading is coherent
+	}
+	f.c.flights.Delete(f.key.Tenant)
+	close(f.done)
 }
 
 // fly goes round until the grant is as wanted or somebody else must act. Each round
@@ -109,7 +140,6 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 		return nil, tokencache.ErrNone
 	}
 	if s, err := f.glance(); s != nil || err != nil {
-		f.saw(s, err)
 		return s, err
 	}
 	f.subscribeFirst()
@@ -181,11 +211,11 @@ func (f *flight) subscribeFirst() {
 
 // glance is the short cut to a fresh token that memory has no room for.
 func (f *flight) glance() (*tokencache.Snapshot, error) {
-	if f.want != (want{}) || f.c.waiting.Err() != nil {
+	if f.glanced || f.want != (want{}) || f.c.waiting.Err() != nil {
 		return nil, nil
 	}
 	s, err := f.c.cache.Glance(f.c.waiting, f.key)
-	f.glanced = s != nil
+	f.glanced, f.brief = true, s != nil
 	return s, err
 }
 

@@ -92,9 +92,7 @@ func (c *Cache) Remembered(k Key) *Snapshot {
 // Pin keeps a grant in memory and subscribed until Unpin.
 func (c *Cache) Pin(k Key) *Pin {
 	for {
-		e, _ := c.hot.app(c, k.App).tenants.LoadOrCompute(k.Tenant, func() (*entry, bool) {
-			return &entry{key: k, channel: c.keys(k).events(), changed: make(chan struct{})}, false
-		})
+		e := c.hot.loadOrAdd(c, k)
 		e.mu.Lock()
 		if e.evicted { // between the look-up and here
 			e.mu.Unlock()

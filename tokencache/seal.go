@@ -41,7 +41,11 @@ var ErrSealed = errors.New("tokencache: the sealed pair does not open: it was se
 
 // associatedData binds a sealed pair to its deployment, grant and consent.
 func (c *Cache) associatedData(k Key, epoch int64) []byte {
-	return []byte("tokenlatch/2 " + c.prefix + " " + k.String() + " " + strconv.FormatInt(epoch, 10))
+	app, tenant := escape(k.App), escape(k.Tenant)
+	ad := make([]byte, 0, len("tokenlatch/2 ")+len(c.prefix)+len(app)+len(tenant)+len(" : 9223372036854775807"))
+	ad = append(append(append(ad, "tokenlatch/2 "...), c.prefix...), ' ')
+	ad = append(append(append(append(ad, app...), ':'), tenant...), ' ')
+	return strconv.AppendInt(ad, epoch, 10)
 }
 
 // maxSealed bounds a sealed pair, in bytes: an answer of a provider is 1 MiB at most. pair_of

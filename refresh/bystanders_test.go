@@ -158,3 +158,5 @@ func TestATurnThatNobodyGivesBackEnds(t *testing.T) {
 		return err == nil && left > 0
 	})
 }
+
+func dueAt(tenant string, at int64) redis.Z { return redis.Z{Score: float64(at), Member: tenant} }

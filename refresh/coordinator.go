@@ -39,7 +39,8 @@ type Coordinator struct {
 	events  *events
 
 	economy  *economy
-	refused  refusals    // first mints
+	refused  refusals // first mints
+	unopened unopened
 	probing  atomic.Bool // a flight of this process is about to probe whether the client is accepted
 	fallback atomic.Bool // the provider's Fallback is the one that is accepted
 	house    sync.Once   // housekeeping has begun
@@ -438,6 +439,7 @@ func (c *Coordinator) absent(k tokencache.Key) error {
 
 // about makes an error say which grant it is about, and who acts.
 func (c *Coordinator) about(k tokencache.Key, err error) error {
+	c.noteUnopened(k, err)
 	var e *Error
 	switch {
 	case errors.As(err, &e):

@@ -76,6 +76,7 @@ type renewals struct {
 	reckoned time.Time
 	rests    [tokencache.DueShards]time.Time // until then a shard that failed is not asked
 	trouble  trouble
+	left     leftAlone
 }
 
 // shardRest is how long a shard that fails is left alone.
@@ -139,7 +140,12 @@ func (r *renewals) pass(ctx context.Context) (time.Duration, error) {
 			again = min(again, first)
 		default:
 			n, failed := r.empty(ctx, shard)
-			again, taken = min(again, tick), taken+n // others may have it: look again soon
+			taken += n
+			if n == 0 && len(r.left.of(shard)) > 0 {
+				again = min(again, leftEvery)
+			} else {
+				again = min(again, tick) // others may have it: look again soon
+			}
 			if failed != nil {
 				err = cmp.Or(err, failed)
 				r.rest(shard)
@@ -212,12 +218,16 @@ func (r *renewals) empty(ctx context.Context, shard int) (taken int, err error) 
 
 // take takes up to n due grants, as far as there is room, and looks after each on its own.
 func (r *renewals) take(ctx context.Context, shard, n int) (taken int, err error) {
+	leave := r.left.of(shard)
+	if len(leave) >= mostLeft {
+		return 0, nil
+	}
 	room := r.roomFor(ctx, n)
 	if room == 0 {
 		return 0, nil
 	}
 	// Longer than all that is done with it can take; that it comes back early does no harm.
-	due, err := r.c.cache.TakeDue(ctx, r.c.cfg.App, shard, room, r.ahead, 2*r.c.cfg.ClaimTimeout)
+	due, err := r.c.cache.TakeDue(ctx, r.c.cfg.App, shard, room, r.ahead, 2*r.c.cfg.ClaimTimeout, leave...)
 	for range room - len(due) {
 		<-r.room
 	}
@@ -225,7 +235,7 @@ func (r *renewals) take(ctx context.Context, shard, n int) (taken int, err error
 	for _, d := range due {
 		r.work.Go(func() {
 			defer func() { <-r.room }()
-			r.tend(ctx, d, policy)
+			r.tend(ctx, d, shard, policy)
 		})
 	}
 	return len(due), err
@@ -250,9 +260,17 @@ func (r *renewals) roomFor(ctx context.Context, n int) int {
 
 // tend does what is due about one grant and says when it is to be looked at next. What ends
 // before that comes back by itself.
-func (r *renewals) tend(ctx context.Context, d tokencache.Due, policy policy) {
+func (r *renewals) tend(ctx context.Context, d tokencache.Due, shard int, policy policy) {
 	next, seen, err := r.look(ctx, d.Key, policy)
-	if err != nil {
+	leaves := errors.Is(err, tokencache.ErrSealed) || errors.Is(err, tokencache.ErrNewer)
+	switch {
+	case leaves:
+		if !r.c.noteUnopened(d.Key, err) {
+			r.c.log.Warn().Err(err).Str("tenant", d.Tenant).Msg("this process leaves a due grant to others")
+		}
+		r.left.add(shard, d.Tenant)
+		next = d.Since // as if it had not been taken
+	case err != nil:
 		if ctx.Err() == nil {
 			r.c.log.Warn().Err(err).Str("tenant", d.Tenant).Msg("a due grant could not be looked at; it comes back")
 		}
@@ -261,7 +279,9 @@ func (r *renewals) tend(ctx context.Context, d tokencache.Due, policy policy) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 	defer cancel()
 	_ = r.c.cache.Reschedule(ctx, d, next, seen)
-	r.lookSooner() // that may be before it comes back
+	if !leaves {
+		r.lookSooner() // that may be before it comes back
+	}
 }
 
 func (r *renewals) lookSooner() { poke(r.sooner) }
@@ -295,6 +315,8 @@ func (r *renewals) look(ctx context.Context, k tokencache.Key, policy policy) (i
 		r.c.log.Warn().Str("tenant", k.Tenant).Time("rt_expires_at", time.UnixMilli(s.RefreshTokenExpiresAt)).
 			Msg("the refresh token ends at a fixed date: the tenant must consent again before")
 		return s.Now(), &s.Record, err
+	case leave:
+		return 0, &s.Record, s.Err
 	case drop:
 		r.c.events.found(s)
 		r.settle(ctx, k)

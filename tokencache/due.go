@@ -56,14 +56,21 @@ func dueEntry(k Key, at int64) redis.Z { return redis.Z{Score: float64(at), Memb
 // Due is a grant that was taken from the due set.
 type Due struct {
 	Key
+	// Since is when it became due, Redis' clock, unix ms: who leaves it to others puts it back there.
+	Since int64
 	score string // that it has until then
 }
 
 // TakeDue takes at most limit grants of one shard that are due within ahead from now. They
-// come back by themselves after hold, unless Reschedule says otherwise.
-func (c *Cache) TakeDue(ctx context.Context, app string, shard, limit int, ahead, hold time.Duration) ([]Due, error) {
+// come back by themselves after hold, unless Reschedule says otherwise. Those of the tenants in leave are
+// not taken.
+func (c *Cache) TakeDue(ctx context.Context, app string, shard, limit int, ahead, hold time.Duration, leave ...string) ([]Due, error) {
+	args := []any{limit, ahead.Milliseconds(), hold.Milliseconds()}
+	for _, tenant := range leave {
+		args = append(args, tenant)
+	}
 	got, err := bounded(ctx, nodePatience, func(ctx context.Context) ([]string, error) {
-		return dueScript.Run(ctx, c.rdb, []string{c.dueKey(app, shard)}, limit, ahead.Milliseconds(), hold.Milliseconds()).StringSlice()
+		return dueScript.Run(ctx, c.rdb, []string{c.dueKey(app, shard)}, args...).StringSlice()
 	})
 	if err == nil && len(got) == 0 {
 		err = errors.New("script answered nothing")
@@ -71,9 +78,10 @@ func (c *Cache) TakeDue(ctx context.Context, app string, shard, limit int, ahead
 	if err != nil {
 		return nil, fmt.Errorf("tokencache: due grants of %s: %w", app, err)
 	}
-	due := make([]Due, 0, len(got)-1)
-	for _, tenant := range got[1:] {
-		due = append(due, Due{Key{app, tenant}, got[0]})
+	due := make([]Due, 0, len(got)/2)
+	for i := 1; i+1 < len(got); i += 2 {
+		since, _ := strconv.ParseInt(got[i+1], 10, 64)
+		due = append(due, Due{Key{app, got[i]}, since, got[0]})
 	}
 	return due, nil
 }

@@ -284,13 +284,13 @@ func (c *Coordinator) consented(tok *oauth2.Token, now int64) tokencache.Pair {
 		AccessToken: tokencache.Hide(tok.AccessToken), RefreshToken: tokencache.Hide(tok.RefreshToken), TokenType: tok.TokenType, Scope: scope,
 		IssuedAt: now, ExpiresAt: expires,
 		RefreshAt:             refreshAt(c.profile, now, expires, jitter()),
-		RefreshTokenExpiresAt: refreshTokenExpiry(c.profile, saidLifetime(tok), now, now, 0),
+		RefreshTokenExpiresAt: refreshTokenExpiry(c.profile, saidLifetime(c.profile, tok), now, now, 0),
 	}
 }
 
 // saidLifetime is the refresh token's lifetime as a consent's answer tells it.
-func saidLifetime(tok *oauth2.Token) time.Duration {
-	for _, name := range []string{"refresh_token_expires_in", "x_refresh_token_expires_in", "refresh_expires_in"} {
+func saidLifetime(p provider.Profile, tok *oauth2.Token) time.Duration {
+	for _, name := range p.RefreshExpiryNames() {
 		var seconds float64
 		switch v := tok.Extra(name).(type) {
 		case float64:

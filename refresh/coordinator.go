@@ -39,7 +39,8 @@ type Coordinator struct {
 	events  *events
 
 	economy  *economy
-	refused  refusals    // first mints
+	refused  refusals // first mints
+	unopened unopened
 	probing  atomic.Bool // a flight of this process is about to probe whether the client is accepted
 	fallback atomic.Bool // the provider's Fallback is the one that is accepted
 	house    sync.Once   // housekeeping has begun
@@ -169,7 +170,7 @@ func (c *Coordinator) glance(ctx context.Context, k tokencache.Key) (*tokencache
 	if err != nil {
 		return nil, err
 	}
-	silent := time.NewTimer(unreachable)
+	silent := time.NewTimer(patience(ctx))
 	defer silent.Stop()
 	select {
 	case <-f.looked:
@@ -312,7 +313,7 @@ func (c *Coordinator) await(ctx context.Context, k tokencache.Key, w want) (*tok
 		}
 		var silent <-chan time.Time
 		if c.inMemory(k, w) != nil {
-			silent = time.After(unreachable)
+			silent = time.After(patience(ctx))
 		}
 		if w == (want{}) { // a renewal goes on, but its callers need not wait for that
 			var s *tokencache.Snapshot
@@ -320,6 +321,7 @@ func (c *Coordinator) await(ctx context.Context, k tokencache.Key, w want) (*tok
 			case <-f.looked:
 				s = c.served(ctx, f)
 			case <-ctx.Done():
+				s = c.inTime(ctx, k, w)
 			case <-silent:
 				s = c.inMemory(k, w)
 			}
@@ -334,6 +336,9 @@ func (c *Coordinator) await(ctx context.Context, k tokencache.Key, w want) (*tok
 			}
 			err = f.err
 		case <-ctx.Done():
+			if s := c.inTime(ctx, k, w); s != nil {
+				return s, nil
+			}
 			return nil, left(ctx, k)
 		case <-silent:
 		}
@@ -354,6 +359,23 @@ func (c *Coordinator) await(ctx context.Context, k tokencache.Key, w want) (*tok
 
 // unreachable is how long a caller that could be served from memory waits for Redis.
 const unreachable = time.Second
+
+// patience is that for one caller: the token is to be there while its deadline leaves time to use it.
+func patience(ctx context.Context) time.Duration {
+	if end, ok := ctx.Deadline(); ok {
+		return min(unreachable, time.Until(end)/2)
+	}
+	return unreachable
+}
+
+// inTime is what memory has for a caller whose deadline has passed, when this process was too busy to
+// serve it before that. Who has left gets nothing.
+func (c *Coordinator) inTime(ctx context.Context, k tokencache.Key, w want) *tokencache.Snapshot {
+	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return nil
+	}
+	return c.inMemory(k, w)
+}
 
 // served is a token that is valid though the flight, which has looked, goes on.
 func (c *Coordinator) served(ctx context.Context, f *flight) *tokencache.Snapshot {
@@ -421,6 +443,7 @@ func (c *Coordinator) absent(k tokencache.Key) error {
 
 // about makes an error say which grant it is about, and who acts.
 func (c *Coordinator) about(k tokencache.Key, err error) error {
+	c.noteUnopened(k, err)
 	var e *Error
 	switch {
 	case errors.As(err, &e):

@@ -14,8 +14,9 @@ type chore uint8
 const (
 	rest chore = iota // nothing now: look again at plan.next
 	exchange
-	warn // that its refresh token ends at a fixed date; then look again
-	drop // nothing ever: a consent puts it back
+	warn  // that its refresh token ends at a fixed date; then look again
+	drop  // nothing ever: a consent puts it back
+	leave // to others: this process cannot open its pair
 )
 
 type plan struct {
@@ -56,7 +57,7 @@ func (p policy) plan(v view) plan {
 	case v.State != tokencache.Active:
 		return plan{do: drop}
 	case v.broken != nil:
-		return plan{do: rest, next: v.now + time.Hour.Milliseconds()} // perhaps a keyset comes late
+		return plan{do: leave}
 	case v.RetryAt > v.now:
 		return plan{do: rest, next: v.RetryAt + slack.Milliseconds()}
 	case v.Claim.Unresolved() && v.opens > v.now:

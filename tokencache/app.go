@@ -5,7 +5,6 @@ import (
 	_ "embed"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -520,22 +519,14 @@ func (c *Cache) Retry(ctx context.Context, name, id, by string, every time.Durat
 
 // CountGrants reckons how many grants of an app there are of which something is due at some
 // time, from a few of the shards.
-func (c *Cache) CountGrants(ctx context.Context, name string) (sum int64, err error) {
-	counts := make([]*redis.IntCmd, dueSample)
-	first := rand.N(DueShards)
-	_, err = c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i := range counts {
-			counts[i] = p.ZCard(ctx, c.dueKey(name, (first+i)%DueShards))
-		}
-		return nil
-	})
-	for _, n := range counts {
-		sum += n.Val() * DueShards / dueSample
+func (c *Cache) CountGrants(ctx context.Context, name string) (int64, error) {
+	keys := c.sample(name)
+	counts, err := spread(ctx, c.rdb, keys, func(p redis.Pipeliner, i int) *redis.IntCmd { return p.ZCard(ctx, keys[i]) })
+	sum, known := reckon(counts)
+	if !known {
+		return 0, fmt.Errorf("tokencache: count grants of app %s: %w", name, err)
 	}
-	if err != nil {
-		err = fmt.Errorf("tokencache: count grants of app %s: %w", name, err)
-	}
-	return sum, err
+	return sum, nil
 }
 
 func (c *Cache) inflightKey(name string) string { return c.prefix + ":inflight:" + escape(name) }

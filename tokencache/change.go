@@ -34,8 +34,8 @@ func (c *Cache) change(op string, base *Snapshot, pair Pair, run func() (answer,
 	if err != nil {
 		return "", nil, err
 	}
-	if a.status == string(OK) && a.snap != nil {
-		c.changed(Change{base.Key, kindOf(op, &a.snap.Record), a.snap.Record, a.now})
+	if kind := kindOf(op, base, a); kind != "" {
+		c.changed(Change{base.Key, kind, a.snap.Record, a.now})
 	}
 	switch {
 	case a.snap == nil:

@@ -99,7 +99,7 @@ func (c *Cache) fetchProof(ctx context.Context) (key string, fate keyFate, err e
 		mine = *c.proof.key.Load()
 	}
 	key, err = c.rdb.Get(ctx, c.proofKey()).Result()
-	c.learnTime(ctx)
+	_ = c.learnTime(ctx)
 	if errors.Is(err, redis.Nil) {
 		fate = keyGone
 		if err = c.rdb.SetNX(ctx, c.proofKey(), mine, 0).Err(); err == nil {
@@ -126,14 +126,16 @@ func (c *Cache) fetchProof(ctx context.Context) (key string, fate keyFate, err e
 }
 
 // learnTime asks Redis what time it is: that tells how old a message is.
-func (c *Cache) learnTime(ctx context.Context) {
+func (c *Cache) learnTime(ctx context.Context) error {
 	sent, clock := monotonic(), redis.NewStringSliceCmd(ctx, "time")
-	if c.rdb.Process(ctx, clock) != nil {
-		return
+	if err := c.rdb.Process(ctx, clock); err != nil {
+		return err
 	}
-	if now, err := millis(clock.Val()); err == nil {
+	now, err := millis(clock.Val())
+	if err == nil {
 		c.clock.observe(sent, monotonic(), now)
 	}
+	return err
 }
 
 // digest is what the function publish (publish.lua) computes, too.

@@ -242,6 +242,7 @@ func (c *Cache) restore(ctx context.Context, mem *Snapshot) (*Snapshot, error) {
 	if a.status == "ok" {
 		c.log.Warn().Str("app", mem.App).Str("tenant", mem.Tenant).Int64("generation", mem.Generation).
 			Msg("Redis had lost this grant's newest state: restored from memory")
+		c.changed(Change{mem.Key, "restore", a.snap.Record, a.now})
 		a.snap.Pair = mem.Pair
 	} else {
 		a.snap.needsPair()

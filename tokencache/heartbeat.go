@@ -213,6 +213,9 @@ func (h *hub) beat(ctx context.Context, b *heartbeat) {
 	b.answered(err)
 	if err != nil {
 		h.unanswered(err)
+		if b.proven() == 0 {
+			b.end(errSilent) // the next connection may have a better way
+		}
 		return
 	}
 	if listeners == 0 && sleep(ctx, overtaken) == nil && b.lacks(nonce) {
@@ -240,18 +243,18 @@ func (h *hub) subscriber(ctx context.Context) (*redis.PubSub, *heartbeat) {
 	if !ok {
 		return h.rdb.Subscribe(ctx), newHeartbeat(channel, "")
 	}
-	node := h.listenTo(ctx, masters(ctx, cluster))
-	if node == nil {
+	nodes := h.listenTo(ctx, masters(ctx, cluster))
+	if len(nodes) == 0 {
 		return h.rdb.Subscribe(ctx), newHeartbeat(channel, "")
 	}
-	addr := node.Options().Addr
-	for range 64 { // in vain where there is one master only
-		if owner, err := cluster.MasterForKey(ctx, channel); err != nil || owner.Options().Addr != addr {
+	way := nodes[len(nodes)-1].Options().Addr // the same node where no other answers
+	for range 256 {
+		if owner, err := cluster.MasterForKey(ctx, channel); err != nil || owner.Options().Addr == way {
 			break
 		}
 		channel = h.heartbeats + NewID()
 	}
-	return node.Subscribe(ctx), newHeartbeat(channel, addr)
+	return nodes[0].Subscribe(ctx), newHeartbeat(channel, nodes[0].Options().Addr)
 }
 
 // masters are a Cluster's, by a map of the slots that is loaded now. A node that has left the Cluster
@@ -272,8 +275,9 @@ func masters(ctx context.Context, cluster *redis.ClusterClient) (nodes []*redis.
 	return nil
 }
 
-// listenTo picks a node that answers, any other rather than the one that was deaf in the session before.
-func (h *hub) listenTo(ctx context.Context, nodes []*redis.Client) *redis.Client {
+// listenTo picks two nodes that answer, or one: to listen to, and to send heartbeats to. It listens to
+// any other rather than the one that was deaf in the session before.
+func (h *hub) listenTo(ctx context.Context, nodes []*redis.Client) (two []*redis.Client) {
 	mathrand.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
 	slices.SortStableFunc(nodes, func(a, b *redis.Client) int {
 		return boolInt(a.Options().Addr == h.deaf) - boolInt(b.Options().Addr == h.deaf)
@@ -283,10 +287,13 @@ func (h *hub) listenTo(ctx context.Context, nodes []*redis.Client) *redis.Client
 		err := node.Ping(asked).Err()
 		cancel()
 		if err == nil {
-			return node
+			two = append(two, node)
+		}
+		if len(two) == 2 {
+			break
 		}
 	}
-	return nil
+	return two
 }
 
 func boolInt(b bool) int {

@@ -57,6 +57,7 @@ type hub struct {
 	heartbeats string        // what their channels begin with
 	beating    atomic.Int32  // heartbeats that Redis has not answered yet
 	deaf       string        // node of a Cluster whose session ended in silence; run's own
+	prepared   bool          // ready was called; run's own
 	current    atomic.Pointer[heartbeat]
 
 	mu       sync.Mutex // guards what follows
@@ -309,13 +310,18 @@ func (h *hub) connection(work *sync.WaitGroup) (*heartbeat, error) {
 	return beat, h.read(ctx, ps, beat, work)
 }
 
-// prepare calls ready. Redis may not answer, and then this must not hold up the connection.
+// prepare calls ready, and waits for it before the first connection. Redis may not answer, and then
+// this must not hold up the connection.
 func (h *hub) prepare(ctx context.Context, work *sync.WaitGroup) {
 	done := make(chan struct{})
 	work.Go(func() {
 		defer close(done)
 		h.ready(ctx)
 	})
+	if h.prepared {
+		return
+	}
+	h.prepared = true
 	patience := time.NewTimer(proofTimeout)
 	defer patience.Stop()
 	select {

@@ -314,27 +314,32 @@ func (f *flight) report(s *tokencache.Snapshot) error {
 // yet open is asked for again.
 const slack = 20 * time.Millisecond
 
-// reunion is how long processes have to come back after Redis was replaced.
-const reunion = 5 * time.Second
-
 // lead tries the lease once and does the holder's work. Without result and error the
 // grant is to be looked at again.
 func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache.Snapshot, error) {
 	if f.c.takeover != tokencache.AtOnce {
 		// A failover can lose a commit that other workers have seen.
-		age, doubtful, err := f.c.cache.Doubtful(f.c.waiting, s)
-		early := age-time.Since(f.asked) < reunion/2 // asked before all were back, or never
+		judged, left, doubtful, err := f.c.cache.Doubtful(f.c.waiting, s)
+		early := f.asked.IsZero() || time.Since(f.asked) > slack-left // asked before all were back, or never
 		switch {
 		case err != nil:
 			return nil, err
-		case doubtful && age < reunion:
-			f.wait(news, reunion-age)
+		case doubtful && f.asked.IsZero(), doubtful && left <= 0 && early:
+			if err := f.ask(&s.Record); !errors.Is(err, tokencache.ErrNone) {
+				return nil, err
+			}
+			// Who remembers better may be where this server's PUBLISH does not count it.
+			f.wait(news, askWait)
 			return nil, nil
-		case doubtful && early, s.Claim.Unresolved() && f.asked.IsZero():
+		case doubtful && left > 0:
+			f.wait(news, left)
+			return nil, nil
+		case s.Claim.Unresolved() && f.asked.IsZero():
 			if err := f.ask(&s.Record); !errors.Is(err, tokencache.ErrNone) {
 				return nil, err
 			}
 		}
+		s = judged
 	}
 	patient := !f.want.background || f.urgent.Load()
 	done, err := f.c.approach(f.c.waiting, f.c.applicant(f.key.Tenant, &s.Record), patient, news)

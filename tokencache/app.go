@@ -255,6 +255,7 @@ func (c *Cache) AppState(ctx context.Context, name string) (*AppState, error) {
 		err = fields.Err()
 	}
 	if err != nil {
+		c.unanswered(err)
 		return nil, fmt.Errorf("tokencache: state of app %s: %w", name, err)
 	}
 	s := &AppState{App: name, asOf: now, now: now, at: sent, session: session}
@@ -386,6 +387,7 @@ func (c *Cache) changeAt(ctx context.Context, op string, s *redis.Script, a *app
 		r, err = scriptReply(got)
 	}
 	if err != nil {
+		c.unanswered(err)
 		return "", "", nil, fmt.Errorf("tokencache: %s app %s: %w", op, a.name, err)
 	}
 	state := &AppState{App: a.name, asOf: r.now, now: r.now, at: c.clock.observe(sent, monotonic(), r.now), session: session}

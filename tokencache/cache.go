@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/puzpuzpuz/xsync/v4"
 	"github.com/redis/go-redis/v9"
@@ -56,7 +57,8 @@ type Cache struct {
 	strangers strangers
 
 	cold     coldUse
-	births   births
+	servers  servers
+	reloaded atomic.Int64 // mono: when the map of a Cluster's slots was last asked for
 	apps     *xsync.Map[string, *app]
 	sent     *xsync.Map[string, struct{}]          // scripts, by hash, whose text this process has sent to Redis
 	watchers *xsync.Map[string, *watchers[Change]] // by app
@@ -100,9 +102,10 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		sent:     xsync.NewMap[string, struct{}](),
 		watchers: xsync.NewMap[string, *watchers[Change]](),
 	}
-	c.hub = newHub(rdb, cfg.Log, c.pushed, c.connected)
+	c.hub = newHub(rdb, cfg.Log, c.pushed)
+	c.hub.heartbeats = cfg.Prefix + ":heartbeat:"
 	c.hub.ready = func(ctx context.Context) { _, _ = c.identify(ctx) } // without the key nothing that is pushed is believed
-	c.hub.ticked = c.weigh
+	c.hub.begun, c.hub.along, c.hub.ticked, c.hub.unanswered = c.connected, c.watchMasters, c.weigh, c.unanswered
 	return c, nil
 }
 

@@ -21,6 +21,8 @@ const (
 	Wait    Outcome = "wait"    // retry_at, or with Reject reject_at, is still ahead
 	Claimed Outcome = "claimed" // another claim is unresolved
 	Gone    Outcome = "none"    // Redis had lost the record; it was restored if memory had it
+	// Replaced: another server answers than the one that the grant was judged on: see Doubtful.
+	Replaced Outcome = "replaced"
 )
 
 // change runs a script that changes base's grant and takes the result into memory.
@@ -39,7 +41,7 @@ func (c *Cache) change(op string, base *Snapshot, pair Pair, run func() (answer,
 	}
 	switch {
 	case a.snap == nil:
-	case a.status == string(Moved):
+	case a.status == string(Moved), a.status == string(Replaced):
 		a.snap.needsPair()
 	default:
 		a.snap.Pair = pair
@@ -86,8 +88,12 @@ func (t Takeover) OpensAt(s *Snapshot) int64 {
 func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl time.Duration, t Takeover) (Outcome, *Snapshot, error) {
 	ks := c.keys(base.Key)
 	return c.change("claim", base, base.Pair, func() (answer, error) {
-		return c.run(ctx, "claim", claimScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
-			ks.events(), c.journal, id, clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), Fingerprint(base.Pair.RefreshToken.Reveal()))
+		a, err := c.run(ctx, "claim", claimScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
+			ks.events(), c.journal, id, clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), Fingerprint(base.Pair.RefreshToken.Reveal()), base.judged)
+		if a.status == string(Replaced) {
+			c.servers.forget()
+		}
+		return a, err
 	})
 }
 
@@ -395,6 +401,7 @@ func (c *Cache) Alive(ctx context.Context, k Key, ttl time.Duration) error {
 func (c *Cache) Ask(ctx context.Context, k Key, epoch, generation, rev int64) (bool, error) {
 	channel := c.keys(k).events()
 	n, err := c.rdb.Publish(ctx, channel, c.sign(ctx, channel, askEvent(c.clock.told(), epoch, generation, rev, c.id))).Result()
+	c.unanswered(err)
 	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
 		return err == nil, err // the count is that of one node
 	}

@@ -102,10 +102,11 @@ func (c *Cache) countKeys(ctx context.Context) (n int64, told bool) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
 	defer cancel()
-	text, err := client.Info(ctx, "keyspace").Result()
+	text, err := client.Info(ctx, "server", "replication", "keyspace").Result()
 	if err != nil {
 		return 0, false
 	}
+	c.sameServer(ctx, text)
 	counts, _, _ := strings.Cut(strings.TrimPrefix(infoOf(text)[fmt.Sprint("db", client.Options().DB)], "keys="), ",")
 	n, err = strconv.ParseInt(counts, 10, 64)
 	return n, err == nil // an empty database is not listed

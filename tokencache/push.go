@@ -90,10 +90,14 @@ func (c *Cache) tell(e *entry) {
 	}
 	e.telling = true
 	go func() { // the subscriber connection must not wait for it
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		defer e.hasTold()
-		if _, err := c.restore(ctx, mem); err != nil {
+		_, err := c.restore(ctx, mem)
+		for noAnswer(err) && sleep(ctx, tellEvery/2) == nil { // its node may just be replaced
+			_, err = c.restore(ctx, mem)
+		}
+		if err != nil {
 			c.log.Warn().Err(err).Stringer("grant", e.key).Msg("Redis has lost this grant, and did not take it back")
 		}
 	}()

@@ -154,6 +154,7 @@ func (c *Cache) roundTrip(ctx context.Context, op string, k Key, ask func() (rep
 	home, session := c.home(k)
 	sent := monotonic()
 	r, err := ask()
+	c.unanswered(err)
 	var a answer
 	switch {
 	case err == nil:

@@ -32,6 +32,8 @@ type Snapshot struct {
 	at    mono
 	home  *entry // hot when the request was sent, or the event came
 	taken mono   // when this process knew it
+
+	judged string // the server on which it may be claimed, see [Cache.Doubtful]; "" for any
 }
 
 // finish computes what readers need on their fast path.

@@ -11,11 +11,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Cluster is a private Redis Cluster: three masters without replicas.
+// Cluster is a private Redis Cluster: three masters, with or without replicas.
 type Cluster struct {
 	// Nodes are the masters, in the order of their slots. Tests may pause and
 	// kill them one by one.
 	Nodes []*Server
+	// Replicas are those of Nodes, in the same order.
+	Replicas []*Server
 }
 
 // slots of the three masters; together all 16384.
@@ -25,21 +27,149 @@ var slots = [][2]int{{0, 5460}, {5461, 10922}, {10923, 16383}}
 // and which is stopped when the test ends. The test is skipped where no redis-server is installed.
 func StartCluster(t testing.TB) *Cluster {
 	t.Helper()
+	return startCluster(t)
+}
+
+func startCluster(t testing.TB, opts ...Option) *Cluster {
+	t.Helper()
 	c := &Cluster{}
 	for range slots {
-		_, bus := split(freeAddr(t))
-		c.Nodes = append(c.Nodes, Own(t,
-			Set("cluster-enabled", "yes"),
-			Set("cluster-port", strconv.Itoa(bus)), // default is port+10000: may be taken
-			Set("cluster-announce-ip", loopback),
-			Set("cluster-node-timeout", "5000"),
-		))
+		c.Nodes = append(c.Nodes, clusterNode(t, opts...))
 	}
 	for i := range c.Nodes {
 		c.join(t, i)
 	}
 	await(t, "the cluster to form", func() bool { return !slices.ContainsFunc(c.Nodes, (*Server).apart) })
 	return c
+}
+
+func clusterNode(t testing.TB, opts ...Option) *Server {
+	t.Helper()
+	_, bus := split(freeAddr(t))
+	return Own(t, append(opts,
+		Set("cluster-enabled", "yes"),
+		Set("cluster-port", strconv.Itoa(bus)), // default is port+10000: may be taken
+		Set("cluster-announce-ip", loopback),
+		Set("cluster-node-timeout", "5000"),
+		Set("repl-diskless-sync-delay", "0"),
+	)...)
+}
+
+// StartClusterWithReplicas returns a Cluster each of whose masters has a replica, which takes its
+// place some five seconds after it is gone. Meanwhile the other nodes go on.
+func StartClusterWithReplicas(t testing.TB) *Cluster {
+	t.Helper()
+	// After all else: go-redis goes on dialing a server that has gone for a second after its client is closed.
+	t.Cleanup(func() { time.Sleep(1200 * time.Millisecond) })
+	alone := Set("cluster-require-full-coverage", "no")
+	c, ctx := startCluster(t, alone), context.Background()
+	for _, master := range c.Nodes {
+		replica := clusterNode(t, alone)
+		c.Replicas = append(c.Replicas, replica)
+		rdb, id := replica.Client(t), c.id(t, master)
+		for _, other := range c.Nodes {
+			host, port := split(other.addr)
+			if err := rdb.Do(ctx, "CLUSTER", "MEET", host, port, other.directive("cluster-port")).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		await(t, "a replica to know its master", func() bool { return rdb.Do(ctx, "CLUSTER", "REPLICATE", id).Err() == nil })
+		await(t, "a replica to follow", func() bool {
+			info, err := probe(replica.addr)
+			return err == nil && info["master_link_status"] == "up"
+		})
+	}
+	await(t, "all to know the replicas", func() bool {
+		return !slices.ContainsFunc(c.Nodes, func(node *Server) bool {
+			known, err := node.Client(t).ClusterSlots(ctx).Result()
+			return err != nil || slices.ContainsFunc(known, func(s redis.ClusterSlot) bool { return len(s.Nodes) != 2 })
+		})
+	})
+	return c
+}
+
+// id is a node's among the Cluster's.
+func (c *Cluster) id(t testing.TB, node *Server) string {
+	t.Helper()
+	text, err := node.Client(t).Do(context.Background(), "CLUSTER", "MYID").Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// Part takes the replica of master i from it, once it has all that was written before: what is
+// written from now on is lost with the master.
+func (c *Cluster) Part(t testing.TB, i int) {
+	t.Helper()
+	part(t, c.Nodes[i], c.Replicas[i])
+}
+
+// Fail kills master i, and returns when its replica has taken its place.
+func (c *Cluster) Fail(t testing.TB, i int) {
+	t.Helper()
+	c.Nodes[i].Kill(t)
+	rdb := c.Nodes[(i+1)%len(c.Nodes)].Client(t)
+	await(t, "the replica to be the master", func() bool {
+		known, err := rdb.ClusterSlots(context.Background()).Result()
+		return err == nil && slices.ContainsFunc(known, func(s redis.ClusterSlot) bool {
+			return s.Start == slots[i][0] && s.Nodes[0].Addr == c.Replicas[i].addr
+		})
+	})
+}
+
+// Remove gives the slots of master i to the one after it and has it leave the Cluster, as redis-cli
+// --cluster del-node does: it goes on, alone.
+func (c *Cluster) Remove(t testing.TB, i int) {
+	t.Helper()
+	ctx := context.Background()
+	leaving, to := c.Nodes[i], c.Nodes[(i+1)%len(c.Nodes)]
+	gone, target := c.id(t, leaving), c.id(t, to)
+	source := leaving.Client(t)
+	host, port := split(to.addr)
+	step := func(node *redis.Client, args ...any) {
+		t.Helper()
+		if err := node.Do(ctx, args...).Err(); err != nil {
+			t.Fatalf("redistest: %v: %v", args, err)
+		}
+	}
+	for slot := slots[i][0]; slot <= slots[i][1]; slot++ {
+		keys, err := source.ClusterGetKeysInSlot(ctx, slot, 1000).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(keys) > 0 {
+			step(to.Client(t), "CLUSTER", "SETSLOT", slot, "IMPORTING", gone)
+			step(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", target)
+			step(source, append([]any{"MIGRATE", host, port, "", 0, 5000, "KEYS"}, anys(keys)...)...)
+			step(to.Client(t), "CLUSTER", "SETSLOT", slot, "NODE", target)
+		}
+	}
+	for _, node := range []*Server{to, leaving, c.Nodes[(i+2)%len(c.Nodes)]} {
+		_, err := node.Client(t).Pipelined(ctx, func(p redis.Pipeliner) error {
+			for slot := slots[i][0]; slot <= slots[i][1]; slot++ {
+				p.Do(ctx, "CLUSTER", "SETSLOT", slot, "NODE", target)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatalf("redistest: give away the slots: %v", err)
+		}
+	}
+	for _, node := range c.Nodes {
+		if node != leaving {
+			step(node.Client(t), "CLUSTER", "FORGET", gone)
+		}
+	}
+	step(source, "CLUSTER", "RESET", "SOFT")
+}
+
+func anys(texts []string) []any {
+	out := make([]any, len(texts))
+	for i, text := range texts {
+		out[i] = text
+	}
+	return out
 }
 
 // join gives node i its slots and an epoch of its own (equal ones collide, and

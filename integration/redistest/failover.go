@@ -86,9 +86,14 @@ func (f *Failover) Client(t testing.TB) *redis.Client {
 // written from now on is lost with the master.
 func (f *Failover) Part(t testing.TB) {
 	t.Helper()
+	part(t, f.Master, f.Replica)
+}
+
+func part(t testing.TB, from, server *Server) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	master, replica := f.Master.Client(t), f.Replica.Client(t)
+	master, replica := from.Client(t), server.Client(t)
 	// Redis 8 and Valkey know of no write that WAIT could wait for on a connection that made none.
 	// The replica takes all writes in their order: with this one it has all before it.
 	own := master.Conn()
@@ -110,7 +115,7 @@ func (f *Failover) Part(t testing.TB) {
 		t.Fatal(err)
 	}
 	await(t, "the replica to be alone", func() bool {
-		info, err := probe(f.Replica.addr)
+		info, err := probe(server.addr)
 		return err == nil && info["master_link_status"] == "down"
 	})
 }
@@ -119,6 +124,43 @@ func (f *Failover) Part(t testing.TB) {
 func (f *Failover) Fail(t testing.TB) {
 	t.Helper()
 	f.Master.Kill(t)
+	f.promoted(t)
+}
+
+// Silence stops the master without a word, as if its host had gone, and returns when the replica has
+// taken its place.
+func (f *Failover) Silence(t testing.TB) {
+	t.Helper()
+	f.Master.Pause(t)
+	f.promoted(t)
+}
+
+// Plan has the replica take the master's place, as for maintenance, and returns when it has. The old
+// master goes on for seconds as if nothing had happened.
+func (f *Failover) Plan(t testing.TB) {
+	t.Helper()
+	sentinel := redis.NewSentinelClient(&redis.Options{Addr: f.sentinel})
+	defer sentinel.Close()
+	await(t, "the Sentinel to begin", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		return sentinel.Failover(ctx, masterName).Err() == nil
+	})
+	f.promoted(t)
+}
+
+// PartSentinel takes the master from the Sentinel, not from its clients, and returns when the
+// replica has taken its place. The old master is never told.
+func (f *Failover) PartSentinel(t testing.TB) {
+	t.Helper()
+	if err := f.Master.Client(t).Do(context.Background(), "ACL", "SETUSER", "default", "-ping").Err(); err != nil {
+		t.Fatal(err)
+	}
+	f.promoted(t)
+}
+
+func (f *Failover) promoted(t testing.TB) {
+	t.Helper()
 	sentinel := redis.NewSentinelClient(&redis.Options{Addr: f.sentinel})
 	defer sentinel.Close()
 	await(t, "the replica to be the master", func() bool {

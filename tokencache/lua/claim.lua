@@ -13,13 +13,22 @@
 --          deadline and the access token's end; > 0 at once within so many ms of
 --          the first presentation, else as with 0
 -- ARGV[9]  fingerprint of the refresh token to be presented
+-- ARGV[10] replication id of the server that the caller has judged; "" for any
 -- returns  {status, now, record, sealed pair if moved}: "ok", "none", "moved"
 --          (another epoch or generation), "dead" (not active), "wait" (retry_at is
---          ahead), "claimed" (unresolved, not to be taken over yet), "damaged", "newer"
+--          ahead), "claimed" (unresolved, not to be taken over yet), "replaced" (this is
+--          another server, which may have lost states; with the pair), "damaged", "newer"
 local now = now_ms()
 local r, bad = load(KEYS[1], now)
 if bad then return reply(bad, now, {}) end
 if not r.gen then return reply('none', now, {}) end
+if ARGV[10] ~= '' then
+  -- Commands can come to another server at any time: only the claim itself can tell.
+  local info = redis.pcall('INFO', 'replication')
+  if type(info) ~= 'string' or string.match(info, 'master_replid:(%x+)') ~= ARGV[10] then
+    return reply('replaced', now, r, pair_of(KEYS[2]))
+  end
+end
 -- After lost writes two pairs can share a generation: the fingerprint tells them apart.
 if num(r.epoch) ~= num(ARGV[5]) or num(r.gen) ~= num(ARGV[6]) or (r.rt_fp or '') ~= ARGV[9] then
   return reply('moved', now, r, pair_of(KEYS[2]))

@@ -26,7 +26,9 @@ func (b *between) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 		if err := next(ctx, cmds[:b.first]); err != nil {
 			return err
 		}
-		run()
+		if run(); b.first == len(cmds) {
+			return nil
+		}
 		return next(ctx, cmds[b.first:])
 	}
 }

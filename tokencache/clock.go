@@ -61,12 +61,13 @@ func (c *clock) guess(at mono) (now int64, ok bool) {
 // justNow is for how long Redis' time need not be asked for again.
 const justNow = time.Second
 
-// toldJustNow is guess if Redis has told the time within the last second.
+// toldJustNow is guess if Redis has told the time within the last second. It tells whole ms.
 func (c *clock) toldJustNow(at mono) (now int64, ok bool) {
 	if at-mono(c.heard.Load()) > justNow {
 		return 0, false
 	}
-	return c.guess(at)
+	now, ok = c.guess(at)
+	return now + 1, ok
 }
 
 // estimate is guess, however long ago Redis has told the time.

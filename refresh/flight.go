@@ -275,7 +275,7 @@ const reunion = 5 * time.Second
 func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache.Snapshot, error) {
 	if f.c.takeover != tokencache.AtOnce {
 		// A failover can lose a commit that other workers have seen.
-		age, doubtful, err := f.c.cache.Doubtful(f.c.waiting, s)
+		age, doubtful, err := f.doubtful(s)
 		early := age-time.Since(f.asked) < reunion/2 // asked before all were back, or never
 		switch {
 		case err != nil:
@@ -316,6 +316,15 @@ func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache
 		f.spent = lease
 	}
 	return s, err
+}
+
+// doubtful is Cache.Doubtful, where Redis may have lost a claim: not one that its replicas have
+// acknowledged.
+func (f *flight) doubtful(s *tokencache.Snapshot) (age time.Duration, doubtful bool, err error) {
+	if f.c.cfg.Replicas > 0 {
+		return 0, false, nil
+	}
+	return f.c.cache.Doubtful(f.c.waiting, s)
 }
 
 // handOver is how long a lease that has done its work is kept: all processes are waking

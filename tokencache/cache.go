@@ -56,6 +56,7 @@ type Cache struct {
 	strangers strangers
 
 	cold     coldUse
+	lines    *xsync.Map[string, *line] // by server
 	births   births
 	apps     *xsync.Map[string, *app]
 	watchers *xsync.Map[string, *watchers[Change]] // by app
@@ -95,6 +96,7 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		limit:   orDefault(cfg.HotGrants, defaultHotGrants),
 		journal: orDefault(cfg.JournalLen, defaultJournalLen),
 
+		lines:    xsync.NewMap[string, *line](),
 		apps:     xsync.NewMap[string, *app](),
 		watchers: xsync.NewMap[string, *watchers[Change]](),
 	}

@@ -16,6 +16,8 @@ type Cluster struct {
 	// Nodes are the masters, in the order of their slots. Tests may pause and
 	// kill them one by one.
 	Nodes []*Server
+	// Replicas are those of the masters, in the same order, after [Cluster.AddReplicas].
+	Replicas []*Server
 }
 
 // slots of the three masters; together all 16384.
@@ -27,19 +29,87 @@ func StartCluster(t testing.TB) *Cluster {
 	t.Helper()
 	c := &Cluster{}
 	for range slots {
-		_, bus := split(freeAddr(t))
-		c.Nodes = append(c.Nodes, Own(t,
-			Set("cluster-enabled", "yes"),
-			Set("cluster-port", strconv.Itoa(bus)), // default is port+10000: may be taken
-			Set("cluster-announce-ip", loopback),
-			Set("cluster-node-timeout", "5000"),
-		))
+		c.Nodes = append(c.Nodes, node(t))
 	}
 	for i := range c.Nodes {
 		c.join(t, i)
 	}
 	await(t, "the cluster to form", func() bool { return !slices.ContainsFunc(c.Nodes, (*Server).apart) })
 	return c
+}
+
+func node(t testing.TB) *Server {
+	t.Helper()
+	_, bus := split(freeAddr(t))
+	return Own(t,
+		Set("cluster-enabled", "yes"),
+		Set("cluster-port", strconv.Itoa(bus)), // default is port+10000: may be taken
+		Set("cluster-announce-ip", loopback),
+		Set("cluster-node-timeout", "5000"),
+		Set("repl-diskless-sync-delay", "0"),
+	)
+}
+
+// AddReplicas gives each master a replica. They do not take its place by themselves: see [Cluster.TakeOver].
+func (c *Cluster) AddReplicas(t testing.TB) {
+	t.Helper()
+	for i, master := range c.Nodes {
+		replica := node(t)
+		c.Replicas = append(c.Replicas, replica)
+		rdb, id := replica.Client(t), master.id(t)
+		if err := rdb.ConfigSet(context.Background(), "cluster-replica-no-failover", "yes").Err(); err != nil {
+			t.Fatal(err)
+		}
+		for j := range c.Nodes {
+			c.meet(t, rdb, j)
+		}
+		await(t, "replica "+strconv.Itoa(i)+" to follow", func() bool {
+			_ = rdb.ClusterReplicate(context.Background(), id).Err() // once gossip has told it of the master
+			return replica.follows()
+		})
+	}
+	await(t, "all nodes to know the replicas", func() bool {
+		for _, n := range c.Nodes {
+			rdb := redis.NewClient(&redis.Options{Addr: n.addr})
+			shards, err := rdb.ClusterSlots(context.Background()).Result()
+			_ = rdb.Close()
+			if err != nil || slices.ContainsFunc(shards, func(s redis.ClusterSlot) bool { return len(s.Nodes) != 2 }) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func (s *Server) id(t testing.TB) string {
+	t.Helper()
+	text, err := s.Client(t).Do(context.Background(), "CLUSTER", "MYID").Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// TakeOver kills a master, and puts its replica in its place.
+func (c *Cluster) TakeOver(t testing.TB, i int) {
+	t.Helper()
+	c.Nodes[i].Kill(t)
+	rdb := c.Replicas[i].Client(t)
+	await(t, "the replica to take over", func() bool {
+		_ = rdb.Do(context.Background(), "CLUSTER", "FAILOVER", "TAKEOVER").Err()
+		info, err := probe(c.Replicas[i].addr)
+		return err == nil && info["role"] == "master"
+	})
+}
+
+// Owner is which of the masters has the slot of a key.
+func (c *Cluster) Owner(t testing.TB, key string) int {
+	t.Helper()
+	slot, err := c.Nodes[0].Client(t).ClusterKeySlot(context.Background(), key).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.IndexFunc(slots, func(s [2]int) bool { return int64(s[0]) <= slot && slot <= int64(s[1]) })
 }
 
 // join gives node i its slots and an epoch of its own (equal ones collide, and
@@ -51,15 +121,24 @@ func (c *Cluster) join(t testing.TB, i int) {
 		{"CLUSTER", "SET-CONFIG-EPOCH", i + 1},
 		{"CLUSTER", "ADDSLOTSRANGE", slots[i][0], slots[i][1]},
 	}
-	for _, other := range c.Nodes[:i] {
-		host, port := split(other.addr)
-		steps = append(steps, []any{"CLUSTER", "MEET", host, port, other.directive("cluster-port")})
-	}
 	ctx, rdb := context.Background(), c.Nodes[i].Client(t)
 	for _, step := range steps {
 		if err := rdb.Do(ctx, step...).Err(); err != nil {
 			t.Fatalf("redistest: node %d: %v: %v", i, step, err)
 		}
+	}
+	for j := range c.Nodes[:i] {
+		c.meet(t, rdb, j)
+	}
+}
+
+// meet introduces a node to master j.
+func (c *Cluster) meet(t testing.TB, rdb *redis.Client, j int) {
+	t.Helper()
+	other := c.Nodes[j]
+	host, port := split(other.addr)
+	if err := rdb.Do(context.Background(), "CLUSTER", "MEET", host, port, other.directive("cluster-port")).Err(); err != nil {
+		t.Fatalf("redistest: meet master %d: %v", j, err)
 	}
 }
 

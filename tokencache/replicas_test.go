@@ -146,6 +146,7 @@ func TestAClaimWhoseReplyWasLostIsAcknowledgedForReal(t *testing.T) {
 	fo := redistest.StartFailover(t)
 	proxy := redistest.NewProxy(t, fo.Master.Addr())
 	c := newCache(t, fo.Master.ClientWith(t, func(o *redis.Options) { o.Addr = proxy.Addr() }), "tl")
+	claim(t, c, connect(t, c, Key{"zoom", "first"}, 1), "x") // the server knows the script now
 	for _, hangs := range []bool{true, false} {
 		base := connect(t, c, Key{"zoom", "hangs"}, 1)
 		if !hangs {

@@ -244,3 +244,50 @@ func TestAReplicaThatHangsHoldsUpNoReader(t *testing.T) {
 		t.Errorf("%d reads while claims waited", reads)
 	}
 }
+
+// A Cluster's client learns by the answers of nodes where a key is.
+func TestAClusterIsFollowedToTheNodeThatHasTheGrant(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t)
+	cluster.AddReplicas(t)
+	c := newCache(t, cluster.Client(t), "tl")
+	key := c.keys(acme).grant()
+	base := connect(t, c, acme, 1)
+	step := func(what string, id string) {
+		t.Helper()
+		o, s, err := c.Claim(t.Context(), base, id, "x", time.Minute, AtOnce, Replicas(1, 5*time.Second))
+		if err != nil || o != OK || s.Claim.ID != id {
+			t.Errorf("%s: %s, %v", what, o, err)
+		}
+	}
+	step("at rest", NewID())
+	cluster.Move(t, key)
+	step("MOVED", NewID())
+	finish := cluster.Migrate(t, key)
+	step("ASK", NewID())
+	finish()
+	step("MOVED after ASK", NewID())
+}
+
+func TestAClaimOutlivesTheEndOfItsNode(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t)
+	cluster.AddReplicas(t)
+	c := newCache(t, cluster.Client(t), "tl")
+	base, i := connect(t, c, acme, 1), cluster.Owner(t, c.keys(acme).grant())
+	id := NewID()
+	o, _, err := c.Claim(t.Context(), base, id, "x", time.Minute, AfterDeadline, Replicas(1, 5*time.Second))
+	if err != nil || o != OK {
+		t.Fatal(o, err)
+	}
+	cluster.TakeOver(t, i)
+	// Nobody replicates what the new master has.
+	o, _, err = c.Claim(t.Context(), base, id, "x", time.Minute, AfterDeadline, one)
+	if !errors.Is(err, ErrNotReplicated) {
+		t.Errorf("%s, %v", o, err)
+	}
+	o, _, err = c.Claim(t.Context(), base, NewID(), "y", time.Minute, AfterDeadline, one)
+	if err != nil || o != Claimed {
+		t.Errorf("of another: %s, %v", o, err)
+	}
+}

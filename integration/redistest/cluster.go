@@ -34,7 +34,7 @@ func StartCluster(t testing.TB) *Cluster {
 	for i := range c.Nodes {
 		c.join(t, i)
 	}
-	await(t, "the cluster to form", func() bool { return !slices.ContainsFunc(c.Nodes, (*Server).apart) })
+	await(t, "the cluster to form", func() bool { return !slices.ContainsFunc(c.Nodes, c.apart) })
 	return c
 }
 
@@ -53,32 +53,26 @@ func node(t testing.TB) *Server {
 // AddReplicas gives each master a replica. They do not take its place by themselves: see [Cluster.TakeOver].
 func (c *Cluster) AddReplicas(t testing.TB) {
 	t.Helper()
+	ids := make([]string, len(c.Nodes))
 	for i, master := range c.Nodes {
 		replica := node(t)
-		c.Replicas = append(c.Replicas, replica)
-		rdb, id := replica.Client(t), master.id(t)
+		c.Replicas, ids[i] = append(c.Replicas, replica), master.id(t)
+		rdb := replica.Client(t)
 		if err := rdb.ConfigSet(context.Background(), "cluster-replica-no-failover", "yes").Err(); err != nil {
 			t.Fatal(err)
 		}
 		for j := range c.Nodes {
 			c.meet(t, rdb, j)
 		}
-		await(t, "replica "+strconv.Itoa(i)+" to follow", func() bool {
-			_ = rdb.ClusterReplicate(context.Background(), id).Err() // once gossip has told it of the master
-			return replica.follows()
-		})
 	}
-	await(t, "all nodes to know the replicas", func() bool {
-		for _, n := range c.Nodes {
-			rdb := redis.NewClient(&redis.Options{Addr: n.addr})
-			shards, err := rdb.ClusterSlots(context.Background()).Result()
-			_ = rdb.Close()
-			if err != nil || slices.ContainsFunc(shards, func(s redis.ClusterSlot) bool { return len(s.Nodes) != 2 }) {
-				return false
-			}
-		}
-		return true
-	})
+	for i, replica := range c.Replicas {
+		rdb := replica.Client(t)
+		await(t, "the replica to know its master", func() bool { return rdb.ClusterReplicate(context.Background(), ids[i]).Err() == nil })
+	}
+	for _, replica := range c.Replicas {
+		await(t, "the replica to follow", replica.follows)
+	}
+	await(t, "the masters to know the replicas", func() bool { return !slices.ContainsFunc(c.Nodes, c.apart) })
 }
 
 func (s *Server) id(t testing.TB) string {
@@ -151,13 +145,13 @@ func (s *Server) directive(name string) string {
 }
 
 // apart says that the node does not see the whole cluster in good order yet.
-func (s *Server) apart() bool {
+func (c *Cluster) apart(s *Server) bool {
 	rdb := redis.NewClient(&redis.Options{Addr: s.addr})
 	defer rdb.Close()
 	text, err := rdb.ClusterInfo(context.Background()).Result()
 	info := infoFields(text)
 	return err != nil || info["cluster_state"] != "ok" || info["cluster_slots_ok"] != "16384" ||
-		info["cluster_known_nodes"] != fmt.Sprint(len(slots))
+		info["cluster_known_nodes"] != fmt.Sprint(len(c.Nodes)+len(c.Replicas))
 }
 
 // Addrs are the host:port of all masters.
@@ -180,6 +174,13 @@ func (c *Cluster) Client(t testing.TB) *redis.ClusterClient {
 // Move gives the slot of a key to the node after the one that has it, key by key, as
 // redis-cli --cluster reshard does. Clients are redirected meanwhile.
 func (c *Cluster) Move(t testing.TB, key string) {
+	t.Helper()
+	c.Migrate(t, key)()
+}
+
+// Migrate is [Cluster.Move] until all keys are at their new node and the slot is still the old
+// one's: clients are told to ask there. finish ends it.
+func (c *Cluster) Migrate(t testing.TB, key string) (finish func()) {
 	t.Helper()
 	ctx := context.Background()
 	rdb := c.Nodes[0].Client(t)
@@ -221,7 +222,10 @@ func (c *Cluster) Move(t testing.TB, key string) {
 		step(source, "MIGRATE", host, port, keys[0], 0, 5000)
 		time.Sleep(20 * time.Millisecond) // while clients see half of a grant here and half there
 	}
-	for _, i := range []int{to, from, (to + 1) % len(c.Nodes)} {
-		step(c.Nodes[i].Client(t), "CLUSTER", "SETSLOT", slot, "NODE", ids[to])
+	return func() {
+		t.Helper()
+		for _, i := range []int{to, from, (to + 1) % len(c.Nodes)} {
+			step(c.Nodes[i].Client(t), "CLUSTER", "SETSLOT", slot, "NODE", ids[to])
+		}
 	}
 }

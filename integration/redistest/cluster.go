@@ -130,6 +130,9 @@ func (c *Cluster) Remove(t testing.TB, i int) {
 	leaving, to := c.Nodes[i], c.Nodes[(i+1)%len(c.Nodes)]
 	gone, target := leaving.id(t), to.id(t)
 	source := leaving.Client(t)
+	if err := source.ConfigSet(ctx, "cluster-allow-replica-migration", "no").Err(); err != nil {
+		t.Fatal(err) // else it becomes a replica when it gives away its last slot
+	}
 	host, port := split(to.addr)
 	step := func(node *redis.Client, args ...any) {
 		t.Helper()

@@ -397,6 +397,18 @@ func (f *fleet) listensOn(cluster *redistest.Cluster, tenant string) int {
 // options: it would ask for the new master after a minute.
 func TestAClusterThatFailsOverLosesNothingThatIsRememberedAndStandsStillForNobodyElse(t *testing.T) {
 	t.Parallel()
+	for name, fail := range map[string]func(*redistest.Cluster, testing.TB, int){
+		"dies":        (*redistest.Cluster).Fail,
+		"goes silent": (*redistest.Cluster).Silence,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			failsOver(t, fail)
+		})
+	}
+}
+
+func failsOver(t *testing.T, fail func(*redistest.Cluster, testing.TB, int)) {
 	f := newFleet(t, refreshtest.Config{})
 	cluster := redistest.StartClusterWithReplicas(t)
 	warm := []*worker{f.workerOn(cluster.Client(t)), f.workerOn(cluster.Client(t))}
@@ -441,7 +453,7 @@ func TestAClusterThatFailsOverLosesNothingThatIsRememberedAndStandsStillForNobod
 			}
 		}
 	})
-	cluster.Fail(t, dies)
+	fail(cluster, t, dies)
 	start := time.Now()
 	cold := f.workerOn(cluster.Client(t))
 	for _, tenant := range lost {

@@ -113,6 +113,19 @@ func (c *Cluster) Part(t testing.TB, i int) {
 func (c *Cluster) Fail(t testing.TB, i int) {
 	t.Helper()
 	c.Nodes[i].Kill(t)
+	c.promoted(t, i)
+}
+
+// Silence stops master i without a word, as if its host had gone, and returns when its replica has
+// taken its place.
+func (c *Cluster) Silence(t testing.TB, i int) {
+	t.Helper()
+	c.Nodes[i].Pause(t)
+	c.promoted(t, i)
+}
+
+func (c *Cluster) promoted(t testing.TB, i int) {
+	t.Helper()
 	rdb := c.Nodes[(i+1)%len(c.Nodes)].Client(t)
 	await(t, "the replica to be the master", func() bool {
 		known, err := rdb.ClusterSlots(context.Background()).Result()

@@ -45,7 +45,7 @@ func (c *Coordinator) Connect(ctx context.Context, tenant string, tok *oauth2.To
 	if err != nil {
 		return err
 	}
-	_, err = c.cache.Connect(ctx, k, c.locker.Name(), first)
+	_, err = c.cache.Connect(ctx, k, c.locker.Name(), first, c.acked)
 	switch {
 	case errors.Is(err, tokencache.ErrSpent):
 		return fmt.Errorf("refresh: %s: Connect: keep what is stored; if that is dead, the tenant must consent anew: %w", k, err)
@@ -92,7 +92,7 @@ func (c *Coordinator) Import(ctx context.Context, tenant string, tok *oauth2.Tok
 	if err != nil {
 		return "", err
 	}
-	_, err = c.cache.Import(ctx, k, c.locker.Name(), first)
+	_, err = c.cache.Import(ctx, k, c.locker.Name(), first, c.acked)
 	switch {
 	case errors.Is(err, tokencache.ErrExists):
 		return Exists, nil
@@ -179,7 +179,12 @@ func (c *Coordinator) enrolled(ctx context.Context, k tokencache.Key) (s *tokenc
 	case err != nil:
 		return nil, false, c.about(k, err)
 	}
-	return s, s.State == tokencache.Active, nil
+	if there = s.State == tokencache.Active; there && c.cfg.Replicas > 0 { // perhaps an earlier call has said that they have not
+		if err := c.cache.Acknowledged(ctx, k, c.acked); err != nil {
+			return nil, false, c.about(k, err)
+		}
+	}
+	return s, there, nil
 }
 
 func (c *Coordinator) enrollUnder(ctx context.Context, lease *lock.Lease, k tokencache.Key) error {
@@ -222,7 +227,7 @@ func (c *Coordinator) mintFirst(ctx context.Context, k tokencache.Key, before *t
 	defer cancel()
 	_, err = c.cache.Connect(ctx, k, c.locker.Name(), func(now int64) tokencache.Pair {
 		return c.pair(&tokencache.Snapshot{Key: k}, p, now-time.Since(start).Milliseconds()-1)
-	})
+	}, c.acked)
 	if err != nil {
 		return c.about(k, err)
 	}
@@ -315,7 +320,7 @@ func (c *Coordinator) Disconnect(ctx context.Context, tenant string) error {
 	if err := k.Validate(); err != nil {
 		return err
 	}
-	if err := c.cache.Disconnect(ctx, k, c.locker.Name()); err != nil {
+	if err := c.cache.Disconnect(ctx, k, c.locker.Name(), c.acked); err != nil {
 		return c.about(k, err)
 	}
 	c.log.Info().Str("tenant", tenant).Msg("disconnected")

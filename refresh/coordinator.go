@@ -26,6 +26,7 @@ type Coordinator struct {
 	profile  provider.Profile
 	digest   string // of the profile
 	takeover tokencache.Takeover
+	acked    tokencache.ChangeOption // Config.Replicas have acknowledged the change
 	log      zerolog.Logger
 
 	// waiting ends with Close: flights that only wait give up then. Exchanges and
@@ -60,6 +61,7 @@ func New(cfg Config) (*Coordinator, error) {
 	c := &Coordinator{
 		cfg: cfg, cache: cfg.Cache, locker: cfg.Locker,
 		profile: cfg.Provider.Profile, digest: profileDigest(cfg.Provider.Profile), takeover: takeover(cfg.Provider.Profile),
+		acked:   cfg.acknowledged(),
 		log:     cfg.Log.With().Str("app", cfg.App).Logger(),
 		waiting: waiting, close: cancel,
 		grants:  cfg.Cache.Grants(cfg.App),
@@ -459,6 +461,8 @@ func (c *Coordinator) about(k tokencache.Key, err error) error {
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Code: "newer_version", RetryAfter: firstRetry, Err: err} // upgraded processes go on
 	case errors.Is(err, tokencache.ErrEnded):
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrNotConnected, Code: "disconnected", Err: err}
+	case errors.Is(err, tokencache.ErrNotReplicated):
+		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Code: notReplicated, RetryAfter: firstRetry, Err: err}
 	case errors.Is(err, tokencache.ErrSealed):
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrClientConfig, Code: "sealed", Err: err}
 	default:

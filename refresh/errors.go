@@ -103,8 +103,12 @@ func (e *Error) Unwrap() []error {
 
 // hints say what people cannot guess from a code.
 var hints = map[string]string{
+	notReplicated:    "too few replicas of Redis acknowledge what is stored: see to them and to their links (INFO replication on the master), or lower Config.Replicas",
 	externalRotation: "not the first time that this grant's tokens die before this fleet has used them: look for another program, a staging system perhaps, that refreshes the same grant",
 }
+
+// notReplicated is the code of what fewer than Config.Replicas replicas have acknowledged.
+const notReplicated = "not_replicated"
 
 // lostData is the code of a tenant of whom nobody can tell whether it had a grant.
 const lostData = "redis_lost_data"

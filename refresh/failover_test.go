@@ -393,28 +393,30 @@ func (f *fleet) listensOn(cluster *redistest.Cluster, tenant string) int {
 	return -1
 }
 
-// slotOwner is the node of a Cluster that has a key.
-func (f *fleet) slotOwner(w *worker, key string) int {
-	f.t.Helper()
-	slot, err := w.rdb.ClusterKeySlot(f.ctx(), key).Result()
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return int(slot / 5462)
-}
-
 // One node of a Cluster fails over, the app's own, with the last commits. go-redis has its default
 // options: it would ask for the new master after a minute.
 func TestAClusterThatFailsOverLosesNothingThatIsRememberedAndStandsStillForNobodyElse(t *testing.T) {
 	t.Parallel()
+	for name, fail := range map[string]func(*redistest.Cluster, testing.TB, int){
+		"dies":        (*redistest.Cluster).Fail,
+		"goes silent": (*redistest.Cluster).Silence,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			failsOver(t, fail)
+		})
+	}
+}
+
+func failsOver(t *testing.T, fail func(*redistest.Cluster, testing.TB, int)) {
 	f := newFleet(t, refreshtest.Config{})
 	cluster := redistest.StartClusterWithReplicas(t)
 	warm := []*worker{f.workerOn(cluster.Client(t)), f.workerOn(cluster.Client(t))}
-	dies := f.slotOwner(warm[0], f.prefix+":app:zoom")
+	dies := cluster.Owner(t, f.prefix+":app:zoom")
 	var lost, others []string
 	for i := 0; len(lost) < 4 || len(others) < 4; i++ {
 		tenant := fmt.Sprint("tenant-", i)
-		if f.slotOwner(warm[0], f.prefix+":{zoom:"+tenant+"}:grant") == dies {
+		if cluster.Owner(t, f.prefix+":{zoom:"+tenant+"}:grant") == dies {
 			lost = append(lost, tenant)
 		} else {
 			others = append(others, tenant)
@@ -451,7 +453,7 @@ func TestAClusterThatFailsOverLosesNothingThatIsRememberedAndStandsStillForNobod
 			}
 		}
 	})
-	cluster.Fail(t, dies)
+	fail(cluster, t, dies)
 	start := time.Now()
 	cold := f.workerOn(cluster.Client(t))
 	for _, tenant := range lost {

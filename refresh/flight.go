@@ -319,7 +319,7 @@ const slack = 20 * time.Millisecond
 func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache.Snapshot, error) {
 	if f.c.takeover != tokencache.AtOnce {
 		// A failover can lose a commit that other workers have seen.
-		judged, left, doubtful, err := f.c.cache.Doubtful(f.c.waiting, s)
+		judged, left, doubtful, err := f.doubtful(s)
 		early := f.asked.IsZero() || time.Since(f.asked) > slack-left // asked before all were back, or never
 		switch {
 		case err != nil:
@@ -368,6 +368,15 @@ func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache
 		f.spent = lease
 	}
 	return s, err
+}
+
+// doubtful is Cache.Doubtful, where Redis may have lost a claim: not one that its replicas have
+// acknowledged.
+func (f *flight) doubtful(s *tokencache.Snapshot) (judged *tokencache.Snapshot, left time.Duration, doubtful bool, err error) {
+	if f.c.cfg.Replicas > 0 {
+		return s, 0, false, nil
+	}
+	return f.c.cache.Doubtful(f.c.waiting, s)
 }
 
 // handOver is how long a lease that has done its work is kept: all processes are waking

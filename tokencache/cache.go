@@ -58,7 +58,8 @@ type Cache struct {
 
 	cold     coldUse
 	servers  servers
-	reloaded atomic.Int64 // mono: when the map of a Cluster's slots was last asked for
+	reloaded atomic.Int64              // mono: when the map of a Cluster's slots was last asked for
+	lines    *xsync.Map[string, *line] // by server
 	apps     *xsync.Map[string, *app]
 	sent     *xsync.Map[string, struct{}]          // scripts, by hash, whose text this process has sent to Redis
 	watchers *xsync.Map[string, *watchers[Change]] // by app
@@ -98,6 +99,7 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		limit:   orDefault(cfg.HotGrants, defaultHotGrants),
 		journal: orDefault(cfg.JournalLen, defaultJournalLen),
 
+		lines:    xsync.NewMap[string, *line](),
 		apps:     xsync.NewMap[string, *app](),
 		sent:     xsync.NewMap[string, struct{}](),
 		watchers: xsync.NewMap[string, *watchers[Change]](),

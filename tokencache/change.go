@@ -1,6 +1,7 @@
 package tokencache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,7 +37,7 @@ func (c *Cache) change(op string, base *Snapshot, pair Pair, run func() (answer,
 	if err != nil {
 		return "", nil, err
 	}
-	if kind := kindOf(op, base, a); kind != "" {
+	if kind := kindOf(op, base, a); kind != "" && a.lacks == nil {
 		c.changed(Change{base.Key, kind, a.snap.Record, a.now})
 	}
 	switch {
@@ -49,7 +50,7 @@ func (c *Cache) change(op string, base *Snapshot, pair Pair, run func() (answer,
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	snap, err := c.reconcile(ctx, base.Key, a)
-	if err != nil {
+	if err = cmp.Or(err, a.lacks); err != nil {
 		return Outcome(a.status), nil, err
 	}
 	return Outcome(a.status), snap, nil
@@ -85,11 +86,14 @@ func (t Takeover) OpensAt(s *Snapshot) int64 {
 
 // Claim notes that holder `by` presents base's generation within ttl. Anything but OK
 // means: do not present. The snapshot is the grant as it is then.
-func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl time.Duration, t Takeover) (Outcome, *Snapshot, error) {
+func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl time.Duration, t Takeover, opts ...ChangeOption) (Outcome, *Snapshot, error) {
 	ks := c.keys(base.Key)
 	return c.change("claim", base, base.Pair, func() (answer, error) {
-		a, err := c.run(ctx, "claim", claimScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
+		a, err := c.store(ctx, "claim", claimScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()}, opts,
 			ks.events(), c.journal, id, clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), Fingerprint(base.Pair.RefreshToken.Reveal()), base.judged)
+		if a.status != string(OK) {
+			a.lacks = nil // nothing is claimed
+		}
 		if a.status == string(Replaced) {
 			c.servers.forget()
 		}
@@ -101,7 +105,7 @@ func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl ti
 // stored, by this or an earlier call with this id. Moved: refused, since a newer
 // consent or a sibling is stored, which the snapshot is. spare says that the pair is
 // the grant's spare, which is spent by this; used, that somebody has asked for it.
-func (c *Cache) Commit(ctx context.Context, base *Snapshot, id, by string, pair Pair, spare, used bool) (Outcome, *Snapshot, error) {
+func (c *Cache) Commit(ctx context.Context, base *Snapshot, id, by string, pair Pair, spare, used bool, opts ...ChangeOption) (Outcome, *Snapshot, error) {
 	kind := ""
 	if spare {
 		kind = "spare"
@@ -119,7 +123,7 @@ func (c *Cache) Commit(ctx context.Context, base *Snapshot, id, by string, pair 
 				return answer{}, err
 			}
 			args := append([]any{ks.events(), c.journal, id, clip(by), base.Epoch, base.Generation, sealed, generation, kind}, fields...)
-			a, err = c.run(ctx, "commit", commitScript, base.Key, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, args...)
+			a, err = c.store(ctx, "commit", commitScript, base.Key, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, opts, args...)
 			if err != nil || a.status != "reseal" {
 				return a, err
 			}
@@ -166,6 +170,9 @@ type Verdict string
 const (
 	// Unspent: the refresh token was not consumed; the claim is resolved.
 	Unspent Verdict = "clear"
+	// Withdrawn: nothing was presented under the claim, which is resolved. The provider has not
+	// failed.
+	Withdrawn Verdict = "withdraw"
 	// MaybeSpent: nobody knows; the claim stays unresolved.
 	MaybeSpent Verdict = "keep"
 	// Refused: verified; the tenant must consent again.
@@ -238,16 +245,16 @@ var (
 // A repeat changes nothing, whatever has happened in between, and returns what is stored: one by
 // go-redis, whose reply was lost, and one by a caller that got an error, which brings the same
 // pair. The error is ErrSpent or ErrEnded where that pair is over.
-func (c *Cache) Connect(ctx context.Context, k Key, by string, make func(now int64) Pair) (*Snapshot, error) {
-	return c.connect(ctx, k, by, "", make)
+func (c *Cache) Connect(ctx context.Context, k Key, by string, make func(now int64) Pair, opts ...ChangeOption) (*Snapshot, error) {
+	return c.connect(ctx, k, by, "", make, opts)
 }
 
 // Import is Connect for a tenant that has no grant. The error is ErrExists if it has one.
-func (c *Cache) Import(ctx context.Context, k Key, by string, make func(now int64) Pair) (*Snapshot, error) {
-	return c.connect(ctx, k, by, "import", make)
+func (c *Cache) Import(ctx context.Context, k Key, by string, make func(now int64) Pair, opts ...ChangeOption) (*Snapshot, error) {
+	return c.connect(ctx, k, by, "import", make, opts)
 }
 
-func (c *Cache) connect(ctx context.Context, k Key, by, mode string, make func(now int64) Pair) (*Snapshot, error) {
+func (c *Cache) connect(ctx context.Context, k Key, by, mode string, make func(now int64) Pair, opts []ChangeOption) (*Snapshot, error) {
 	id := NewID() // of all attempts: they are one call
 	for range 100 {
 		// The pair is sealed with epoch and generation, so these must be known first.
@@ -262,7 +269,7 @@ func (c *Cache) connect(ctx context.Context, k Key, by, mode string, make func(n
 		}
 		ks := c.keys(k)
 		args := append([]any{ks.events(), c.journal, id, clip(by), at.epoch, sealed, at.generation, mode, callbacksApart.Milliseconds()}, pair.fields()...)
-		a, err := c.run(ctx, "connect", connectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, args...)
+		a, err := c.store(ctx, "connect", connectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, opts, args...)
 		if err != nil {
 			return nil, err
 		}
@@ -276,15 +283,19 @@ func (c *Cache) connect(ctx context.Context, k Key, by, mode string, make func(n
 				c.log.Warn().Err(err).Stringer("grant", k).Msg("connected, but not scheduled for renewal: Repair will")
 			}
 			a.snap.Pair = pair
-			return c.adopt(a.snap.finish()), nil
+			return c.adopt(a.snap.finish()), a.lacks
 		case "repeat":
 			a.snap.needsPair()
-			return c.reconcile(ctx, k, a)
+			s, err := c.reconcile(ctx, k, a)
+			return s, cmp.Or(err, a.lacks)
 		case "spent":
 			return nil, fmt.Errorf("%w (%s)", ErrSpent, k)
 		case "ended":
 			return nil, fmt.Errorf("%w (%s)", ErrEnded, k)
 		case "exists":
+			if a.lacks != nil { // it may be what an earlier attempt of the caller's has stored
+				return nil, a.lacks
+			}
 			return nil, fmt.Errorf("%w (%s)", ErrExists, k)
 		}
 	}
@@ -332,14 +343,14 @@ func (c *Cache) knowsBetter(k Key, a answer) bool {
 
 // Disconnect ends the grant and leaves a tombstone, for 90 days. Where there is no grant, and this
 // process remembers none, it leaves nothing.
-func (c *Cache) Disconnect(ctx context.Context, k Key, by string) error {
+func (c *Cache) Disconnect(ctx context.Context, k Key, by string, opts ...ChangeOption) error {
 	ks, known := c.keys(k), int64(0)
 	if mem := c.Remembered(k); mem != nil {
 		known = mem.Epoch
 		_, _ = c.Read(ctx, k) // gives back what Redis has lost: the tombstone must tell which consent it ended
 	}
 	end := func(id string) (answer, error) {
-		return c.run(ctx, "disconnect", disconnectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()},
+		return c.store(ctx, "disconnect", disconnectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, opts,
 			ks.events(), c.journal, id, clip(by), known, tombstoneLife.Milliseconds())
 	}
 	id := NewID()
@@ -357,7 +368,7 @@ func (c *Cache) Disconnect(ctx context.Context, k Key, by string) error {
 	case a.status != string(OK): // a repeat
 		a.snap.needsPair()
 		_, err := c.reconcile(ctx, k, a)
-		return err
+		return cmp.Or(err, a.lacks)
 	}
 	c.changed(Change{k, "disconnect", a.snap.Record, a.now})
 	_ = c.rdb.ZRem(ctx, c.dueKey(k.App, shardOf(k.Tenant)), k.Tenant).Err() // else the process that finds it there removes it
@@ -365,7 +376,7 @@ func (c *Cache) Disconnect(ctx context.Context, k Key, by string) error {
 		c.log.Warn().Err(err).Stringer("grant", k).Msg("disconnected; if it was connected again meanwhile, Repair will schedule it for renewal")
 	}
 	c.adopt(a.snap.finish())
-	return nil
+	return a.lacks
 }
 
 // Spare returns the grant's spare: a genuine successor that lost against a sibling, or the pair of a

@@ -209,7 +209,9 @@ func (h *hub) beats(ctx context.Context, b *heartbeat, work *sync.WaitGroup) {
 // that at once.
 func (h *hub) beat(ctx context.Context, b *heartbeat) {
 	nonce := b.next()
-	listeners, err := h.publish(ctx, b.channel, nonce)
+	bounded, cancel := context.WithTimeout(ctx, silentFor)
+	listeners, err := h.publish(bounded, b.channel, nonce)
+	cancel()
 	b.answered(err)
 	if err != nil {
 		h.unanswered(err)
@@ -262,17 +264,17 @@ func (h *hub) subscriber(ctx context.Context) (*redis.PubSub, *heartbeat) {
 func masters(ctx context.Context, cluster *redis.ClusterClient) (nodes []*redis.Client) {
 	for range 5 {
 		var mu sync.Mutex // ForEachMaster calls at the same time
-		_ = cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
+		err := cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
 			mu.Lock()
 			defer mu.Unlock()
 			nodes = append(nodes, node)
 			return nil
 		})
-		if len(nodes) > 0 {
-			return nodes
+		if err != nil || len(nodes) > 0 {
+			break
 		}
 	}
-	return nil
+	return nodes
 }
 
 // listenTo picks two nodes that answer, or one: to listen to, and to send heartbeats to. It listens to

@@ -3,6 +3,7 @@ package tokencache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -58,6 +59,8 @@ type hub struct {
 	beating    atomic.Int32  // heartbeats that Redis has not answered yet
 	deaf       string        // node of a Cluster whose session ended in silence; run's own
 	prepared   bool          // ready was called; run's own
+	saidLost   string        // why the connection was lost, as it was last said; run's own
+	saidAt     mono          // when; run's own
 	current    atomic.Pointer[heartbeat]
 
 	mu       sync.Mutex // guards what follows
@@ -220,7 +223,7 @@ func (h *hub) run(stopped chan struct{}) {
 		if h.idle() {
 			return
 		}
-		h.log.Warn().Err(beat.reason(err)).Msg("subscriber connection lost: reading Redis until it is back")
+		h.sayLost(beat.reason(err))
 		if monotonic()-start > time.Minute {
 			backoff = 50 * time.Millisecond
 		}
@@ -232,6 +235,15 @@ func (h *hub) run(stopped chan struct{}) {
 			pause.Stop()
 		}
 		backoff = min(2*backoff, 2*time.Second)
+	}
+}
+
+// sayLost logs why there is no session: the same reason once a minute.
+func (h *hub) sayLost(why error) {
+	now := monotonic()
+	if text := fmt.Sprint(why); text != h.saidLost || now-h.saidAt > time.Minute {
+		h.saidLost, h.saidAt = text, now
+		h.log.Warn().Err(why).Msg("subscriber connection lost: reading Redis until it is back")
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -199,6 +200,7 @@ func (c *Cache) serverOf(ctx context.Context, k Key) (*server, error) {
 	}
 	s, err := c.judge(ctx, infoOf(text), at)
 	if err != nil {
+		c.unanswered(err) // the map of the slots is old
 		return nil, err
 	}
 	if s.replid == "" {
@@ -307,26 +309,48 @@ func (c *Cache) watchMasters(ctx context.Context) {
 	}
 	var work sync.WaitGroup
 	defer work.Wait()
-	var known []string
+	var known masterSet
 	for {
-		var now []string
-		fresh := false
-		for _, node := range masters(ctx, cluster) {
-			addr := node.Options().Addr
-			now = append(now, addr)
-			fresh = fresh || known != nil && !slices.Contains(known, addr)
-		}
-		if fresh {
-			at := monotonic()
-			work.Go(func() { c.readAgain(ctx, at) })
-		}
-		if len(now) > 0 {
-			known = now
+		if known.asking.Add(1) <= maxBeats {
+			work.Go(func() { // a node that does not answer must not hold up the next look
+				fresh := known.fresh(masters(ctx, cluster))
+				known.asking.Add(-1)
+				if fresh {
+					c.readAgain(ctx, monotonic())
+				}
+			})
+		} else {
+			known.asking.Add(-1)
 		}
 		if sleep(ctx, lookEvery) != nil {
 			return
 		}
 	}
+}
+
+// masterSet are a Cluster's masters, as they were last seen.
+type masterSet struct {
+	asking atomic.Int32 // how many look just now
+
+	mu    sync.Mutex // guards addrs
+	addrs []string
+}
+
+// fresh takes the masters as they are now, and reports whether one of them is new.
+func (m *masterSet) fresh(nodes []*redis.Client) (fresh bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(nodes) == 0 {
+		return false
+	}
+	before := m.addrs
+	m.addrs = nil
+	for _, node := range nodes {
+		addr := node.Options().Addr
+		m.addrs = append(m.addrs, addr)
+		fresh = fresh || before != nil && !slices.Contains(before, addr)
+	}
+	return fresh
 }
 
 // unanswered is told of errors of commands. On a Cluster, where a node has not answered, it has

@@ -48,6 +48,9 @@ var warnLua string
 //go:embed lua/touch.lua
 var touchLua string
 
+//go:embed lua/again.lua
+var againLua string
+
 //go:embed lua/compact.lua
 var compactLua string
 
@@ -69,6 +72,7 @@ var (
 	rejectScript     = publisher(rejectLua)
 	restoreScript    = publisher(restoreLua)
 	warnScript       = publisher(warnLua)
+	againScript      = publisher(againLua)
 	touchScript      = script(touchLua)
 	compactScript    = script(compactLua)
 	dueScript        = script(dueLua)
@@ -87,7 +91,11 @@ func appScript(body string) *redis.Script { return publisher(aboutApps + body) }
 // publish runs a script that publishes. What it stores is stored also where Redis does not let this
 // client publish: then the others hear of it when they read.
 func (c *Cache) publish(ctx context.Context, s *redis.Script, keys []string, args ...any) *redis.Cmd {
-	cmd := c.runScript(ctx, s, keys, append(args, c.proofOf(ctx))...)
+	return c.told(c.runScript(ctx, s, keys, append(args, c.proofOf(ctx))...), keys)
+}
+
+// told logs what a script says of its PUBLISH.
+func (c *Cache) told(cmd *redis.Cmd, keys []string) *redis.Cmd {
 	if got, err := cmd.Slice(); err == nil && len(got) == 5 {
 		why, _ := got[4].(string)
 		c.log.Error().Str("redis_error", why).Str("key", keys[0]).
@@ -119,6 +127,7 @@ type answer struct {
 	session uint64
 
 	damaged error  // the record cannot be true; snap is nil
+	lacks   error  // the acknowledgement that was wanted
 	sealed  string // the pair that came with no record
 }
 

@@ -28,10 +28,7 @@ func StartFailover(t testing.TB) *Failover {
 	master := Own(t, Set("repl-diskless-sync-delay", "0"))
 	host, port := split(master.addr)
 	f := &Failover{Master: master, Replica: Own(t, Set("replicaof", host, strconv.Itoa(port)))}
-	await(t, "the replica to follow", func() bool {
-		info, err := probe(f.Replica.addr)
-		return err == nil && info["master_link_status"] == "up"
-	})
+	await(t, "the replica to follow", f.Replica.follows)
 	f.watch(t)
 	return f
 }
@@ -86,14 +83,34 @@ func (f *Failover) Client(t testing.TB) *redis.Client {
 // written from now on is lost with the master.
 func (f *Failover) Part(t testing.TB) {
 	t.Helper()
-	part(t, f.Master, f.Replica)
+	Part(t, f.Master, f.Replica)
 }
 
-func part(t testing.TB, from, server *Server) {
+// Rejoin starts the master that [Failover.Fail] killed again, as the replica of the new one.
+func (f *Failover) Rejoin(t testing.TB) {
+	t.Helper()
+	f.Master.Restart(t)
+	host, port := split(f.Replica.addr)
+	rdb := f.Master.Client(t)
+	await(t, "the old master to follow", func() bool {
+		// Again and again: the Sentinel may have something to say, too.
+		_ = rdb.SlaveOf(context.Background(), host, strconv.Itoa(port)).Err()
+		return f.Master.follows()
+	})
+}
+
+// follows reports whether a replica has its master's data.
+func (s *Server) follows() bool {
+	info, err := probe(s.addr)
+	return err == nil && info["master_link_status"] == "up" && info["master_sync_in_progress"] == "0"
+}
+
+// Part takes a replica from its master, as [Failover.Part].
+func Part(t testing.TB, from, of *Server) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	master, replica := from.Client(t), server.Client(t)
+	master, replica := from.Client(t), of.Client(t)
 	// Redis 8 and Valkey know of no write that WAIT could wait for on a connection that made none.
 	// The replica takes all writes in their order: with this one it has all before it.
 	own := master.Conn()
@@ -115,7 +132,7 @@ func part(t testing.TB, from, server *Server) {
 		t.Fatal(err)
 	}
 	await(t, "the replica to be alone", func() bool {
-		info, err := probe(server.addr)
+		info, err := probe(of.addr)
 		return err == nil && info["master_link_status"] == "down"
 	})
 }

@@ -33,7 +33,10 @@ end
 if num(r.epoch) ~= num(ARGV[5]) or num(r.gen) ~= num(ARGV[6]) or (r.rt_fp or '') ~= ARGV[9] then
   return reply('moved', now, r, pair_of(KEYS[2]))
 end
-if r.claim_id == ARGV[3] then return reply('ok', now, r) end -- a repeat: its reply was lost
+if r.claim_id == ARGV[3] then -- a repeat: its reply was lost
+  again(KEYS[1], r)
+  return reply('ok', now, r)
+end
 if r.state ~= 'active' then return reply('dead', now, r) end
 if num(r.retry_at) > now then return reply('wait', now, r) end
 

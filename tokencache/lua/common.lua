@@ -100,6 +100,10 @@ local function save(key, r, set)
   if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
 end
 
+-- again writes what is there already. WAIT waits for what its own connection has written: without
+-- this a repeat, which may come by another one, would be taken for acknowledged.
+local function again(key, r) redis.call('HSET', key, 'state', r.state) end
+
 local function clear_claim(set)
   set.claim_id, set.claim_by, set.claim_at = '', '', ''
   set.claim_until, set.claim_prior, set.claim_n = '', '', ''

@@ -9,8 +9,9 @@
 -- ARGV[5]  epoch of the generation that was presented
 -- ARGV[6]  generation that was presented
 -- ARGV[7]  id of the claim under which it was presented
--- ARGV[8]  "clear": not spent, the claim is resolved; "keep": perhaps spent, the
---          claim stays unresolved; "dead": verified, the tenant must reauthorize
+-- ARGV[8]  "clear": not spent, the claim is resolved; "withdraw": the same, nothing was
+--          presented, which is no failure in a row; "keep": perhaps spent, the claim stays
+--          unresolved; "dead": verified, the tenant must reauthorize
 -- ARGV[9]  error (class/code/status)
 -- ARGV[10] reason
 -- ARGV[11] ms until the next try
@@ -30,7 +31,7 @@ if r.claim_id ~= ARGV[7] then return reply('claimed', now, r) end
 local retry = now + num(ARGV[11])
 local set = {
   commit_id = ARGV[3], reason = ARGV[10], error = ARGV[9], error_at = int(now),
-  fails = int(num(r.fails) + 1),
+  fails = ARGV[8] == 'withdraw' and (r.fails or '') or int(num(r.fails) + 1),
 }
 if ARGV[8] == 'dead' then
   set.state, retry = 'reauthorize', 0

@@ -3,6 +3,7 @@ package tokencache
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -289,5 +290,19 @@ func TestAClaimOutlivesTheEndOfItsNode(t *testing.T) {
 	o, _, err = c.Claim(t.Context(), base, NewID(), "y", time.Minute, AfterDeadline, one)
 	if err != nil || o != Claimed {
 		t.Errorf("of another: %s, %v", o, err)
+	}
+}
+
+// The client must not give up a pipeline, and repeat it, that waits for a replica.
+func TestAWaitEndsBeforeItsClientGivesUp(t *testing.T) {
+	t.Parallel()
+	fo := redistest.StartFailover(t)
+	rdb := fo.Master.ClientWith(t, func(o *redis.Options) { o.ReadTimeout = time.Second })
+	c := newCache(t, rdb, "tl")
+	base := connect(t, c, acme, 1)
+	fo.Replica.Pause(t)
+	_, _, err := c.Claim(t.Context(), base, NewID(), "x", time.Minute, AfterDeadline, Replicas(1, time.Minute))
+	if !errors.Is(err, ErrNotReplicated) || !strings.Contains(err.Error(), "0 of 1") {
+		t.Error(err)
 	}
 }

@@ -15,7 +15,11 @@ import (
 
 const ackWithin = 300 * time.Millisecond
 
-var one = Replicas(1, ackWithin)
+var (
+	one = Replicas(1, ackWithin)
+	// follows is for a replica that is there, on a busy machine.
+	follows = Replicas(1, 10*time.Second)
+)
 
 // replicated is two caches on one master, each with connections that have written, and whose writes the replica has.
 func replicated(t *testing.T) (fo *redistest.Failover, caches [2]*Cache) {
@@ -154,12 +158,13 @@ func TestAClaimWhoseReplyWasLostIsAcknowledgedForReal(t *testing.T) {
 			base = connect(t, c, acme, 1)
 		}
 		warm(t, c)
-		id := NewID()
+		id, acked := NewID(), follows
 		if hangs {
 			fo.Replica.Pause(t)
+			acked = one
 		}
 		lost := proxy.EatReply(id)
-		o, s, err := c.Claim(t.Context(), base, id, "x", time.Minute, AfterDeadline, one)
+		o, s, err := c.Claim(t.Context(), base, id, "x", time.Minute, AfterDeadline, acked)
 		lost.Await(t)
 		switch {
 		case hangs && !errors.Is(err, ErrNotReplicated):
@@ -185,7 +190,7 @@ func TestOnlyAClaimThatIsMadeMustBeAcknowledged(t *testing.T) {
 	if err := c.rdb.ScriptFlush(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	o, s, err := c.Claim(t.Context(), newer, NewID(), "x", time.Minute, AfterDeadline, one)
+	o, s, err := c.Claim(t.Context(), newer, NewID(), "x", time.Minute, AfterDeadline, follows)
 	if err != nil || o != OK || !s.Claim.Unresolved() {
 		t.Errorf("with an empty script cache: %s, %v", o, err)
 	}
@@ -256,7 +261,7 @@ func TestAClusterIsFollowedToTheNodeThatHasTheGrant(t *testing.T) {
 	base := connect(t, c, acme, 1)
 	step := func(what string, id string) {
 		t.Helper()
-		o, s, err := c.Claim(t.Context(), base, id, "x", time.Minute, AtOnce, Replicas(1, 5*time.Second))
+		o, s, err := c.Claim(t.Context(), base, id, "x", time.Minute, AtOnce, follows)
 		if err != nil || o != OK || s.Claim.ID != id {
 			t.Errorf("%s: %s, %v", what, o, err)
 		}
@@ -277,7 +282,7 @@ func TestAClaimOutlivesTheEndOfItsNode(t *testing.T) {
 	c := newCache(t, cluster.Client(t), "tl")
 	base, i := connect(t, c, acme, 1), cluster.Owner(t, c.keys(acme).grant())
 	id := NewID()
-	o, _, err := c.Claim(t.Context(), base, id, "x", time.Minute, AfterDeadline, Replicas(1, 5*time.Second))
+	o, _, err := c.Claim(t.Context(), base, id, "x", time.Minute, AfterDeadline, follows)
 	if err != nil || o != OK {
 		t.Fatal(o, err)
 	}

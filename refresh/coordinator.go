@@ -87,7 +87,8 @@ func (c *Coordinator) key(tenant string) tokencache.Key {
 // change it. A caller that leaves by its ctx leaves alone: the refresh goes on.
 //
 // An access token that is still valid is served whatever became of its renewal, also when
-// the tenant must authorize the app again: [Coordinator.Status] tells that earlier.
+// the tenant must authorize the app again ([Coordinator.Status] tells that earlier), unless an
+// API has refused it, see [Coordinator.Reject].
 //
 // The error is an *Error of kind ErrReauthorize, ErrClientConfig, ErrUnavailable or
 // ErrNotConnected, or the cause with which ctx ended.

@@ -36,6 +36,9 @@ type view struct {
 	leaseHeld    time.Duration // somebody else is known to have the lease for so long
 }
 
+// unreported says that the access token is valid as far as the record knows.
+func (v *view) unreported() bool { return v.valid && !v.Refused() }
+
 type verdict uint8
 
 const (
@@ -76,11 +79,13 @@ func decide(v view, w want) decision {
 			Kind: kind, Code: code, Status: status,
 			RetryAfter: millis(v.RetryAt-v.now) + slack, Err: why,
 		}}
+	case v.Claim.Unresolved() && v.opens > v.now && w.refused && v.unreported() && v.now >= v.Claim.Until:
+		return judgeRefusal(v) // what holds others back is the access token alone, and that is dead
 	case v.Claim.Unresolved() && v.opens > v.now:
 		return waitForClaim(v)
 	case v.leaseHeld > 0:
 		return decision{do: wait, until: v.leaseHeld}
-	case w.refused && v.valid && v.RejectedGen != v.Generation:
+	case w.refused && v.unreported():
 		return judgeRefusal(v)
 	default:
 		return decision{do: present}

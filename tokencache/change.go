@@ -57,7 +57,8 @@ func (c *Cache) change(op string, base *Snapshot, pair Pair, run func() (answer,
 type Takeover time.Duration
 
 const (
-	// AfterDeadline: after the claim's hard deadline and the end of the access token.
+	// AfterDeadline: after the claim's hard deadline, and the end of the access token unless an
+	// API has refused it.
 	AfterDeadline Takeover = 0
 	// AtOnce: presenting again does no harm.
 	AtOnce Takeover = -1
@@ -77,6 +78,9 @@ func (t Takeover) OpensAt(s *Snapshot) int64 {
 	now := s.Now()
 	if t < 0 || t > 0 && now < s.Claim.At+t.millis() {
 		return now
+	}
+	if s.Refused() {
+		return s.Claim.Until
 	}
 	return max(s.Claim.Until, s.ExpiresAt)
 }

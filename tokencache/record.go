@@ -68,6 +68,10 @@ type Claim struct {
 	N      int64 // presentations whose outcome is unknown, this one included
 }
 
+// Refused reports whether an API has refused the current access token, and this was let count
+// (see [Cache.Reject]).
+func (r *Record) Refused() bool { return r.RejectedGen != 0 && r.RejectedGen == r.Generation }
+
 // Unresolved reports whether somebody is presenting the generation, or died over it.
 func (c Claim) Unresolved() bool { return c.ID != "" }
 

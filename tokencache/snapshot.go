@@ -37,8 +37,8 @@ type Snapshot struct {
 // finish computes what readers need on their fast path.
 func (s *Snapshot) finish() *Snapshot {
 	s.taken = monotonic()
-	if s.Pair.AccessToken.Reveal() == "" {
-		return s
+	if s.token = nil; s.Pair.AccessToken.Reveal() == "" || s.State == Reauthorize && s.Refused() {
+		return s // there is none, or two have said that it is dead: an API, and the provider of the grant
 	}
 	s.fresh = s.at + span(min(s.Pair.RefreshAt, s.Pair.ExpiresAt)-s.now)
 	s.calm = s.fresh - 3*tickEvery // a tick may be late, though not by so much

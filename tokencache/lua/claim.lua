@@ -10,8 +10,9 @@
 -- ARGV[6]  generation the caller read
 -- ARGV[7]  ms until this claim's hard deadline
 -- ARGV[8]  how an unresolved claim is taken over: -1 at once; 0 after its hard
---          deadline and the access token's end; > 0 at once within so many ms of
---          the first presentation, else as with 0
+--          deadline and the access token's end, or once an API has refused that: then there
+--          is nothing to protect; > 0 at once within so many ms of the first presentation,
+--          else as with 0
 -- ARGV[9]  fingerprint of the refresh token to be presented
 -- returns  {status, now, record, sealed pair if moved}: "ok", "none", "moved"
 --          (another epoch or generation), "dead" (not active), "wait" (retry_at is
@@ -32,9 +33,8 @@ local first, prior, n = now, 0, 0
 if r.claim_id and r.claim_id ~= '' then
   local window = num(ARGV[8])
   local harmless = window < 0 or (window > 0 and now < num(r.claim_at) + window)
-  if not harmless and (now < num(r.claim_until) or now < num(r.expires_at)) then
-    return reply('claimed', now, r)
-  end
+  local protects = now < num(r.expires_at) and r.rejected_gen ~= r.gen -- the access token
+  if not harmless and (now < num(r.claim_until) or protects) then return reply('claimed', now, r) end
   first, prior, n = num(r.claim_at), num(r.claim_until), num(r.claim_n)
 end
 save(KEYS[1], r, {

@@ -395,7 +395,7 @@ func (c *Coordinator) renew(k tokencache.Key, s *tokencache.Snapshot) {
 		return
 	}
 	now := s.Now()
-	if s.Fresh() || s.State != tokencache.Active || s.RetryAt > now || c.standsStill() {
+	if s.Fresh() || s.State != tokencache.Active || s.WaitsUntil(now) != 0 || c.standsStill() {
 		return
 	}
 	if s.Claim.Unresolved() && s.Claim.Until <= now && c.takeover.OpensAt(s) > now {

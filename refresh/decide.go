@@ -67,9 +67,9 @@ func decide(v view, w want) decision {
 	case v.State == tokencache.Reauthorize:
 		code, status, _ := parseErrorText(v.Error)
 		return decision{do: giveUp, err: &Error{Kind: ErrReauthorize, Code: orElse(v.Reason, code), Status: status}}
-	case v.RetryAt > v.now && v.Error == "":
+	case v.WaitsUntil(v.now) != 0 && v.Error == "":
 		return decision{do: wait, until: millis(v.RetryAt - v.now)} // restored: others may know better
-	case v.RetryAt > v.now:
+	case v.WaitsUntil(v.now) != 0:
 		code, status, kind := parseErrorText(v.Error)
 		code, why := orElse(v.Reason, code), errElsewhere
 		if isDoubted(&v.Record) {

@@ -2,6 +2,7 @@ package refresh
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
@@ -41,10 +42,13 @@ func (f *flight) verify(s *tokencache.Snapshot, e *provider.Error) (*tokencache.
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
 	spare, ok, err := f.c.cache.Spare(ctx, s)
-	if err != nil {
+	switch {
+	case errors.Is(err, tokencache.ErrSealed): // whoever verifies later may have no better keyset, and presents the refused token again
+		f.c.log.Error().Err(err).Str("tenant", f.key.Tenant).Int64("generation", s.Generation).
+			Msg("refused by the provider, and the spare pair, which might save the grant, does not open with this process's keyset: look at it, and let the tenant be connected again if it is lost")
+	case err != nil:
 		return nil, err // the claim stays unresolved: somebody verifies later
-	}
-	if ok {
+	case ok:
 		f.c.log.Warn().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).
 			Msg("refused by the provider: trying the spare pair")
 		spare.ExpiresAt, spare.RefreshAt = s.Now(), s.Now() // its family may be dead: present it next

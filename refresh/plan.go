@@ -57,7 +57,7 @@ func (p policy) plan(v view) plan {
 		return plan{do: drop}
 	case v.broken != nil:
 		return plan{do: rest, next: v.now + time.Hour.Milliseconds()} // perhaps a keyset comes late
-	case v.RetryAt > v.now:
+	case v.WaitsUntil(v.now) != 0:
 		return plan{do: rest, next: v.RetryAt + slack.Milliseconds()}
 	case v.Claim.Unresolved() && v.opens > v.now:
 		return plan{do: rest, next: v.opens + slack.Milliseconds()}

@@ -72,6 +72,21 @@ type Claim struct {
 // (see [Cache.Reject]).
 func (r *Record) Refused() bool { return r.RejectedGen != 0 && r.RejectedGen == r.Generation }
 
+// stepped is by how much, in ms, clocks may differ before one of them counts as set.
+const stepped = 2000
+
+// WaitsUntil is until when, by Redis' clock, nobody presents this generation; 0 for no wait. A wait
+// that began in the future says that Redis' clock has been set back since: nobody knows how much of
+// it is left, and it would stand for as long as the clock was set back. So does one without an
+// error, which a restored grant has, if it is longer than that is.
+func (r *Record) WaitsUntil(now int64) int64 {
+	switch {
+	case r.RetryAt <= now, r.ErrorAt > now+stepped, r.Error == "" && r.RetryAt > now+2*settle.Milliseconds():
+		return 0
+	}
+	return r.RetryAt
+}
+
 // Unresolved reports whether somebody is presenting the generation, or died over it.
 func (c Claim) Unresolved() bool { return c.ID != "" }
 

@@ -27,7 +27,9 @@ if num(r.epoch) ~= num(ARGV[5]) or num(r.gen) ~= num(ARGV[6]) or (r.rt_fp or '')
 end
 if r.claim_id == ARGV[3] then return reply('ok', now, r) end -- a repeat: its reply was lost
 if r.state ~= 'active' then return reply('dead', now, r) end
-if num(r.retry_at) > now then return reply('wait', now, r) end
+-- As Record.WaitsUntil.
+local set_back = num(r.error_at) > now + 2000 or ((r.error or '') == '' and num(r.retry_at) > now + 2000)
+if num(r.retry_at) > now and not set_back then return reply('wait', now, r) end
 
 local first, prior, n = now, 0, 0
 if r.claim_id and r.claim_id ~= '' then

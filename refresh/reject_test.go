@@ -125,8 +125,8 @@ func TestRefusedTokenOfADeadGrantIsTheTenants(t *testing.T) {
 		_, err := w.Token(f.ctx(), "acme")
 		kind(t, err, refresh.ErrReauthorize, "invalid_grant")
 	}
-	if n := f.server.Ledger().Exchanges(); n != 1 {
-		t.Errorf("%d exchanges, want 1", n)
+	if n := f.server.Ledger().Exchanges(); n != 2 {
+		t.Errorf("%d exchanges, want 2", n)
 	}
 }
 

@@ -86,12 +86,16 @@ func (t Takeover) OpensAt(s *Snapshot) int64 {
 }
 
 // Claim notes that holder `by` presents base's generation within ttl. Anything but OK
-// means: do not present. The snapshot is the grant as it is then.
+// means: do not present. The snapshot is the grant as it is then. If base is dead it is claimed for a
+// revival, once its RetryAt has come.
 func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl time.Duration, t Takeover) (Outcome, *Snapshot, error) {
-	ks := c.keys(base.Key)
+	ks, revival := c.keys(base.Key), ""
+	if base.State == Reauthorize {
+		revival = "revival"
+	}
 	return c.change("claim", base, base.Pair, func() (answer, error) {
 		return c.run(ctx, "claim", claimScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
-			ks.events(), c.journal, id, clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), Fingerprint(base.Pair.RefreshToken.Reveal()))
+			ks.events(), c.journal, id, clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), Fingerprint(base.Pair.RefreshToken.Reveal()), revival)
 	})
 }
 
@@ -139,6 +143,7 @@ func (c *Cache) Hold(base *Snapshot, id, by string, pair Pair) *Snapshot {
 	s.AccessFP, s.RefreshFP = Fingerprint(pair.AccessToken.Reveal()), Fingerprint(pair.RefreshToken.Reveal())
 	s.Spent = base.spend(s.RefreshFP)
 	s.Claim, s.Fails, s.RetryAt, s.Error, s.ErrorAt = Claim{}, 0, 0, "", 0
+	s.RefusedAt, s.Revivals = 0, 0
 	s.Schema, s.SpareEpoch = schema, 0
 	if base.Foreign > 0 && base.ForeignGen != base.Generation && base.State == Active {
 		s.Foreign, s.ForeignGen = 0, 0
@@ -166,8 +171,12 @@ const (
 	Unspent Verdict = "clear"
 	// MaybeSpent: nobody knows; the claim stays unresolved.
 	MaybeSpent Verdict = "keep"
-	// Refused: verified; the tenant must consent again.
+	// Refused: verified; the tenant must consent again. Of a grant that is dead already it counts a
+	// revival, as any other verdict does.
 	Refused Verdict = "dead"
+	// Again: refused, and to be presented once more under the same claim, which stands for Retry
+	// from now.
+	Again Verdict = "again"
 )
 
 // Failure is what Fail stores.
@@ -176,22 +185,32 @@ type Failure struct {
 	Verdict  Verdict
 	Error    string        // class/code/status
 	Reason   string        // why the tenant must reauthorize, or why the grant is suspect
-	Retry    time.Duration // until the next try
+	Retry    time.Duration // until the next try; with Refused until the first revival, 0 for none
 	Deadline bool          // with MaybeSpent: no next try before the claim's hard deadline
+	Unknown  bool          // no rule knows the answer: how long that goes on is counted
 }
 
 // Fail publishes that the exchange under base's claim failed. Claimed: another holder
 // took over; what it brings counts.
 func (c *Cache) Fail(ctx context.Context, base *Snapshot, by string, f Failure) (Outcome, *Snapshot, error) {
-	deadline := ""
+	op, deadline, unknown := "fail", "", ""
+	switch {
+	case base.State == Reauthorize:
+		op = "revival"
+	case f.Verdict == Again:
+		op = "refused"
+	}
 	if f.Deadline {
 		deadline = "deadline"
 	}
+	if f.Unknown {
+		unknown = "unknown"
+	}
 	ks := c.keys(base.Key)
-	return c.change("fail", base, base.Pair, func() (answer, error) {
+	return c.change(op, base, base.Pair, func() (answer, error) {
 		return c.run(ctx, "fail", failScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
 			ks.events(), c.journal, f.ID, clip(by), base.Epoch, base.Generation, base.Claim.ID,
-			string(f.Verdict), clip(f.Error), clip(f.Reason), f.Retry.Milliseconds(), deadline)
+			string(f.Verdict), clip(f.Error), clip(f.Reason), f.Retry.Milliseconds(), deadline, unknown)
 	})
 }
 

@@ -45,6 +45,9 @@ type Record struct {
 	Error   string // class/code/status
 	ErrorAt int64
 
+	RefusedAt int64 // since when, with no pair in between, it is refused in ways that no rule knows
+	Revivals  int64 // how often it was presented again since it died
+
 	Rejects     int64 // exchanges in a row that refused access tokens have forced
 	RejectAt    int64 // before it no other is
 	RejectedGen int64 // generation whose access token forced the last
@@ -77,11 +80,11 @@ const stepped = 2000
 
 // WaitsUntil is until when, by Redis' clock, nobody presents this generation; 0 for no wait. A wait
 // that began in the future says that Redis' clock has been set back since: nobody knows how much of
-// it is left, and it would stand for as long as the clock was set back. So does one without an
-// error, which a restored grant has, if it is longer than that is.
+// it is left, and it would stand for as long as the clock was set back. So does one without a
+// failure, as a restored grant has, that is longer than such waits are.
 func (r *Record) WaitsUntil(now int64) int64 {
 	switch {
-	case r.RetryAt <= now, r.ErrorAt > now+stepped, r.Error == "" && r.RetryAt > now+2*settle.Milliseconds():
+	case r.RetryAt <= now, r.ErrorAt > now+stepped, r.Error == "" && r.Fails == 0 && r.RetryAt > now+2*settle.Milliseconds():
 		return 0
 	}
 	return r.RetryAt
@@ -125,6 +128,8 @@ var fields = []field{
 	{name: "retry_at", num: func(r *Record) *int64 { return &r.RetryAt }},
 	{name: "error", text: func(r *Record) *string { return &r.Error }},
 	{name: "error_at", num: func(r *Record) *int64 { return &r.ErrorAt }},
+	{name: "refused_at", num: func(r *Record) *int64 { return &r.RefusedAt }},
+	{name: "revivals", counter: true, num: func(r *Record) *int64 { return &r.Revivals }},
 	{name: "rejects", counter: true, num: func(r *Record) *int64 { return &r.Rejects }},
 	{name: "reject_at", num: func(r *Record) *int64 { return &r.RejectAt }},
 	{name: "rejected_gen", counter: true, num: func(r *Record) *int64 { return &r.RejectedGen }},

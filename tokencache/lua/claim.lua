@@ -14,6 +14,7 @@
 --          is nothing to protect; > 0 at once within so many ms of the first presentation,
 --          else as with 0
 -- ARGV[9]  fingerprint of the refresh token to be presented
+-- ARGV[10] "revival" of a grant that is dead, once its retry_at has come
 -- returns  {status, now, record, sealed pair if moved}: "ok", "none", "moved"
 --          (another epoch or generation), "dead" (not active), "wait" (retry_at is
 --          ahead), "claimed" (unresolved, not to be taken over yet), "damaged", "newer"
@@ -26,9 +27,10 @@ if num(r.epoch) ~= num(ARGV[5]) or num(r.gen) ~= num(ARGV[6]) or (r.rt_fp or '')
   return reply('moved', now, r, pair_of(KEYS[2]))
 end
 if r.claim_id == ARGV[3] then return reply('ok', now, r) end -- a repeat: its reply was lost
-if r.state ~= 'active' then return reply('dead', now, r) end
+local revival = r.state == 'reauthorize' and ARGV[10] == 'revival' and num(r.retry_at) > 0
+if r.state ~= 'active' and not revival then return reply('dead', now, r) end
 -- As Record.WaitsUntil.
-local set_back = num(r.error_at) > now + 2000 or ((r.error or '') == '' and num(r.retry_at) > now + 2000)
+local set_back = num(r.error_at) > now + 2000 or ((r.error or '') == '' and num(r.fails) == 0 and num(r.retry_at) > now + 2000)
 if num(r.retry_at) > now and not set_back then return reply('wait', now, r) end
 
 local first, prior, n = now, 0, 0
@@ -46,4 +48,4 @@ save(KEYS[1], r, {
   claim_prior = prior > 0 and int(prior) or '', -- an earlier holder may still commit until then
   claim_n = int(n + 1),
 })
-return reply('ok', now, announce(KEYS[3], ARGV[2], ARGV[1], 'claim', now, r, ARGV[4], n > 0 and 'takeover' or ''))
+return reply('ok', now, announce(KEYS[3], ARGV[2], ARGV[1], 'claim', now, r, ARGV[4], n > 0 and 'takeover' or ARGV[10]))

@@ -7,21 +7,14 @@ import (
 )
 
 // Deadlines are stored as Redis time, and no worker's wall clock decides anything.
-// A process turns "stored minus Redis' now" into a deadline on its own monotonic
-// clock when a reply or an event arrives.
+// A process turns "stored minus Redis' now" into a deadline on its own clock when a reply or an
+// event arrives.
 
 // span is so many ms; the longest duration there is where that cannot hold them.
 func span(ms int64) time.Duration {
 	const most = math.MaxInt64 / int64(time.Millisecond) / 2
 	return time.Duration(min(max(ms, -most), most)) * time.Millisecond
 }
-
-// mono is a reading of this process's monotonic clock.
-type mono = time.Duration
-
-var processStart = time.Now()
-
-func monotonic() mono { return time.Since(processStart) }
 
 // clock remembers how far Redis' clock is ahead of ours, at most: measured from before a
 // request was sent.

@@ -142,6 +142,7 @@ func (c *Cache) roundTrip(ctx context.Context, op string, k Key, ask func() (rep
 		return answer{}, err
 	}
 	home, session := c.home(k)
+	wake()
 	sent := monotonic()
 	r, err := ask()
 	var a answer

@@ -61,8 +61,10 @@ func (s *Snapshot) Now() int64 {
 // At is the Redis time, unix ms, at which this was read or pushed.
 func (s *Snapshot) At() int64 { return s.now }
 
-// Until is how long it is from now to a time of Redis' clock; never negative.
+// Until is how long it is from now to a time of Redis' clock; never negative. It knows at once that
+// the machine was suspended.
 func (s *Snapshot) Until(t int64) time.Duration {
+	wake()
 	return max(0, s.at+span(t-s.now)-monotonic())
 }
 

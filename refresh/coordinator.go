@@ -383,10 +383,12 @@ func (c *Coordinator) look(ctx context.Context, k tokencache.Key) (*tokencache.S
 }
 
 func (c *Coordinator) view(s *tokencache.Snapshot, leaseHeld time.Duration) view {
-	return view{
+	v := view{
 		Record: s.Record, now: s.Now(), valid: s.Valid(), fresh: s.Fresh(), broken: s.Err,
-		opens: c.takeover.OpensAt(s), leaseHeld: leaseHeld,
+		opens: c.takeover.OpensAt(s), leaseHeld: leaseHeld, behind: s.Behind().Milliseconds(),
 	}
+	v.Claim.Until = s.ClaimUntil()
+	return v
 }
 
 // renew starts a refresh in the background if the pair is due and one makes sense now.
@@ -398,7 +400,7 @@ func (c *Coordinator) renew(k tokencache.Key, s *tokencache.Snapshot) {
 	if s.Fresh() || s.State != tokencache.Active || s.WaitsUntil(now) != 0 || c.standsStill() {
 		return
 	}
-	if s.Claim.Unresolved() && s.Claim.Until <= now && c.takeover.OpensAt(s) > now {
+	if s.Claim.Unresolved() && s.ClaimUntil() <= now && c.takeover.OpensAt(s) > now {
 		return // a holder died, and nobody may present before the token has expired
 	}
 	_, _ = c.join(k, want{renew: true})

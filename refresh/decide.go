@@ -34,6 +34,7 @@ type view struct {
 	valid, fresh bool
 	broken       error         // the sealed pair does not open
 	opens        int64         // from when an unresolved claim may be taken over
+	behind       int64         // ms by which the pair is older than now says
 	leaseHeld    time.Duration // somebody else is known to have the lease for so long
 }
 

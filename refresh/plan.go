@@ -71,6 +71,9 @@ func (p policy) plan(v view) plan {
 		return plan{do: warn}
 	}
 	at := p.exchangeAt(&v.Record, v.now)
+	if at != 0 {
+		at = max(at-v.behind, 1)
+	}
 	switch {
 	case at != 0 && at <= v.now:
 		return plan{do: exchange, next: at}

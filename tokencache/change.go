@@ -76,26 +76,31 @@ func (t Takeover) millis() int64 {
 // taken over; the script decides, this tells a waiter when to ask.
 func (t Takeover) OpensAt(s *Snapshot) int64 {
 	now := s.Now()
-	if t < 0 || t > 0 && now < s.Claim.At+t.millis() {
+	if t < 0 || t > 0 && now < s.Claim.At+t.millis() && now >= s.Claim.At-stepped {
 		return now
 	}
 	if s.Refused() {
-		return s.Claim.Until
+		return s.ClaimUntil()
 	}
-	return max(s.Claim.Until, s.ExpiresAt)
+	return max(s.ClaimUntil(), s.expires())
 }
 
 // Claim notes that holder `by` presents base's generation within ttl. Anything but OK
-// means: do not present. The snapshot is the grant as it is then. If base is dead it is claimed for a
+// means: do not present. The snapshot is the grant as it is then. An unresolved claim is taken over only
+// if base has it: whether its time is over is known by this process's clock, too, and Redis' can be set. If base is dead it is claimed for a
 // revival, once its RetryAt has come.
 func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl time.Duration, t Takeover) (Outcome, *Snapshot, error) {
 	ks, revival := c.keys(base.Key), ""
 	if base.State == Reauthorize {
 		revival = "revival"
 	}
+	over := ""
+	if base.ended() {
+		over = "over"
+	}
 	return c.change("claim", base, base.Pair, func() (answer, error) {
 		return c.run(ctx, "claim", claimScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
-			ks.events(), c.journal, id, clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), Fingerprint(base.Pair.RefreshToken.Reveal()), revival)
+			ks.events(), c.journal, id, clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), Fingerprint(base.Pair.RefreshToken.Reveal()), revival, base.Claim.ID, over)
 	})
 }
 
@@ -407,6 +412,11 @@ func (c *Cache) Spare(ctx context.Context, base *Snapshot) (Pair, bool, error) {
 func (c *Cache) Alive(ctx context.Context, k Key, ttl time.Duration) error {
 	channel := c.keys(k).events()
 	return c.rdb.Publish(ctx, channel, c.sign(ctx, channel, aliveEvent(c.clock.told(), ttl))).Err()
+}
+
+// CapLease lets a grant's lease end within d, unless it is extended.
+func (c *Cache) CapLease(ctx context.Context, k Key, d time.Duration) error {
+	return c.rdb.ExpireLT(ctx, c.LockKey(k), d).Err()
 }
 
 // Ask asks the other processes for a grant of which Redis has no record, as after a

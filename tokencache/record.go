@@ -75,9 +75,6 @@ type Claim struct {
 // (see [Cache.Reject]).
 func (r *Record) Refused() bool { return r.RejectedGen != 0 && r.RejectedGen == r.Generation }
 
-// stepped is by how much, in ms, clocks may differ before one of them counts as set.
-const stepped = 2000
-
 // WaitsUntil is until when, by Redis' clock, nobody presents this generation; 0 for no wait. A wait
 // that began in the future says that Redis' clock has been set back since: nobody knows how much of
 // it is left, and it would stand for as long as the clock was set back. So does one without a

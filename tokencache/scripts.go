@@ -213,6 +213,7 @@ func (c *Cache) parse(k Key, r reply, sent mono) (answer, error) {
 		a.sealed = r.sealed
 		return a, err
 	}
+	s.behind = c.clock.behind(&s.Record, r.now)
 	if r.sealed != "" {
 		s.Pair, s.Err = c.open(k, s.Epoch, s.Generation, []byte(r.sealed))
 	}

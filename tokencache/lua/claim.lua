@@ -15,6 +15,8 @@
 --          else as with 0
 -- ARGV[9]  fingerprint of the refresh token to be presented
 -- ARGV[10] "revival" of a grant that is dead, once its retry_at has come
+-- ARGV[11] id of the claim that the caller knows; "" for none
+-- ARGV[12] "over" if the access token has ended by the caller's clock
 -- returns  {status, now, record, sealed pair if moved}: "ok", "none", "moved"
 --          (another epoch or generation), "dead" (not active), "wait" (retry_at is
 --          ahead), "claimed" (unresolved, not to be taken over yet), "damaged", "newer"
@@ -35,11 +37,21 @@ if num(r.retry_at) > now and not set_back then return reply('wait', now, r) end
 
 local first, prior, n = now, 0, 0
 if r.claim_id and r.claim_id ~= '' then
-  local window = num(ARGV[8])
-  local harmless = window < 0 or (window > 0 and now < num(r.claim_at) + window)
-  local protects = now < num(r.expires_at) and r.rejected_gen ~= r.gen -- the access token
-  if not harmless and (now < num(r.claim_until) or protects) then return reply('claimed', now, r) end
-  first, prior, n = num(r.claim_at), num(r.claim_until), num(r.claim_n)
+  local window, at = num(ARGV[8]), num(r.claim_at)
+  local set_back = at > now + 2000 -- this clock, since the claim was made
+  local harmless = window < 0 or (window > 0 and not set_back and now < at + window)
+  if not harmless and set_back then
+    -- Nobody can tell how old it is. It stands for as long again as a new one would, by the clock as it is now.
+    save(KEYS[1], r, {
+      claim_at = int(now - math.max(window, 0)), claim_until = int(now + num(ARGV[7])), claim_prior = '',
+    })
+    return reply('claimed', now, announce(KEYS[3], ARGV[2], ARGV[1], 'claim', now, r, r.claim_by or '', 'the clock was set back'))
+  end
+  -- The access token, unless an API has refused it, or the caller knows that it has ended.
+  local protects = now < num(r.expires_at) and r.rejected_gen ~= r.gen and ARGV[12] ~= 'over'
+  -- Whoever has not seen this claim has not judged it by its own clock, and this one can have been set.
+  if not harmless and (now < num(r.claim_until) or protects or r.claim_id ~= ARGV[11]) then return reply('claimed', now, r) end
+  first, prior, n = at, num(r.claim_until), num(r.claim_n)
 end
 save(KEYS[1], r, {
   claim_id = ARGV[3], claim_by = ARGV[4],

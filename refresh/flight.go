@@ -314,12 +314,20 @@ func (f *flight) report(s *tokencache.Snapshot) error {
 // yet open is asked for again.
 const slack = 20 * time.Millisecond
 
+// longestLease is longer than a lease lives without being extended.
+const longestLease = time.Minute
+
 // lead tries the lease once and does the holder's work. Without result and error the
 // grant is to be looked at again.
 func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache.Snapshot, error) {
+	if ago, set := f.c.cache.ClockSet(); f.c.takeover != tokencache.AtOnce && s.Claim.Unresolved() && set && ago < f.c.cfg.ClaimTimeout {
+		// By Redis' clock its time may be over long before its holder's is.
+		f.wait(news, f.c.cfg.ClaimTimeout-ago)
+		return nil, nil
+	}
 	if f.c.takeover != tokencache.AtOnce {
 		// A failover can lose a commit that other workers have seen.
-		judged, left, doubtful, err := f.doubtful(s)
+		judged, left, doubtful, err := f.serverDoubted(s)
 		early := f.asked.IsZero() || time.Since(f.asked) > slack-left // asked before all were back, or never
 		switch {
 		case err != nil:
@@ -351,6 +359,13 @@ func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache
 	lease, err := f.c.locker.Try(f.c.waiting, f.c.cache.LockKey(f.key))
 	var held *lock.HeldError
 	if errors.As(err, &held) {
+		if held.For > longestLease {
+			// Redis' clock was set back. A holder that lives extends it.
+			held.For = longestLease
+			if err := f.c.cache.CapLease(f.c.waiting, f.key, longestLease); err != nil {
+				return nil, err
+			}
+		}
 		f.pin.SetLeaseHeld(held.For+slack, told)
 		if f.want.background && !f.urgent.Load() && f.c.pacer.ramp() > 0 {
 			// After a pause places are rare, and the holder may be waiting for this one.
@@ -370,9 +385,9 @@ func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache
 	return s, err
 }
 
-// doubtful is Cache.Doubtful, where Redis may have lost a claim: not one that its replicas have
+// serverDoubted is Cache.Doubtful, where Redis may have lost a claim: not one that its replicas have
 // acknowledged.
-func (f *flight) doubtful(s *tokencache.Snapshot) (judged *tokencache.Snapshot, left time.Duration, doubtful bool, err error) {
+func (f *flight) serverDoubted(s *tokencache.Snapshot) (judged *tokencache.Snapshot, left time.Duration, doubtful bool, err error) {
 	if f.c.cfg.Replicas > 0 {
 		return s, 0, false, nil
 	}

@@ -29,7 +29,7 @@ func (f *flight) hold(lease *lock.Lease, s *tokencache.Snapshot) (*tokencache.Sn
 	if leave == nil || err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer func() { leave() }()
 	app, ok, err := f.c.admitted(f.c.applicant(f.key.Tenant, &s.Record)) // after the wait: the app may have been stopped meanwhile
 	if !ok || err != nil {
 		return nil, err
@@ -40,11 +40,19 @@ func (f *flight) hold(lease *lock.Lease, s *tokencache.Snapshot) (*tokencache.Sn
 		return nil, err
 	}
 	pair, failure := f.exchange(s)
+	if f.doubtful(s, failure) {
+		f.c.learned(app, failure)
+		if s, err = f.secondOpinion(s, failure, &leave); s == nil || err != nil {
+			return nil, err
+		}
+		pair, failure = f.exchange(s)
+	}
 	if failure != nil {
 		f.c.learned(app, failure)
 		return f.failed(s, failure)
 	}
-	defer f.c.accepted(tokencache.Acceptance{Read: true, Revived: app.doubted}) // the pair comes first
+	revived := app.doubted || s.State == tokencache.Reauthorize
+	defer f.c.accepted(tokencache.Acceptance{Read: true, Revived: revived}) // the pair comes first
 	return f.commit(s, pair, tokencache.NewID())
 }
 
@@ -101,6 +109,9 @@ func (f *flight) unclaim(s *tokencache.Snapshot, id string, why error) {
 	stale := *s
 	stale.Claim.ID = id
 	failure := tokencache.Failure{ID: tokencache.NewID(), Verdict: tokencache.Withdrawn, Error: errorText(&provider.Error{Class: provider.Unsent, Code: "redis"})}
+	if s.State == tokencache.Reauthorize {
+		failure.Retry = revivalIn(s.Reason, s.Revivals+1, jitter())
+	}
 	tries := 3
 	if errors.Is(why, tokencache.ErrNotReplicated) { // it is not on its way, and all who wait would find the same
 		tries = 1

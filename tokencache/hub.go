@@ -494,6 +494,7 @@ func (h *hub) write(ctx context.Context, ps *redis.PubSub) {
 func (h *hub) watch(ctx context.Context, ps *redis.PubSub, beat *heartbeat) {
 	next := time.NewTimer(tickEvery)
 	defer next.Stop()
+	slept := mono(asleep.Load())
 	why := errSilent
 	for end := false; !end; {
 		select {
@@ -502,10 +503,12 @@ func (h *hub) watch(ctx context.Context, ps *redis.PubSub, beat *heartbeat) {
 		case why = <-beat.over:
 			end = true
 		case <-next.C:
+			wake()
 			now := monotonic()
 			h.tick.Store(int64(now))
 			left := beat.until() - now
-			end = left <= 0
+			suspended := mono(asleep.Load())-slept > tickEvery // messages were missed, or the server has given up
+			end = left <= 0 || suspended
 			next.Reset(min(tickEvery, left))
 		}
 	}

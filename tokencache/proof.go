@@ -129,6 +129,7 @@ func (c *Cache) fetchProof(ctx context.Context) (key string, fate keyFate, err e
 
 // learnTime asks Redis what time it is: that tells how old a message is.
 func (c *Cache) learnTime(ctx context.Context) error {
+	wake()
 	sent, clock := monotonic(), redis.NewStringSliceCmd(ctx, "time")
 	if err := c.rdb.Process(ctx, clock); err != nil {
 		return err

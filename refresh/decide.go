@@ -23,7 +23,7 @@ type want struct {
 	renew   bool
 	refused bool // an API refused the pair at after
 
-	background bool // nobody has asked for it, and the budget has let it through
+	background *ticket // nobody has asked for it; the right to try for a place among the exchanges in flight
 }
 
 // view is a grant at one moment, for decide.

@@ -60,7 +60,7 @@ func (c *Coordinator) join(k tokencache.Key, w want) (*flight, error) {
 
 // wanted notes what those who join it are like.
 func (f *flight) wanted(w want) {
-	if w.background {
+	if w.background != nil {
 		return
 	}
 	f.used.Store(true)
@@ -270,6 +270,9 @@ const slack = 20 * time.Millisecond
 // reunion is how long processes have to come back after Redis was replaced.
 const reunion = 5 * time.Second
 
+// spontaneous reports whether nobody waits for what the flight brings.
+func (f *flight) spontaneous() bool { return f.want.background != nil && !f.urgent.Load() }
+
 // lead tries the lease once and does the holder's work. Without result and error the
 // grant is to be looked at again.
 func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache.Snapshot, error) {
@@ -289,7 +292,7 @@ func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache
 			}
 		}
 	}
-	patient := !f.want.background || f.urgent.Load()
+	patient := !f.spontaneous()
 	done, err := f.c.approach(f.c.waiting, f.c.applicant(f.key.Tenant, &s.Record), patient, news)
 	if done == nil || err != nil {
 		return nil, err
@@ -300,9 +303,8 @@ func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache
 	var held *lock.HeldError
 	if errors.As(err, &held) {
 		f.pin.SetLeaseHeld(held.For+slack, told)
-		if f.want.background && !f.urgent.Load() && f.c.pacer.ramp() > 0 {
-			// After a pause places are rare, and the holder may be waiting for this one.
-			return nil, &Error{Kind: ErrUnavailable, Code: "lease_held", RetryAfter: firstRetry, Err: errHeldElsewhere}
+		if f.spontaneous() { // somebody is about it
+			return nil, &Error{Kind: ErrUnavailable, Code: "lease_held", RetryAfter: max(firstRetry, held.For/2), Err: errHeldElsewhere}
 		}
 		return nil, nil
 	}
@@ -310,7 +312,7 @@ func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache
 		return nil, err
 	}
 	s, err = f.hold(lease, s)
-	if s == nil && err == nil {
+	if s == nil && (err == nil || errors.Is(err, errNoPlace)) {
 		f.release(lease) // the next round may want it
 	} else {
 		f.spent = lease

@@ -41,6 +41,7 @@ type Coordinator struct {
 	economy  *economy
 	refused  refusals // first mints
 	unopened unopened
+	fitness  fitness
 	probing  atomic.Bool // a flight of this process is about to probe whether the client is accepted
 	fallback atomic.Bool // the provider's Fallback is the one that is accepted
 	house    sync.Once   // housekeeping has begun
@@ -461,6 +462,6 @@ func (c *Coordinator) about(k tokencache.Key, err error) error {
 	case errors.Is(err, tokencache.ErrSealed):
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrClientConfig, Code: "sealed", Err: err}
 	default:
-		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, RetryAfter: firstRetry, Err: err}
+		return c.aboutRedis(k, err)
 	}
 }

@@ -108,6 +108,9 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 	if f.c.cache.KnownAbsent(f.key) {
 		return nil, tokencache.ErrNone
 	}
+	if err := f.c.ready(f.c.waiting, f.key); err != nil {
+		return nil, err
+	}
 	if s, err := f.glance(); s != nil || err != nil {
 		f.saw(s, err)
 		return s, err

@@ -78,6 +78,8 @@ type renewals struct {
 	trouble  trouble
 	left     leftAlone
 
+	unrenewed unrenewed
+
 	repaired time.Time // by this process; for the goroutine of repairs
 }
 
@@ -117,6 +119,9 @@ var errRests = errors.New("some of the due sets have not answered lately")
 // pass takes what is due, and returns how long it is until more will be. A shard that fails, since its
 // node is away or its key is damaged, stops none of the others; the error is the first.
 func (r *renewals) pass(ctx context.Context) (time.Duration, error) {
+	if err := r.c.ready(ctx, r.c.key("any")); err != nil {
+		return lookEvery, err
+	}
 	app := r.c.appNow()
 	r.c.events.appFound(app)
 	if e := r.c.shut(app); e != nil {
@@ -380,8 +385,29 @@ func (r *renewals) renew(ctx context.Context, s *tokencache.Snapshot, due int64)
 	case errors.Is(err, ErrReauthorize), errors.Is(err, ErrNotConnected):
 		return s.Now(), &s.Record, nil // perhaps found so: look again, and say it
 	default:
+		if code := failed.Code; code == "" || code == unfitRedis || code == readOnly {
+			r.unrenewed.note(&r.c.log, err)
+		}
 		return s.Now() + max(failed.RetryAfter, tick).Milliseconds(), &s.Record, nil
 	}
+}
+
+// unrenewed are renewals that failed since Redis did.
+type unrenewed struct {
+	mu   sync.Mutex // guards what follows
+	last time.Time
+	n    int
+}
+
+// note says so at most once a minute.
+func (u *unrenewed) note(log *zerolog.Logger, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.n++; time.Since(u.last) < time.Minute {
+		return
+	}
+	log.Warn().Err(err).Int("renewals", u.n).Msg("grants that are due could not be renewed: trying again")
+	u.last, u.n = time.Now(), 0
 }
 
 // horizons are how far lookAhead looks: 10 s to an hour and more, each a quarter more than the

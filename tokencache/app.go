@@ -257,7 +257,7 @@ func (c *Cache) AppState(ctx context.Context, name string) (*AppState, error) {
 		return p.Process(ctx, clock)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("tokencache: state of app %s: %w", name, err)
+		return nil, fmt.Errorf("tokencache: state of app %s: %w", name, cause(err, fields, clock))
 	}
 	now, err := millis(clock.Val())
 	if err != nil {

@@ -102,7 +102,7 @@ func (c *Cache) readOnce(ctx context.Context, ks keys) (reply, error) {
 		return p.Process(ctx, now)
 	})
 	if now.Err() != nil {
-		return reply{}, err
+		return reply{}, cause(err, record, secret, now)
 	}
 	ms, err := millis(now.Val())
 	r := reply{status: "ok", now: ms, values: record.Val(), sealed: secret.Val()}

@@ -144,6 +144,9 @@ func (c *Cache) roundTrip(ctx context.Context, op string, k Key, ask func() (rep
 	home, session := c.home(k)
 	sent := monotonic()
 	r, err := ask()
+	if lostReply(err) {
+		err = c.closedAt(ctx, err)
+	}
 	var a answer
 	switch {
 	case err == nil:

@@ -83,27 +83,33 @@ func TestANodeThatIsAwayStopsNoOtherNodesRenewals(t *testing.T) {
 			}
 			var tenants []string
 			lost := ""
+			now := f.redisNow(maker)
 			for i := range 40 {
 				tenant := fmt.Sprint("tenant", i)
 				f.connect(maker, tenant, false)
-				due, grant := living(f.dueKey(f.shardOf(client, tenant))), living(f.prefix+":{zoom:"+tenant+"}:grant")
-				switch {
-				case due && grant:
-					tenants = append(tenants, tenant)
-				case due || grant: // its look is put off, or nobody knows of it
-					continue
+				if !living(f.dueKey(f.shardOf(client, tenant))) || !living(f.prefix+":{zoom:"+tenant+"}:grant") {
+					continue // its look is put off, or nobody knows of it
 				}
-				f.inUse(maker, tenant)
-				// One that no due set knows is found by a repair, which visits the dead node too.
-				if lost == "" && due && grant {
+				tenants = append(tenants, tenant)
+				f.mark(maker, tenant, "used_at", now, "refresh_at", now+4000)
+				if err := maker.cache.Schedule(f.ctx(), key(tenant), now+4000); err != nil {
+					t.Fatal(err)
+				}
+				if lost == "" { // one that no due set knows is found by a repair, which comes to the dead node too
 					lost = tenant
 					client.ZRem(f.ctx(), f.dueKey(f.shardOf(client, tenant)), tenant)
 				}
 			}
-			leave(t, gone)
 			log := &lines{}
+			var workers []*worker
 			for range 2 {
-				f.run(f.workerOn(cluster.Client(t), func(cfg *refresh.Config) { cfg.Log = zerolog.New(log) }))
+				w := f.workerOn(cluster.Client(t), func(cfg *refresh.Config) { cfg.Log = zerolog.New(log) })
+				f.token(w, tenants[1])
+				workers = append(workers, w)
+			}
+			leave(t, gone)
+			for _, w := range workers {
+				f.run(w)
 			}
 			f.renewed(45*time.Second, tenants)
 			if n := log.count("looking for due grants failed"); n < 1 || n > 2*4 {

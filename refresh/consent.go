@@ -38,6 +38,9 @@ func (c *Coordinator) Connect(ctx context.Context, tenant string, tok *oauth2.To
 	if err := k.Validate(); err != nil {
 		return err
 	}
+	if err := c.ready(ctx, k); err != nil {
+		return c.about(k, err)
+	}
 	if c.cfg.Provider.Mints && (tok == nil || tok.AccessToken == "") {
 		return c.enroll(ctx, k)
 	}
@@ -91,6 +94,9 @@ func (c *Coordinator) Import(ctx context.Context, tenant string, tok *oauth2.Tok
 	first, err := c.firstPair("Import", tok, opts)
 	if err != nil {
 		return "", err
+	}
+	if err := c.ready(ctx, k); err != nil {
+		return "", c.about(k, err)
 	}
 	_, err = c.cache.Import(ctx, k, c.locker.Name(), first, c.acked)
 	switch {

@@ -42,6 +42,7 @@ type Coordinator struct {
 	economy  *economy
 	refused  refusals // first mints
 	unopened unopened
+	fitness  fitness
 	probing  atomic.Bool // a flight of this process is about to probe whether the client is accepted
 	fallback atomic.Bool // the provider's Fallback is the one that is accepted
 	house    sync.Once   // housekeeping has begun
@@ -349,8 +350,8 @@ func (c *Coordinator) await(ctx context.Context, k tokencache.Key, w want) (*tok
 		if s := c.inMemory(k, w); s != nil && !errors.Is(err, ErrNotConnected) {
 			return s, nil
 		}
-		if err != nil && (w.refused || !f.want.refused) {
-			return nil, err // else it was about what an API had refused
+		if err != nil && (w.refused || !f.want.refused) && !(f.want.background != w.background && stoodBack(err)) {
+			return nil, err // else it was about what an API had refused, or about a renewal that nobody waited for
 		}
 		if f.want == w {
 			same++
@@ -359,6 +360,9 @@ func (c *Coordinator) await(ctx context.Context, k tokencache.Key, w want) (*tok
 	return nil, &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Code: "short_lived",
 		Err: errors.New("the provider's access tokens expire before they arrive")}
 }
+
+// stoodBack reports whether an exchange was not made since nobody waited for it.
+func stoodBack(err error) bool { return errors.Is(err, errNoPlace) || errors.Is(err, errHeldElsewhere) }
 
 // unreachable is how long a caller that could be served from memory waits for Redis.
 const unreachable = time.Second
@@ -469,6 +473,6 @@ func (c *Coordinator) about(k tokencache.Key, err error) error {
 	case errors.Is(err, tokencache.ErrSealed):
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrClientConfig, Code: "sealed", Err: err}
 	default:
-		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, RetryAfter: firstRetry, Err: err}
+		return c.aboutRedis(k, err)
 	}
 }

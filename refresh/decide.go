@@ -24,7 +24,7 @@ type want struct {
 	refused bool // an API refused the pair at after
 	revival bool // of a grant that is dead
 
-	background bool // nobody has asked for it, and the budget has let it through
+	background *ticket // nobody has asked for it; the right to try for a place among the exchanges in flight
 }
 
 // view is a grant at one moment, for decide.

@@ -86,7 +86,7 @@ func (c *Coordinator) board(k tokencache.Key, w want) (f *flight, isNew bool, _ 
 
 // wanted notes what those who join it are like.
 func (f *flight) wanted(w want) {
-	if w.background {
+	if w.background != nil {
 		return
 	}
 	f.used.Store(true)
@@ -138,6 +138,9 @@ func (f *flight) land(s *tokencache.Snapshot, err error) {
 func (f *flight) fly() (*tokencache.Snapshot, error) {
 	if f.c.cache.KnownAbsent(f.key) {
 		return nil, tokencache.ErrNone
+	}
+	if err := f.c.ready(f.c.waiting, f.key); err != nil {
+		return nil, err
 	}
 	if s, err := f.glance(); s != nil || err != nil {
 		return s, err
@@ -317,6 +320,9 @@ const slack = 20 * time.Millisecond
 // longestLease is longer than a lease lives without being extended.
 const longestLease = time.Minute
 
+// spontaneous reports whether nobody waits for what the flight brings.
+func (f *flight) spontaneous() bool { return f.want.background != nil && !f.urgent.Load() }
+
 // lead tries the lease once and does the holder's work. Without result and error the
 // grant is to be looked at again.
 func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache.Snapshot, error) {
@@ -349,7 +355,7 @@ func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache
 		}
 		s = judged
 	}
-	patient := !f.want.background || f.urgent.Load()
+	patient := !f.spontaneous()
 	done, err := f.c.approach(f.c.waiting, f.c.applicant(f.key.Tenant, &s.Record), patient, news)
 	if done == nil || err != nil {
 		return nil, err
@@ -367,9 +373,8 @@ func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache
 			}
 		}
 		f.pin.SetLeaseHeld(held.For+slack, told)
-		if f.want.background && !f.urgent.Load() && f.c.pacer.ramp() > 0 {
-			// After a pause places are rare, and the holder may be waiting for this one.
-			return nil, &Error{Kind: ErrUnavailable, Code: "lease_held", RetryAfter: firstRetry, Err: errHeldElsewhere}
+		if f.spontaneous() { // somebody is about it
+			return nil, &Error{Kind: ErrUnavailable, Code: "lease_held", RetryAfter: max(firstRetry, held.For/2), Err: errHeldElsewhere}
 		}
 		return nil, nil
 	}
@@ -377,7 +382,7 @@ func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache
 		return nil, err
 	}
 	s, err = f.hold(lease, s)
-	if s == nil && err == nil {
+	if s == nil && (err == nil || errors.Is(err, errNoPlace)) {
 		f.release(lease) // the next round may want it
 	} else {
 		f.spent = lease

@@ -59,8 +59,12 @@ func (f *flight) hold(lease *lock.Lease, s *tokencache.Snapshot) (*tokencache.Sn
 // paced waits until the app's budget allows an exchange. Without error and leave the lease
 // was lost meanwhile, and the grant is to be looked at again.
 func (f *flight) paced(lease *lock.Lease) (leave func(), err error) {
-	if f.want.background {
-		return func() {}, nil // it has waited before it took the lease
+	if f.spontaneous() {
+		leave, err := f.c.pacer.enterNow(f.want.background)
+		if errors.Is(err, errNoPlace) {
+			err = &Error{Kind: ErrUnavailable, Code: "budget", RetryAfter: firstRetry, Err: err}
+		}
+		return leave, err
 	}
 	return f.c.paced(lease.Context(), f.urgent.Load)
 }

@@ -85,6 +85,10 @@ type renewals struct {
 	rests    [tokencache.DueShards]time.Time // until then a shard that failed is not asked
 	trouble  trouble
 	left     leftAlone
+
+	unrenewed unrenewed
+
+	repaired time.Time // by this process; for the goroutine of repairs
 }
 
 // shardRest is how long a shard that fails is left alone.
@@ -123,6 +127,9 @@ var errRests = errors.New("some of the due sets have not answered lately")
 // pass takes what is due, and returns how long it is until more will be. A shard that fails, since its
 // node is away or its key is damaged, stops none of the others; the error is the first.
 func (r *renewals) pass(ctx context.Context) (time.Duration, error) {
+	if err := r.c.ready(ctx, r.c.key("any")); err != nil {
+		return lookEvery, err
+	}
 	app := r.c.appNow()
 	r.c.events.appFound(app)
 	if e := r.c.shut(app); e != nil {
@@ -360,21 +367,25 @@ func (r *renewals) policy() policy {
 	return policy{profile: r.c.profile, mints: r.c.cfg.Provider.Mints, idleAfter: r.c.cfg.IdleAfter, ahead: r.ahead}
 }
 
-// renew makes an exchange in the same way as Token does. It waits for the budget before it
-// takes the lease: whoever needs the token must not wait for that. It puts the grant back
-// while it still has it: two that wait for one grant would both pay.
+// renew makes an exchange in the same way as Token does, except that it takes nothing from those who
+// wait for a token: see pacer. It puts the grant back while it still has it: two that wait for one grant
+// would both pay.
 func (r *renewals) renew(ctx context.Context, s *tokencache.Snapshot, due int64) (next int64, seen *tokencache.Record, err error) {
 	waiting, cancel := context.WithTimeout(ctx, r.c.cfg.ClaimTimeout)
 	defer cancel()
-	leave, err := r.c.pacer.enter(waiting, func() bool { return false })
-	switch {
-	case err != nil && waiting.Err() != nil:
-		return due, &s.Record, nil
-	case err != nil:
-		return 0, nil, err
+	p, t := r.c.pacer, newTicket(func() bool { return false })
+	defer p.decided(t)
+	var got *tokencache.Snapshot
+	for err = errNoPlace; errors.Is(err, errNoPlace); {
+		if err := p.standBy(waiting, t); err != nil {
+			if waiting.Err() != nil {
+				return due, &s.Record, nil
+			}
+			return 0, nil, err
+		}
+		got, err = r.c.await(ctx, s.Key, want{after: position{s.Epoch, s.Generation}, background: t})
+		p.decided(t)
 	}
-	defer leave()
-	got, err := r.c.await(ctx, s.Key, want{after: position{s.Epoch, s.Generation}, background: true})
 	var failed *Error
 	switch {
 	case err == nil:
@@ -384,6 +395,9 @@ func (r *renewals) renew(ctx context.Context, s *tokencache.Snapshot, due int64)
 	case errors.Is(err, ErrReauthorize), errors.Is(err, ErrNotConnected):
 		return s.Now(), &s.Record, nil // perhaps found so: look again, and say it
 	default:
+		if code := failed.Code; code == "" || code == unfitRedis || code == readOnly {
+			r.unrenewed.note(&r.c.log, err)
+		}
 		return s.Now() + max(failed.RetryAfter, tick).Milliseconds(), &s.Record, nil
 	}
 }
@@ -395,13 +409,6 @@ func (r *renewals) revive(ctx context.Context, s *tokencache.Snapshot) (next int
 	if r.reviving.Add(1) > revivalsAtOnce {
 		return later, &s.Record, nil
 	}
-	waiting, cancel := context.WithTimeout(ctx, tick)
-	defer cancel()
-	leave, err := r.c.pacer.enter(waiting, func() bool { return false })
-	if err != nil {
-		return later, &s.Record, nil
-	}
-	defer leave()
 	got, err := r.c.await(ctx, s.Key, want{after: position{s.Epoch, s.Generation}, background: true, revival: true})
 	var failed *Error
 	switch {
@@ -412,6 +419,24 @@ func (r *renewals) revive(ctx context.Context, s *tokencache.Snapshot) (next int
 	default:
 		return 0, nil, err
 	}
+}
+
+// unrenewed are renewals that failed since Redis did.
+type unrenewed struct {
+	mu   sync.Mutex // guards what follows
+	last time.Time
+	n    int
+}
+
+// note says so at most once a minute.
+func (u *unrenewed) note(log *zerolog.Logger, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.n++; time.Since(u.last) < time.Minute {
+		return
+	}
+	log.Warn().Err(err).Int("renewals", u.n).Msg("grants that are due could not be renewed: trying again")
+	u.last, u.n = time.Now(), 0
 }
 
 // horizons are how far lookAhead looks: 10 s to an hour and more, each a quarter more than the
@@ -468,24 +493,26 @@ func (r *renewals) repairs(ctx context.Context) {
 	}
 }
 
-// repair is one look, if it is this process's turn or something was lost just now.
+// repair is one look, if it is this process's turn or something was lost just now. Where the turn's own
+// node is away, every process looks by itself.
 func (r *renewals) repair(ctx context.Context, forced bool) error {
-	turn, err := forced, error(nil)
+	turn, unknown := forced, error(nil)
 	if !forced {
-		turn, err = r.c.cache.TakeTurn(ctx, r.c.cfg.App, "repair", r.c.locker.Name(), repairEvery)
+		turn, unknown = r.c.cache.TakeTurn(ctx, r.c.cfg.App, "repair", r.c.locker.Name(), repairEvery)
 	}
-	if !turn || err != nil {
-		return err
+	if unknown != nil && time.Since(r.repaired) < repairEvery || unknown == nil && !turn {
+		return unknown
 	}
+	r.repaired = time.Now()
 	missing, err := r.c.cache.Repair(ctx, r.c.cfg.App, repairPause)
 	if missing > 0 {
 		r.c.log.Warn().Int("grants", missing).Msg("grants that no due set knew: scheduled again")
 		r.lookSooner()
 	}
-	if err != nil {
+	if err != nil && turn {
 		_ = r.c.cache.ShortenTurn(ctx, r.c.cfg.App, "repair", repairEvery/16)
 	}
-	return err
+	return cmp.Or(unknown, err)
 }
 
 // keepHouse begins, once, what a process that uses tokens does besides: it notes which

@@ -253,10 +253,14 @@ func (c *Cache) Repair(ctx context.Context, app string, pause time.Duration) (mi
 
 func (c *Cache) repairNode(ctx context.Context, node redis.Cmdable, app string, pause time.Duration) (missing int, err error) {
 	for cursor := uint64(0); ; {
-		keys, next, failed := node.Scan(ctx, cursor, c.prefix+":{"+escape(app)+":*}:grant", repairPage).Result()
+		page, failed := bounded(ctx, 3*nodePatience, func(ctx context.Context) (*redis.ScanCmd, error) {
+			page := node.Scan(ctx, cursor, c.prefix+":{"+escape(app)+":*}:grant", repairPage)
+			return page, page.Err()
+		})
 		if failed != nil {
 			return missing, fmt.Errorf("tokencache: repair: %w", failed)
 		}
+		keys, next := page.Val()
 		n, failed := c.scheduleMissing(ctx, app, keys)
 		missing += n
 		if err = cmp.Or(err, failed); next == 0 {
@@ -332,7 +336,9 @@ func (c *Cache) tenantOf(app, grantKey string) string {
 // fleet does, every so often.
 func (c *Cache) TakeTurn(ctx context.Context, app, what, by string, every time.Duration) (bool, error) {
 	key := c.turnKey(app, what)
-	ok, err := c.rdb.SetNX(ctx, key, clip(by), every).Result()
+	ok, err := bounded(ctx, nodePatience, func(ctx context.Context) (bool, error) {
+		return c.rdb.SetNX(ctx, key, clip(by), every).Result()
+	})
 	if err == nil && !ok { // nobody's turn lasts longer: Redis' clock was set back, or somebody set it by hand
 		err = c.rdb.ExpireLT(ctx, key, every).Err()
 	}

@@ -38,6 +38,8 @@ type hub struct {
 	tick    atomic.Int64  // mono, at most a second old while a session is live
 	_       [48]byte
 
+	why atomic.Pointer[error] // the last connection ended
+
 	rdb     redis.UniversalClient
 	log     zerolog.Logger
 	deliver func(channel, payload string) // must not block: the connection would stall
@@ -142,7 +144,7 @@ func (h *hub) confirmed(ctx context.Context, channel string) (uint64, error) {
 	for again := true; ; again = false {
 		session, settled, early := h.awaiting(channel)
 		if session != 0 || settled == nil {
-			return session, orNone(session)
+			return session, h.orNone(session)
 		}
 		select {
 		case <-settled:
@@ -150,16 +152,19 @@ func (h *hub) confirmed(ctx context.Context, channel string) (uint64, error) {
 			return 0, context.Cause(ctx)
 		}
 		if session := h.sessionOf(channel); session != 0 || !early || !again {
-			return session, orNone(session)
+			return session, h.orNone(session)
 		}
 	}
 }
 
-func orNone(session uint64) error {
-	if session == 0 {
-		return errSubscriber
+func (h *hub) orNone(session uint64) error {
+	if session != 0 {
+		return nil
 	}
-	return nil
+	if why := h.why.Load(); why != nil {
+		return fmt.Errorf("%w: %w", errSubscriber, *why)
+	}
+	return errSubscriber
 }
 
 // awaiting is the session in which a channel is confirmed, or else what is closed when the
@@ -217,6 +222,9 @@ func (h *hub) run(stopped chan struct{}) {
 	for {
 		start := monotonic()
 		beat, err := h.connection(&work)
+		if err != nil {
+			h.why.Store(&err)
+		}
 		h.ended()
 		h.missed(beat.proven())
 		h.deaf = beat.deaf()

@@ -134,17 +134,22 @@ func (c *Cache) together(ctx context.Context, key string, reads func(redis.Pipel
 	return now, true, err
 }
 
-// firstError is the first error of some commands that is not about a key's type.
+// firstError is the first error of some commands that is not about a key's type. Of a transaction Redis
+// says why it failed in the answer to one of its commands, and in the others no more than EXECABORT.
 func firstError(commands []redis.Cmder, err error) error {
-	if len(commands) == 0 {
-		return err
-	}
+	var aborted error
 	for _, cmd := range commands {
-		if err := cmd.Err(); err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
+		switch err := cmd.Err(); {
+		case redis.HasErrorPrefix(err, "EXECABORT"):
+			aborted = err
+		case err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE"):
 			return err
 		}
 	}
-	return nil
+	if len(commands) == 0 {
+		return err
+	}
+	return aborted
 }
 
 func timedOut(err error) bool {

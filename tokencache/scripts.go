@@ -165,6 +165,9 @@ func (c *Cache) roundTrip(ctx context.Context, op string, k Key, ask func() (rep
 	sent := monotonic()
 	r, err := ask()
 	c.unanswered(err)
+	if lostReply(err) {
+		err = c.closedAt(ctx, err)
+	}
 	var a answer
 	switch {
 	case err == nil:

@@ -409,9 +409,18 @@ func (r *renewals) revive(ctx context.Context, s *tokencache.Snapshot) (next int
 	if r.reviving.Add(1) > revivalsAtOnce {
 		return later, &s.Record, nil
 	}
-	got, err := r.c.await(ctx, s.Key, want{after: position{s.Epoch, s.Generation}, background: true, revival: true})
+	waiting, cancel := context.WithTimeout(ctx, tick)
+	defer cancel()
+	p, t := r.c.pacer, newTicket(func() bool { return false })
+	defer p.decided(t)
+	if p.standBy(waiting, t) != nil {
+		return later, &s.Record, nil
+	}
+	got, err := r.c.await(ctx, s.Key, want{after: position{s.Epoch, s.Generation}, background: t, revival: true})
 	var failed *Error
 	switch {
+	case errors.Is(err, errNoPlace):
+		return later, &s.Record, nil
 	case err == nil:
 		return got.RefreshAt, &got.Record, nil
 	case errors.As(err, &failed):

@@ -128,9 +128,12 @@ func (c *Cluster) promoted(t testing.TB, i int) {
 	t.Helper()
 	rdb := c.Nodes[(i+1)%len(c.Nodes)].Client(t)
 	await(t, "the replica to be the master", func() bool {
-		known, err := rdb.ClusterSlots(context.Background()).Result()
-		return err == nil && slices.ContainsFunc(known, func(s redis.ClusterSlot) bool {
-			return s.Start == slots[i][0] && s.Nodes[0].Addr == c.Replicas[i].addr
+		known, err := rdb.ClusterShards(context.Background()).Result()
+		_, port := split(c.Replicas[i].addr)
+		return err == nil && slices.ContainsFunc(known, func(s redis.ClusterShard) bool {
+			return len(s.Slots) > 0 && s.Slots[0].Start == int64(slots[i][0]) && slices.ContainsFunc(s.Nodes, func(n redis.Node) bool {
+				return n.Role == "master" && n.Port == int64(port) && n.Health == "online"
+			})
 		})
 	})
 }

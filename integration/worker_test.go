@@ -330,7 +330,7 @@ func (w *worker) warm(ctx context.Context, o order) error {
 		s := w.cache.Peek(tokencache.Key{App: app, Tenant: o.Tenant})
 		if s != nil && s.Generation >= o.Generation {
 			// A process learns these two by itself, in the background: perhaps not before a storm.
-			_, _, err := w.cache.Doubtful(ctx, s)
+			_, _, _, err := w.cache.Doubtful(ctx, s)
 			return errors.Join(err, w.cache.WatchApp(ctx, app))
 		}
 		time.Sleep(time.Millisecond)

@@ -21,7 +21,9 @@
 //     last successful request was sent, so it fires before the key can expire.
 //  4. Release deletes the key if it is still this lease's.
 //
-// With several independent Redis servers a majority decides.
+// With several independent Redis servers a majority decides. One that is dead or hangs holds the others up
+// for a fortieth of the TTL, once. Where contenders split the votes, each gives back what it has and asks
+// again after a short random time.
 //
 // What is not promised: that the holder notices in time. A process can be paused
 // between a look at Context and the next line, for longer than the TTL. A lease

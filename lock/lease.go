@@ -17,15 +17,16 @@ type Lease struct {
 	cancel context.CancelCauseFunc
 	ttl    time.Duration
 	mutex  *redsync.Mutex // owned by keep until done is closed, then by Release
+	votes  *votes
 	done   chan struct{}
 	once   sync.Once
 	err    error // of the one release
 }
 
-func newLease(ctx context.Context, mutex *redsync.Mutex, ttl time.Duration) *Lease {
+func newLease(ctx context.Context, mutex *redsync.Mutex, votes *votes, ttl time.Duration) *Lease {
 	ctx, cancel := context.WithCancelCause(ctx)
 	le := &Lease{
-		ctx: ctx, cancel: cancel, ttl: ttl, mutex: mutex,
+		ctx: ctx, cancel: cancel, ttl: ttl, mutex: mutex, votes: votes,
 		done: make(chan struct{}),
 	}
 	// The timer, not Redis, decides when trust ends: go-redis may sit in a dead
@@ -57,6 +58,7 @@ func (le *Lease) keep(trust *time.Timer) {
 func (le *Lease) extend(trust *time.Timer) {
 	ctx, cancel := context.WithTimeout(le.ctx, le.ttl/3)
 	defer cancel()
+	le.votes.next()
 	ok, err := le.mutex.ExtendContext(ctx)
 	if ok {
 		// A timer that has already fired has ended the lease; Reset cannot revive it.
@@ -83,6 +85,7 @@ func (le *Lease) release(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(le.ttl/3, time.Second))
 	defer cancel()
 	<-le.done
+	le.votes.next()
 	ok, err := le.mutex.UnlockContext(ctx)
 	var taken *redsync.ErrTaken
 	switch {

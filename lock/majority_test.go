@@ -2,6 +2,8 @@ package lock
 
 import (
 	"errors"
+	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -117,5 +119,69 @@ func TestTakenMinorityIsNotHeld(t *testing.T) {
 	release(t, try(t, New(Config{}, n.clients...), "lock"))
 	if got := n.clients[0].Get(t.Context(), "lock").Val(); got != "alone" {
 		t.Errorf("the other's key became %q", got)
+	}
+}
+
+// Of three servers one is dead, so that a lease needs both others. Contenders that come at the same
+// time split the votes: none of them has a majority, and nobody holds the lease.
+func TestSplitVotesAreWaitedOut(t *testing.T) {
+	t.Parallel()
+	for name, leave := range map[string]func(*testing.T, *redistest.Server){
+		"killed": func(t *testing.T, s *redistest.Server) { s.Kill(t) },
+		"silent": func(t *testing.T, s *redistest.Server) { s.Pause(t); t.Cleanup(func() { s.Resume(t) }) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := startThree(t)
+			leave(t, n.servers[1])
+			const contenders, rounds = 5, 12
+			lockers := make([]*Locker, contenders)
+			for i := range lockers {
+				var clients []redis.UniversalClient
+				for _, s := range n.servers {
+					clients = append(clients, s.Client(t))
+				}
+				lockers[i] = New(Config{Name: fmt.Sprint("worker-", i)}, clients...)
+			}
+			for round := range rounds {
+				key := fmt.Sprint("lock-", round)
+				var mu sync.Mutex
+				var won []*Lease
+				var slowest time.Duration
+				start := make(chan struct{})
+				var all sync.WaitGroup
+				for i, l := range lockers {
+					all.Go(func() {
+						<-start
+						began := time.Now()
+						lease, err := l.Try(t.Context(), key)
+						mu.Lock()
+						defer mu.Unlock()
+						slowest = max(slowest, time.Since(began))
+						if lease != nil {
+							won = append(won, lease)
+						} else if !errors.Is(err, ErrHeld) {
+							t.Errorf("round %d, worker %d: %v", round, i, err)
+						}
+					})
+				}
+				close(start)
+				all.Wait()
+				if len(won) != 1 {
+					t.Errorf("round %d: %d leases", round, len(won))
+				}
+				// The first time a server that is away is waited for.
+				if most := 3400 * time.Millisecond; round > 0 && slowest > most/2 {
+					t.Errorf("round %d: the slowest took %v", round, slowest)
+				}
+				began := time.Now()
+				for _, lease := range won {
+					release(t, lease)
+				}
+				if took := time.Since(began); took > time.Second {
+					t.Errorf("round %d: Release took %v", round, took)
+				}
+			}
+		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	redsync "github.com/go-redsync/redsync/v4/redis"
@@ -11,7 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// pool is a Redsync pool for one acquisition. It asks for the lock with SET NX
+// pool is a Redsync pool for one acquisition, of one node. It asks for the lock with SET NX
 // GET (Redis 7.0), which answers two questions that SETNX leaves open:
 //
 //   - Was it us? go-redis repeats a SET whose reply was lost; the repeat finds
@@ -20,6 +21,8 @@ import (
 type pool struct {
 	redsync.Pool
 	rdb     redis.UniversalClient
+	node    int
+	votes   *votes
 	ttl     time.Duration
 	settled chan struct{} // closed when SET has its answer
 
@@ -28,8 +31,25 @@ type pool struct {
 	taken string     // that value
 }
 
-func newPool(rdb redis.UniversalClient, ttl time.Duration) *pool {
-	return &pool{Pool: goredis.NewPool(rdb), rdb: rdb, ttl: ttl, settled: make(chan struct{})}
+// votes are the rounds of one acquisition: its SET, and what is asked of the lease afterwards.
+type votes struct {
+	doubts doubts
+	grace  time.Duration
+	set    *round
+	eval   atomic.Pointer[round]
+}
+
+func newVotes(d doubts, grace time.Duration) *votes {
+	v := &votes{doubts: d, grace: grace, set: newRound(d, grace)}
+	v.next()
+	return v
+}
+
+// next begins the next round of scripts.
+func (v *votes) next() { v.eval.Store(newRound(v.doubts, v.grace)) }
+
+func newPool(rdb redis.UniversalClient, node int, v *votes, ttl time.Duration) *pool {
+	return &pool{Pool: goredis.NewPool(rdb), rdb: rdb, node: node, votes: v, ttl: ttl, settled: make(chan struct{})}
 }
 
 // Get implements the Redsync pool.
@@ -47,43 +67,25 @@ func (p *pool) takenBy() (value string, held bool) {
 	return p.taken, p.held
 }
 
-// within waits for f until ctx ends. A deadline alone does not do: go-redis sits on a
-// silent connection for its ReadTimeout, 5 s, unless ContextTimeoutEnabled.
-func within[T any](ctx context.Context, f func() (T, error)) (T, error) {
-	type answer struct {
-		value T
-		err   error
-	}
-	got := make(chan answer, 1)
-	go func() {
-		value, err := f()
-		got <- answer{value, err}
-	}()
-	select {
-	case a := <-got:
-		return a.value, a.err
-	case <-ctx.Done():
-		var none T
-		return none, context.Cause(ctx)
-	}
-}
-
 type conn struct {
 	redsync.Conn
 	ctx  context.Context
 	pool *pool
 }
 
-// SetNX reports whether name now holds value.
+// SetNX reports whether name now holds value. It goes on when nobody waits any more: a node that is
+// slow is to have the key too.
 func (c *conn) SetNX(name, value string, expiry time.Duration) (bool, error) {
-	return within(c.ctx, func() (bool, error) {
+	return ask(c.ctx, c.pool.votes.set, c.pool.node, func() (bool, error) {
 		defer close(c.pool.settled)
 		return c.setNX(name, value, expiry)
-	})
+	}, func(ok bool) bool { return ok })
 }
 
 func (c *conn) setNX(name, value string, expiry time.Duration) (bool, error) {
-	found, err := c.pool.rdb.Do(c.ctx, "set", name, value, "nx", "get", "px", expiry.Milliseconds()).Text()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), c.pool.ttl)
+	defer cancel()
+	found, err := c.pool.rdb.Do(ctx, "set", name, value, "nx", "get", "px", expiry.Milliseconds()).Text()
 	if errors.Is(err, redis.Nil) {
 		return true, nil
 	}
@@ -103,10 +105,12 @@ func (c *conn) setNX(name, value string, expiry time.Duration) (bool, error) {
 // waiter would pay two commands for it. Else it goes on when nobody waits any more, for
 // as long as the key could live: a SET under way must not outlive its clean-up.
 func (c *conn) Eval(script *redsync.Script, keysAndArgs ...any) (any, error) {
+	round := c.pool.votes.eval.Load()
 	if _, held := c.pool.takenBy(); held {
+		round.note(c.pool.node, false, nil)
 		return int64(0), nil
 	}
-	return within(c.ctx, func() (any, error) {
+	return ask(c.ctx, round, c.pool.node, func() (any, error) {
 		<-c.pool.settled
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), c.pool.ttl)
 		defer cancel()
@@ -115,5 +119,5 @@ func (c *conn) Eval(script *redsync.Script, keysAndArgs ...any) (any, error) {
 			return nil, err
 		}
 		return own.Eval(script, keysAndArgs...)
-	})
+	}, func(got any) bool { return got == int64(1) })
 }

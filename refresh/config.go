@@ -45,6 +45,17 @@ type Config struct {
 	// CommitPatience is how long a pair that Redis does not accept is tried again.
 	// Default 60 s.
 	CommitPatience time.Duration
+	// Replicas is how many replicas of Redis must have acknowledged a claim before its refresh
+	// token is presented, a consent before Connect, Import or Disconnect returns nil, and a new
+	// pair before it is no longer committed again. Set it wherever a replica can take the master's
+	// place, as by Sentinel or in a Cluster: such a failover loses what was not replicated, and a
+	// token could be presented twice. While fewer acknowledge, within a second, nothing is refreshed:
+	// the error is ErrUnavailable with code "not_replicated". Default 0: nobody waits.
+	//
+	// It holds if the replica that is promoted is one that has acknowledged: n of n replicas, or
+	// fewer while Sentinel or the Cluster takes the one that is furthest (equal replica-priority) and
+	// that one is alive. A master must not start again with older data than it had and stay the master.
+	Replicas int
 	// InsecureHosts are hosts to which Client and Transport may send access tokens
 	// unencrypted over http, e.g. a sidecar: host or host:port as in a URL, in any case. A
 	// host without port is port 80. Default: the loopback interface only.
@@ -104,6 +115,9 @@ func (cfg Config) nested() error {
 			wrong = append(wrong, fmt.Sprintf("%s (%s) is negative", name, d))
 		}
 	}
+	if cfg.Replicas < 0 {
+		wrong = append(wrong, fmt.Sprintf("Replicas (%d) is negative", cfg.Replicas))
+	}
 	if cfg.ClaimTimeout < cfg.ExchangeTimeout+minClaimMargin {
 		wrong = append(wrong, fmt.Sprintf("ClaimTimeout (%s) must be at least %s longer than ExchangeTimeout (%s): an exchange must end before others may take over its claim",
 			cfg.ClaimTimeout, minClaimMargin, cfg.ExchangeTimeout))
@@ -115,6 +129,12 @@ func (cfg Config) nested() error {
 		return errors.New("refresh: Config: " + strings.Join(wrong, "; "))
 	}
 	return nil
+}
+
+// acknowledged is how long replicas may take to acknowledge a change. What a claim waits is taken
+// from its exchange, which must have most of its time left.
+func (cfg Config) acknowledged() tokencache.ChangeOption {
+	return tokencache.Replicas(cfg.Replicas, min(time.Second, cfg.ExchangeTimeout/4))
 }
 
 func orDefault(d, def time.Duration) time.Duration {

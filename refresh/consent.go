@@ -38,6 +38,9 @@ func (c *Coordinator) Connect(ctx context.Context, tenant string, tok *oauth2.To
 	if err := k.Validate(); err != nil {
 		return err
 	}
+	if err := c.ready(ctx, k); err != nil {
+		return c.about(k, err)
+	}
 	if c.cfg.Provider.Mints && (tok == nil || tok.AccessToken == "") {
 		return c.enroll(ctx, k)
 	}
@@ -45,7 +48,7 @@ func (c *Coordinator) Connect(ctx context.Context, tenant string, tok *oauth2.To
 	if err != nil {
 		return err
 	}
-	_, err = c.cache.Connect(ctx, k, c.locker.Name(), first)
+	_, err = c.cache.Connect(ctx, k, c.locker.Name(), first, c.acked)
 	switch {
 	case errors.Is(err, tokencache.ErrSpent):
 		return fmt.Errorf("refresh: %s: Connect: keep what is stored; if that is dead, the tenant must consent anew: %w", k, err)
@@ -92,7 +95,10 @@ func (c *Coordinator) Import(ctx context.Context, tenant string, tok *oauth2.Tok
 	if err != nil {
 		return "", err
 	}
-	_, err = c.cache.Import(ctx, k, c.locker.Name(), first)
+	if err := c.ready(ctx, k); err != nil {
+		return "", c.about(k, err)
+	}
+	_, err = c.cache.Import(ctx, k, c.locker.Name(), first, c.acked)
 	switch {
 	case errors.Is(err, tokencache.ErrExists):
 		return Exists, nil
@@ -179,7 +185,12 @@ func (c *Coordinator) enrolled(ctx context.Context, k tokencache.Key) (s *tokenc
 	case err != nil:
 		return nil, false, c.about(k, err)
 	}
-	return s, s.State == tokencache.Active, nil
+	if there = s.State == tokencache.Active; there && c.cfg.Replicas > 0 { // perhaps an earlier call has said that they have not
+		if err := c.cache.Acknowledged(ctx, k, c.acked); err != nil {
+			return nil, false, c.about(k, err)
+		}
+	}
+	return s, there, nil
 }
 
 func (c *Coordinator) enrollUnder(ctx context.Context, lease *lock.Lease, k tokencache.Key) error {
@@ -222,7 +233,7 @@ func (c *Coordinator) mintFirst(ctx context.Context, k tokencache.Key, before *t
 	defer cancel()
 	_, err = c.cache.Connect(ctx, k, c.locker.Name(), func(now int64) tokencache.Pair {
 		return c.pair(&tokencache.Snapshot{Key: k}, p, now-time.Since(start).Milliseconds()-1)
-	})
+	}, c.acked)
 	if err != nil {
 		return c.about(k, err)
 	}
@@ -284,13 +295,13 @@ func (c *Coordinator) consented(tok *oauth2.Token, now int64) tokencache.Pair {
 		AccessToken: tokencache.Hide(tok.AccessToken), RefreshToken: tokencache.Hide(tok.RefreshToken), TokenType: tok.TokenType, Scope: scope,
 		IssuedAt: now, ExpiresAt: expires,
 		RefreshAt:             refreshAt(c.profile, now, expires, jitter()),
-		RefreshTokenExpiresAt: refreshTokenExpiry(c.profile, saidLifetime(tok), now, now, 0),
+		RefreshTokenExpiresAt: refreshTokenExpiry(c.profile, saidLifetime(c.profile, tok), now, now, 0),
 	}
 }
 
 // saidLifetime is the refresh token's lifetime as a consent's answer tells it.
-func saidLifetime(tok *oauth2.Token) time.Duration {
-	for _, name := range []string{"refresh_token_expires_in", "x_refresh_token_expires_in", "refresh_expires_in"} {
+func saidLifetime(p provider.Profile, tok *oauth2.Token) time.Duration {
+	for _, name := range p.RefreshExpiryNames() {
 		var seconds float64
 		switch v := tok.Extra(name).(type) {
 		case float64:
@@ -315,7 +326,7 @@ func (c *Coordinator) Disconnect(ctx context.Context, tenant string) error {
 	if err := k.Validate(); err != nil {
 		return err
 	}
-	if err := c.cache.Disconnect(ctx, k, c.locker.Name()); err != nil {
+	if err := c.cache.Disconnect(ctx, k, c.locker.Name(), c.acked); err != nil {
 		return c.about(k, err)
 	}
 	c.log.Info().Str("tenant", tenant).Msg("disconnected")

@@ -125,3 +125,18 @@ func TestMembersOfTheConsentAreKeptFromTheFirstTokenOn(t *testing.T) {
 		t.Errorf("a member that is no JSON: %v", err)
 	}
 }
+
+func TestAConsentSaysItsRefreshTokensLifeUnderTheProfilesName(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	f.profile.RefreshExpiryKeys = []string{"rt_ttl"}
+	w := f.worker()
+	tok := f.server.Grant("acme").WithExtra(map[string]any{"rt_ttl": 7200.0, "refresh_token_expires_in": 60.0})
+	if err := w.Connect(f.ctx(), "acme", tok); err != nil {
+		t.Fatal(err)
+	}
+	s, err := w.Status(f.ctx(), "acme")
+	if left := s.RefreshTokenExpiresAt.Sub(s.Now); err != nil || left < 7100*time.Second || left > 7200*time.Second {
+		t.Errorf("the refresh token lives for %v: %v", left, err)
+	}
+}

@@ -26,6 +26,7 @@ type Coordinator struct {
 	profile  provider.Profile
 	digest   string // of the profile
 	takeover tokencache.Takeover
+	acked    tokencache.ChangeOption // Config.Replicas have acknowledged the change
 	log      zerolog.Logger
 
 	// waiting ends with Close: flights that only wait give up then. Exchanges and
@@ -39,7 +40,9 @@ type Coordinator struct {
 	events  *events
 
 	economy  *economy
-	refused  refusals    // first mints
+	refused  refusals // first mints
+	unopened unopened
+	fitness  fitness
 	probing  atomic.Bool // a flight of this process is about to probe whether the client is accepted
 	fallback atomic.Bool // the provider's Fallback is the one that is accepted
 	house    sync.Once   // housekeeping has begun
@@ -59,6 +62,7 @@ func New(cfg Config) (*Coordinator, error) {
 	c := &Coordinator{
 		cfg: cfg, cache: cfg.Cache, locker: cfg.Locker,
 		profile: cfg.Provider.Profile, digest: profileDigest(cfg.Provider.Profile), takeover: takeover(cfg.Provider.Profile),
+		acked:   cfg.acknowledged(),
 		log:     cfg.Log.With().Str("app", cfg.App).Logger(),
 		waiting: waiting, close: cancel,
 		grants:  cfg.Cache.Grants(cfg.App),
@@ -87,7 +91,8 @@ func (c *Coordinator) key(tenant string) tokencache.Key {
 // change it. A caller that leaves by its ctx leaves alone: the refresh goes on.
 //
 // An access token that is still valid is served whatever became of its renewal, also when
-// the tenant must authorize the app again: [Coordinator.Status] tells that earlier.
+// the tenant must authorize the app again ([Coordinator.Status] tells that earlier), unless an
+// API has refused it, see [Coordinator.Reject].
 //
 // The error is an *Error of kind ErrReauthorize, ErrClientConfig, ErrUnavailable or
 // ErrNotConnected, or the cause with which ctx ended.
@@ -169,7 +174,7 @@ func (c *Coordinator) glance(ctx context.Context, k tokencache.Key) (*tokencache
 	if err != nil {
 		return nil, err
 	}
-	silent := time.NewTimer(unreachable)
+	silent := time.NewTimer(patience(ctx))
 	defer silent.Stop()
 	select {
 	case <-f.looked:
@@ -301,14 +306,18 @@ func (c *Coordinator) await(ctx context.Context, k tokencache.Key, w want) (*tok
 	}
 	// A flight that is joined may have wanted less. Of those that wanted the same the first
 	// may have ended for its own reasons, and a pair may have expired on its way.
+	join := c.join
+	if ctx.Done() == nil && w == (want{}) {
+		join = c.joinAndWait
+	}
 	for same := 0; same < 3; {
-		f, err := c.join(k, w)
+		f, err := join(k, w)
 		if err != nil {
 			return nil, c.about(k, err)
 		}
 		var silent <-chan time.Time
 		if c.inMemory(k, w) != nil {
-			silent = time.After(unreachable)
+			silent = time.After(patience(ctx))
 		}
 		if w == (want{}) { // a renewal goes on, but its callers need not wait for that
 			var s *tokencache.Snapshot
@@ -316,6 +325,7 @@ func (c *Coordinator) await(ctx context.Context, k tokencache.Key, w want) (*tok
 			case <-f.looked:
 				s = c.served(ctx, f)
 			case <-ctx.Done():
+				s = c.inTime(ctx, k, w)
 			case <-silent:
 				s = c.inMemory(k, w)
 			}
@@ -330,6 +340,9 @@ func (c *Coordinator) await(ctx context.Context, k tokencache.Key, w want) (*tok
 			}
 			err = f.err
 		case <-ctx.Done():
+			if s := c.inTime(ctx, k, w); s != nil {
+				return s, nil
+			}
 			return nil, left(ctx, k)
 		case <-silent:
 		}
@@ -337,8 +350,8 @@ func (c *Coordinator) await(ctx context.Context, k tokencache.Key, w want) (*tok
 		if s := c.inMemory(k, w); s != nil && !errors.Is(err, ErrNotConnected) {
 			return s, nil
 		}
-		if err != nil && (w.refused || !f.want.refused) {
-			return nil, err // else it was about what an API had refused
+		if err != nil && (w.refused || !f.want.refused) && !(f.want.background != w.background && stoodBack(err)) {
+			return nil, err // else it was about what an API had refused, or about a renewal that nobody waited for
 		}
 		if f.want == w {
 			same++
@@ -348,8 +361,28 @@ func (c *Coordinator) await(ctx context.Context, k tokencache.Key, w want) (*tok
 		Err: errors.New("the provider's access tokens expire before they arrive")}
 }
 
+// stoodBack reports whether an exchange was not made since nobody waited for it.
+func stoodBack(err error) bool { return errors.Is(err, errNoPlace) || errors.Is(err, errHeldElsewhere) }
+
 // unreachable is how long a caller that could be served from memory waits for Redis.
 const unreachable = time.Second
+
+// patience is that for one caller: the token is to be there while its deadline leaves time to use it.
+func patience(ctx context.Context) time.Duration {
+	if end, ok := ctx.Deadline(); ok {
+		return min(unreachable, time.Until(end)/2)
+	}
+	return unreachable
+}
+
+// inTime is what memory has for a caller whose deadline has passed, when this process was too busy to
+// serve it before that. Who has left gets nothing.
+func (c *Coordinator) inTime(ctx context.Context, k tokencache.Key, w want) *tokencache.Snapshot {
+	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return nil
+	}
+	return c.inMemory(k, w)
+}
 
 // served is a token that is valid though the flight, which has looked, goes on.
 func (c *Coordinator) served(ctx context.Context, f *flight) *tokencache.Snapshot {
@@ -382,10 +415,12 @@ func (c *Coordinator) look(ctx context.Context, k tokencache.Key) (*tokencache.S
 }
 
 func (c *Coordinator) view(s *tokencache.Snapshot, leaseHeld time.Duration) view {
-	return view{
+	v := view{
 		Record: s.Record, now: s.Now(), valid: s.Valid(), fresh: s.Fresh(), broken: s.Err,
-		opens: c.takeover.OpensAt(s), leaseHeld: leaseHeld,
+		opens: c.takeover.OpensAt(s), leaseHeld: leaseHeld, behind: s.Behind().Milliseconds(),
 	}
+	v.Claim.Until = s.ClaimUntil()
+	return v
 }
 
 // renew starts a refresh in the background if the pair is due and one makes sense now.
@@ -394,10 +429,10 @@ func (c *Coordinator) renew(k tokencache.Key, s *tokencache.Snapshot) {
 		return
 	}
 	now := s.Now()
-	if s.Fresh() || s.State != tokencache.Active || s.RetryAt > now || c.standsStill() {
+	if s.Fresh() || s.State != tokencache.Active || s.WaitsUntil(now) != 0 || c.standsStill() {
 		return
 	}
-	if s.Claim.Unresolved() && s.Claim.Until <= now && c.takeover.OpensAt(s) > now {
+	if s.Claim.Unresolved() && s.ClaimUntil() <= now && c.takeover.OpensAt(s) > now {
 		return // a holder died, and nobody may present before the token has expired
 	}
 	_, _ = c.join(k, want{renew: true})
@@ -417,6 +452,7 @@ func (c *Coordinator) absent(k tokencache.Key) error {
 
 // about makes an error say which grant it is about, and who acts.
 func (c *Coordinator) about(k tokencache.Key, err error) error {
+	c.noteUnopened(k, err)
 	var e *Error
 	switch {
 	case errors.As(err, &e):
@@ -432,9 +468,11 @@ func (c *Coordinator) about(k tokencache.Key, err error) error {
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Code: "newer_version", RetryAfter: firstRetry, Err: err} // upgraded processes go on
 	case errors.Is(err, tokencache.ErrEnded):
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrNotConnected, Code: "disconnected", Err: err}
+	case errors.Is(err, tokencache.ErrNotReplicated):
+		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Code: notReplicated, RetryAfter: firstRetry, Err: err}
 	case errors.Is(err, tokencache.ErrSealed):
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrClientConfig, Code: "sealed", Err: err}
 	default:
-		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, RetryAfter: firstRetry, Err: err}
+		return c.aboutRedis(k, err)
 	}
 }

@@ -19,7 +19,7 @@ var (
 	// ErrReauthorize: the tenant must consent again. Nothing else helps.
 	ErrReauthorize = errors.New("the tenant must authorize the app again")
 	// ErrClientConfig: the operator must act: client id or secret, scopes, the keyset
-	// that seals the tokens, or a profile by which answers cannot be read. It is the error of one
+	// that seals the tokens, a Redis that cannot do what is needed, or a profile by which answers cannot be read. It is the error of one
 	// tenant that the provider refuses as if it refused the client; of all tenants only once
 	// several were refused with none accepted in between.
 	ErrClientConfig = errors.New("the operator must mend the app's configuration")
@@ -103,8 +103,13 @@ func (e *Error) Unwrap() []error {
 
 // hints say what people cannot guess from a code.
 var hints = map[string]string{
+	notReplicated:    "too few replicas of Redis acknowledge what is stored: see to them and to their links (INFO replication on the master), or lower Config.Replicas",
+	readOnly:         "this client is connected to a replica: after a failover it finds the master by itself; else give it the master's address, or use a Sentinel or Cluster client",
 	externalRotation: "not the first time that this grant's tokens die before this fleet has used them: look for another program, a staging system perhaps, that refreshes the same grant",
 }
+
+// notReplicated is the code of what fewer than Config.Replicas replicas have acknowledged.
+const notReplicated = "not_replicated"
 
 // lostData is the code of a tenant of whom nobody can tell whether it had a grant.
 const lostData = "redis_lost_data"

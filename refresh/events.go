@@ -254,7 +254,7 @@ func lastEvents(s *tokencache.Snapshot) []Event {
 		add(EventDisconnected, r.Epoch)
 	case r.State == tokencache.Reauthorize:
 		add(EventReauthorize, r.ErrorAt)
-	case r.Fails > 0:
+	case r.ErrorAt != 0:
 		add(EventFailed, r.ErrorAt)
 	case r.Reason != "":
 		add(EventSuspect, s.Now())

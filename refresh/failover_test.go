@@ -2,6 +2,9 @@ package refresh_test
 
 import (
 	"errors"
+	"fmt"
+	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -219,4 +222,252 @@ func TestASlotThatMovesCostsNoPair(t *testing.T) {
 	awaitToken(t, f, workers[0], "acme")
 	f.lawful(workers[1], "acme")
 	t.Logf("%d exchanges", f.server.Ledger().Exchanges())
+}
+
+// failovers are the ways in which a replica takes the master's place. After all but the last the old
+// master goes on, for seconds or for good, and answers whoever stays with it.
+var failovers = map[string]func(*redistest.Failover, testing.TB){
+	"planned":                   (*redistest.Failover).Plan,
+	"the Sentinel alone parted": (*redistest.Failover).PartSentinel,
+	"a master that goes silent": (*redistest.Failover).Silence,
+	"a master that dies":        (*redistest.Failover).Fail,
+}
+
+// refreshed has a worker force a refresh, as often as it takes.
+func (f *fleet) refreshed(w *worker, tenant string) {
+	f.t.Helper()
+	for ctx := f.ctx(); ; time.Sleep(20 * time.Millisecond) {
+		err := w.Refresh(ctx, tenant)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, refresh.ErrUnavailable) || ctx.Err() != nil {
+			f.t.Fatal(err)
+		}
+	}
+}
+
+// staleness is how long a worker goes on serving what another has just replaced: by a consent, which
+// waits for nobody.
+func (f *fleet) staleness(a, b *worker, tenant string) time.Duration {
+	f.t.Helper()
+	tok, ctx := f.server.Grant(tenant), f.ctx()
+	for b.Connect(ctx, tenant, tok) != nil && ctx.Err() == nil {
+		time.Sleep(5 * time.Millisecond) // commands are on their way to the new master
+	}
+	for start := time.Now(); ctx.Err() == nil; time.Sleep(5 * time.Millisecond) {
+		if got, err := a.Token(ctx, tenant); err == nil && got.AccessToken == tok.AccessToken {
+			return time.Since(start)
+		}
+	}
+	f.t.Fatal("what was replaced is served for ever")
+	return 0
+}
+
+// stalest is README's silence of a subscriber connection, and what a busy machine adds.
+const stalest = 6*time.Second + time.Second
+
+// What a process remembers is never older than the silence that it bears, wherever it listens.
+func TestMemoryIsNeverStaleForLongAfterAFailover(t *testing.T) {
+	t.Parallel()
+	for name, failover := range failovers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, fo := newFleet(t, refreshtest.Config{}), redistest.StartFailover(t)
+			a, b := f.workerOn(fo.Client(t)), f.workerOn(fo.Client(t))
+			f.connect(a, "acme", false)
+			f.hot(a, "acme")
+			for ctx := f.ctx(); fo.Replica.Client(t).Exists(ctx, f.prefix+":{zoom:acme}:grant").Val() == 0 && ctx.Err() == nil; {
+				time.Sleep(time.Millisecond) // until it has the grant
+			}
+			failover(fo, t)
+			took := f.staleness(a, b, "acme")
+			t.Logf("stale for %v", took)
+			if took > stalest {
+				t.Errorf("what was replaced was served for %v", took)
+			}
+		})
+	}
+}
+
+// A process that has been up since before the failover, and remembers nothing of this grant, is as
+// dangerous as a new one.
+func TestAfterAFailoverNobodyPresentsWhatOthersRememberAsSpent(t *testing.T) {
+	t.Parallel()
+	for name, failover := range failovers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, fo, warm := parted(t)
+			cold := f.workerOn(fo.Client(t))
+			f.connect(warm[0], "other", false)
+			f.hot(cold, "other")
+			f.refreshed(cold, "other") // it has judged the server by now
+			f.token(warm[0], "acme")
+			f.knows(warm[1], "acme", 2)
+			before := f.server.Ledger().Exchanges()
+			failover(fo, t)
+			awaitToken(t, f, cold, "acme")
+			awaitToken(t, f, f.workerOn(fo.Client(t)), "acme") // a new one
+			f.exchanged(cold, before)
+		})
+	}
+}
+
+// An endpoint is led to another server, by a name or a balancer, while old connections stay open.
+func TestMemoryIsNeverStaleForLongAfterAnEndpointHasMoved(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		lifetime time.Duration // of connections for commands
+		demote   bool          // the old server follows the new one then, as managed services do it
+	}{
+		"commands move with new connections": {lifetime: time.Second},
+		"the old server is made a replica":   {demote: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, refreshtest.Config{})
+			old := redistest.Own(t)
+			host, port, _ := net.SplitHostPort(old.Addr())
+			next := redistest.Own(t, redistest.Set("replicaof", host, port))
+			proxy := redistest.NewProxy(t, old.Addr())
+			rdb := redis.NewClient(&redis.Options{Addr: proxy.Addr(), ConnMaxLifetime: c.lifetime})
+			t.Cleanup(func() { _ = rdb.Close() })
+			a, b := f.workerOn(rdb), f.workerOn(next.Client(t))
+			f.connect(a, "acme", false)
+			f.hot(a, "acme")
+			f.field(next.Client(t), "gen", func(gen string) bool { return gen == "1" })
+			if err := next.Client(t).ReplicaOf(f.ctx(), "NO", "ONE").Err(); err != nil {
+				t.Fatal(err)
+			}
+			proxy.Move(next.Addr())
+			if c.demote {
+				host, port, _ := net.SplitHostPort(next.Addr())
+				if err := old.Client(t).ReplicaOf(f.ctx(), host, port).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			took := f.staleness(a, b, "acme")
+			t.Logf("stale for %v", took)
+			if took > stalest+c.lifetime {
+				t.Errorf("what was replaced was served for %v", took)
+			}
+			f.refreshed(a, "acme") // its commands have left the old server
+			f.lawful(a, "acme")
+		})
+	}
+}
+
+// A node that has left a Cluster goes on answering, and hears nothing.
+func TestMemoryIsNeverStaleForLongAfterANodeHasLeftTheCluster(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	cluster := redistest.StartCluster(t)
+	a, b := f.workerOn(cluster.Client(t)), f.workerOn(cluster.Client(t))
+	f.connect(a, "acme", false)
+	f.hot(a, "acme")
+	cluster.Remove(t, f.listensOn(cluster, "acme"))
+	took := f.staleness(a, b, "acme")
+	t.Logf("stale for %v", took)
+	if took > stalest {
+		t.Errorf("what was replaced was served for %v", took)
+	}
+	f.refreshed(b, "acme")
+	for ctx := f.ctx(); a.cache.Peek(key("acme")) == nil; time.Sleep(10 * time.Millisecond) {
+		if _, err := a.Token(ctx, "acme"); err != nil {
+			t.Fatal("memory is never coherent again", err)
+		}
+	}
+	f.lawful(a, "acme")
+}
+
+// listensOn is the node that the only worker which has a tenant in memory listens to.
+func (f *fleet) listensOn(cluster *redistest.Cluster, tenant string) int {
+	f.t.Helper()
+	channel := f.prefix + ":{zoom:" + tenant + "}:events"
+	for i, node := range cluster.Nodes {
+		if n := node.Client(f.t).PubSubNumSub(f.ctx(), channel).Val()[channel]; n > 0 {
+			return i
+		}
+	}
+	f.t.Fatal("nobody listens")
+	return -1
+}
+
+// One node of a Cluster fails over, the app's own, with the last commits. go-redis has its default
+// options: it would ask for the new master after a minute.
+func TestAClusterThatFailsOverLosesNothingThatIsRememberedAndStandsStillForNobodyElse(t *testing.T) {
+	t.Parallel()
+	for name, fail := range map[string]func(*redistest.Cluster, testing.TB, int){
+		"dies":        (*redistest.Cluster).Fail,
+		"goes silent": (*redistest.Cluster).Silence,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			failsOver(t, fail)
+		})
+	}
+}
+
+func failsOver(t *testing.T, fail func(*redistest.Cluster, testing.TB, int)) {
+	f := newFleet(t, refreshtest.Config{})
+	cluster := redistest.StartClusterWithReplicas(t)
+	warm := []*worker{f.workerOn(cluster.Client(t)), f.workerOn(cluster.Client(t))}
+	dies := cluster.Owner(t, f.prefix+":app:zoom")
+	var lost, others []string
+	for i := 0; len(lost) < 4 || len(others) < 4; i++ {
+		tenant := fmt.Sprint("tenant-", i)
+		if cluster.Owner(t, f.prefix+":{zoom:"+tenant+"}:grant") == dies {
+			lost = append(lost, tenant)
+		} else {
+			others = append(others, tenant)
+		}
+	}
+	lost, others = lost[:4], others[:4]
+	for _, tenant := range append(slices.Clone(lost), others...) {
+		f.connect(warm[0], tenant, true)
+		f.listens(warm[1], tenant)
+	}
+	cluster.Part(t, dies)
+	for _, tenant := range lost {
+		f.token(warm[0], tenant)
+		f.knows(warm[1], tenant, 2)
+	}
+	for _, w := range warm { // nobody's map of the slots is younger than the failover
+		for _, tenant := range others {
+			f.token(w, tenant)
+		}
+	}
+	over := make(chan struct{})
+	var work sync.WaitGroup
+	work.Go(func() { // the others' tenants are refreshed all the time
+		for n := 0; ; n++ {
+			start := time.Now()
+			f.refreshed(warm[n%2], others[n%4])
+			if took := time.Since(start); took > 5*time.Second {
+				t.Errorf("%s, on a node that lives, stood still for %v", others[n%4], took)
+			}
+			select {
+			case <-over:
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	})
+	fail(cluster, t, dies)
+	start := time.Now()
+	cold := f.workerOn(cluster.Client(t))
+	for _, tenant := range lost {
+		work.Go(func() { awaitToken(t, f, cold, tenant) })
+		work.Go(func() {
+			f.refreshed(warm[1], tenant)
+			if took := time.Since(start); took > 10*time.Second {
+				t.Errorf("%s is refreshed again %v after the take-over", tenant, took)
+			}
+		})
+	}
+	time.AfterFunc(10*time.Second, func() { close(over) })
+	work.Wait()
+	for _, tenant := range append(lost, others...) {
+		f.lawful(cold, tenant)
+	}
 }

@@ -20,7 +20,8 @@ type flight struct {
 	started time.Time
 	pin     *tokencache.Pin // nil until the flight needs to hear of changes
 	spent   *lock.Lease     // has done its work
-	glanced bool            // snap is no more than a fresh token
+	glanced bool            // it has had a short look, see glance
+	brief   bool            // snap is no more than a fresh token
 	asked   time.Time       // the other processes, whether they know better than Redis; zero for never
 	due     int64           // Redis time at which the pair that it committed is to be looked at
 
@@ -39,28 +40,53 @@ type flight struct {
 
 // join returns the grant's flight, a new one if there is none. The error is errClosed.
 func (c *Coordinator) join(k tokencache.Key, w want) (*flight, error) {
+	f, isNew, err := c.board(k, w)
+	if isNew {
+		c.work.Go(f.run)
+		c.work.Done()
+	}
+	return f, err
+}
+
+// joinAndWait is join for a caller that stays until the end: it has the short look itself. Most
+// tokens that memory has no room for are had without a goroutine.
+func (c *Coordinator) joinAndWait(k tokencache.Key, w want) (*flight, error) {
+	f, isNew, err := c.board(k, w)
+	if isNew {
+		defer c.work.Done()
+		if s, _ := f.glance(); s != nil {
+			f.land(s, nil)
+		} else {
+			c.work.Go(f.run)
+		}
+	}
+	return f, err
+}
+
+// board is join without a start of what is new; that has been added to work.
+func (c *Coordinator) board(k tokencache.Key, w want) (f *flight, isNew bool, _ error) {
 	if f, ok := c.flights.Load(k.Tenant); ok {
 		f.wanted(w)
-		return f, nil
+		return f, false, nil
 	}
-	f := &flight{c: c, key: k, want: w, started: time.Now(), looked: make(chan struct{}), done: make(chan struct{})}
+	f = &flight{c: c, key: k, want: w, started: time.Now(), looked: make(chan struct{}), done: make(chan struct{})}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil, errClosed
+		return nil, false, errClosed
 	}
 	f, flies := c.flights.LoadOrStore(k.Tenant, f)
 	f.wanted(w)
 	if !flies {
 		c.keepHouse()
-		c.work.Go(f.run)
+		c.work.Add(1)
 	}
-	return f, nil
+	return f, !flies, nil
 }
 
 // wanted notes what those who join it are like.
 func (f *flight) wanted(w want) {
-	if w.background {
+	if w.background != nil {
 		return
 	}
 	f.used.Store(true)
@@ -81,25 +107,30 @@ func grow() {
 
 func (f *flight) run() {
 	grow()
-	f.snap, f.err = f.fly()
-	f.saw(f.snap, f.err) // if it has not looked, or seen nothing
-	if f.err != nil {
-		f.err = f.c.about(f.key, f.err)
-	}
-	switch {
-	case f.pin != nil && f.snap == nil:
-		defer f.pin.KeepAbsent()
-	case f.pin != nil:
-		defer f.pin.Unpin()
-	case f.snap != nil && !f.glanced:
-		f.c.cache.Remember(f.snap) // subscribed from now on: the next reading is coherent
-	}
-	f.c.flights.Delete(f.key.Tenant)
-	close(f.done)
-	if f.spent != nil {
+	s, err := f.fly()
+	if f.land(s, err); f.spent != nil {
 		time.Sleep(handOver)
 		f.release(f.spent)
 	}
+}
+
+// land ends the flight for its callers.
+func (f *flight) land(s *tokencache.Snapshot, err error) {
+	f.snap, f.err = s, err
+	f.saw(s, err) // if it has not looked, or seen nothing
+	if err != nil {
+		f.err = f.c.about(f.key, err)
+	}
+	switch {
+	case f.pin != nil && s == nil:
+		defer f.pin.KeepAbsent()
+	case f.pin != nil:
+		defer f.pin.Unpin()
+	case s != nil && !f.brief:
+		f.c.cache.Remember(s) // subscribed from now on: the next reading is coherent
+	}
+	f.c.flights.Delete(f.key.Tenant)
+	close(f.done)
 }
 
 // fly goes round until the grant is as wanted or somebody else must act. Each round
@@ -108,18 +139,21 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 	if f.c.cache.KnownAbsent(f.key) {
 		return nil, tokencache.ErrNone
 	}
+	if err := f.c.ready(f.c.waiting, f.key); err != nil {
+		return nil, err
+	}
 	if s, err := f.glance(); s != nil || err != nil {
-		f.saw(s, err)
 		return s, err
 	}
+	f.subscribeFirst()
 	for {
 		if err := context.Cause(f.c.waiting); err != nil {
 			f.saw(nil, err)
 			return nil, err
 		}
 		news := f.changed() // before looking, so that nothing falls in between
-		coherent := f.c.cache.Peek(f.key) != nil
 		s, err := f.c.look(f.c.waiting, f.key)
+		coherent := f.c.cache.Peek(f.key) != nil
 		if err == nil {
 			f.saw(s, nil)
 		}
@@ -162,13 +196,29 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 	}
 }
 
+// subscribeWait is how long a first look waits for the subscription: a connection may have to be
+// made, and one that is not to be had must not keep a valid token from its callers.
+const subscribeWait = 250 * time.Millisecond
+
+// subscribeFirst subscribes before the first look, where memory has room for the grant: read
+// before, it would have to be read once more.
+func (f *flight) subscribeFirst() {
+	if !f.c.cache.HasRoom(f.key) {
+		return
+	}
+	f.pin = f.c.cache.Pin(f.key)
+	ctx, cancel := context.WithTimeout(f.c.waiting, subscribeWait)
+	defer cancel()
+	_ = f.pin.Confirmed(ctx)
+}
+
 // glance is the short cut to a fresh token that memory has no room for.
 func (f *flight) glance() (*tokencache.Snapshot, error) {
-	if f.want != (want{}) || f.c.waiting.Err() != nil {
+	if f.glanced || f.want != (want{}) || f.c.waiting.Err() != nil {
 		return nil, nil
 	}
 	s, err := f.c.cache.Glance(f.c.waiting, f.key)
-	f.glanced = s != nil
+	f.glanced, f.brief = true, s != nil
 	return s, err
 }
 
@@ -267,29 +317,45 @@ func (f *flight) report(s *tokencache.Snapshot) error {
 // yet open is asked for again.
 const slack = 20 * time.Millisecond
 
-// reunion is how long processes have to come back after Redis was replaced.
-const reunion = 5 * time.Second
+// longestLease is longer than a lease lives without being extended.
+const longestLease = time.Minute
+
+// spontaneous reports whether nobody waits for what the flight brings.
+func (f *flight) spontaneous() bool { return f.want.background != nil && !f.urgent.Load() }
 
 // lead tries the lease once and does the holder's work. Without result and error the
 // grant is to be looked at again.
 func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache.Snapshot, error) {
+	if ago, set := f.c.cache.ClockSet(); f.c.takeover != tokencache.AtOnce && s.Claim.Unresolved() && set && ago < f.c.cfg.ClaimTimeout {
+		// By Redis' clock its time may be over long before its holder's is.
+		f.wait(news, f.c.cfg.ClaimTimeout-ago)
+		return nil, nil
+	}
 	if f.c.takeover != tokencache.AtOnce {
 		// A failover can lose a commit that other workers have seen.
-		age, doubtful, err := f.c.cache.Doubtful(f.c.waiting, s)
-		early := age-time.Since(f.asked) < reunion/2 // asked before all were back, or never
+		judged, left, doubtful, err := f.serverDoubted(s)
+		early := f.asked.IsZero() || time.Since(f.asked) > slack-left // asked before all were back, or never
 		switch {
 		case err != nil:
 			return nil, err
-		case doubtful && age < reunion:
-			f.wait(news, reunion-age)
+		case doubtful && f.asked.IsZero(), doubtful && left <= 0 && early:
+			if err := f.ask(&s.Record); !errors.Is(err, tokencache.ErrNone) {
+				return nil, err
+			}
+			// Who remembers better may be where this server's PUBLISH does not count it.
+			f.wait(news, askWait)
 			return nil, nil
-		case doubtful && early, s.Claim.Unresolved() && f.asked.IsZero():
+		case doubtful && left > 0:
+			f.wait(news, left)
+			return nil, nil
+		case s.Claim.Unresolved() && f.asked.IsZero():
 			if err := f.ask(&s.Record); !errors.Is(err, tokencache.ErrNone) {
 				return nil, err
 			}
 		}
+		s = judged
 	}
-	patient := !f.want.background || f.urgent.Load()
+	patient := !f.spontaneous()
 	done, err := f.c.approach(f.c.waiting, f.c.applicant(f.key.Tenant, &s.Record), patient, news)
 	if done == nil || err != nil {
 		return nil, err
@@ -299,10 +365,16 @@ func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache
 	lease, err := f.c.locker.Try(f.c.waiting, f.c.cache.LockKey(f.key))
 	var held *lock.HeldError
 	if errors.As(err, &held) {
+		if held.For > longestLease {
+			// Redis' clock was set back. A holder that lives extends it.
+			held.For = longestLease
+			if err := f.c.cache.CapLease(f.c.waiting, f.key, longestLease); err != nil {
+				return nil, err
+			}
+		}
 		f.pin.SetLeaseHeld(held.For+slack, told)
-		if f.want.background && !f.urgent.Load() && f.c.pacer.ramp() > 0 {
-			// After a pause places are rare, and the holder may be waiting for this one.
-			return nil, &Error{Kind: ErrUnavailable, Code: "lease_held", RetryAfter: firstRetry, Err: errHeldElsewhere}
+		if f.spontaneous() { // somebody is about it
+			return nil, &Error{Kind: ErrUnavailable, Code: "lease_held", RetryAfter: max(firstRetry, held.For/2), Err: errHeldElsewhere}
 		}
 		return nil, nil
 	}
@@ -310,12 +382,21 @@ func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache
 		return nil, err
 	}
 	s, err = f.hold(lease, s)
-	if s == nil && err == nil {
+	if s == nil && (err == nil || errors.Is(err, errNoPlace)) {
 		f.release(lease) // the next round may want it
 	} else {
 		f.spent = lease
 	}
 	return s, err
+}
+
+// serverDoubted is Cache.Doubtful, where Redis may have lost a claim: not one that its replicas have
+// acknowledged.
+func (f *flight) serverDoubted(s *tokencache.Snapshot) (judged *tokencache.Snapshot, left time.Duration, doubtful bool, err error) {
+	if f.c.cfg.Replicas > 0 {
+		return s, 0, false, nil
+	}
+	return f.c.cache.Doubtful(f.c.waiting, s)
 }
 
 // handOver is how long a lease that has done its work is kept: all processes are waking

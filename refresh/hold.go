@@ -29,7 +29,7 @@ func (f *flight) hold(lease *lock.Lease, s *tokencache.Snapshot) (*tokencache.Sn
 	if leave == nil || err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer func() { leave() }()
 	app, ok, err := f.c.admitted(f.c.applicant(f.key.Tenant, &s.Record)) // after the wait: the app may have been stopped meanwhile
 	if !ok || err != nil {
 		return nil, err
@@ -40,19 +40,31 @@ func (f *flight) hold(lease *lock.Lease, s *tokencache.Snapshot) (*tokencache.Sn
 		return nil, err
 	}
 	pair, failure := f.exchange(s)
+	if f.doubtful(s, failure) {
+		f.c.learned(app, failure)
+		if s, err = f.secondOpinion(s, failure, &leave); s == nil || err != nil {
+			return nil, err
+		}
+		pair, failure = f.exchange(s)
+	}
 	if failure != nil {
 		f.c.learned(app, failure)
 		return f.failed(s, failure)
 	}
-	defer f.c.accepted(tokencache.Acceptance{Read: true, Revived: app.doubted}) // the pair comes first
+	revived := app.doubted || s.State == tokencache.Reauthorize
+	defer f.c.accepted(tokencache.Acceptance{Read: true, Revived: revived}) // the pair comes first
 	return f.commit(s, pair, tokencache.NewID())
 }
 
 // paced waits until the app's budget allows an exchange. Without error and leave the lease
 // was lost meanwhile, and the grant is to be looked at again.
 func (f *flight) paced(lease *lock.Lease) (leave func(), err error) {
-	if f.want.background {
-		return func() {}, nil // it has waited before it took the lease
+	if f.spontaneous() {
+		leave, err := f.c.pacer.enterNow(f.want.background)
+		if errors.Is(err, errNoPlace) {
+			err = &Error{Kind: ErrUnavailable, Code: "budget", RetryAfter: firstRetry, Err: err}
+		}
+		return leave, err
 	}
 	return f.c.paced(lease.Context(), f.urgent.Load)
 }
@@ -79,10 +91,10 @@ func (f *flight) claim(s *tokencache.Snapshot) (*tokencache.Snapshot, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
 	id := tokencache.NewID()
-	outcome, claimed, err := f.c.cache.Claim(ctx, s, id, f.c.locker.Name(), f.c.cfg.ClaimTimeout, f.c.takeover)
+	outcome, claimed, err := f.c.cache.Claim(ctx, s, id, f.c.locker.Name(), f.c.cfg.ClaimTimeout, f.c.takeover, f.c.acked)
 	switch {
 	case err != nil:
-		f.unclaim(s, id)
+		f.unclaim(s, id, err)
 		return nil, err
 	case outcome == tokencache.OK && claimed.Claim.ID == id:
 		return claimed, nil // else memory has moved on meanwhile: look again
@@ -94,16 +106,22 @@ func (f *flight) claim(s *tokencache.Snapshot) (*tokencache.Snapshot, error) {
 	return nil, nil
 }
 
-// unclaim resolves a claim that may have been stored although its reply was lost. The
-// refresh token was not sent; others need not wait for the hard deadline.
-func (f *flight) unclaim(s *tokencache.Snapshot, id string) {
+// unclaim resolves a claim that may have been stored although its reply was lost, or the
+// acknowledgement of the replicas is missing. The refresh token was not sent; others need not wait
+// for the hard deadline.
+func (f *flight) unclaim(s *tokencache.Snapshot, id string, why error) {
 	stale := *s
 	stale.Claim.ID = id
-	failure := tokencache.Failure{
-		ID: tokencache.NewID(), Verdict: tokencache.Unspent,
-		Error: errorText(&provider.Error{Class: provider.Unsent, Code: "redis"}),
+	failure := tokencache.Failure{ID: tokencache.NewID(), Verdict: tokencache.Withdrawn, Error: errorText(&provider.Error{Class: provider.Unsent, Code: "redis"})}
+	if s.State == tokencache.Reauthorize {
+		failure.Retry = revivalIn(s.Reason, s.Revivals+1, jitter())
 	}
 	tries := 3
+	if errors.Is(why, tokencache.ErrNotReplicated) { // it is not on its way, and all who wait would find the same
+		tries = 1
+		failure.Error = errorText(&provider.Error{Class: provider.Unsent, Code: notReplicated})
+		failure.Retry = retryIn(1, &provider.Error{}, jitter())
+	}
 	_ = f.c.persist(f.key, func(ctx context.Context) error {
 		outcome, _, err := f.c.cache.Fail(ctx, &stale, f.c.locker.Name(), failure)
 		if tries--; err == nil && outcome == tokencache.Claimed && tries > 0 {
@@ -227,7 +245,7 @@ func (f *flight) commit(s *tokencache.Snapshot, p provider.Pair, id string) (*to
 	var outcome tokencache.Outcome
 	var stored *tokencache.Snapshot
 	attempt := func(ctx context.Context) (err error) {
-		o, st, err := f.c.cache.Commit(ctx, s, id, f.c.locker.Name(), pair, false, f.used.Load())
+		o, st, err := f.c.cache.Commit(ctx, s, id, f.c.locker.Name(), pair, false, f.used.Load(), f.c.acked)
 		if err == nil {
 			outcome, stored = o, st
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-redis/redis_rate/v10"
@@ -16,6 +17,10 @@ import (
 // pacer lets exchanges through as the app's budget allows, over all processes, and after a pause
 // as its ramp does. Without a budget it costs nothing. In this process those for whom somebody
 // waits go first; in the fleet a quarter of the budget is theirs alone.
+//
+// A place among the exchanges in flight is taken under the grant's lease, never before: two that wait
+// for what the other has would wait for ever. An exchange that nobody waits for does not wait for a place
+// either: without one it gives the lease back, and tries again when one becomes free.
 type pacer struct {
 	budget  provider.Budget
 	app     string
@@ -25,10 +30,17 @@ type pacer struct {
 	economy *economy
 	closed  context.Context
 
+	gate chan struct{} // has room for the background exchanges that try for lease and place just now
+
 	mu    sync.Mutex // guards what follows
 	queue []*ticket
 	alone alone
+	full  time.Time       // until then there is no place for a background exchange
+	freed <-chan struct{} // or until this is closed
 }
+
+// trying is how many background exchanges of a process try for a place at once.
+const trying = 4
 
 // ticket is one place in the queue.
 type ticket struct {
@@ -40,12 +52,18 @@ type ticket struct {
 	ramp   bool          // which it keeps for a step of the ramp
 	since  time.Time     // it was let through
 	turn   chan struct{} // has room for one: it is the first now
+	gated  *atomic.Bool  // it is among those that try for a place; of a background exchange
+}
+
+func newTicket(urgent func() bool) *ticket {
+	return &ticket{urgent: urgent, id: tokencache.NewID(), turn: make(chan struct{}, 1), gated: new(atomic.Bool)}
 }
 
 func newPacer(c *Coordinator) *pacer {
 	return &pacer{
 		budget: c.profile.Budget, app: c.cfg.App, ttl: c.cfg.ClaimTimeout, cache: c.cache,
 		rate: redis_rate.NewLimiter(underPrefix{c.cache.Redis()}), economy: c.economy, closed: c.waiting,
+		gate: make(chan struct{}, trying),
 	}
 }
 
@@ -65,15 +83,19 @@ func backgroundLimit(b provider.Budget) redis_rate.Limit {
 // crowd is how many of the exchanges in flight may be such that nobody waits for.
 func crowd(b provider.Budget) int { return max(1, b.Concurrency*3/4) }
 
-var errBudget = errors.New("the app's budget of requests to the provider is used up for the moment")
+var (
+	errBudget = errors.New("the app's budget of requests to the provider is used up for the moment")
+	// errNoPlace is errBudget for an exchange that nobody waits for.
+	errNoPlace = errors.New("the app's budget has no room for an exchange that nobody waits for just now")
+)
 
 // enter waits until the budget allows one exchange. The caller calls leave when that has
 // ended. The error is the cause of ctx.
 func (p *pacer) enter(ctx context.Context, urgent func() bool) (leave func(), err error) {
-	if p.budget == (provider.Budget{}) && p.ramp() == 0 {
+	if p.unlimited() {
 		return func() {}, nil
 	}
-	t := &ticket{urgent: urgent, id: tokencache.NewID(), turn: make(chan struct{}, 1)}
+	t := newTicket(urgent)
 	p.change(func() { p.queue = append(p.queue, t) })
 	defer p.change(func() { p.queue = slices.DeleteFunc(p.queue, func(o *ticket) bool { return o == t }) })
 	for {
@@ -105,6 +127,105 @@ func (p *pacer) enter(ctx context.Context, urgent func() bool) (leave func(), er
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+func (p *pacer) unlimited() bool { return p.budget == (provider.Budget{}) && p.ramp() == 0 }
+
+// standBy waits until an exchange that nobody waits for may try for its lease and its place. What it
+// has then is no more than the right to try, which ends with decided.
+func (p *pacer) standBy(ctx context.Context, t *ticket) error {
+	if p.unlimited() {
+		return nil
+	}
+	for p.budget.Requests > 0 && !t.paid {
+		wait, err := economize(p.economy, func(ctx context.Context) (time.Duration, error) {
+			return p.allow(ctx, p.cache.RateKey(p.app)+":background", backgroundLimit(p.budget))
+		})
+		if errors.Is(err, errClosed) {
+			return err
+		}
+		if t.paid = err != nil || wait == 0; !t.paid { // without Redis a process has a budget of its own
+			pause(ctx, min(wait, tick), nil)
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	select {
+	case p.gate <- struct{}{}:
+		t.gated.Store(true)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	for ctx.Err() == nil {
+		p.mu.Lock()
+		left, freed := time.Until(p.full), p.freed
+		p.mu.Unlock()
+		if left <= 0 {
+			return nil
+		}
+		pause(ctx, left, freed)
+		select {
+		case <-freed:
+			pause(ctx, slack, nil) // whoever is waited for goes first
+			p.noteFull(0, nil)
+		default:
+		}
+	}
+	p.decided(t)
+	return context.Cause(ctx)
+}
+
+// decided ends the right to try.
+func (p *pacer) decided(t *ticket) {
+	if t.gated.CompareAndSwap(true, false) {
+		<-p.gate
+	}
+}
+
+// noteFull notes for how long there is no place for a background exchange, unless one becomes free.
+func (p *pacer) noteFull(d time.Duration, freed <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.full, p.freed = time.Now().Add(d), freed
+}
+
+// enterNow is enter, under the lease, for an exchange that nobody waits for and that has stood by. The
+// error is errNoPlace, or errClosed.
+func (p *pacer) enterNow(t *ticket) (leave func(), err error) {
+	defer p.decided(t)
+	if p.unlimited() {
+		return func() {}, nil
+	}
+	if p.somebodyWaits() {
+		p.noteFull(5*slack, nil)
+		return nil, errNoPlace
+	}
+	freed := p.cache.AppChanged(p.app) // before asking, so that nothing falls in between
+	asked := *t                        // a copy: Redis may answer when nobody listens any more
+	got, err := economize(p.economy, func(ctx context.Context) (answer, error) { return p.ask(ctx, asked) })
+	wait := got.wait
+	switch {
+	case errors.Is(err, errClosed):
+		return nil, err
+	case err != nil:
+		wait = p.askAlone(t)
+	default:
+		t.paid, t.place, t.ramp = got.paid, got.place, got.ramp
+	}
+	if wait > 0 {
+		p.noteFull(min(wait, tick), freed)
+		return nil, errNoPlace
+	}
+	t.since = time.Now()
+	return func() { p.leave(t) }, nil
+}
+
+// somebodyWaits reports whether an exchange of this process that somebody waits for has no place yet.
+func (p *pacer) somebodyWaits() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.queue, func(t *ticket) bool { return t.urgent() })
 }
 
 // change changes the queue, and tells who is the first then.
@@ -222,6 +343,11 @@ func (p *pacer) askAlone(t *ticket) (wait time.Duration) {
 
 func (p *pacer) allow(ctx context.Context, key string, l redis_rate.Limit) (wait time.Duration, err error) {
 	r, err := p.rate.Allow(ctx, key, l)
+	if err == nil && r.RetryAfter > 2*l.Period+tick { // no burst is so long: Redis' clock was set back
+		if err = p.cache.Redis().Del(ctx, key).Err(); err == nil {
+			r, err = p.rate.Allow(ctx, key, l)
+		}
+	}
 	if err != nil || r.Allowed > 0 {
 		return 0, err
 	}

@@ -7,7 +7,11 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
 
 	"github.com/tokenlatch/tokenlatch/tokencache"
 )
@@ -23,7 +27,12 @@ const (
 	reckonEvery = 5 * time.Second
 	// repairEvery is how often one process of the fleet puts back what the due sets lost.
 	repairEvery = time.Hour
-	repairPause = 20 * time.Millisecond
+	// revivalsAtOnce is how many dead grants one process tries at once. They must not take the room, nor
+	// the budget, of those that live.
+	revivalsAtOnce = 2
+	// revivalLater is how long one waits for which there was no room.
+	revivalLater = time.Minute
+	repairPause  = 20 * time.Millisecond
 	// restsLong: who is looked at no sooner is not in use.
 	restsLong = 12 * time.Hour
 )
@@ -47,7 +56,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	ended := make(chan struct{})
 	err := c.begin(func() {
 		defer close(ended)
-		r := &renewals{c: c, room: make(chan struct{}, maxRenewals), sooner: make(chan struct{}, 1)}
+		r := &renewals{c: c, room: make(chan struct{}, maxRenewals), sooner: make(chan struct{}, 1), mended: make(chan struct{}, 1)}
 		r.work.Go(func() { r.repairs(ctx) })
 		r.passes(ctx)
 		r.work.Wait()
@@ -61,39 +70,76 @@ func (c *Coordinator) Run(ctx context.Context) error {
 
 // renewals is one Run.
 type renewals struct {
-	c    *Coordinator
+	c        *Coordinator
+	reviving atomic.Int64 // dead grants that are being tried
+
 	room chan struct{} // holds one for each grant that is being looked at
 	work sync.WaitGroup
 
 	sooner chan struct{} // has room for one: something is due sooner than the last look said
 
+	mended chan struct{} // has room for one: a due set was lost; see mend
+
 	ahead    time.Duration // so long before they are due grants are renewed; see lookAhead
 	reckoned time.Time
+	rests    [tokencache.DueShards]time.Time // until then a shard that failed is not asked
+	trouble  trouble
+	left     leftAlone
+
+	unrenewed unrenewed
+
+	repaired time.Time // by this process; for the goroutine of repairs
 }
+
+// shardRest is how long a shard that fails is left alone.
+const shardRest = 5 * time.Second
 
 func (r *renewals) passes(ctx context.Context) {
 	for ctx.Err() == nil {
 		again, err := r.pass(ctx)
-		if err != nil && ctx.Err() == nil {
-			again = tick
-			r.c.log.Warn().Err(err).Msg("looking for due grants failed: trying again")
+		if err != nil {
+			again = max(again, tick)
+		}
+		if ctx.Err() == nil {
+			r.trouble.note(&r.c.log, err, "looking for due grants failed: the others go on")
 		}
 		// A part more, so that processes which wait for the same grant do not ask together.
 		pause(ctx, again+rand.N(again/8+slack), r.sooner)
 	}
 }
 
-// pass takes what is due, and returns how long it is until more will be.
+// trouble is something that fails again and again: it is said when it begins, and when it is over.
+type trouble struct{ since time.Time }
+
+func (t *trouble) note(log *zerolog.Logger, err error, what string) {
+	switch {
+	case err != nil && t.since.IsZero():
+		t.since = time.Now()
+		log.Warn().Err(err).Msg(what)
+	case err == nil && !t.since.IsZero():
+		log.Info().Dur("after_ms", time.Since(t.since)).Msg("no more: " + what)
+		t.since = time.Time{}
+	}
+}
+
+var errRests = errors.New("some of the due sets have not answered lately")
+
+// pass takes what is due, and returns how long it is until more will be. A shard that fails, since its
+// node is away or its key is damaged, stops none of the others; the error is the first.
 func (r *renewals) pass(ctx context.Context) (time.Duration, error) {
+	if err := r.c.ready(ctx, r.c.key("any")); err != nil {
+		return lookEvery, err
+	}
 	app := r.c.appNow()
 	r.c.events.appFound(app)
 	if e := r.c.shut(app); e != nil {
 		return min(lookEvery, max(e.RetryAfter, tick)), nil
 	}
-	next, now, err := r.c.cache.NextDue(ctx, r.c.cfg.App)
-	if err != nil {
-		return 0, err
+	next, now, err := r.c.cache.NextDue(ctx, r.c.cfg.App, r.resting()...)
+	if err != nil && !slices.ContainsFunc(next[:], known) {
+		return 0, err // Redis itself is away
 	}
+	r.mend(ctx, &next, err)
 	r.lookAhead(ctx, now)
 	again, taken := lookEvery, 0
 	if r.c.pacer.perSecond() > 0 { // the crowd is to be seen in time
@@ -101,21 +147,66 @@ func (r *renewals) pass(ctx context.Context) (time.Duration, error) {
 	}
 	for _, shard := range order(next) {
 		switch first := next[shard] - r.ahead; {
+		case next[shard] == tokencache.DueUnknown:
+			err = cmp.Or(err, errRests)
+			r.rest(shard)
 		case next[shard] < 0:
 		case first > 0:
 			again = min(again, first)
 		default:
-			n, err := r.empty(ctx, shard)
-			if err != nil {
-				return 0, err
+			n, failed := r.empty(ctx, shard)
+			taken += n
+			if n == 0 && len(r.left.of(shard)) > 0 {
+				again = min(again, leftEvery)
+			} else {
+				again = min(again, tick) // others may have it: look again soon
 			}
-			again, taken = min(again, tick), taken+n // others may have it: look again soon
+			if failed != nil {
+				err = cmp.Or(err, failed)
+				r.rest(shard)
+			}
 		}
 	}
 	if taken > 0 {
-		return 0, nil
+		return 0, err
 	}
-	return again, nil
+	return again, err
+}
+
+func known(next time.Duration) bool { return next != tokencache.DueUnknown }
+
+// resting are the shards that failed a moment ago.
+func (r *renewals) resting() (shards []int) {
+	for shard, until := range r.rests {
+		if time.Now().Before(until) {
+			shards = append(shards, shard)
+		}
+	}
+	return shards
+}
+
+// rest leaves a shard alone for a while, if it is not already.
+func (r *renewals) rest(shard int) {
+	if now := time.Now(); now.After(r.rests[shard]) {
+		r.rests[shard] = now.Add(shardRest)
+	}
+}
+
+// mend begins anew the due sets whose keys are of another type; what was in them is found by a repair.
+func (r *renewals) mend(ctx context.Context, next *[tokencache.DueShards]time.Duration, err error) {
+	if !redis.HasErrorPrefix(err, "WRONGTYPE") {
+		return
+	}
+	for shard, at := range next {
+		if at != tokencache.DueUnknown || time.Now().Before(r.rests[shard]) {
+			continue
+		}
+		if mended, _ := r.c.cache.MendDue(ctx, r.c.cfg.App, shard); mended {
+			r.c.log.Error().Int("shard", shard).Msg("the key of a due set was of another type: somebody else has written it; the set is made anew, from the grants")
+			next[shard] = tokencache.DueNever
+			poke(r.mended)
+		}
+	}
 }
 
 // order is that in which to look at the shards: the one whose grant is due first is the first.
@@ -142,12 +233,16 @@ func (r *renewals) empty(ctx context.Context, shard int) (taken int, err error) 
 
 // take takes up to n due grants, as far as there is room, and looks after each on its own.
 func (r *renewals) take(ctx context.Context, shard, n int) (taken int, err error) {
+	leave := r.left.of(shard)
+	if len(leave) >= mostLeft {
+		return 0, nil
+	}
 	room := r.roomFor(ctx, n)
 	if room == 0 {
 		return 0, nil
 	}
 	// Longer than all that is done with it can take; that it comes back early does no harm.
-	due, err := r.c.cache.TakeDue(ctx, r.c.cfg.App, shard, room, r.ahead, 2*r.c.cfg.ClaimTimeout)
+	due, err := r.c.cache.TakeDue(ctx, r.c.cfg.App, shard, room, r.ahead, 2*r.c.cfg.ClaimTimeout, leave...)
 	for range room - len(due) {
 		<-r.room
 	}
@@ -155,7 +250,7 @@ func (r *renewals) take(ctx context.Context, shard, n int) (taken int, err error
 	for _, d := range due {
 		r.work.Go(func() {
 			defer func() { <-r.room }()
-			r.tend(ctx, d, policy)
+			r.tend(ctx, d, shard, policy)
 		})
 	}
 	return len(due), err
@@ -180,9 +275,17 @@ func (r *renewals) roomFor(ctx context.Context, n int) int {
 
 // tend does what is due about one grant and says when it is to be looked at next. What ends
 // before that comes back by itself.
-func (r *renewals) tend(ctx context.Context, d tokencache.Due, policy policy) {
+func (r *renewals) tend(ctx context.Context, d tokencache.Due, shard int, policy policy) {
 	next, seen, err := r.look(ctx, d.Key, policy)
-	if err != nil {
+	leaves := errors.Is(err, tokencache.ErrSealed) || errors.Is(err, tokencache.ErrNewer)
+	switch {
+	case leaves:
+		if !r.c.noteUnopened(d.Key, err) {
+			r.c.log.Warn().Err(err).Str("tenant", d.Tenant).Msg("this process leaves a due grant to others")
+		}
+		r.left.add(shard, d.Tenant)
+		next = d.Since // as if it had not been taken
+	case err != nil:
 		if ctx.Err() == nil {
 			r.c.log.Warn().Err(err).Str("tenant", d.Tenant).Msg("a due grant could not be looked at; it comes back")
 		}
@@ -191,12 +294,17 @@ func (r *renewals) tend(ctx context.Context, d tokencache.Due, policy policy) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 	defer cancel()
 	_ = r.c.cache.Reschedule(ctx, d, next, seen)
-	r.lookSooner() // that may be before it comes back
+	if !leaves {
+		r.lookSooner() // that may be before it comes back
+	}
 }
 
-func (r *renewals) lookSooner() {
+func (r *renewals) lookSooner() { poke(r.sooner) }
+
+// poke puts something into a channel that has room for one.
+func poke(ch chan<- struct{}) {
 	select {
-	case r.sooner <- struct{}{}:
+	case ch <- struct{}{}:
 	default:
 	}
 }
@@ -217,11 +325,15 @@ func (r *renewals) look(ctx context.Context, k tokencache.Key, policy policy) (i
 	switch p.do {
 	case exchange:
 		return r.renew(ctx, s, p.next)
+	case revive:
+		return r.revive(ctx, s)
 	case warn:
 		_, _, err := r.c.cache.Warn(ctx, s, r.c.locker.Name())
 		r.c.log.Warn().Str("tenant", k.Tenant).Time("rt_expires_at", time.UnixMilli(s.RefreshTokenExpiresAt)).
 			Msg("the refresh token ends at a fixed date: the tenant must consent again before")
 		return s.Now(), &s.Record, err
+	case leave:
+		return 0, &s.Record, s.Err
 	case drop:
 		r.c.events.found(s)
 		r.settle(ctx, k)
@@ -255,21 +367,25 @@ func (r *renewals) policy() policy {
 	return policy{profile: r.c.profile, mints: r.c.cfg.Provider.Mints, idleAfter: r.c.cfg.IdleAfter, ahead: r.ahead}
 }
 
-// renew makes an exchange in the same way as Token does. It waits for the budget before it
-// takes the lease: whoever needs the token must not wait for that. It puts the grant back
-// while it still has it: two that wait for one grant would both pay.
+// renew makes an exchange in the same way as Token does, except that it takes nothing from those who
+// wait for a token: see pacer. It puts the grant back while it still has it: two that wait for one grant
+// would both pay.
 func (r *renewals) renew(ctx context.Context, s *tokencache.Snapshot, due int64) (next int64, seen *tokencache.Record, err error) {
 	waiting, cancel := context.WithTimeout(ctx, r.c.cfg.ClaimTimeout)
 	defer cancel()
-	leave, err := r.c.pacer.enter(waiting, func() bool { return false })
-	switch {
-	case err != nil && waiting.Err() != nil:
-		return due, &s.Record, nil
-	case err != nil:
-		return 0, nil, err
+	p, t := r.c.pacer, newTicket(func() bool { return false })
+	defer p.decided(t)
+	var got *tokencache.Snapshot
+	for err = errNoPlace; errors.Is(err, errNoPlace); {
+		if err := p.standBy(waiting, t); err != nil {
+			if waiting.Err() != nil {
+				return due, &s.Record, nil
+			}
+			return 0, nil, err
+		}
+		got, err = r.c.await(ctx, s.Key, want{after: position{s.Epoch, s.Generation}, background: t})
+		p.decided(t)
 	}
-	defer leave()
-	got, err := r.c.await(ctx, s.Key, want{after: position{s.Epoch, s.Generation}, background: true})
 	var failed *Error
 	switch {
 	case err == nil:
@@ -279,8 +395,57 @@ func (r *renewals) renew(ctx context.Context, s *tokencache.Snapshot, due int64)
 	case errors.Is(err, ErrReauthorize), errors.Is(err, ErrNotConnected):
 		return s.Now(), &s.Record, nil // perhaps found so: look again, and say it
 	default:
+		if code := failed.Code; code == "" || code == unfitRedis || code == readOnly {
+			r.unrenewed.note(&r.c.log, err)
+		}
 		return s.Now() + max(failed.RetryAfter, tick).Milliseconds(), &s.Record, nil
 	}
+}
+
+// revive presents the refresh token of a dead grant again, if there is room for that and budget to spare.
+func (r *renewals) revive(ctx context.Context, s *tokencache.Snapshot) (next int64, seen *tokencache.Record, err error) {
+	later := s.Now() + jittered(revivalLater, jitter()).Milliseconds()
+	defer r.reviving.Add(-1)
+	if r.reviving.Add(1) > revivalsAtOnce {
+		return later, &s.Record, nil
+	}
+	waiting, cancel := context.WithTimeout(ctx, tick)
+	defer cancel()
+	p, t := r.c.pacer, newTicket(func() bool { return false })
+	defer p.decided(t)
+	if p.standBy(waiting, t) != nil {
+		return later, &s.Record, nil
+	}
+	got, err := r.c.await(ctx, s.Key, want{after: position{s.Epoch, s.Generation}, background: t, revival: true})
+	var failed *Error
+	switch {
+	case errors.Is(err, errNoPlace):
+		return later, &s.Record, nil
+	case err == nil:
+		return got.RefreshAt, &got.Record, nil
+	case errors.As(err, &failed):
+		return s.Now() + max(failed.RetryAfter, tick).Milliseconds(), &s.Record, nil // its record says more
+	default:
+		return 0, nil, err
+	}
+}
+
+// unrenewed are renewals that failed since Redis did.
+type unrenewed struct {
+	mu   sync.Mutex // guards what follows
+	last time.Time
+	n    int
+}
+
+// note says so at most once a minute.
+func (u *unrenewed) note(log *zerolog.Logger, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.n++; time.Since(u.last) < time.Minute {
+		return
+	}
+	log.Warn().Err(err).Int("renewals", u.n).Msg("grants that are due could not be renewed: trying again")
+	u.last, u.n = time.Now(), 0
 }
 
 // horizons are how far lookAhead looks: 10 s to an hour and more, each a quarter more than the
@@ -319,21 +484,44 @@ func crowded(counts []int64, perSecond float64) (ahead time.Duration) {
 
 // repairs puts back what the due sets have lost; one process at a time.
 func (r *renewals) repairs(ctx context.Context) {
-	for ctx.Err() == nil {
-		turn, err := r.c.cache.TakeTurn(ctx, r.c.cfg.App, "repair", r.c.locker.Name(), repairEvery)
-		if turn {
-			var missing int
-			missing, err = r.c.cache.Repair(ctx, r.c.cfg.App, repairPause)
-			if missing > 0 {
-				r.c.log.Warn().Int("grants", missing).Msg("grants that no due set knew: scheduled again")
-				r.lookSooner()
-			}
+	var failing trouble
+	for forced := false; ctx.Err() == nil; {
+		err := r.repair(ctx, forced)
+		if ctx.Err() == nil {
+			failing.note(&r.c.log, err, "looking for grants that no due set knows failed in part: trying again later")
 		}
-		if err != nil && ctx.Err() == nil {
-			r.c.log.Warn().Err(err).Msg("looking for grants that no due set knows failed: trying again later")
+		timer := time.NewTimer(repairEvery/16 + rand.N(repairEvery/16))
+		select {
+		case <-timer.C:
+			forced = false
+		case <-r.mended:
+			forced = true
+		case <-ctx.Done():
 		}
-		pause(ctx, repairEvery/16+rand.N(repairEvery/16), nil)
+		timer.Stop()
 	}
+}
+
+// repair is one look, if it is this process's turn or something was lost just now. Where the turn's own
+// node is away, every process looks by itself.
+func (r *renewals) repair(ctx context.Context, forced bool) error {
+	turn, unknown := forced, error(nil)
+	if !forced {
+		turn, unknown = r.c.cache.TakeTurn(ctx, r.c.cfg.App, "repair", r.c.locker.Name(), repairEvery)
+	}
+	if unknown != nil && time.Since(r.repaired) < repairEvery || unknown == nil && !turn {
+		return unknown
+	}
+	r.repaired = time.Now()
+	missing, err := r.c.cache.Repair(ctx, r.c.cfg.App, repairPause)
+	if missing > 0 {
+		r.c.log.Warn().Int("grants", missing).Msg("grants that no due set knew: scheduled again")
+		r.lookSooner()
+	}
+	if err != nil && turn {
+		_ = r.c.cache.ShortenTurn(ctx, r.c.cfg.App, "repair", repairEvery/16)
+	}
+	return cmp.Or(unknown, err)
 }
 
 // keepHouse begins, once, what a process that uses tokens does besides: it notes which
@@ -344,13 +532,14 @@ func (c *Coordinator) keepHouse() {
 			coarse := coarseness(c.cfg.IdleAfter)
 			ctx := c.waiting
 			_ = c.cache.WatchApp(ctx, c.cfg.App) // or the first exchange would have to ask
+			var failing trouble
 			for {
 				pause(ctx, min(coarse, time.Minute), nil)
 				if ctx.Err() != nil {
 					return
 				}
-				if err := c.cache.Touch(ctx, c.cfg.App, coarse); err != nil && ctx.Err() == nil {
-					c.log.Warn().Err(err).Msg("which grants are in use was not noted: trying again")
+				if err := c.cache.Touch(ctx, c.cfg.App, coarse); ctx.Err() == nil {
+					failing.note(&c.log, err, "which grants are in use was not noted: trying again")
 				}
 			}
 		})

@@ -5,7 +5,6 @@ import (
 	_ "embed"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -89,6 +88,7 @@ type AppState struct {
 
 	probeID          string
 	change, changeID string
+	changedAt        int64
 
 	asOf    int64 // Redis' clock when it was so
 	now     int64 // Redis' clock at `at`; never early
@@ -103,6 +103,13 @@ func (s *AppState) Now() int64 { return s.now + (monotonic() - s.at).Millisecond
 // Until is how long it is from now to a time of Redis' clock; never negative.
 func (s *AppState) Until(t int64) time.Duration {
 	return max(0, s.at+span(t-s.now)-monotonic())
+}
+
+// believable ends what waits if Redis' clock was set back since this was written, as in app.lua.
+func (s *AppState) believable() {
+	if s.changedAt > s.now+stepped {
+		s.ProbeAt, s.ThrottledUntil, s.MassTryAt = 0, 0, 0
+	}
 }
 
 // Unsettled reports whether the next acceptance is to be noted; read says that it has brought
@@ -139,6 +146,7 @@ func (s *AppState) parse(text string) {
 		field, value, _ := strings.Cut(line, " ")
 		s.set(field, value)
 	}
+	s.believable()
 }
 
 func (s *AppState) set(name, value string) {
@@ -186,6 +194,8 @@ func (s *AppState) set(name, value string) {
 		s.Rev = n
 	case "change":
 		s.change = value
+	case "changed_at":
+		s.changedAt = n
 	case "change_id":
 		s.changeID = value
 	}
@@ -251,23 +261,22 @@ func (c *Cache) AppState(ctx context.Context, name string) (*AppState, error) {
 	a := c.app(name)
 	session, sent := c.hub.sessionOf(a.channel), monotonic()
 	var fields *redis.MapStringStringCmd
-	clock := redis.NewStringSliceCmd(ctx, "time")
-	// A transaction, so that on a Cluster the time is that of the same node.
-	_, err := c.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		fields = p.HGetAll(ctx, a.channel)
-		return p.Process(ctx, clock)
-	})
+	now, told, err := c.together(ctx, a.channel, func(p redis.Pipeliner) { fields = p.HGetAll(ctx, a.channel) })
+	if err == nil {
+		err = fields.Err()
+	}
 	if err != nil {
+		c.unanswered(err)
 		return nil, fmt.Errorf("tokencache: state of app %s: %w", name, err)
 	}
-	now, err := millis(clock.Val())
-	if err != nil {
-		return nil, fmt.Errorf("tokencache: state of app %s: %w", name, err)
+	s := &AppState{App: name, asOf: now, now: now, at: sent, session: session}
+	if told {
+		s.at = c.clock.observe(sent, monotonic(), now)
 	}
-	s := &AppState{App: name, asOf: now, now: now, at: c.clock.observe(sent, monotonic(), now), session: session}
 	for field, value := range fields.Val() {
 		s.set(field, value)
 	}
+	s.believable()
 	return c.adoptApp(a, s, sent), nil
 }
 
@@ -312,7 +321,8 @@ func (a *app) adopt(s *AppState, sent mono) *AppState {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	old := a.state.Load()
-	if old != nil && sent <= old.taken && (s.asOf < old.asOf || s.asOf == old.asOf && s.Rev < old.Rev) {
+	late := old != nil && sent <= old.taken && old.asOf-s.asOf < believedWithin.Milliseconds() // else Redis' clock was set back
+	if late && (s.asOf < old.asOf || s.asOf == old.asOf && s.Rev < old.Rev) {
 		return old
 	}
 	s.taken = monotonic()
@@ -390,6 +400,7 @@ func (c *Cache) changeAt(ctx context.Context, op string, s *redis.Script, a *app
 		r, err = scriptReply(got)
 	}
 	if err != nil {
+		c.unanswered(err)
 		return "", "", nil, fmt.Errorf("tokencache: %s app %s: %w", op, a.name, err)
 	}
 	state := &AppState{App: a.name, asOf: r.now, now: r.now, at: c.clock.observe(sent, monotonic(), r.now), session: session}
@@ -523,22 +534,14 @@ func (c *Cache) Retry(ctx context.Context, name, id, by string, every time.Durat
 
 // CountGrants reckons how many grants of an app there are of which something is due at some
 // time, from a few of the shards.
-func (c *Cache) CountGrants(ctx context.Context, name string) (sum int64, err error) {
-	counts := make([]*redis.IntCmd, dueSample)
-	first := rand.N(DueShards)
-	_, err = c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i := range counts {
-			counts[i] = p.ZCard(ctx, c.dueKey(name, (first+i)%DueShards))
-		}
-		return nil
-	})
-	for _, n := range counts {
-		sum += n.Val() * DueShards / dueSample
+func (c *Cache) CountGrants(ctx context.Context, name string) (int64, error) {
+	keys := c.sample(name)
+	counts, err := spread(ctx, c.rdb, keys, func(p redis.Pipeliner, i int) *redis.IntCmd { return p.ZCard(ctx, keys[i]) })
+	sum, known := reckon(counts)
+	if !known {
+		return 0, fmt.Errorf("tokencache: count grants of app %s: %w", name, err)
 	}
-	if err != nil {
-		err = fmt.Errorf("tokencache: count grants of app %s: %w", name, err)
-	}
-	return sum, err
+	return sum, nil
 }
 
 func (c *Cache) inflightKey(name string) string { return c.prefix + ":inflight:" + escape(name) }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/puzpuzpuz/xsync/v4"
 	"github.com/redis/go-redis/v9"
@@ -56,8 +57,11 @@ type Cache struct {
 	strangers strangers
 
 	cold     coldUse
-	births   births
+	servers  servers
+	reloaded atomic.Int64              // mono: when the map of a Cluster's slots was last asked for
+	lines    *xsync.Map[string, *line] // by server
 	apps     *xsync.Map[string, *app]
+	sent     *xsync.Map[string, struct{}]          // scripts, by hash, whose text this process has sent to Redis
 	watchers *xsync.Map[string, *watchers[Change]] // by app
 }
 
@@ -95,12 +99,19 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		limit:   orDefault(cfg.HotGrants, defaultHotGrants),
 		journal: orDefault(cfg.JournalLen, defaultJournalLen),
 
+		lines:    xsync.NewMap[string, *line](),
 		apps:     xsync.NewMap[string, *app](),
+		sent:     xsync.NewMap[string, struct{}](),
 		watchers: xsync.NewMap[string, *watchers[Change]](),
 	}
-	c.hub = newHub(rdb, cfg.Log, c.pushed, c.connected)
+	_, c.clock.many = rdb.(*redis.ClusterClient)
+	c.clock.onSet = func(by mono) {
+		c.log.Error().Dur("forward_ms", by).Msg("somebody has set Redis' clock, or another server with another clock has taken its place: no claim is taken over for as long as one stands")
+	}
+	c.hub = newHub(rdb, cfg.Log, c.pushed)
+	c.hub.heartbeats = cfg.Prefix + ":heartbeat:"
 	c.hub.ready = func(ctx context.Context) { _, _ = c.identify(ctx) } // without the key nothing that is pushed is believed
-	c.hub.ticked = c.weigh
+	c.hub.begun, c.hub.along, c.hub.ticked, c.hub.unanswered = c.connected, c.watchMasters, c.weigh, c.unanswered
 	return c, nil
 }
 

@@ -1,6 +1,7 @@
 package tokencache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,8 @@ const (
 	Wait    Outcome = "wait"    // retry_at, or with Reject reject_at, is still ahead
 	Claimed Outcome = "claimed" // another claim is unresolved
 	Gone    Outcome = "none"    // Redis had lost the record; it was restored if memory had it
+	// Replaced: another server answers than the one that the grant was judged on: see Doubtful.
+	Replaced Outcome = "replaced"
 )
 
 // change runs a script that changes base's grant and takes the result into memory.
@@ -34,12 +37,12 @@ func (c *Cache) change(op string, base *Snapshot, pair Pair, run func() (answer,
 	if err != nil {
 		return "", nil, err
 	}
-	if a.status == string(OK) && a.snap != nil {
-		c.changed(Change{base.Key, kindOf(op, &a.snap.Record), a.snap.Record, a.now})
+	if kind := kindOf(op, base, a); kind != "" && a.lacks == nil {
+		c.changed(Change{base.Key, kind, a.snap.Record, a.now})
 	}
 	switch {
 	case a.snap == nil:
-	case a.status == string(Moved):
+	case a.status == string(Moved), a.status == string(Replaced):
 		a.snap.needsPair()
 	default:
 		a.snap.Pair = pair
@@ -47,7 +50,7 @@ func (c *Cache) change(op string, base *Snapshot, pair Pair, run func() (answer,
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	snap, err := c.reconcile(ctx, base.Key, a)
-	if err != nil {
+	if err = cmp.Or(err, a.lacks); err != nil {
 		return Outcome(a.status), nil, err
 	}
 	return Outcome(a.status), snap, nil
@@ -57,7 +60,8 @@ func (c *Cache) change(op string, base *Snapshot, pair Pair, run func() (answer,
 type Takeover time.Duration
 
 const (
-	// AfterDeadline: after the claim's hard deadline and the end of the access token.
+	// AfterDeadline: after the claim's hard deadline, and the end of the access token unless an
+	// API has refused it.
 	AfterDeadline Takeover = 0
 	// AtOnce: presenting again does no harm.
 	AtOnce Takeover = -1
@@ -75,19 +79,38 @@ func (t Takeover) millis() int64 {
 // taken over; the script decides, this tells a waiter when to ask.
 func (t Takeover) OpensAt(s *Snapshot) int64 {
 	now := s.Now()
-	if t < 0 || t > 0 && now < s.Claim.At+t.millis() {
+	if t < 0 || t > 0 && now < s.Claim.At+t.millis() && now >= s.Claim.At-stepped {
 		return now
 	}
-	return max(s.Claim.Until, s.ExpiresAt)
+	if s.Refused() {
+		return s.ClaimUntil()
+	}
+	return max(s.ClaimUntil(), s.expires())
 }
 
 // Claim notes that holder `by` presents base's generation within ttl. Anything but OK
-// means: do not present. The snapshot is the grant as it is then.
-func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl time.Duration, t Takeover) (Outcome, *Snapshot, error) {
-	ks := c.keys(base.Key)
+// means: do not present. The snapshot is the grant as it is then. An unresolved claim is taken over only
+// if base has it: whether its time is over is known by this process's clock, too, and Redis' can be set. If base is dead it is claimed for a
+// revival, once its RetryAt has come.
+func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl time.Duration, t Takeover, opts ...ChangeOption) (Outcome, *Snapshot, error) {
+	ks, revival, over := c.keys(base.Key), "", ""
+	if base.State == Reauthorize {
+		revival = "revival"
+	}
+	if base.ended() {
+		over = "over"
+	}
 	return c.change("claim", base, base.Pair, func() (answer, error) {
-		return c.run(ctx, "claim", claimScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
-			ks.events(), c.journal, id, clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), Fingerprint(base.Pair.RefreshToken.Reveal()))
+		a, err := c.store(ctx, "claim", claimScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()}, opts,
+			ks.events(), c.journal, id, clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), Fingerprint(base.Pair.RefreshToken.Reveal()), base.judged,
+			revival, base.Claim.ID, over)
+		if a.status != string(OK) {
+			a.lacks = nil // nothing is claimed
+		}
+		if a.status == string(Replaced) {
+			c.servers.forget()
+		}
+		return a, err
 	})
 }
 
@@ -95,7 +118,7 @@ func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl ti
 // stored, by this or an earlier call with this id. Moved: refused, since a newer
 // consent or a sibling is stored, which the snapshot is. spare says that the pair is
 // the grant's spare, which is spent by this; used, that somebody has asked for it.
-func (c *Cache) Commit(ctx context.Context, base *Snapshot, id, by string, pair Pair, spare, used bool) (Outcome, *Snapshot, error) {
+func (c *Cache) Commit(ctx context.Context, base *Snapshot, id, by string, pair Pair, spare, used bool, opts ...ChangeOption) (Outcome, *Snapshot, error) {
 	kind := ""
 	if spare {
 		kind = "spare"
@@ -113,7 +136,7 @@ func (c *Cache) Commit(ctx context.Context, base *Snapshot, id, by string, pair 
 				return answer{}, err
 			}
 			args := append([]any{ks.events(), c.journal, id, clip(by), base.Epoch, base.Generation, sealed, generation, kind}, fields...)
-			a, err = c.run(ctx, "commit", commitScript, base.Key, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, args...)
+			a, err = c.store(ctx, "commit", commitScript, base.Key, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, opts, args...)
 			if err != nil || a.status != "reseal" {
 				return a, err
 			}
@@ -135,6 +158,7 @@ func (c *Cache) Hold(base *Snapshot, id, by string, pair Pair) *Snapshot {
 	s.AccessFP, s.RefreshFP = Fingerprint(pair.AccessToken.Reveal()), Fingerprint(pair.RefreshToken.Reveal())
 	s.Spent = base.spend(s.RefreshFP)
 	s.Claim, s.Fails, s.RetryAt, s.Error, s.ErrorAt = Claim{}, 0, 0, "", 0
+	s.RefusedAt, s.Revivals = 0, 0
 	s.Schema, s.SpareEpoch = schema, 0
 	if base.Foreign > 0 && base.ForeignGen != base.Generation && base.State == Active {
 		s.Foreign, s.ForeignGen = 0, 0
@@ -160,10 +184,17 @@ type Verdict string
 const (
 	// Unspent: the refresh token was not consumed; the claim is resolved.
 	Unspent Verdict = "clear"
+	// Withdrawn: nothing was presented under the claim, which is resolved. The provider has not
+	// failed.
+	Withdrawn Verdict = "withdraw"
 	// MaybeSpent: nobody knows; the claim stays unresolved.
 	MaybeSpent Verdict = "keep"
-	// Refused: verified; the tenant must consent again.
+	// Refused: verified; the tenant must consent again. Of a grant that is dead already it counts a
+	// revival, as any other verdict does.
 	Refused Verdict = "dead"
+	// Again: refused, and to be presented once more under the same claim, which stands for Retry
+	// from now.
+	Again Verdict = "again"
 )
 
 // Failure is what Fail stores.
@@ -172,22 +203,32 @@ type Failure struct {
 	Verdict  Verdict
 	Error    string        // class/code/status
 	Reason   string        // why the tenant must reauthorize, or why the grant is suspect
-	Retry    time.Duration // until the next try
+	Retry    time.Duration // until the next try; with Refused until the first revival, 0 for none
 	Deadline bool          // with MaybeSpent: no next try before the claim's hard deadline
+	Unknown  bool          // no rule knows the answer: how long that goes on is counted
 }
 
 // Fail publishes that the exchange under base's claim failed. Claimed: another holder
 // took over; what it brings counts.
 func (c *Cache) Fail(ctx context.Context, base *Snapshot, by string, f Failure) (Outcome, *Snapshot, error) {
-	deadline := ""
+	op, deadline, unknown := "fail", "", ""
+	switch {
+	case base.State == Reauthorize:
+		op = "revival"
+	case f.Verdict == Again:
+		op = "refused"
+	}
 	if f.Deadline {
 		deadline = "deadline"
 	}
+	if f.Unknown {
+		unknown = "unknown"
+	}
 	ks := c.keys(base.Key)
-	return c.change("fail", base, base.Pair, func() (answer, error) {
+	return c.change(op, base, base.Pair, func() (answer, error) {
 		return c.run(ctx, "fail", failScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
 			ks.events(), c.journal, f.ID, clip(by), base.Epoch, base.Generation, base.Claim.ID,
-			string(f.Verdict), clip(f.Error), clip(f.Reason), f.Retry.Milliseconds(), deadline)
+			string(f.Verdict), clip(f.Error), clip(f.Reason), f.Retry.Milliseconds(), deadline, unknown)
 	})
 }
 
@@ -232,16 +273,16 @@ var (
 // A repeat changes nothing, whatever has happened in between, and returns what is stored: one by
 // go-redis, whose reply was lost, and one by a caller that got an error, which brings the same
 // pair. The error is ErrSpent or ErrEnded where that pair is over.
-func (c *Cache) Connect(ctx context.Context, k Key, by string, make func(now int64) Pair) (*Snapshot, error) {
-	return c.connect(ctx, k, by, "", make)
+func (c *Cache) Connect(ctx context.Context, k Key, by string, make func(now int64) Pair, opts ...ChangeOption) (*Snapshot, error) {
+	return c.connect(ctx, k, by, "", make, opts)
 }
 
 // Import is Connect for a tenant that has no grant. The error is ErrExists if it has one.
-func (c *Cache) Import(ctx context.Context, k Key, by string, make func(now int64) Pair) (*Snapshot, error) {
-	return c.connect(ctx, k, by, "import", make)
+func (c *Cache) Import(ctx context.Context, k Key, by string, make func(now int64) Pair, opts ...ChangeOption) (*Snapshot, error) {
+	return c.connect(ctx, k, by, "import", make, opts)
 }
 
-func (c *Cache) connect(ctx context.Context, k Key, by, mode string, make func(now int64) Pair) (*Snapshot, error) {
+func (c *Cache) connect(ctx context.Context, k Key, by, mode string, make func(now int64) Pair, opts []ChangeOption) (*Snapshot, error) {
 	id := NewID() // of all attempts: they are one call
 	for range 100 {
 		// The pair is sealed with epoch and generation, so these must be known first.
@@ -256,7 +297,7 @@ func (c *Cache) connect(ctx context.Context, k Key, by, mode string, make func(n
 		}
 		ks := c.keys(k)
 		args := append([]any{ks.events(), c.journal, id, clip(by), at.epoch, sealed, at.generation, mode, callbacksApart.Milliseconds()}, pair.fields()...)
-		a, err := c.run(ctx, "connect", connectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, args...)
+		a, err := c.store(ctx, "connect", connectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, opts, args...)
 		if err != nil {
 			return nil, err
 		}
@@ -270,15 +311,19 @@ func (c *Cache) connect(ctx context.Context, k Key, by, mode string, make func(n
 				c.log.Warn().Err(err).Stringer("grant", k).Msg("connected, but not scheduled for renewal: Repair will")
 			}
 			a.snap.Pair = pair
-			return c.adopt(a.snap.finish()), nil
+			return c.adopt(a.snap.finish()), a.lacks
 		case "repeat":
 			a.snap.needsPair()
-			return c.reconcile(ctx, k, a)
+			s, err := c.reconcile(ctx, k, a)
+			return s, cmp.Or(err, a.lacks)
 		case "spent":
 			return nil, fmt.Errorf("%w (%s)", ErrSpent, k)
 		case "ended":
 			return nil, fmt.Errorf("%w (%s)", ErrEnded, k)
 		case "exists":
+			if a.lacks != nil { // it may be what an earlier attempt of the caller's has stored
+				return nil, a.lacks
+			}
 			return nil, fmt.Errorf("%w (%s)", ErrExists, k)
 		}
 	}
@@ -326,14 +371,14 @@ func (c *Cache) knowsBetter(k Key, a answer) bool {
 
 // Disconnect ends the grant and leaves a tombstone, for 90 days. Where there is no grant, and this
 // process remembers none, it leaves nothing.
-func (c *Cache) Disconnect(ctx context.Context, k Key, by string) error {
+func (c *Cache) Disconnect(ctx context.Context, k Key, by string, opts ...ChangeOption) error {
 	ks, known := c.keys(k), int64(0)
 	if mem := c.Remembered(k); mem != nil {
 		known = mem.Epoch
 		_, _ = c.Read(ctx, k) // gives back what Redis has lost: the tombstone must tell which consent it ended
 	}
 	end := func(id string) (answer, error) {
-		return c.run(ctx, "disconnect", disconnectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()},
+		return c.store(ctx, "disconnect", disconnectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, opts,
 			ks.events(), c.journal, id, clip(by), known, tombstoneLife.Milliseconds())
 	}
 	id := NewID()
@@ -351,7 +396,7 @@ func (c *Cache) Disconnect(ctx context.Context, k Key, by string) error {
 	case a.status != string(OK): // a repeat
 		a.snap.needsPair()
 		_, err := c.reconcile(ctx, k, a)
-		return err
+		return cmp.Or(err, a.lacks)
 	}
 	c.changed(Change{k, "disconnect", a.snap.Record, a.now})
 	_ = c.rdb.ZRem(ctx, c.dueKey(k.App, shardOf(k.Tenant)), k.Tenant).Err() // else the process that finds it there removes it
@@ -359,7 +404,7 @@ func (c *Cache) Disconnect(ctx context.Context, k Key, by string) error {
 		c.log.Warn().Err(err).Stringer("grant", k).Msg("disconnected; if it was connected again meanwhile, Repair will schedule it for renewal")
 	}
 	c.adopt(a.snap.finish())
-	return nil
+	return a.lacks
 }
 
 // Spare returns the grant's spare: a genuine successor that lost against a sibling, or the pair of a
@@ -386,6 +431,11 @@ func (c *Cache) Alive(ctx context.Context, k Key, ttl time.Duration) error {
 	return c.rdb.Publish(ctx, channel, c.sign(ctx, channel, aliveEvent(c.clock.told(), ttl))).Err()
 }
 
+// CapLease lets a grant's lease end within d, unless it is extended.
+func (c *Cache) CapLease(ctx context.Context, k Key, d time.Duration) error {
+	return c.rdb.ExpireLT(ctx, c.LockKey(k), d).Err()
+}
+
 // Ask asks the other processes for a grant of which Redis has no record, as after a
 // restart without its data: whoever remembers it restores it. It reports whether
 // anybody may be listening.
@@ -395,6 +445,7 @@ func (c *Cache) Alive(ctx context.Context, k Key, ttl time.Duration) error {
 func (c *Cache) Ask(ctx context.Context, k Key, epoch, generation, rev int64) (bool, error) {
 	channel := c.keys(k).events()
 	n, err := c.rdb.Publish(ctx, channel, c.sign(ctx, channel, askEvent(c.clock.told(), epoch, generation, rev, c.id))).Result()
+	c.unanswered(err)
 	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
 		return err == nil, err // the count is that of one node
 	}

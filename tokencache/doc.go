@@ -16,7 +16,7 @@
 //     publishes in one step, by Redis' clock. Each is safe to run twice.
 //  5. Every process that holds the grant in memory is subscribed to its channel and
 //     has the new state, pair included, one push later. Memory is trusted only while
-//     that subscription stands on a live connection ([Cache.Peek]).
+//     that subscription stands and the process's own heartbeat comes back (heartbeat.go, [Cache.Peek]).
 //
 // (epoch, generation) orders the pairs of a grant, and in a process's eyes it never
 // goes backwards: a record older than memory is repaired from memory. What a server that

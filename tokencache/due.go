@@ -1,11 +1,13 @@
 package tokencache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -54,48 +56,94 @@ func dueEntry(k Key, at int64) redis.Z { return redis.Z{Score: float64(at), Memb
 // Due is a grant that was taken from the due set.
 type Due struct {
 	Key
+	// Since is when it became due, Redis' clock, unix ms: who leaves it to others puts it back there.
+	Since int64
 	score string // that it has until then
 }
 
 // TakeDue takes at most limit grants of one shard that are due within ahead from now. They
-// come back by themselves after hold, unless Reschedule says otherwise.
-func (c *Cache) TakeDue(ctx context.Context, app string, shard, limit int, ahead, hold time.Duration) ([]Due, error) {
-	got, err := dueScript.Run(ctx, c.rdb, []string{c.dueKey(app, shard)}, limit, ahead.Milliseconds(), hold.Milliseconds()).StringSlice()
+// come back by themselves after hold, unless Reschedule says otherwise. Those of the tenants in leave are
+// not taken.
+func (c *Cache) TakeDue(ctx context.Context, app string, shard, limit int, ahead, hold time.Duration, leave ...string) ([]Due, error) {
+	args := []any{limit, ahead.Milliseconds(), hold.Milliseconds()}
+	for _, tenant := range leave {
+		args = append(args, tenant)
+	}
+	got, err := bounded(ctx, nodePatience, func(ctx context.Context) ([]string, error) {
+		return dueScript.Run(ctx, c.rdb, []string{c.dueKey(app, shard)}, args...).StringSlice()
+	})
 	if err == nil && len(got) == 0 {
 		err = errors.New("script answered nothing")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("tokencache: due grants of %s: %w", app, err)
 	}
-	due := make([]Due, 0, len(got)-1)
-	for _, tenant := range got[1:] {
-		due = append(due, Due{Key{app, tenant}, got[0]})
+	due := make([]Due, 0, len(got)/2)
+	for i := 1; i+1 < len(got); i += 2 {
+		since, _ := strconv.ParseInt(got[i+1], 10, 64)
+		due = append(due, Due{Key{app, got[i]}, since, got[0]})
 	}
 	return due, nil
 }
 
-// NextDue is how long it is until each shard has a grant that is due; negative for none.
-// It also returns Redis' time, unix ms.
-func (c *Cache) NextDue(ctx context.Context, app string) (next [DueShards]time.Duration, now int64, err error) {
-	var first [DueShards]*redis.ZSliceCmd
-	clock := redis.NewStringSliceCmd(ctx, "time")
-	_, err = c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for shard := range first {
-			first[shard] = p.ZRangeWithScores(ctx, c.dueKey(app, shard), 0, 0)
+// What NextDue says of a shard of which nothing is due at a time.
+const (
+	DueNever   time.Duration = -1 - iota
+	DueUnknown               // its key, or its node, does not answer
+)
+
+// NextDue is how long it is until each shard has a grant that is due, DueNever, or DueUnknown; the
+// shards in skip are not asked. It also returns Redis' time, unix ms. The error says why some are not
+// known: the others are.
+func (c *Cache) NextDue(ctx context.Context, app string, skip ...int) (next [DueShards]time.Duration, now int64, err error) {
+	var asked []int
+	var keys []string
+	for shard := range next {
+		if next[shard] = DueUnknown; !slices.Contains(skip, shard) {
+			asked, keys = append(asked, shard), append(keys, c.dueKey(app, shard))
 		}
-		return p.Process(ctx, clock)
-	})
-	if err != nil {
-		return next, 0, fmt.Errorf("tokencache: due grants of %s: %w", app, err)
 	}
-	now, err = millis(clock.Val())
-	for shard, f := range first {
-		next[shard] = -1
-		if z := f.Val(); len(z) > 0 {
-			next[shard] = max(0, time.Duration(int64(z[0].Score)-now)*time.Millisecond)
+	first, err := spread(ctx, c.rdb, keys, func(p redis.Pipeliner, i int) *redis.ZSliceCmd {
+		return p.ZRangeWithScores(ctx, keys[i], 0, 0)
+	})
+	now, failed := c.redisNow(ctx)
+	if err = cmp.Or(err, failed); err != nil {
+		err = fmt.Errorf("tokencache: due grants of %s: %w", app, err)
+	}
+	for i, f := range first {
+		switch {
+		case f == nil || failed != nil:
+		case len(f.Val()) == 0:
+			next[asked[i]] = DueNever
+		default:
+			next[asked[i]] = max(0, time.Duration(int64(f.Val()[0].Score)-now)*time.Millisecond)
 		}
 	}
 	return next, now, err
+}
+
+// redisNow is Redis' time, as replies have told it of late, or by asking.
+func (c *Cache) redisNow(ctx context.Context) (int64, error) {
+	if now, ok := c.clock.guess(monotonic()); ok {
+		return now, nil
+	}
+	_, err := bounded(ctx, nodePatience, func(ctx context.Context) (struct{}, error) { return struct{}{}, c.learnTime(ctx) })
+	now, known := c.clock.estimate(monotonic())
+	if known {
+		return now, nil
+	}
+	return 0, err
+}
+
+// MendDue deletes the due set of a shard if its key is of another type, and reports whether it was:
+// then Repair puts its grants back.
+func (c *Cache) MendDue(ctx context.Context, app string, shard int) (bool, error) {
+	key := c.dueKey(app, shard)
+	if err := c.rdb.ZCard(ctx, key).Err(); !redis.HasErrorPrefix(err, "WRONGTYPE") {
+		return false, err
+	}
+	n, err := c.rdb.Del(ctx, key).Result()
+	return n > 0, err
 }
 
 // Reschedule says when a grant that was taken is to be looked at next, given the record that
@@ -130,24 +178,45 @@ func (c *Cache) scheduleAfter(ctx context.Context, k Key, seen *Record) error {
 const dueSample = 4
 
 // CountDue reckons how many grants of an app are due within each of the times from now. It
-// counts in a few shards: tenants are spread evenly.
+// counts in a few shards: tenants are spread evenly. The error says that none of them answers.
 func (c *Cache) CountDue(ctx context.Context, app string, now int64, within ...time.Duration) ([]int64, error) {
-	counts := make([]*redis.IntCmd, 0, dueSample*len(within))
-	first := rand.N(DueShards)
-	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for _, w := range within {
-			for i := range dueSample {
-				key := c.dueKey(app, (first+i)%DueShards)
-				counts = append(counts, p.ZCount(ctx, key, "-inf", msText(now+w.Milliseconds())))
-			}
-		}
-		return nil
+	keys := c.sample(app)
+	counts, err := spread(ctx, c.rdb, slices.Repeat(keys, len(within)), func(p redis.Pipeliner, i int) *redis.IntCmd {
+		return p.ZCount(ctx, keys[i%len(keys)], "-inf", msText(now+within[i/len(keys)].Milliseconds()))
 	})
 	sums := make([]int64, len(within))
-	for i, n := range counts {
-		sums[i/dueSample] += n.Val() * DueShards / dueSample
+	for i := range sums {
+		var known bool
+		if sums[i], known = reckon(counts[i*len(keys) : (i+1)*len(keys)]); !known {
+			return nil, err
+		}
 	}
-	return sums, err
+	return sums, nil
+}
+
+// sample is the due sets of a few shards.
+func (c *Cache) sample(app string) []string {
+	first := rand.N(DueShards)
+	keys := make([]string, dueSample)
+	for i := range keys {
+		keys[i] = c.dueKey(app, (first+i)%DueShards)
+	}
+	return keys
+}
+
+// reckon is how many all shards have, by those of the sample that have answered.
+func reckon(counts []*redis.IntCmd) (sum int64, known bool) {
+	shards := int64(0)
+	for _, n := range counts {
+		if n != nil {
+			sum += n.Val()
+			shards++
+		}
+	}
+	if shards == 0 {
+		return 0, false
+	}
+	return sum * DueShards / shards, true
 }
 
 // Released tells the waiters that the lease is free, and schedules the grant in the same round
@@ -170,81 +239,82 @@ func (c *Cache) Released(ctx context.Context, k Key, at int64) error {
 const repairPage = 500
 
 // Repair walks through all grants of an app and schedules those that no due set knows, one
-// page of keys and one pause after the other. It returns how many that were.
+// page of keys and one pause after the other. It returns how many that were. What fails, a node or a
+// key, stops only itself; the error tells.
 func (c *Cache) Repair(ctx context.Context, app string, pause time.Duration) (missing int, err error) {
-	err = c.eachNode(ctx, func(node redis.Cmdable) error {
-		for cursor := uint64(0); ; {
-			keys, next, err := node.Scan(ctx, cursor, c.prefix+":{"+escape(app)+":*}:grant", repairPage).Result()
-			if err != nil {
-				return err
-			}
-			n, err := c.scheduleMissing(ctx, app, keys)
-			missing += n
-			if err != nil || next == 0 {
-				return err
-			}
-			cursor = next
-			if err := sleep(ctx, pause); err != nil {
-				return err
-			}
-		}
-	})
+	nodes, err := c.nodes(ctx)
+	for _, node := range nodes {
+		n, failed := c.repairNode(ctx, node, app, pause)
+		missing += n
+		err = errors.Join(err, failed)
+	}
 	return missing, err
 }
 
-// eachNode calls f for every Redis that has grants, one after the other.
-func (c *Cache) eachNode(ctx context.Context, f func(redis.Cmdable) error) error {
+func (c *Cache) repairNode(ctx context.Context, node redis.Cmdable, app string, pause time.Duration) (missing int, err error) {
+	for cursor := uint64(0); ; {
+		page, failed := bounded(ctx, 3*nodePatience, func(ctx context.Context) (*redis.ScanCmd, error) {
+			page := node.Scan(ctx, cursor, c.prefix+":{"+escape(app)+":*}:grant", repairPage)
+			return page, page.Err()
+		})
+		if failed != nil {
+			return missing, fmt.Errorf("tokencache: repair: %w", failed)
+		}
+		keys, next := page.Val()
+		n, failed := c.scheduleMissing(ctx, app, keys)
+		missing += n
+		if err = cmp.Or(err, failed); next == 0 {
+			return missing, err
+		}
+		cursor = next
+		if failed := sleep(ctx, pause); failed != nil {
+			return missing, failed
+		}
+	}
+}
+
+// nodes are the Redis that have grants.
+func (c *Cache) nodes(ctx context.Context) (nodes []redis.Cmdable, err error) {
 	cluster, ok := c.rdb.(*redis.ClusterClient)
 	if !ok {
-		return f(c.rdb)
+		return []redis.Cmdable{c.rdb}, nil
 	}
-	var nodes []*redis.Client
 	turn := make(chan struct{}, 1) // ForEachMaster calls at the same time
-	err := cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
+	err = cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
 		turn <- struct{}{}
 		nodes = append(nodes, node)
 		<-turn
 		return nil
 	})
-	for _, node := range nodes {
-		if err == nil {
-			err = f(node)
-		}
-	}
-	return err
+	return nodes, err
 }
 
 // scheduleMissing schedules those of some grants that are active and in no due set.
-func (c *Cache) scheduleMissing(ctx context.Context, app string, grantKeys []string) (int, error) {
-	if len(grantKeys) == 0 {
-		return 0, nil
-	}
-	records := make([]*redis.SliceCmd, len(grantKeys))
-	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, key := range grantKeys {
-			records[i] = p.HMGet(ctx, key, "state", "refresh_at")
-		}
-		return nil
+func (c *Cache) scheduleMissing(ctx context.Context, app string, grantKeys []string) (missing int, err error) {
+	records, err := spread(ctx, c.rdb, grantKeys, func(p redis.Pipeliner, i int) *redis.SliceCmd {
+		return p.HMGet(ctx, grantKeys[i], "state", "refresh_at")
 	})
-	if err != nil {
-		return 0, err
-	}
-	added := make([]*redis.IntCmd, 0, len(grantKeys))
-	_, err = c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, key := range grantKeys {
-			at, ok := activeSince(records[i].Val())
-			if tenant := c.tenantOf(app, key); ok && tenant != "" {
-				k := Key{app, tenant}
-				added = append(added, p.ZAddNX(ctx, c.dueKey(app, shardOf(tenant)), dueEntry(k, at)))
-			}
+	var dueKeys []string
+	var entries []redis.Z
+	for i, r := range records {
+		if r == nil {
+			continue
 		}
-		return nil
+		at, ok := activeSince(r.Val())
+		if tenant := c.tenantOf(app, grantKeys[i]); ok && tenant != "" {
+			dueKeys = append(dueKeys, c.dueKey(app, shardOf(tenant)))
+			entries = append(entries, dueEntry(Key{app, tenant}, at))
+		}
+	}
+	added, failed := spread(ctx, c.rdb, dueKeys, func(p redis.Pipeliner, i int) *redis.IntCmd {
+		return p.ZAddNX(ctx, dueKeys[i], entries[i])
 	})
-	n := 0
 	for _, a := range added {
-		n += int(a.Val())
+		if a != nil {
+			missing += int(a.Val())
+		}
 	}
-	return n, err
+	return missing, cmp.Or(err, failed)
 }
 
 // activeSince reads state and refresh_at.
@@ -265,9 +335,23 @@ func (c *Cache) tenantOf(app, grantKey string) string {
 // TakeTurn reports whether this process is the one that may do something which one of the
 // fleet does, every so often.
 func (c *Cache) TakeTurn(ctx context.Context, app, what, by string, every time.Duration) (bool, error) {
-	key := c.prefix + ":turn:" + escape(app) + ":" + what
-	ok, err := c.rdb.SetNX(ctx, key, clip(by), every).Result()
+	key := c.turnKey(app, what)
+	ok, err := bounded(ctx, nodePatience, func(ctx context.Context) (bool, error) {
+		return c.rdb.SetNX(ctx, key, clip(by), every).Result()
+	})
+	if err == nil && !ok { // nobody's turn lasts longer: Redis' clock was set back, or somebody set it by hand
+		err = c.rdb.ExpireLT(ctx, key, every).Err()
+	}
 	return ok, err
+}
+
+// ShortenTurn lets the next one have the turn sooner.
+func (c *Cache) ShortenTurn(ctx context.Context, app, what string, to time.Duration) error {
+	return c.rdb.PExpire(ctx, c.turnKey(app, what), to).Err()
+}
+
+func (c *Cache) turnKey(app, what string) string {
+	return c.prefix + ":turn:" + escape(app) + ":" + what
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -351,22 +435,22 @@ func (c *Cache) touch(ctx context.Context, grants []Key, coarse time.Duration) e
 	if len(grants) == 0 {
 		return nil
 	}
-	told := make([]*redis.Cmd, len(grants))
-	_, _ = c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, k := range grants {
-			told[i] = touchScript.EvalSha(ctx, p, []string{c.keys(k).grant()}, coarse.Milliseconds())
-		}
-		return nil
-	})
-	var failed error
+	keys := make([]string, len(grants))
 	for i, k := range grants {
-		err := told[i].Err()
-		if redis.HasErrorPrefix(err, "NOSCRIPT") {
-			err = touchScript.Run(ctx, c.rdb, []string{c.keys(k).grant()}, coarse.Milliseconds()).Err()
-		}
-		failed = errors.Join(failed, err)
+		keys[i] = c.keys(k).grant()
 	}
-	return failed
+	told, err := spread(ctx, c.rdb, keys, func(p redis.Pipeliner, i int) *redis.Cmd {
+		return touchScript.EvalSha(ctx, p, keys[i:i+1], coarse.Milliseconds())
+	})
+	if !redis.HasErrorPrefix(err, "NOSCRIPT") {
+		return err
+	}
+	for i := range told {
+		if told[i] == nil {
+			err = touchScript.Run(ctx, c.rdb, keys[i:i+1], coarse.Milliseconds()).Err()
+		}
+	}
+	return err
 }
 
 // coldUse is which grants were asked for that memory has no room for.

@@ -5,7 +5,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,10 +17,11 @@ import (
 // Then the processes' memories are the only copies of the grants, and each is gone with its process:
 //
 //  1. The proof key is missing, or another one: that tells a lost database from a new one. A
-//     process looks for it at the beginning of each subscriber session, and when the database
-//     holds fewer keys than before, at which it looks every three seconds and before it closes.
+//     process looks for it at the beginning of each subscriber session, before it closes, and when
+//     the database holds fewer keys than before, at which it looks every three seconds.
 //  2. Whoever notices it says so in the app's state (lost_at), once for the fleet, by push.
-//  3. Every process gives back all that it remembers, unasked; the newest state wins.
+//  3. Every process gives back all that it remembers, unasked; the newest state wins. Then it puts
+//     the key back, if that is still gone.
 //  4. A tenant of whom nobody knows is then not "not connected": nobody can tell. That holds
 //     until an operator accepts the loss.
 
@@ -56,7 +56,7 @@ func (c *Cache) identify(ctx context.Context) (lost bool, err error) {
 	defer p.fetching.Unlock()
 	before := p.key.Load()
 	_, fate, err := c.fetchProof(ctx)
-	if before != nil && fate != keyKept {
+	if before != nil && fate != keyKept && (p.was == "" || fate == keyChanged) {
 		if p.was == "" {
 			p.was = *before
 		}
@@ -102,10 +102,11 @@ func (c *Cache) countKeys(ctx context.Context) (n int64, told bool) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
 	defer cancel()
-	text, err := client.Info(ctx, "keyspace").Result()
+	text, err := client.Info(ctx, "server", "replication", "keyspace").Result()
 	if err != nil {
 		return 0, false
 	}
+	c.sameServer(ctx, text)
 	counts, _, _ := strings.Cut(strings.TrimPrefix(infoOf(text)[fmt.Sprint("db", client.Options().DB)], "keys="), ",")
 	n, err = strconv.ParseInt(counts, 10, 64)
 	return n, err == nil // an empty database is not listed
@@ -135,6 +136,10 @@ func (c *Cache) rescue(ctx context.Context) error {
 	}
 	for a, at := range lostAt {
 		a.given.Store(at)
+	}
+	// Last: as long as the key is gone, whoever looks sees that the data is.
+	if err := c.rdb.SetNX(ctx, c.proofKey(), *now, 0).Err(); err != nil {
+		return fmt.Errorf("tokencache: put back %s: %w", c.proofKey(), err)
 	}
 	p.fetching.Lock()
 	defer p.fetching.Unlock()
@@ -187,9 +192,6 @@ func (c *Cache) handBack(ctx context.Context, mem *Snapshot) error {
 func (c *Cache) Rescue(ctx context.Context, app string) error {
 	if c.proof.key.Load() == nil || c.hot.app(c, app).tenants.Size() == 0 {
 		return nil // it has never known this database, or has nothing to give
-	}
-	if c.calm(ctx, math.MaxInt64) {
-		return nil
 	}
 	lost, err := c.identify(ctx)
 	switch {

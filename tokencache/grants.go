@@ -65,8 +65,9 @@ func (h *Handle) Fresh() *oauth2.Token {
 
 // hotMap is all hot grants: a map of tenants per app.
 type hotMap struct {
-	apps *xsync.Map[string, *Grants]
-	seen doorkeeper
+	apps  *xsync.Map[string, *Grants]
+	seen  doorkeeper
+	count atomic.Int64
 }
 
 // newHotMap is for so many grants.
@@ -91,17 +92,24 @@ func (m *hotMap) load(k Key) (*entry, bool) {
 
 func (m *hotMap) delete(k Key) {
 	if g, ok := m.apps.Load(k.App); ok {
-		g.tenants.Delete(k.Tenant)
+		if _, was := g.tenants.LoadAndDelete(k.Tenant); was {
+			m.count.Add(-1)
+		}
 	}
 }
 
-func (m *hotMap) size() int {
-	n := 0
-	for _, g := range m.apps.All() {
-		n += g.tenants.Size()
+// loadOrAdd returns a grant's entry, a new one if there is none.
+func (m *hotMap) loadOrAdd(c *Cache, k Key) *entry {
+	e, was := m.app(c, k.App).tenants.LoadOrCompute(k.Tenant, func() (*entry, bool) {
+		return &entry{key: k, channel: c.keys(k).events(), changed: make(chan struct{})}, false
+	})
+	if !was {
+		m.count.Add(1)
 	}
-	return n
+	return e
 }
+
+func (m *hotMap) size() int { return int(m.count.Load()) }
 
 func (m *hotMap) all() iter.Seq[*entry] {
 	return func(yield func(*entry) bool) {

@@ -238,13 +238,12 @@ func TestGlanceSeesNothingButFreshTokens(t *testing.T) {
 	}
 }
 
-// A transaction whose reply is lost is not repeated by go-redis.
 func TestReadIsRepeatedWhenItsReplyIsLost(t *testing.T) {
 	t.Parallel()
 	server, prefix := redistest.Start(t), redistest.Prefix(t)
 	connect(t, newCache(t, server.Client(t), prefix), acme, 1)
 	proxy := redistest.NewProxy(t, server.Addr())
-	c := newCache(t, server.ClientWith(t, func(o *redis.Options) { o.Addr = proxy.Addr(); o.MaxRetries = -1 }), prefix)
+	c := newCache(t, server.ClientWith(t, func(o *redis.Options) { o.Addr = proxy.Addr() }), prefix)
 	eaten := proxy.EatReply("hmget")
 	read(t, c, acme)
 	eaten.Await(t)

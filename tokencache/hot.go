@@ -92,9 +92,7 @@ func (c *Cache) Remembered(k Key) *Snapshot {
 // Pin keeps a grant in memory and subscribed until Unpin.
 func (c *Cache) Pin(k Key) *Pin {
 	for {
-		e, _ := c.hot.app(c, k.App).tenants.LoadOrCompute(k.Tenant, func() (*entry, bool) {
-			return &entry{key: k, channel: c.keys(k).events(), changed: make(chan struct{})}, false
-		})
+		e := c.hot.loadOrAdd(c, k)
 		e.mu.Lock()
 		if e.evicted { // between the look-up and here
 			e.mu.Unlock()
@@ -123,6 +121,12 @@ func (c *Cache) Remember(s *Snapshot) {
 	pin := c.Pin(s.Key)
 	defer pin.Unpin()
 	c.adopt(s)
+}
+
+// HasRoom reports whether memory has a place for one more grant, or has this one.
+func (c *Cache) HasRoom(k Key) bool {
+	_, hot := c.hot.load(k)
+	return hot || c.hot.size() < c.limit
 }
 
 // admits says whether a grant that was asked for may take a place in memory.
@@ -241,6 +245,11 @@ func (c *Cache) adopt(s *Snapshot) *Snapshot {
 		s = &own
 	}
 	old := e.snap.Load()
+	if old != nil {
+		own := *s // which others may be reading
+		own.dated(old)
+		s = &own
+	}
 	if old != nil && s.heard && !old.heard && s.compare(&old.Record) == 0 {
 		s.heard, s.solid = false, nil // the push of what was read or made before it came
 	}

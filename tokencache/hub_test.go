@@ -435,12 +435,18 @@ func TestPeekDoesNotAllocate(t *testing.T) {
 
 // hubAlone is a hub whose connection is the test.
 func hubAlone(channels ...string) (*hub, func(channel string) bool) {
-	h := newHub(nil, zerolog.Nop(), func(string, string) {}, func(context.Context, mono) {})
+	h := newHub(nil, zerolog.Nop(), func(string, string) {})
 	h.running = true
 	for _, channel := range channels {
 		h.add(channel)
 	}
 	return h, func(channel string) bool { return h.sessionOf(channel) != 0 }
+}
+
+// open begins a connection whose heartbeat has come back.
+func (h *hub) open() {
+	h.begin(newHeartbeat("heartbeat", ""))
+	h.believe()
 }
 
 // send is what flush does with the collected commands.
@@ -455,14 +461,14 @@ func (h *hub) pretendToSend() {
 
 func TestConfirmationAfterTheEndCountsForNothing(t *testing.T) {
 	h, live := hubAlone("a", "b")
-	h.begin()
+	h.open()
 	h.confirm("a")
 	h.ended() // by the watch, while a confirmation is on its way
 	if h.confirm("b") || live("a") || live("b") {
 		t.Error("confirmed on a connection that has ended")
 	}
 	h.ended()
-	h.begin()
+	h.open()
 	if !h.confirm("b") || !live("b") || live("a") {
 		t.Error("the next connection does not confirm")
 	}
@@ -470,7 +476,7 @@ func TestConfirmationAfterTheEndCountsForNothing(t *testing.T) {
 
 func TestUnexpectedConfirmationEndsTheConnection(t *testing.T) {
 	h, _ := hubAlone("a")
-	h.begin()
+	h.open()
 	if !h.confirm("a") || h.confirm("a") {
 		t.Error("go-redis has reconnected by itself, and nobody noticed")
 	}
@@ -478,7 +484,7 @@ func TestUnexpectedConfirmationEndsTheConnection(t *testing.T) {
 
 func TestOnlyTheLastSubscribeConfirms(t *testing.T) {
 	h, live := hubAlone("a")
-	h.begin()
+	h.open()
 	h.remove("a")
 	h.add("a")
 	h.pretendToSend()
@@ -495,7 +501,7 @@ func TestOnlyTheLastSubscribeConfirms(t *testing.T) {
 func TestWaitingForASubscriptionOutlastsAnAttemptThatBeganBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, _ := hubAlone("a")
-		h.begin()
+		h.open()
 		result := make(chan error, 1)
 		wait := func() {
 			go func() {
@@ -510,7 +516,7 @@ func TestWaitingForASubscriptionOutlastsAnAttemptThatBeganBefore(t *testing.T) {
 		if len(result) > 0 {
 			t.Fatalf("gave up: %v", <-result)
 		}
-		h.begin()
+		h.open()
 		h.confirm("a")
 		if err := <-result; err != nil {
 			t.Error(err)
@@ -518,7 +524,7 @@ func TestWaitingForASubscriptionOutlastsAnAttemptThatBeganBefore(t *testing.T) {
 
 		h.ended()
 		wait()
-		h.begin()
+		h.open()
 		h.ended() // an attempt that began afterwards fails
 		if err := <-result; !errors.Is(err, errSubscriber) {
 			t.Errorf("got %v, want errSubscriber", err)

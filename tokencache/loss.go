@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -21,23 +22,42 @@ import (
 //  2. A replica takes its place, which knows generation 1 only.
 //  3. A process that remembers nothing reads that, and presents generation 1 again.
 //
-// Two things prevent the third step. Whoever remembers a change of late reads that grant again
-// as soon as Redis is back, and gives back what is missing. And whoever is about to present a
-// pair that is older than the server waits for the others to come back, and asks them: see
-// Doubtful.
+// Two things prevent the third step where claims do not wait for replicas. Whoever remembers a
+// change of late reads that grant again as soon as Redis is back, and gives back what is missing.
+// And whoever is about to present a pair that is older than the server waits for the others to come
+// back, and asks them: see Doubtful. Which server that is the claim itself tells, since commands and
+// subscriptions can be with two.
 
-// atRisk is how old a change may be that Redis may have lost, and how long after its beginning
-// a server is not believed.
-const atRisk = 2 * time.Minute
+const (
+	// atRisk is how old a change may be that Redis may have lost, and how long after its beginning
+	// a server is not believed.
+	atRisk = 2 * time.Minute
+	// clocksApart is how far the clocks of a master and of the replica that takes its place may differ.
+	clocksApart = 30 * time.Second
+)
 
-// connected is called when a subscriber session has begun; lost is when the one before ended.
-func (c *Cache) connected(ctx context.Context, lost mono) {
+// How long the other processes take to come back. A process whose Redis starts again notices that
+// its connection broke. After a failover that may be silence: then it takes silentFor, the dialing,
+// and reading again what may be lost. A Cluster waits for its node timeout before it fails over, and
+// most processes listen to another node.
+const (
+	reunionAfterStart    = 5 * time.Second
+	reunionAfterFailover = silentFor + 4*time.Second
+	reunionOnCluster     = silentFor
+)
+
+// connected is called when a subscriber session has begun; lost is since when something may have been
+// missed. It reports whether all that Redis may have lost of late has been read again.
+func (c *Cache) connected(ctx context.Context, lost mono) bool {
 	if _, cluster := c.rdb.(*redis.ClusterClient); !cluster {
-		_, _ = c.birth(ctx, Key{}) // so that the first exchange need not ask
+		_, _ = c.serverOf(ctx, Key{}) // so that the first exchange need not ask
 	}
-	if lost == 0 {
-		return
-	}
+	return lost == 0 || c.readAgain(ctx, lost)
+}
+
+// readAgain reads the grants again that had been changed within atRisk before a time, which gives
+// back what Redis has lost of them. It reports whether it has read all.
+func (c *Cache) readAgain(ctx context.Context, lost mono) bool {
 	var doubted []Key
 	for e := range c.hot.all() {
 		if s := e.snap.Load(); s != nil && s.young(lost) {
@@ -47,15 +67,16 @@ func (c *Cache) connected(ctx context.Context, lost mono) {
 	// Just after a failover it can take more than one attempt.
 	last := monotonic() + time.Minute
 	for pause := 50 * time.Millisecond; len(doubted) > 0; pause = min(2*pause, 500*time.Millisecond) {
-		doubted = slices.DeleteFunc(doubted, func(k Key) bool { return c.verified(ctx, k) })
+		doubted = c.unverified(ctx, doubted)
 		if monotonic() > last && len(doubted) > 0 {
 			c.log.Warn().Int("grants", len(doubted)).Msg("whether Redis has lost their last changes is not known")
-			return
+			return true
 		}
-		if sleep(ctx, pause) != nil {
-			return // the next session does it
+		if len(doubted) > 0 && sleep(ctx, pause) != nil {
+			return false // the next session does it
 		}
 	}
+	return true
 }
 
 // young reports whether a grant had been changed within atRisk before a time.
@@ -66,6 +87,24 @@ func (s *Snapshot) young(at mono) bool {
 // changedAt is when a grant's state changed last, by Redis' clock: a consent, a commit, a claim
 // or a failure.
 func (r *Record) changedAt() int64 { return max(r.Epoch, r.IssuedAt, r.Claim.At, r.ErrorAt) }
+
+// unverified reads grants that this process remembers, several at a time, and returns those of which
+// Redis has told nothing.
+func (c *Cache) unverified(ctx context.Context, keys []Key) []Key {
+	var work sync.WaitGroup
+	failed := make([]bool, len(keys))
+	room := make(chan struct{}, giversBack)
+	for i, k := range keys {
+		room <- struct{}{}
+		work.Go(func() {
+			defer func() { <-room }()
+			failed[i] = ctx.Err() != nil || !c.verified(ctx, k)
+		})
+	}
+	work.Wait()
+	i := -1
+	return slices.DeleteFunc(keys, func(Key) bool { i++; return !failed[i] })
+}
 
 // verified reads a grant that this process remembers, which gives back what Redis has lost. It
 // reports whether Redis has answered.
@@ -78,89 +117,124 @@ func (c *Cache) verified(ctx context.Context, k Key) bool {
 
 // Doubtful reports whether Redis may have lost newer states of a grant: the server has begun a
 // short while ago, by starting or by becoming the master, and has not changed the grant since.
-// age is how long ago that was at least. The error says that Redis does not answer; a server
+// left is how long it takes until the other processes are back, of whom one may know better;
+// negative for how long they have been. The error says that Redis does not answer; a server
 // that does not tell (INFO) is not doubted.
-func (c *Cache) Doubtful(ctx context.Context, s *Snapshot) (age time.Duration, doubtful bool, err error) {
-	birth, err := c.birth(ctx, s.Key)
+//
+// What it says is about one server: judged is the grant as it may be claimed there, and nowhere else.
+func (c *Cache) Doubtful(ctx context.Context, s *Snapshot) (judged *Snapshot, left time.Duration, doubtful bool, err error) {
+	server, err := c.serverOf(ctx, s.Key)
 	if err != nil {
-		return 0, false, fmt.Errorf("tokencache: %s: since when Redis is the master is not known: %w", s.Key, err)
+		return nil, 0, false, fmt.Errorf("tokencache: %s: since when Redis is the master is not known: %w", s.Key, err)
 	}
-	age = time.Duration(s.Now()-birth) * time.Millisecond
+	own := *s
+	own.judged = server.replid
+	age := server.age(monotonic())
 	if age < -time.Second { // the server's clock was set back: nothing can be said
-		return 0, false, nil
+		return &own, 0, false, nil
 	}
-	return age, s.changedAt() < birth && age < atRisk, nil
+	return &own, server.reunion - age, s.changedAt() < server.believed && age < atRisk, nil
 }
 
-// nodeBelieved is how long a Cluster's node counts as the one that it was.
-const nodeBelieved = 5 * time.Second
+// server is what a process has found out about one that was the master.
+type server struct {
+	replid   string        // another one after each start and each promotion; "" if it does not tell
+	began    int64         // its clock, unix ms, when it began to be the master; a little before, if need be
+	believed int64         // its clock, from which on what was changed was changed by itself
+	reunion  time.Duration // from then on, until the other processes are back
 
-// births are the Redis times at which servers began, by address, as they were found in one
-// subscriber session: what replaces a server ends that.
-type births struct {
-	mu      sync.Mutex // guards what follows
-	session uint64
-	at      map[string]int64
+	now int64 // its clock at `at`
+	at  mono
 }
 
-func (b *births) of(session uint64, addr string) (at int64, ok bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.session != session || session%2 == 1 {
-		return 0, false
+func (s *server) age(at mono) time.Duration { return span(s.now-s.began) + at - s.at }
+
+// servers are the masters by address; "" is the address where it is not a Cluster.
+type servers struct {
+	mu sync.Mutex // guards by
+	by map[string]*server
+}
+
+func (v *servers) of(addr string) *server {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.by[addr]
+}
+
+func (v *servers) note(addr string, s *server) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.by == nil {
+		v.by = make(map[string]*server)
 	}
-	at, ok = b.at[addr]
-	return at, ok
+	v.by[addr] = s
 }
 
-func (b *births) note(session uint64, addr string, at int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.at == nil || b.session != session {
-		b.session, b.at = session, make(map[string]int64)
-	}
-	b.at[addr] = at
+// forget has all be asked again.
+func (v *servers) forget() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.by = nil
 }
 
-// birth is when the server that has a grant began to be the master, in its own time.
-func (c *Cache) birth(ctx context.Context, k Key) (int64, error) {
-	server, addr, session := redis.Cmdable(c.rdb), "", c.hub.session.Load()
-	if cluster, ok := c.rdb.(*redis.ClusterClient); ok {
+// serverOf is the server that has a grant. What is known of it is right for as long as it has the
+// same replication id, which the claim looks at.
+func (c *Cache) serverOf(ctx context.Context, k Key) (*server, error) {
+	node, addr := redis.Cmdable(c.rdb), ""
+	cluster, ok := c.rdb.(*redis.ClusterClient)
+	if ok {
 		master, err := cluster.MasterForKey(ctx, c.keys(k).grant())
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
-		server, addr = master, master.Options().Addr
-		session = 2 * uint64(monotonic()/nodeBelieved) // the subscriber connection is to one node only
+		node, addr = master, master.Options().Addr
 	}
-	if at, ok := c.births.of(session, addr); ok {
-		return at, nil
+	if s := c.servers.of(addr); s != nil {
+		return s, nil
 	}
-	text, err := server.Info(ctx, "server", "replication").Result()
+	at := monotonic()
+	text, err := node.Info(ctx, "server", "replication").Result()
 	if err != nil && !forbidden(err) {
-		return 0, err
+		c.unanswered(err)
+		return nil, err
 	}
-	at, info := int64(0), infoOf(text)
+	s, err := c.judge(ctx, infoOf(text), at)
+	if err != nil {
+		c.unanswered(err) // the map of the slots is old
+		return nil, err
+	}
+	if s.replid == "" {
+		c.log.Debug().Msg("Redis does not tell its age by INFO: what it may have lost is not doubted")
+	}
+	if ok {
+		s.reunion = min(s.reunion, reunionOnCluster)
+	}
+	c.servers.note(addr, s)
+	return s, nil
+}
+
+var errReplica = errors.New("this is a replica")
+
+// judge makes of INFO what a server is. It tells in which second it has started, but not when it
+// was promoted.
+func (c *Cache) judge(ctx context.Context, info map[string]string, at mono) (*server, error) {
+	if info["role"] == "slave" {
+		return nil, errReplica
+	}
 	micros, err1 := strconv.ParseInt(info["server_time_usec"], 10, 64)
 	up, err2 := strconv.ParseInt(info["uptime_in_seconds"], 10, 64)
+	if errors.Join(err1, err2) != nil || info["master_replid"] == "" {
+		return &server{at: at}, nil
+	}
 	now := micros / 1000
-	if told := errors.Join(err, err1, err2) == nil; told {
-		at = 1000 * (now/1000 - up) // the second in which it started
-	} else {
-		c.log.Debug().Err(err).Msg("Redis does not tell its age by INFO: what it may have lost is not doubted")
-	}
-	if info["role"] == "slave" {
-		return 0, errors.New("this is a replica")
-	}
+	s := &server{replid: info["master_replid"], now: now, at: at, began: 1000 * (now/1000 - up), reunion: reunionAfterStart}
+	s.believed = s.began
 	if promoted := strings.Trim(info["master_replid2"], "0") != ""; promoted {
-		first, err := c.firstSeen(ctx, info["master_replid"], now)
-		if err != nil {
-			return 0, err
-		}
-		at = max(at, first)
+		s.began = max(s.began, c.firstSeen(ctx, s.replid, now))
+		s.believed = s.began + clocksApart.Milliseconds()
+		s.reunion = reunionAfterFailover
 	}
-	c.births.note(session, addr, at)
-	return at, nil
+	return s, nil
 }
 
 // forbidden reports whether Redis does not let this client, or anybody, run a command like this.
@@ -170,13 +244,20 @@ func forbidden(err error) bool {
 }
 
 // firstSeen is when any process first saw a server that was a replica before. Redis gives it a
-// new replication id then, and does not tell when.
-func (c *Cache) firstSeen(ctx context.Context, replid string, now int64) (int64, error) {
+// new replication id then, and does not tell when. Where that cannot be noted, on another node that
+// is away, it is seen now.
+func (c *Cache) firstSeen(ctx context.Context, replid string, now int64) int64 {
 	key := c.prefix + ":masters"
-	if err := c.rdb.HSetNX(ctx, key, replid, now).Err(); err != nil {
-		return 0, err
+	err := c.rdb.HSetNX(ctx, key, replid, now).Err()
+	var first int64
+	if err == nil {
+		first, err = c.rdb.HGet(ctx, key, replid).Int64()
 	}
-	return c.rdb.HGet(ctx, key, replid).Int64()
+	if err != nil {
+		c.unanswered(err)
+		return now
+	}
+	return first
 }
 
 // infoOf reads the name:value lines of INFO.
@@ -188,4 +269,111 @@ func infoOf(text string) map[string]string {
 		}
 	}
 	return fields
+}
+
+var errReplaced = errors.New("Redis is another server than before, or has become the master anew")
+
+// sameServer looks at what Redis says of itself every few seconds. A server that was promoted in
+// place, or made a replica, keeps its connections: what it has now may not be what was pushed.
+func (c *Cache) sameServer(ctx context.Context, text string) {
+	known, info := c.servers.of(""), infoOf(text)
+	switch {
+	case info["role"] == "slave":
+		c.servers.forget()
+		c.hub.distrust(errReplica)
+		c.leave(ctx)
+	case known != nil && known.replid != "" && info["master_replid"] != "" && info["master_replid"] != known.replid:
+		c.servers.forget()
+		c.hub.distrust(errReplaced)
+	}
+}
+
+// leave has go-redis close the connections to a server that has become a replica, one by one: an
+// endpoint may lead elsewhere by now. It does so where a write is refused, and this one writes nothing.
+func (c *Cache) leave(ctx context.Context) {
+	for range 10 {
+		if err := c.rdb.Persist(ctx, c.proofKey()).Err(); err == nil || ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// watchMasters looks every few seconds whether a Cluster has a new master, which may not have all
+// that the one before had, until ctx ends. The subscriber connection need not notice that, nor does a
+// process at rest. To go-redis a node that is away says nothing of who has taken its place: it would
+// ask the next time in a minute.
+func (c *Cache) watchMasters(ctx context.Context) {
+	cluster, ok := c.rdb.(*redis.ClusterClient)
+	if !ok {
+		return
+	}
+	var work sync.WaitGroup
+	defer work.Wait()
+	var known masterSet
+	for {
+		if known.asking.Add(1) <= maxBeats {
+			work.Go(func() { // a node that does not answer must not hold up the next look
+				fresh := known.fresh(masters(ctx, cluster))
+				known.asking.Add(-1)
+				if fresh {
+					c.readAgain(ctx, monotonic())
+				}
+			})
+		} else {
+			known.asking.Add(-1)
+		}
+		if sleep(ctx, lookEvery) != nil {
+			return
+		}
+	}
+}
+
+// masterSet are a Cluster's masters, as they were last seen.
+type masterSet struct {
+	asking atomic.Int32 // how many look just now
+
+	mu    sync.Mutex // guards addrs
+	addrs []string
+}
+
+// fresh takes the masters as they are now, and reports whether one of them is new.
+func (m *masterSet) fresh(nodes []*redis.Client) (fresh bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(nodes) == 0 {
+		return false
+	}
+	before := m.addrs
+	m.addrs = nil
+	for _, node := range nodes {
+		addr := node.Options().Addr
+		m.addrs = append(m.addrs, addr)
+		fresh = fresh || before != nil && !slices.Contains(before, addr)
+	}
+	return fresh
+}
+
+// unanswered is told of errors of commands. On a Cluster, where a node has not answered, it has
+// the map of the slots loaded again, at most once a second.
+func (c *Cache) unanswered(err error) {
+	cluster, ok := c.rdb.(*redis.ClusterClient)
+	if !ok || !noAnswer(err) {
+		return
+	}
+	now, last := monotonic(), c.reloaded.Load()
+	if now-mono(last) >= time.Second && c.reloaded.CompareAndSwap(last, int64(now)) {
+		cluster.ReloadState(context.Background())
+	}
+}
+
+// noAnswer reports whether an error is none that Redis has answered, or says that a Cluster is down.
+func noAnswer(err error) bool {
+	var said redis.Error
+	switch {
+	case err == nil, errors.Is(err, context.Canceled):
+		return false
+	case errors.As(err, &said):
+		return strings.HasPrefix(said.Error(), "CLUSTERDOWN ")
+	}
+	return true
 }

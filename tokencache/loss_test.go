@@ -210,15 +210,15 @@ func TestWhatIsOlderThanTheServerIsDoubted(t *testing.T) {
 
 func doubted(t *testing.T, c *Cache) {
 	s := connect(t, c, acme, 1)
-	if age, doubtful, err := c.Doubtful(t.Context(), s); doubtful || err != nil {
-		t.Errorf("a consent of this moment, %s after the server began", age)
+	if _, left, doubtful, err := c.Doubtful(t.Context(), s); doubtful || err != nil {
+		t.Errorf("a consent of this moment, %s before the others are back", left)
 	}
 	old := aged(s)
-	if age, doubtful, _ := c.Doubtful(t.Context(), old); !doubtful || age < 0 || age > time.Minute {
-		t.Errorf("a consent of an hour ago: %v, %s", doubtful, age)
+	if _, left, doubtful, _ := c.Doubtful(t.Context(), old); !doubtful || left > reunionOnCluster || left < -time.Minute {
+		t.Errorf("a consent of an hour ago: %v, %s", doubtful, left)
 	}
 	old.ErrorAt = s.Epoch
-	if _, doubtful, _ := c.Doubtful(t.Context(), old); doubtful {
+	if _, _, doubtful, _ := c.Doubtful(t.Context(), old); doubtful {
 		t.Error("a failure of this moment")
 	}
 }
@@ -235,11 +235,11 @@ func TestAServerOfThisMomentIsDoubted(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	old := aged(connect(t, c, acme, 1))
-	c.hub.session.Store(2) // as if connected: nobody else asks for its age
 	for _, ahead := range []int64{0, 1, 2} {
-		c.births.note(c.hub.session.Load(), "", old.Now()+ahead)
-		if age, doubtful, err := c.Doubtful(t.Context(), old); !doubtful || err != nil {
-			t.Errorf("%d ms ahead: not doubted, at the age of %s, %v", ahead, age, err)
+		now := old.Now()
+		c.servers.note("", &server{replid: "a", began: now + ahead, believed: now + ahead, now: now, at: monotonic()})
+		if _, left, doubtful, err := c.Doubtful(t.Context(), old); !doubtful || err != nil {
+			t.Errorf("%d ms ahead: not doubted, with %s left, %v", ahead, left, err)
 		}
 	}
 }
@@ -254,12 +254,12 @@ func TestAServerThatDoesNotTellItsAgeIsTrusted(t *testing.T) {
 	}
 	c := newCache(t, server.ClientWith(t, func(o *redis.Options) { o.Username, o.Password = "worker", "secret" }), "tl")
 	old := aged(connect(t, c, acme, 1))
-	if _, doubtful, err := c.Doubtful(t.Context(), old); doubtful || err != nil {
+	if judged, _, doubtful, err := c.Doubtful(t.Context(), old); doubtful || err != nil || judged.judged != "" {
 		t.Errorf("doubted: %v, %v", doubtful, err)
 	}
 	away := newCache(t, server.Client(t), "tl")
 	server.Kill(t)
-	if _, _, err := away.Doubtful(t.Context(), old); err == nil {
+	if _, _, _, err := away.Doubtful(t.Context(), old); err == nil {
 		t.Error("who does not answer is trusted")
 	}
 }
@@ -269,10 +269,10 @@ func TestAServerFromTheFutureIsNotDoubted(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	s := connect(t, c, acme, 1)
-	c.hub.session.Store(2) // as if connected: nobody else asks for its age
-	c.births.note(c.hub.session.Load(), "", s.At()+3_600_000)
-	if age, doubtful, err := c.Doubtful(t.Context(), s); doubtful || err != nil {
-		t.Errorf("doubted, at the age of %s", age)
+	ahead := s.At() + 3_600_000
+	c.servers.note("", &server{replid: "a", began: ahead, believed: ahead, now: s.At(), at: monotonic()})
+	if _, left, doubtful, err := c.Doubtful(t.Context(), s); doubtful || err != nil {
+		t.Errorf("doubted, with %s left", left)
 	}
 }
 
@@ -282,8 +282,8 @@ func TestANewMasterIsFirstSeenOnce(t *testing.T) {
 	rdb, prefix := redistest.Start(t).Client(t), redistest.Prefix(t)
 	a, b := newCache(t, rdb, prefix), newCache(t, rdb, prefix)
 	for i, c := range []*Cache{a, b, a} {
-		if at, err := c.firstSeen(t.Context(), "replid", int64(100+i)); err != nil || at != 100 {
-			t.Errorf("%d: %d, %v", i, at, err)
+		if at := c.firstSeen(t.Context(), "replid", int64(100+i)); at != 100 {
+			t.Errorf("%d: %d", i, at)
 		}
 	}
 }

@@ -50,9 +50,12 @@ func interleave(t *testing.T, seed uint64) {
 	stage := newCache(t, server.Client(t), prefix)
 	connect(t, stage, acme, 0)
 	var all sync.WaitGroup
-	for i := range 5 {
-		c := newCache(t, server.Client(t), prefix)
-		hot(t, c, acme)
+	caches := make([]*Cache, 5)
+	for i := range caches {
+		caches[i] = newCache(t, server.Client(t), prefix)
+		hot(t, caches[i], acme) // before anybody changes anything
+	}
+	for i, c := range caches {
 		for j := range 2 {
 			random := rand.New(rand.NewPCG(seed, uint64(10*i+j)))
 			all.Go(func() {

@@ -84,12 +84,12 @@ type keyFate uint8
 
 const (
 	keyKept    keyFate = iota // it is there; or this process knew none
-	keyGone                   // it was gone, and is there again
+	keyGone                   // it is gone
 	keyChanged                // there is another one
 )
 
 // fetchProof asks Redis for the key, and makes one if there is none. A process that has had one
-// puts that back: others sign with it. Called with fetching held.
+// goes on with that, as others do; it is put back by [Cache.rescue]. Called with fetching held.
 func (c *Cache) fetchProof(ctx context.Context) (key string, fate keyFate, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), proofTimeout)
 	defer cancel()
@@ -99,9 +99,11 @@ func (c *Cache) fetchProof(ctx context.Context) (key string, fate keyFate, err e
 		mine = *c.proof.key.Load()
 	}
 	key, err = c.rdb.Get(ctx, c.proofKey()).Result()
-	c.learnTime(ctx)
+	_ = c.learnTime(ctx)
+	if errors.Is(err, redis.Nil) && known {
+		return mine, keyGone, nil
+	}
 	if errors.Is(err, redis.Nil) {
-		fate = keyGone
 		if err = c.rdb.SetNX(ctx, c.proofKey(), mine, 0).Err(); err == nil {
 			key, err = c.rdb.Get(ctx, c.proofKey()).Result()
 		}
@@ -122,18 +124,21 @@ func (c *Cache) fetchProof(ctx context.Context) (key string, fate keyFate, err e
 	case key != mine:
 		return key, keyChanged, nil
 	}
-	return key, fate, nil
+	return key, keyKept, nil
 }
 
 // learnTime asks Redis what time it is: that tells how old a message is.
-func (c *Cache) learnTime(ctx context.Context) {
+func (c *Cache) learnTime(ctx context.Context) error {
+	wake()
 	sent, clock := monotonic(), redis.NewStringSliceCmd(ctx, "time")
-	if c.rdb.Process(ctx, clock) != nil {
-		return
+	if err := c.rdb.Process(ctx, clock); err != nil {
+		return err
 	}
-	if now, err := millis(clock.Val()); err == nil {
+	now, err := millis(clock.Val())
+	if err == nil {
 		c.clock.observe(sent, monotonic(), now)
 	}
+	return err
 }
 
 // digest is what the function publish (publish.lua) computes, too.

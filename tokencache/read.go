@@ -5,10 +5,8 @@ import (
 	"crypto/sha1" // as scripts have it
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -69,53 +67,94 @@ func (c *Cache) Glance(ctx context.Context, k Key) (*Snapshot, error) {
 	return s, nil
 }
 
-// read is record, sealed pair and Redis' time of one moment: a transaction in one round
-// trip. A script would cost half as much again.
+// read is record, sealed pair and Redis' time, in one round trip.
 func (c *Cache) read(ctx context.Context, k Key) (answer, error) {
 	ks := c.keys(k)
-	a, err := c.roundTrip(ctx, "read", k, func() (reply, error) {
-		r, err := c.readOnce(ctx, ks)
-		if lostReply(err) && ctx.Err() == nil {
-			r, err = c.readOnce(ctx, ks)
+	for again := 2; ; again-- {
+		torn := false
+		a, err := c.roundTrip(ctx, "read", k, func() (reply, error) { return c.readOnce(ctx, ks) })
+		if a.snap != nil {
+			a.snap.needsPair()
+			torn = errors.Is(a.snap.Err, errOtherPair) || errors.Is(a.snap.Err, errNoPair)
 		}
-		return r, err
-	})
-	if a.snap != nil {
-		a.snap.needsPair()
+		if err != nil || !torn || again == 0 {
+			return a, err
+		}
 	}
-	return a, err
 }
 
-// lostReply reports whether a connection ended under a transaction. go-redis does not
-// repeat it then, as it could have been executed; one that only reads may be.
-func lostReply(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
-		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
-}
-
+// readOnce reads the record before the pair: if somebody changes the grant in between, the pair is
+// one of a later state, and does not open as the record's. A transaction would be of one moment, but a
+// Redis that is out of memory refuses it, and it costs more.
 func (c *Cache) readOnce(ctx context.Context, ks keys) (reply, error) {
 	var record *redis.SliceCmd
 	var secret *redis.StringCmd
-	now := redis.NewStringSliceCmd(ctx, "time") // as text: a time.Time could be taken for this machine's
-	_, err := c.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
+	now, told, err := c.together(ctx, ks.grant(), func(p redis.Pipeliner) {
 		record, secret = p.HMGet(ctx, ks.grant(), fieldNames...), p.GetRange(ctx, ks.secret(), 0, maxSealed)
-		return p.Process(ctx, now)
 	})
-	if now.Err() != nil {
-		return reply{}, err
+	r := reply{status: "ok", now: now, told: told, values: record.Val(), sealed: secret.Val()}
+	if redis.HasErrorPrefix(record.Err(), "WRONGTYPE") {
+		r.damaged = fmt.Errorf("%w (the key is no HASH)", ErrDamaged)
 	}
-	ms, err := millis(now.Val())
-	r := reply{status: "ok", now: ms, values: record.Val(), sealed: secret.Val()}
-	for _, cmd := range []redis.Cmder{record, secret} {
-		switch {
-		case cmd.Err() == nil:
-		case !redis.HasErrorPrefix(cmd.Err(), "WRONGTYPE"):
-			return reply{}, cmd.Err()
-		case cmd == record:
-			r.damaged = fmt.Errorf("%w (the key is no HASH)", ErrDamaged)
-		} // a secret of another type is none
+	return r, err // a secret of another type is none
+}
+
+// together runs a few reads about one key in one round trip, and tells Redis' time; told says that
+// it was asked for, which is not done more often than once a second. On a Cluster they all go to the
+// node that has the key, whose time it is then. What is of another type is no error.
+func (c *Cache) together(ctx context.Context, key string, reads func(redis.Pipeliner)) (now int64, told bool, err error) {
+	cluster, ok := c.rdb.(*redis.ClusterClient)
+	known := false
+	if !ok {
+		now, known = c.clock.toldJustNow(monotonic())
 	}
-	return r, err
+	var clock *redis.StringSliceCmd
+	commands := func(p redis.Pipeliner) error {
+		if reads(p); known {
+			return nil
+		}
+		clock = redis.NewStringSliceCmd(ctx, "time") // as text: a time.Time could be taken for this machine's
+		return p.Process(ctx, clock)
+	}
+	if !ok {
+		err = firstError(c.rdb.Pipelined(ctx, commands))
+	} else {
+		var node *redis.Client
+		if node, err = cluster.MasterForKey(ctx, key); err == nil {
+			err = firstError(node.Pipelined(ctx, commands))
+		}
+		if err != nil && !timedOut(err) {
+			err = firstError(cluster.TxPipelined(ctx, commands)) // follows a key that has moved to another node
+		}
+	}
+	if err != nil || known {
+		return now, false, err
+	}
+	now, err = millis(clock.Val())
+	return now, true, err
+}
+
+// firstError is the first error of some commands that is not about a key's type. Of a transaction Redis
+// says why it failed in the answer to one of its commands, and in the others no more than EXECABORT.
+func firstError(commands []redis.Cmder, err error) error {
+	var aborted error
+	for _, cmd := range commands {
+		switch err := cmd.Err(); {
+		case redis.HasErrorPrefix(err, "EXECABORT"):
+			aborted = err
+		case err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE"):
+			return err
+		}
+	}
+	if len(commands) == 0 {
+		return err
+	}
+	return aborted
+}
+
+func timedOut(err error) bool {
+	var network net.Error
+	return errors.As(err, &network) && network.Timeout()
 }
 
 // millis reads the answer of TIME: seconds, and microseconds in that second.
@@ -208,6 +247,7 @@ func (c *Cache) restore(ctx context.Context, mem *Snapshot) (*Snapshot, error) {
 	if a.status == "ok" {
 		c.log.Warn().Str("app", mem.App).Str("tenant", mem.Tenant).Int64("generation", mem.Generation).
 			Msg("Redis had lost this grant's newest state: restored from memory")
+		c.changed(Change{mem.Key, "restore", a.snap.Record, a.now})
 		a.snap.Pair = mem.Pair
 	} else {
 		a.snap.needsPair()

@@ -48,6 +48,9 @@ var warnLua string
 //go:embed lua/touch.lua
 var touchLua string
 
+//go:embed lua/again.lua
+var againLua string
+
 //go:embed lua/compact.lua
 var compactLua string
 
@@ -69,6 +72,7 @@ var (
 	rejectScript     = publisher(rejectLua)
 	restoreScript    = publisher(restoreLua)
 	warnScript       = publisher(warnLua)
+	againScript      = publisher(againLua)
 	touchScript      = script(touchLua)
 	compactScript    = script(compactLua)
 	dueScript        = script(dueLua)
@@ -87,13 +91,26 @@ func appScript(body string) *redis.Script { return publisher(aboutApps + body) }
 // publish runs a script that publishes. What it stores is stored also where Redis does not let this
 // client publish: then the others hear of it when they read.
 func (c *Cache) publish(ctx context.Context, s *redis.Script, keys []string, args ...any) *redis.Cmd {
-	cmd := s.Run(ctx, c.rdb, keys, append(args, c.proofOf(ctx))...)
+	return c.told(c.runScript(ctx, s, keys, append(args, c.proofOf(ctx))...), keys)
+}
+
+// told logs what a script says of its PUBLISH.
+func (c *Cache) told(cmd *redis.Cmd, keys []string) *redis.Cmd {
 	if got, err := cmd.Slice(); err == nil && len(got) == 5 {
 		why, _ := got[4].(string)
 		c.log.Error().Str("redis_error", why).Str("key", keys[0]).
 			Msg("stored, but the other processes were not told: Redis does not let this user publish; allow +publish and the channels &" + c.prefix + ":*")
 	}
 	return cmd
+}
+
+// runScript runs a script by its text the first time that this process does, since Redis may not
+// know it, and by its hash from then on.
+func (c *Cache) runScript(ctx context.Context, s *redis.Script, keys []string, args ...any) *redis.Cmd {
+	if _, sent := c.sent.LoadOrStore(s.Hash(), struct{}{}); !sent {
+		return s.Eval(ctx, c.rdb, keys, args...)
+	}
+	return s.Run(ctx, c.rdb, keys, args...)
 }
 
 // NewID returns an id for one state change. A repeat with the same id, by us or by
@@ -110,6 +127,7 @@ type answer struct {
 	session uint64
 
 	damaged error  // the record cannot be true; snap is nil
+	lacks   error  // the acknowledgement that was wanted
 	sealed  string // the pair that came with no record
 }
 
@@ -117,6 +135,7 @@ type answer struct {
 type reply struct {
 	status string
 	now    int64  // Redis' time, unix ms
+	told   bool   // it has told the time; else that is what this process knows it to be
 	text   string // the record: one line a field
 	values []any  // or its values alone, in the order of fields
 	sealed string // the pair; "" for none
@@ -142,8 +161,13 @@ func (c *Cache) roundTrip(ctx context.Context, op string, k Key, ask func() (rep
 		return answer{}, err
 	}
 	home, session := c.home(k)
+	wake()
 	sent := monotonic()
 	r, err := ask()
+	c.unanswered(err)
+	if lostReply(err) {
+		err = c.closedAt(ctx, err)
+	}
 	var a answer
 	switch {
 	case err == nil:
@@ -178,7 +202,7 @@ func scriptReply(got []any) (reply, error) {
 	if len(got) != 4 && len(got) != 5 {
 		return reply{}, fmt.Errorf("script answered %d values, not 4", len(got))
 	}
-	var r reply
+	r := reply{told: true}
 	r.status, _ = got[0].(string)
 	now, _ := got[1].(string)
 	r.text, _ = got[2].(string)
@@ -197,7 +221,10 @@ func scriptReply(got []any) (reply, error) {
 }
 
 func (c *Cache) parse(k Key, r reply, sent mono) (answer, error) {
-	at := c.clock.observe(sent, monotonic(), r.now)
+	at := sent
+	if r.told {
+		at = c.clock.observe(sent, monotonic(), r.now)
+	}
 	a := answer{status: r.status, now: r.now, sent: sent}
 	s := &Snapshot{Key: k, now: r.now, at: at}
 	known, err := r.record(&s.Record)
@@ -212,6 +239,7 @@ func (c *Cache) parse(k Key, r reply, sent mono) (answer, error) {
 		a.sealed = r.sealed
 		return a, err
 	}
+	s.behind = c.clock.behind(&s.Record, r.now)
 	if r.sealed != "" {
 		s.Pair, s.Err = c.open(k, s.Epoch, s.Generation, []byte(r.sealed))
 	}

@@ -3,6 +3,7 @@ package tokencache
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -39,9 +40,46 @@ func (plaintext) Decrypt(sealed, ad []byte) ([]byte, error) {
 // that sealed it.
 var ErrSealed = errors.New("tokencache: the sealed pair does not open: it was sealed with another key, or for another grant; give this process the keyset that sealed it")
 
+// sealedError is ErrSealed for one pair; by says what sealed it.
+type sealedError struct {
+	key Key
+	by  string
+}
+
+func (e *sealedError) Error() string {
+	return fmt.Sprintf("%v (%s, sealed with %s)", ErrSealed, e.key, e.by)
+}
+
+func (e *sealedError) Unwrap() error { return ErrSealed }
+
+// SealedBy names the key that sealed a pair which this process cannot open, from the error about that.
+// It holds no key material.
+func SealedBy(err error) (key string, ok bool) {
+	var e *sealedError
+	if errors.As(err, &e) {
+		return e.by, true
+	}
+	return "", false
+}
+
+// sealerOf is what a sealed pair tells of its key: Tink puts a 1 and the key's id in front.
+func sealerOf(sealed []byte) string {
+	switch {
+	case bytes.HasPrefix(sealed, []byte("plain ")):
+		return "no key at all (tokencache.Plaintext)"
+	case len(sealed) > 5 && sealed[0] == 1:
+		return fmt.Sprintf("key %d of a Tink keyset", binary.BigEndian.Uint32(sealed[1:5]))
+	}
+	return "a key without an id"
+}
+
 // associatedData binds a sealed pair to its deployment, grant and consent.
 func (c *Cache) associatedData(k Key, epoch int64) []byte {
-	return []byte("tokenlatch/2 " + c.prefix + " " + k.String() + " " + strconv.FormatInt(epoch, 10))
+	app, tenant := escape(k.App), escape(k.Tenant)
+	ad := make([]byte, 0, len("tokenlatch/2 ")+len(c.prefix)+len(app)+len(tenant)+len(" : 9223372036854775807"))
+	ad = append(append(append(ad, "tokenlatch/2 "...), c.prefix...), ' ')
+	ad = append(append(append(append(ad, app...), ':'), tenant...), ' ')
+	return strconv.AppendInt(ad, epoch, 10)
 }
 
 // maxSealed bounds a sealed pair, in bytes: an answer of a provider is 1 MiB at most. pair_of
@@ -79,10 +117,13 @@ func (c *Cache) unseal(k Key, epoch int64, sealed []byte) (p Pair, generation in
 	if len(sealed) > maxSealed {
 		return Pair{}, 0, fmt.Errorf("%w (%s: it is longer than any pair can be)", ErrSealed, k)
 	}
+	if sealedIn, err := epochOf(sealed); err == nil && sealedIn != epoch {
+		return Pair{}, 0, fmt.Errorf("%w (%s: sealed in epoch %d, the record has %d)", errOtherPair, k, sealedIn, epoch)
+	}
 	_, sealed, _ = bytes.Cut(sealed, []byte{'\n'})
 	text, err := c.aead.Decrypt(sealed, c.associatedData(k, epoch))
 	if err != nil {
-		return Pair{}, 0, fmt.Errorf("%w (%s)", ErrSealed, k)
+		return Pair{}, 0, &sealedError{k, sealerOf(sealed)}
 	}
 	generation, ok := p.unmarshal(string(text))
 	if !ok {

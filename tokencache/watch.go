@@ -97,9 +97,16 @@ func (w *watchers[T]) none() bool {
 	return len(w.list) == 0
 }
 
-// kindOf is the kind of a change that a script has made to a grant, from its answer.
-func kindOf(op string, r *Record) string {
-	if op == "fail" && r.State == Reauthorize {
+// kindOf is the kind of a change that a script has made to base, from its answer; empty for none.
+func kindOf(op string, base *Snapshot, a answer) string {
+	switch {
+	case a.snap == nil:
+		return ""
+	case op == "reject" && a.snap.Reason != "" && a.snap.Reason != base.Reason:
+		return "suspect" // also where that was all, and no exchange may be forced
+	case a.status != string(OK) || op == "reject":
+		return ""
+	case op == "fail" && a.snap.State == Reauthorize:
 		return "reauthorize"
 	}
 	return op

@@ -28,10 +28,7 @@ func StartFailover(t testing.TB) *Failover {
 	master := Own(t, Set("repl-diskless-sync-delay", "0"))
 	host, port := split(master.addr)
 	f := &Failover{Master: master, Replica: Own(t, Set("replicaof", host, strconv.Itoa(port)))}
-	await(t, "the replica to follow", func() bool {
-		info, err := probe(f.Replica.addr)
-		return err == nil && info["master_link_status"] == "up"
-	})
+	await(t, "the replica to follow", f.Replica.follows)
 	f.watch(t)
 	return f
 }
@@ -56,7 +53,7 @@ sentinel failover-timeout %[4]s 3000
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		proc, err := start(dir, []string{file, "--sentinel"})
+		proc, err := start(dir, []string{file, "--sentinel"}, nil)
 		if err != nil {
 			t.Fatalf("redistest: start a Sentinel: %v", err)
 		}
@@ -86,9 +83,34 @@ func (f *Failover) Client(t testing.TB) *redis.Client {
 // written from now on is lost with the master.
 func (f *Failover) Part(t testing.TB) {
 	t.Helper()
+	Part(t, f.Master, f.Replica)
+}
+
+// Rejoin starts the master that [Failover.Fail] killed again, as the replica of the new one.
+func (f *Failover) Rejoin(t testing.TB) {
+	t.Helper()
+	f.Master.Restart(t)
+	host, port := split(f.Replica.addr)
+	rdb := f.Master.Client(t)
+	await(t, "the old master to follow", func() bool {
+		// Again and again: the Sentinel may have something to say, too.
+		_ = rdb.ReplicaOf(context.Background(), host, strconv.Itoa(port)).Err()
+		return f.Master.follows()
+	})
+}
+
+// follows reports whether a replica has its master's data.
+func (s *Server) follows() bool {
+	info, err := probe(s.addr)
+	return err == nil && info["master_link_status"] == "up" && info["master_sync_in_progress"] == "0"
+}
+
+// Part takes a replica from its master, as [Failover.Part].
+func Part(t testing.TB, from, of *Server) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	master, replica := f.Master.Client(t), f.Replica.Client(t)
+	master, replica := from.Client(t), of.Client(t)
 	// Redis 8 and Valkey know of no write that WAIT could wait for on a connection that made none.
 	// The replica takes all writes in their order: with this one it has all before it.
 	own := master.Conn()
@@ -110,7 +132,7 @@ func (f *Failover) Part(t testing.TB) {
 		t.Fatal(err)
 	}
 	await(t, "the replica to be alone", func() bool {
-		info, err := probe(f.Replica.addr)
+		info, err := probe(of.addr)
 		return err == nil && info["master_link_status"] == "down"
 	})
 }
@@ -119,6 +141,43 @@ func (f *Failover) Part(t testing.TB) {
 func (f *Failover) Fail(t testing.TB) {
 	t.Helper()
 	f.Master.Kill(t)
+	f.promoted(t)
+}
+
+// Silence stops the master without a word, as if its host had gone, and returns when the replica has
+// taken its place.
+func (f *Failover) Silence(t testing.TB) {
+	t.Helper()
+	f.Master.Pause(t)
+	f.promoted(t)
+}
+
+// Plan has the replica take the master's place, as for maintenance, and returns when it has. The old
+// master goes on for seconds as if nothing had happened.
+func (f *Failover) Plan(t testing.TB) {
+	t.Helper()
+	sentinel := redis.NewSentinelClient(&redis.Options{Addr: f.sentinel})
+	defer sentinel.Close()
+	await(t, "the Sentinel to begin", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		return sentinel.Failover(ctx, masterName).Err() == nil
+	})
+	f.promoted(t)
+}
+
+// PartSentinel takes the master from the Sentinel, not from its clients, and returns when the
+// replica has taken its place. The old master is never told.
+func (f *Failover) PartSentinel(t testing.TB) {
+	t.Helper()
+	if err := f.Master.Client(t).Do(context.Background(), "ACL", "SETUSER", "default", "-ping").Err(); err != nil {
+		t.Fatal(err)
+	}
+	f.promoted(t)
+}
+
+func (f *Failover) promoted(t testing.TB) {
+	t.Helper()
 	sentinel := redis.NewSentinelClient(&redis.Options{Addr: f.sentinel})
 	defer sentinel.Close()
 	await(t, "the replica to be the master", func() bool {

@@ -50,7 +50,7 @@ func (l *link) dial() net.Conn {
 	if !l.pass() {
 		return nil
 	}
-	server, err := net.Dial("tcp", l.proxy.target)
+	server, err := net.Dial("tcp", l.proxy.leadsTo())
 	if err != nil {
 		return nil
 	}

@@ -13,12 +13,12 @@ import (
 // Proxy is a TCP proxy on loopback between clients and one Redis. It loses what
 // a network can lose, at the moment a test chooses.
 type Proxy struct {
-	target string
-	ln     net.Listener
-	done   chan struct{}  // closed by close
-	all    sync.WaitGroup // every goroutine of the proxy
+	ln   net.Listener
+	done chan struct{}  // closed by close
+	all  sync.WaitGroup // every goroutine of the proxy
 
 	mu      sync.Mutex // guards everything below
+	target  string
 	links   map[*link]bool
 	orders  []*Eaten      // not yet matched, oldest first
 	thawed  chan struct{} // closed while data flows
@@ -84,6 +84,20 @@ func (p *Proxy) remove(l *link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.links, l)
+}
+
+// Move leads new connections to another Redis, as an endpoint does whose name or balancer has been
+// changed. Those that are open stay where they are.
+func (p *Proxy) Move(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
+}
+
+func (p *Proxy) leadsTo() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.target
 }
 
 // Freeze makes all connections half-open: they stay up, and nothing that

@@ -116,7 +116,7 @@ func (p Profile) pair(m members, whole bool) (Pair, bool) {
 		return Pair{}, false
 	}
 	known := []string{"access_token", "refresh_token", "token_type", "scope", "expires_in"}
-	for _, key := range p.refreshExpiryKeys() {
+	for _, key := range p.RefreshExpiryNames() {
 		known = append(known, key)
 		if pair.RefreshTokenExpiresIn == 0 {
 			pair.RefreshTokenExpiresIn = m.seconds(key)

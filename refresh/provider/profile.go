@@ -150,7 +150,8 @@ func (p Profile) RefreshAfter(lifetime time.Duration) time.Duration {
 	return lifetime - time.Duration(float64(lifetime)*ahead)
 }
 
-func (p Profile) refreshExpiryKeys() []string {
+// RefreshExpiryNames are RefreshExpiryKeys, or their default.
+func (p Profile) RefreshExpiryNames() []string {
 	if len(p.RefreshExpiryKeys) > 0 {
 		return p.RefreshExpiryKeys
 	}

@@ -27,7 +27,10 @@ local set = {}
 for i = 10, #ARGV, 2 do set[ARGV[i]] = ARGV[i + 1] end
 
 if r.gen then
-  if r.commit_id == ARGV[3] then return reply('ok', now, r) end -- a repeat: its reply was lost
+  if r.commit_id == ARGV[3] then -- a repeat: its reply was lost
+    again(KEYS[1], r)
+    return reply('ok', now, r)
+  end
   local sibling = epoch == num(r.epoch) and num(r.gen) > gen
   -- A pair that has been spent since is a repeat. One from further back than `spent` reaches is
   -- dead, whatever it is: it could save nothing, and would push out a spare that can.
@@ -41,6 +44,7 @@ if r.gen then
   end
   -- An older generation or epoch is accepted over too: Redis lost writes.
   if sibling or epoch < num(r.epoch) then
+    again(KEYS[1], r) -- it may be this pair, after more than one change
     return reply('moved', now, r, pair_of(KEYS[2]))
   end
 end

@@ -30,18 +30,21 @@ local set = {}
 for i = 10, #ARGV, 2 do set[ARGV[i]] = ARGV[i + 1] end
 local rt, consent = set.rt_fp or '', (set.rt_fp or '') .. '.' .. set.at_fp:sub(1, 8)
 
+local function stands(status)
+  again(KEYS[1], r)
+  return reply(status, now, r, pair_of(KEYS[2]))
+end
+
 if r.gen then
-  if r.consent_id == ARGV[3] or journaled(KEYS[4], ARGV[3]) then return reply('repeat', now, r, pair_of(KEYS[2])) end
-  if ARGV[8] == 'import' then return reply('exists', now, r) end
+  if r.consent_id == ARGV[3] or journaled(KEYS[4], ARGV[3]) then return stands('repeat') end
+  if ARGV[8] == 'import' then return stands('exists') end
   if rt ~= '' then
-    if r.consent_fp == consent then
-      return reply(r.state == 'disconnected' and 'ended' or 'repeat', now, r, pair_of(KEYS[2]))
-    end
+    if r.consent_fp == consent then return stands(r.state == 'disconnected' and 'ended' or 'repeat') end
     -- Where the one that came after it has died there is nothing that it could harm.
     if began(r, consent_mark(consent)) and r.state ~= 'reauthorize' then
-      return reply(r.state == 'disconnected' and 'ended' or 'repeat', now, r, pair_of(KEYS[2]))
+      return stands(r.state == 'disconnected' and 'ended' or 'repeat')
     end
-    if r.state == 'active' and r.rt_fp == rt and r.at_fp == set.at_fp then return reply('repeat', now, r, pair_of(KEYS[2])) end
+    if r.state == 'active' and r.rt_fp == rt and r.at_fp == set.at_fp then return stands('repeat') end
     local rotated = (r.consent_fp or ''):sub(1, 13) == rt .. '.' and r.rt_fp ~= rt and r.state ~= 'disconnected'
     if rotated or was_spent(r, rt) then return reply('spent', now, r) end
   end

@@ -18,8 +18,11 @@ local r, bad = load(KEYS[1], now)
 if bad == 'newer' then return reply(bad, now, {}) end
 if not r.gen and not bad and num(ARGV[5]) == 0 then return reply('none', now, {}) end
 if bad then r = {} end
-if r.gen and (r.consent_id == ARGV[3] or began(r, ARGV[3]) or journaled(KEYS[4], ARGV[3])) then return reply('repeat', now, r) end
-if r.state == 'disconnected' and num(r.epoch) >= num(ARGV[5]) then return reply('repeat', now, r) end
+local called = r.gen and (r.consent_id == ARGV[3] or began(r, ARGV[3]) or journaled(KEYS[4], ARGV[3]))
+if called or r.state == 'disconnected' and num(r.epoch) >= num(ARGV[5]) then
+  again(KEYS[1], r)
+  return reply('repeat', now, r)
+end
 
 local set = {
   epoch = int(math.max(now, num(r.epoch) + 1, num(ARGV[5]) + 1)), gen = int(num(r.gen)),

@@ -190,7 +190,7 @@ func newChaos(t *testing.T, seed uint64, v variant) *chaos {
 		s.Lease, s.Exchange, s.Claim, s.Patience = chaosLease, chaosExchange, chaosClaim, 30*time.Second
 		s.Keyset = string(keyset)
 		if c.failover != nil {
-			s.Sentinel = c.failover.Sentinel()
+			s.Sentinel, s.Replicas = c.failover.Sentinel(), 1 // without, what a failover loses is lost
 		}
 	})
 	if v.sentinel {

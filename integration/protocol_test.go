@@ -19,6 +19,7 @@ type setup struct {
 	Quiet                            bool // no log: the parent would have to read it
 
 	Sentinel string            // host:port; Redis is not looked at then
+	Replicas int               // that must acknowledge a claim
 	Routes   map[string]string // address of a server → of the proxy before it
 }
 

@@ -111,7 +111,7 @@ func (w *worker) start(cfg setup) error {
 	w.Coordinator, err = refresh.New(refresh.Config{
 		App: app, Cache: w.cache, Provider: p, Log: log,
 		Locker:          lock.New(lock.Config{TTL: cfg.Lease, Name: cfg.Name}, w.rdb),
-		ExchangeTimeout: cfg.Exchange, ClaimTimeout: cfg.Claim, CommitPatience: cfg.Patience,
+		ExchangeTimeout: cfg.Exchange, ClaimTimeout: cfg.Claim, CommitPatience: cfg.Patience, Replicas: cfg.Replicas,
 	})
 	return err
 }

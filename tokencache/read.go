@@ -72,11 +72,16 @@ func (c *Cache) Glance(ctx context.Context, k Key) (*Snapshot, error) {
 // read is record, sealed pair and Redis' time of one moment: a transaction in one round
 // trip. A script would cost half as much again.
 func (c *Cache) read(ctx context.Context, k Key) (answer, error) {
-	ks := c.keys(k)
+	ks, once := c.keys(k), c.readOnce
+	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
+		once = func(ctx context.Context, ks keys) (reply, error) {
+			return insist(ctx, c, func() (reply, error) { return c.readOnce(ctx, ks) })
+		}
+	}
 	a, err := c.roundTrip(ctx, "read", k, func() (reply, error) {
-		r, err := c.readOnce(ctx, ks)
+		r, err := once(ctx, ks)
 		if lostReply(err) && ctx.Err() == nil {
-			r, err = c.readOnce(ctx, ks)
+			r, err = once(ctx, ks)
 		}
 		return r, err
 	})

@@ -47,7 +47,7 @@ type Config struct {
 	CommitPatience time.Duration
 	// Replicas is how many replicas of Redis must have acknowledged a claim before its refresh
 	// token is presented, a consent before Connect, Import or Disconnect returns nil, and a new
-	// pair before its commit is given up trying. Set it wherever a replica can take the master's
+	// pair before it is no longer committed again. Set it wherever a replica can take the master's
 	// place, as by Sentinel or in a Cluster: such a failover loses what was not replicated, and a
 	// token could be presented twice. While fewer acknowledge, within a second, nothing is refreshed:
 	// the error is ErrUnavailable with code "not_replicated". Default 0: nobody waits.

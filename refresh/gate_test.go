@@ -117,3 +117,11 @@ func TestEveryRetryAfterIsBounded(t *testing.T) {
 		t.Errorf("probes: %v", waits)
 	}
 }
+
+// What replicas have acknowledged is not guessed at: Redis is not asked how old it is.
+func TestWithReplicasNoServerIsDoubted(t *testing.T) {
+	f := &flight{c: &Coordinator{cfg: Config{Replicas: 1}}}
+	if judged, left, doubtful, err := f.doubtful(nil); judged != nil || left != 0 || doubtful || err != nil {
+		t.Errorf("%v %v %v", left, doubtful, err)
+	}
+}

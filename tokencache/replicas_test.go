@@ -3,6 +3,7 @@ package tokencache
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,7 +15,11 @@ import (
 
 const ackWithin = 300 * time.Millisecond
 
-var one = Replicas(1, ackWithin)
+var (
+	one = Replicas(1, ackWithin)
+	// follows is for a replica that is there, on a busy machine.
+	follows = Replicas(1, 10*time.Second)
+)
 
 // replicated is two caches on one master, each with connections that have written, and whose writes the replica has.
 func replicated(t *testing.T) (fo *redistest.Failover, caches [2]*Cache) {
@@ -153,12 +158,13 @@ func TestAClaimWhoseReplyWasLostIsAcknowledgedForReal(t *testing.T) {
 			base = connect(t, c, acme, 1)
 		}
 		warm(t, c)
-		id := NewID()
+		id, acked := NewID(), follows
 		if hangs {
 			fo.Replica.Pause(t)
+			acked = one
 		}
 		lost := proxy.EatReply(id)
-		o, s, err := c.Claim(t.Context(), base, id, "x", time.Minute, AfterDeadline, one)
+		o, s, err := c.Claim(t.Context(), base, id, "x", time.Minute, AfterDeadline, acked)
 		lost.Await(t)
 		switch {
 		case hangs && !errors.Is(err, ErrNotReplicated):
@@ -184,7 +190,7 @@ func TestOnlyAClaimThatIsMadeMustBeAcknowledged(t *testing.T) {
 	if err := c.rdb.ScriptFlush(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	o, s, err := c.Claim(t.Context(), newer, NewID(), "x", time.Minute, AfterDeadline, one)
+	o, s, err := c.Claim(t.Context(), newer, NewID(), "x", time.Minute, AfterDeadline, follows)
 	if err != nil || o != OK || !s.Claim.Unresolved() {
 		t.Errorf("with an empty script cache: %s, %v", o, err)
 	}
@@ -255,7 +261,7 @@ func TestAClusterIsFollowedToTheNodeThatHasTheGrant(t *testing.T) {
 	base := connect(t, c, acme, 1)
 	step := func(what string, id string) {
 		t.Helper()
-		o, s, err := c.Claim(t.Context(), base, id, "x", time.Minute, AtOnce, Replicas(1, 5*time.Second))
+		o, s, err := c.Claim(t.Context(), base, id, "x", time.Minute, AtOnce, follows)
 		if err != nil || o != OK || s.Claim.ID != id {
 			t.Errorf("%s: %s, %v", what, o, err)
 		}
@@ -276,7 +282,7 @@ func TestAClaimOutlivesTheEndOfItsNode(t *testing.T) {
 	c := newCache(t, cluster.Client(t), "tl")
 	base, i := connect(t, c, acme, 1), cluster.Owner(t, c.keys(acme).grant())
 	id := NewID()
-	o, _, err := c.Claim(t.Context(), base, id, "x", time.Minute, AfterDeadline, Replicas(1, 5*time.Second))
+	o, _, err := c.Claim(t.Context(), base, id, "x", time.Minute, AfterDeadline, follows)
 	if err != nil || o != OK {
 		t.Fatal(o, err)
 	}
@@ -289,5 +295,19 @@ func TestAClaimOutlivesTheEndOfItsNode(t *testing.T) {
 	o, _, err = c.Claim(t.Context(), base, NewID(), "y", time.Minute, AfterDeadline, one)
 	if err != nil || o != Claimed {
 		t.Errorf("of another: %s, %v", o, err)
+	}
+}
+
+// The client must not give up a pipeline, and repeat it, that waits for a replica.
+func TestAWaitEndsBeforeItsClientGivesUp(t *testing.T) {
+	t.Parallel()
+	fo := redistest.StartFailover(t)
+	rdb := fo.Master.ClientWith(t, func(o *redis.Options) { o.ReadTimeout = time.Second })
+	c := newCache(t, rdb, "tl")
+	base := connect(t, c, acme, 1)
+	fo.Replica.Pause(t)
+	_, _, err := c.Claim(t.Context(), base, NewID(), "x", time.Minute, AfterDeadline, Replicas(1, time.Minute))
+	if !errors.Is(err, ErrNotReplicated) || !strings.Contains(err.Error(), "0 of 1") {
+		t.Error(err)
 	}
 }

@@ -94,7 +94,7 @@ func (f *Failover) Rejoin(t testing.TB) {
 	rdb := f.Master.Client(t)
 	await(t, "the old master to follow", func() bool {
 		// Again and again: the Sentinel may have something to say, too.
-		_ = rdb.SlaveOf(context.Background(), host, strconv.Itoa(port)).Err()
+		_ = rdb.ReplicaOf(context.Background(), host, strconv.Itoa(port)).Err()
 		return f.Master.follows()
 	})
 }

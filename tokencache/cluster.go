@@ -117,7 +117,7 @@ func noAnswer(err error) bool {
 // hedge is after how long a Cluster's node that does not answer is asked again.
 const hedge = time.Second
 
-var errNoAnswer = errors.New("tokencache: a node of the Cluster does not answer")
+var errNodeSilent = errors.New("tokencache: a node of the Cluster does not answer")
 
 // insist asks something of a Cluster that may be asked twice, and asks anew, by the map of the slots as
 // it is then, while there is no answer. go-redis sends a transaction that is not answered to the
@@ -145,7 +145,7 @@ func insist[T any](ctx context.Context, c *Cache, ask func() (T, error)) (T, err
 			var none T
 			return none, context.Cause(ctx)
 		case <-again.C:
-			c.unanswered(errNoAnswer)
+			c.unanswered(errNodeSilent)
 		}
 	}
 }

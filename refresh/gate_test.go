@@ -121,7 +121,7 @@ func TestEveryRetryAfterIsBounded(t *testing.T) {
 // What replicas have acknowledged is not guessed at: Redis is not asked how old it is.
 func TestWithReplicasNoServerIsDoubted(t *testing.T) {
 	f := &flight{c: &Coordinator{cfg: Config{Replicas: 1}}}
-	if _, left, doubtful, err := f.serverDoubted(nil); left != 0 || doubtful || err != nil {
+	if judged, left, doubtful, err := f.serverDoubted(nil); judged != nil || left != 0 || doubtful || err != nil {
 		t.Errorf("%v %v %v", left, doubtful, err)
 	}
 }

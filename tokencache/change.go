@@ -427,8 +427,8 @@ func (c *Cache) Spare(ctx context.Context, base *Snapshot) (Pair, bool, error) {
 
 // Alive tells the waiters that the holder still has the lease, for ttl from now.
 func (c *Cache) Alive(ctx context.Context, k Key, ttl time.Duration) error {
-	channel := c.keys(k).events()
-	return c.rdb.Publish(ctx, channel, c.sign(ctx, channel, aliveEvent(c.clock.told(), ttl))).Err()
+	_, err := c.say(ctx, k, aliveEvent(c.clock.told(), ttl))
+	return err
 }
 
 // CapLease lets a grant's lease end within d, unless it is extended.
@@ -443,13 +443,11 @@ func (c *Cache) CapLease(ctx context.Context, k Key, d time.Duration) error {
 // epoch, generation and rev are what the caller knows; only who knows another consent, or a
 // newer state, answers.
 func (c *Cache) Ask(ctx context.Context, k Key, epoch, generation, rev int64) (bool, error) {
-	channel := c.keys(k).events()
-	n, err := c.rdb.Publish(ctx, channel, c.sign(ctx, channel, askEvent(c.clock.told(), epoch, generation, rev, c.id))).Result()
-	c.unanswered(err)
+	n, err := c.say(ctx, k, askEvent(c.clock.told(), epoch, generation, rev, c.id))
 	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
 		return err == nil, err // the count is that of one node
 	}
-	if c.hub.sessionOf(channel) != 0 {
+	if c.hub.sessionOf(c.keys(k).events()) != 0 {
 		n-- // this process listens too
 	}
 	return n > 0, err

@@ -225,6 +225,9 @@ func (c *Cache) Released(ctx context.Context, k Key, at int64) error {
 	if at == 0 {
 		return c.Alive(ctx, k, 0)
 	}
+	if _, cluster := c.rdb.(*redis.ClusterClient); cluster { // another node has the due set
+		return errors.Join(c.Alive(ctx, k, 0), c.Schedule(ctx, k, at))
+	}
 	channel := c.keys(k).events()
 	free := c.sign(ctx, channel, aliveEvent(c.clock.told(), 0))
 	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {

@@ -259,24 +259,6 @@ func (h *hub) subscriber(ctx context.Context) (*redis.PubSub, *heartbeat) {
 	return nodes[0].Subscribe(ctx), newHeartbeat(channel, nodes[0].Options().Addr)
 }
 
-// masters are a Cluster's, by a map of the slots that is loaded now. A node that has left the Cluster
-// may be asked for it, and knows none: others are asked then.
-func masters(ctx context.Context, cluster *redis.ClusterClient) (nodes []*redis.Client) {
-	for range 5 {
-		var mu sync.Mutex // ForEachMaster calls at the same time
-		err := cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
-			mu.Lock()
-			defer mu.Unlock()
-			nodes = append(nodes, node)
-			return nil
-		})
-		if err != nil || len(nodes) > 0 {
-			break
-		}
-	}
-	return nodes
-}
-
 // listenTo picks two nodes that answer, or one: to listen to, and to send heartbeats to. It listens to
 // any other rather than the one that was deaf in the session before.
 func (h *hub) listenTo(ctx context.Context, nodes []*redis.Client) (two []*redis.Client) {

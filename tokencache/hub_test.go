@@ -532,6 +532,24 @@ func TestWaitingForASubscriptionOutlastsAnAttemptThatBeganBefore(t *testing.T) {
 	})
 }
 
+// What was heard of a lease before a connection was lost says nothing: its release may have been missed.
+func TestALeaseIsNotWaitedForBeyondASession(t *testing.T) {
+	t.Parallel()
+	server := redistest.Own(t)
+	c := newCache(t, server.Client(t), "tl")
+	connect(t, c, acme, 1)
+	p := hot(t, c, acme)
+	told := p.Told()
+	p.SetLeaseHeld(time.Hour, told)
+	if n := server.Client(t).ClientKillByFilter(t.Context(), "TYPE", "pubsub").Val(); n != 1 {
+		t.Fatalf("%d connections", n)
+	}
+	until(t, p, "the lease to be forgotten", func() bool { return p.LeaseHeld() == 0 })
+	if p.SetLeaseHeld(time.Hour, told); p.LeaseHeld() != 0 {
+		t.Error("what was found before the session is believed in it")
+	}
+}
+
 // A lease can be given back between being found held and that being noted.
 func TestLeaseThatWasGivenBackMeanwhileIsNotWaitedFor(t *testing.T) {
 	t.Parallel()

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -38,12 +37,13 @@ const (
 
 // How long the other processes take to come back. A process whose Redis starts again notices that
 // its connection broke. After a failover that may be silence: then it takes silentFor, the dialing,
-// and reading again what may be lost. A Cluster waits for its node timeout before it fails over, and
-// most processes listen to another node.
+// and reading again what may be lost. On a Cluster most processes listen to another node, and all look
+// every lookEvery who the masters are; who listened to the node that went silent has noticed
+// before the node timeout was over.
 const (
 	reunionAfterStart    = 5 * time.Second
 	reunionAfterFailover = silentFor + 4*time.Second
-	reunionOnCluster     = silentFor
+	reunionOnCluster     = lookEvery + 2*time.Second
 )
 
 // connected is called when a subscriber session has begun; lost is since when something may have been
@@ -180,17 +180,22 @@ func (v *servers) forget() {
 // serverOf is the server that has a grant. What is known of it is right for as long as it has the
 // same replication id, which the claim looks at.
 func (c *Cache) serverOf(ctx context.Context, k Key) (*server, error) {
-	node, addr := redis.Cmdable(c.rdb), ""
-	cluster, ok := c.rdb.(*redis.ClusterClient)
-	if ok {
-		master, err := cluster.MasterForKey(ctx, c.keys(k).grant())
-		if err != nil {
-			return nil, err
-		}
-		node, addr = master, master.Options().Addr
-	}
-	if s := c.servers.of(addr); s != nil {
+	if _, addr, err := c.nodeOf(ctx, k); err != nil {
+		return nil, err
+	} else if s := c.servers.of(addr); s != nil {
 		return s, nil
+	}
+	if _, cluster := c.rdb.(*redis.ClusterClient); !cluster {
+		return c.inspect(ctx, k)
+	}
+	return insist(ctx, c, func() (*server, error) { return c.inspect(ctx, k) })
+}
+
+// inspect asks the server that has a grant what it is.
+func (c *Cache) inspect(ctx context.Context, k Key) (*server, error) {
+	node, addr, err := c.nodeOf(ctx, k)
+	if err != nil {
+		return nil, err
 	}
 	at := monotonic()
 	text, err := node.Info(ctx, "server", "replication").Result()
@@ -206,7 +211,7 @@ func (c *Cache) serverOf(ctx context.Context, k Key) (*server, error) {
 	if s.replid == "" {
 		c.log.Debug().Msg("Redis does not tell its age by INFO: what it may have lost is not doubted")
 	}
-	if ok {
+	if addr != "" {
 		s.reunion = min(s.reunion, reunionOnCluster)
 	}
 	c.servers.note(addr, s)
@@ -296,84 +301,4 @@ func (c *Cache) leave(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// watchMasters looks every few seconds whether a Cluster has a new master, which may not have all
-// that the one before had, until ctx ends. The subscriber connection need not notice that, nor does a
-// process at rest. To go-redis a node that is away says nothing of who has taken its place: it would
-// ask the next time in a minute.
-func (c *Cache) watchMasters(ctx context.Context) {
-	cluster, ok := c.rdb.(*redis.ClusterClient)
-	if !ok {
-		return
-	}
-	var work sync.WaitGroup
-	defer work.Wait()
-	var known masterSet
-	for {
-		if known.asking.Add(1) <= maxBeats {
-			work.Go(func() { // a node that does not answer must not hold up the next look
-				fresh := known.fresh(masters(ctx, cluster))
-				known.asking.Add(-1)
-				if fresh {
-					c.readAgain(ctx, monotonic())
-				}
-			})
-		} else {
-			known.asking.Add(-1)
-		}
-		if sleep(ctx, lookEvery) != nil {
-			return
-		}
-	}
-}
-
-// masterSet are a Cluster's masters, as they were last seen.
-type masterSet struct {
-	asking atomic.Int32 // how many look just now
-
-	mu    sync.Mutex // guards addrs
-	addrs []string
-}
-
-// fresh takes the masters as they are now, and reports whether one of them is new.
-func (m *masterSet) fresh(nodes []*redis.Client) (fresh bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(nodes) == 0 {
-		return false
-	}
-	before := m.addrs
-	m.addrs = nil
-	for _, node := range nodes {
-		addr := node.Options().Addr
-		m.addrs = append(m.addrs, addr)
-		fresh = fresh || before != nil && !slices.Contains(before, addr)
-	}
-	return fresh
-}
-
-// unanswered is told of errors of commands. On a Cluster, where a node has not answered, it has
-// the map of the slots loaded again, at most once a second.
-func (c *Cache) unanswered(err error) {
-	cluster, ok := c.rdb.(*redis.ClusterClient)
-	if !ok || !noAnswer(err) {
-		return
-	}
-	now, last := monotonic(), c.reloaded.Load()
-	if now-mono(last) >= time.Second && c.reloaded.CompareAndSwap(last, int64(now)) {
-		cluster.ReloadState(context.Background())
-	}
-}
-
-// noAnswer reports whether an error is none that Redis has answered, or says that a Cluster is down.
-func noAnswer(err error) bool {
-	var said redis.Error
-	switch {
-	case err == nil, errors.Is(err, context.Canceled):
-		return false
-	case errors.As(err, &said):
-		return strings.HasPrefix(said.Error(), "CLUSTERDOWN ")
-	}
-	return true
 }

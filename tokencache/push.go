@@ -35,6 +35,8 @@ func (c *Cache) believe(channel, payload string) {
 	}
 	if payload == "" {
 		e.mu.Lock()
+		e.leaseFor = 0 // its release may have been missed
+		e.told++
 		e.news()
 		e.mu.Unlock()
 		return

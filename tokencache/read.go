@@ -69,10 +69,15 @@ func (c *Cache) Glance(ctx context.Context, k Key) (*Snapshot, error) {
 
 // read is record, sealed pair and Redis' time, in one round trip.
 func (c *Cache) read(ctx context.Context, k Key) (answer, error) {
-	ks := c.keys(k)
+	ks, once := c.keys(k), c.readOnce
+	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
+		once = func(ctx context.Context, ks keys) (reply, error) {
+			return insist(ctx, c, func() (reply, error) { return c.readOnce(ctx, ks) })
+		}
+	}
 	for again := 2; ; again-- {
 		torn := false
-		a, err := c.roundTrip(ctx, "read", k, func() (reply, error) { return c.readOnce(ctx, ks) })
+		a, err := c.roundTrip(ctx, "read", k, func() (reply, error) { return once(ctx, ks) })
 		if a.snap != nil {
 			a.snap.needsPair()
 			torn = errors.Is(a.snap.Err, errOtherPair) || errors.Is(a.snap.Err, errNoPair)

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -120,4 +121,31 @@ func (c *chaos) apart(worker string, at time.Time) bool {
 		}
 	}
 	return false
+}
+
+// What the law rests on: it sees a stale token, and excuses who was cut off.
+func TestTheChaosTestSeesAStaleToken(t *testing.T) {
+	t.Parallel()
+	stored := time.Now()
+	c := &chaos{
+		changes: map[string][]change{"t1": {
+			{position{1, 1}, stored.Add(-time.Minute), "old"},
+			{position{1, 2}, stored, "new"},
+		}},
+		sightings: []sighting{
+			{"worker-1", "t1", "old", stored.Add(staleFor / 2)},
+			{"worker-1", "t1", "new", stored.Add(2 * staleFor)},
+		},
+	}
+	if wrong := c.staleServed(); len(wrong) > 0 {
+		t.Errorf("nothing was stale: %v", wrong)
+	}
+	c.sightings = append(c.sightings, sighting{"worker-2", "t1", "old", stored.Add(2 * staleFor)})
+	if wrong := c.staleServed(); len(wrong) != 1 {
+		t.Errorf("one was stale: %v", wrong)
+	}
+	c.story = []happening{{at: stored, until: stored.Add(3 * staleFor / 2), what: "network: a black hole", worker: "worker-2"}}
+	if wrong := c.staleServed(); len(wrong) > 0 {
+		t.Errorf("it was cut off: %v", wrong)
+	}
 }

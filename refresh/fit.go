@@ -67,7 +67,7 @@ func (c *Coordinator) ready(ctx context.Context, k tokencache.Key) error {
 	return f.err
 }
 
-var errSilentEnd = errors.New("redis closed the connection without a word: does its port want TLS, or is it a proxy that knows no HELLO?")
+var errSilentEnd = errors.New("the connection to Redis was closed without a word: does its port want TLS, or is it a proxy that knows no HELLO?")
 
 // aboutRedis is the error about a Redis that did not do what was asked.
 func (c *Coordinator) aboutRedis(k tokencache.Key, err error) *Error {

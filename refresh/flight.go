@@ -1,6 +1,7 @@
 package refresh
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"runtime"
@@ -139,9 +140,6 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 	if f.c.cache.KnownAbsent(f.key) {
 		return nil, tokencache.ErrNone
 	}
-	if err := f.c.ready(f.c.waiting, f.key); err != nil {
-		return nil, err
-	}
 	if s, err := f.glance(); s != nil || err != nil {
 		return s, err
 	}
@@ -169,7 +167,7 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 			}
 		}
 		if err != nil {
-			return nil, err
+			return nil, cmp.Or(f.c.ready(f.c.waiting, f.key), err)
 		}
 		d := decide(f.c.view(s, f.leaseHeld()), f.want)
 		switch {
@@ -191,7 +189,7 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 			}
 		}
 		if err != nil {
-			return nil, err
+			return nil, cmp.Or(f.c.ready(f.c.waiting, f.key), err)
 		}
 	}
 }
@@ -379,6 +377,10 @@ func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache
 		return nil, nil
 	}
 	if err != nil {
+		return nil, err
+	}
+	if err := f.c.ready(f.c.waiting, f.key); err != nil { // only the holder asks
+		f.release(lease)
 		return nil, err
 	}
 	s, err = f.hold(lease, s)

@@ -532,6 +532,7 @@ func (c *Coordinator) keepHouse() {
 			coarse := coarseness(c.cfg.IdleAfter)
 			ctx := c.waiting
 			_ = c.cache.WatchApp(ctx, c.cfg.App) // or the first exchange would have to ask
+			_ = c.ready(ctx, c.key("any"))       // says it in the log, before a token expires
 			var failing trouble
 			for {
 				pause(ctx, min(coarse, time.Minute), nil)

@@ -38,6 +38,9 @@ type Coordinator struct {
 	pacer   *pacer
 	events  *events
 
+	kept     kept     // what Redis has not taken yet
+	underway underway // exchanges of this process
+
 	economy  *economy
 	refused  refusals    // first mints
 	probing  atomic.Bool // a flight of this process is about to probe whether the client is accepted
@@ -46,7 +49,7 @@ type Coordinator struct {
 
 	mu     sync.Mutex // guards closed, after which no work begins
 	closed bool
-	work   sync.WaitGroup // flights, and commits that outlive them
+	work   sync.WaitGroup // flights, and exchanges that outlive them
 }
 
 // New returns a Coordinator. It refuses, in words, a configuration that cannot work.
@@ -432,7 +435,7 @@ func (c *Coordinator) about(k tokencache.Key, err error) error {
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Code: "newer_version", RetryAfter: firstRetry, Err: err} // upgraded processes go on
 	case errors.Is(err, tokencache.ErrEnded):
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrNotConnected, Code: "disconnected", Err: err}
-	case errors.Is(err, tokencache.ErrSealed):
+	case errors.Is(err, tokencache.ErrSealed), errors.Is(err, tokencache.ErrSealing):
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrClientConfig, Code: "sealed", Err: err}
 	default:
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, RetryAfter: firstRetry, Err: err}

@@ -21,6 +21,9 @@ func (f *flight) failed(s *tokencache.Snapshot, e *provider.Error) (*tokencache.
 	if e.Class.MaybeSpent() {
 		failure.Verdict = tokencache.MaybeSpent
 		failure.Deadline = f.c.takeover != tokencache.AtOnce
+		if e.Code != hangs {
+			failure.Over = f.c.patience()
+		}
 		// Before the window shuts, in which presenting again is harmless.
 		if left := s.Until(s.Claim.At + time.Duration(f.c.takeover).Milliseconds()); f.c.takeover > 0 && left > firstRetry/2 {
 			failure.Deadline, failure.Retry = false, min(failure.Retry, left/2)

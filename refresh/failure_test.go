@@ -113,7 +113,7 @@ func TestWrongClientSecretIsTheOperatorsAndMarksNoTenant(t *testing.T) {
 
 // short makes deadlines pass within a test.
 func short(cfg *refresh.Config) {
-	cfg.ExchangeTimeout, cfg.ClaimTimeout = time.Second, 1500*time.Millisecond
+	cfg.ExchangeTimeout, cfg.ClaimTimeout, cfg.CommitPatience = time.Second, 1500*time.Millisecond, time.Second
 }
 
 func TestLostAnswer(t *testing.T) {

@@ -81,25 +81,36 @@ func grow() {
 
 func (f *flight) run() {
 	grow()
-	f.snap, f.err = f.fly()
-	f.saw(f.snap, f.err) // if it has not looked, or seen nothing
-	if f.err != nil {
-		f.err = f.c.about(f.key, f.err)
-	}
+	s, err := f.fly()
 	switch {
-	case f.pin != nil && f.snap == nil:
+	case f.pin != nil && s == nil:
 		defer f.pin.KeepAbsent()
 	case f.pin != nil:
 		defer f.pin.Unpin()
-	case f.snap != nil && !f.glanced:
-		f.c.cache.Remember(f.snap) // subscribed from now on: the next reading is coherent
+	case s != nil && !f.glanced:
+		f.c.cache.Remember(s) // subscribed from now on: the next reading is coherent
 	}
-	f.c.flights.Delete(f.key.Tenant)
-	close(f.done)
+	f.tell(s, err)
 	if f.spent != nil {
 		time.Sleep(handOver)
 		f.release(f.spent)
 	}
+}
+
+// tell answers the callers, once; who comes later joins another flight. This one may go on.
+func (f *flight) tell(s *tokencache.Snapshot, err error) {
+	select {
+	case <-f.done:
+		return
+	default:
+	}
+	f.saw(s, err) // if it has not looked, or seen nothing
+	if err != nil {
+		err = f.c.about(f.key, err)
+	}
+	f.snap, f.err = s, err
+	f.c.flights.Delete(f.key.Tenant)
+	close(f.done)
 }
 
 // fly goes round until the grant is as wanted or somebody else must act. Each round
@@ -273,6 +284,9 @@ const reunion = 5 * time.Second
 // lead tries the lease once and does the holder's work. Without result and error the
 // grant is to be looked at again.
 func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache.Snapshot, error) {
+	if f.c.takeover != tokencache.AtOnce && f.c.underway.has(s) {
+		return nil, &Error{Kind: ErrUnavailable, Code: slowExchange, RetryAfter: jittered(slowRetry, jitter()), Err: errSlowExchange}
+	}
 	if f.c.takeover != tokencache.AtOnce {
 		// A failover can lose a commit that other workers have seen.
 		age, doubtful, err := f.c.cache.Doubtful(f.c.waiting, s)

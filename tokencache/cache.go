@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/puzpuzpuz/xsync/v4"
 	"github.com/redis/go-redis/v9"
@@ -52,6 +53,8 @@ type Cache struct {
 	clock   clock
 	proof   proof
 	giving  sync.WaitGroup // grants back to Redis
+
+	plainLua atomic.Bool // the server knows no first line with flags
 
 	strangers strangers
 

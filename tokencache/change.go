@@ -91,6 +91,17 @@ func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl ti
 	})
 }
 
+// Extend says that the exchange under base's claim is still under way, and puts the claim's hard
+// deadline off to ttl from now. With an error (class/code/status) callers get that meanwhile, and may
+// ask again after retry; without one they wait. Claimed: that claim does not stand any more.
+func (c *Cache) Extend(ctx context.Context, base *Snapshot, by string, ttl time.Duration, failure string, retry time.Duration) (Outcome, *Snapshot, error) {
+	ks := c.keys(base.Key)
+	return c.change("extend", base, base.Pair, func() (answer, error) {
+		return c.run(ctx, "extend", extendScript, base.Key, []string{ks.grant(), ks.journal()},
+			ks.events(), c.journal, clip(by), base.Claim.ID, ttl.Milliseconds(), clip(failure), retry.Milliseconds())
+	})
+}
+
 // Commit stores the pair that the exchange of base's generation brought. OK: it is
 // stored, by this or an earlier call with this id. Moved: refused, since a newer
 // consent or a sibling is stored, which the snapshot is. spare says that the pair is
@@ -174,6 +185,8 @@ type Failure struct {
 	Reason   string        // why the tenant must reauthorize, or why the grant is suspect
 	Retry    time.Duration // until the next try
 	Deadline bool          // with MaybeSpent: no next try before the claim's hard deadline
+	// Over is by how much that comes sooner, since the exchange has ended: no pair is on its way.
+	Over time.Duration
 }
 
 // Fail publishes that the exchange under base's claim failed. Claimed: another holder
@@ -187,7 +200,7 @@ func (c *Cache) Fail(ctx context.Context, base *Snapshot, by string, f Failure) 
 	return c.change("fail", base, base.Pair, func() (answer, error) {
 		return c.run(ctx, "fail", failScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
 			ks.events(), c.journal, f.ID, clip(by), base.Epoch, base.Generation, base.Claim.ID,
-			string(f.Verdict), clip(f.Error), clip(f.Reason), f.Retry.Milliseconds(), deadline)
+			string(f.Verdict), clip(f.Error), clip(f.Reason), f.Retry.Milliseconds(), deadline, f.Over.Milliseconds())
 	})
 }
 
@@ -333,7 +346,7 @@ func (c *Cache) Disconnect(ctx context.Context, k Key, by string) error {
 		_, _ = c.Read(ctx, k) // gives back what Redis has lost: the tombstone must tell which consent it ended
 	}
 	end := func(id string) (answer, error) {
-		return c.run(ctx, "disconnect", disconnectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()},
+		return c.run(ctx, "disconnect", disconnectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal(), ks.unread()},
 			ks.events(), c.journal, id, clip(by), known, tombstoneLife.Milliseconds())
 	}
 	id := NewID()

@@ -15,6 +15,7 @@
 -- ARGV[10] reason
 -- ARGV[11] ms until the next try
 -- ARGV[12] "deadline": with "keep", no next try before the claim's hard deadline
+-- ARGV[13] by how many ms that comes sooner then, since the exchange has ended: no pair is on its way
 -- returns  {status, now, record, sealed pair if moved}: "ok", "none", "moved"
 --          (another epoch or generation), "claimed" (another holder took over)
 local now = now_ms()
@@ -39,7 +40,8 @@ if ARGV[8] == 'dead' then
   clear_claim(set)
 elseif ARGV[8] == 'keep' then
   if ARGV[12] == 'deadline' then
-    retry = math.max(retry, num(r.claim_until))
+    local over = math.max(now, num(r.claim_prior), num(r.claim_until) - num(ARGV[13]))
+    set.claim_until, retry = int(over), math.max(retry, over)
   else
     set.claim_until = int(math.max(now, num(r.claim_prior))) -- the exchange is over: it brings no pair any more
   end

@@ -36,15 +36,15 @@ type exchangeCtx struct {
 	done  chan struct{}
 	timer *time.Timer
 
-	mu   sync.Mutex // guards what follows
-	sent bool
-	err  error // with which it has ended
+	mu           sync.Mutex // guards what follows
+	sent, spared bool
+	err          error // with which it has ended
 }
 
 func newExchangeCtx(l limits) *exchangeCtx {
 	x := &exchangeCtx{limits: l, start: time.Now(), done: make(chan struct{})}
 	x.Context = provider.WithSending(context.Background(), x.sending)
-	x.timer = time.AfterFunc(l.send, func() { x.end(context.DeadlineExceeded) })
+	x.timer = time.AfterFunc(l.send, x.timeout)
 	return x
 }
 
@@ -68,6 +68,20 @@ func (x *exchangeCtx) listening() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.sent && x.listen > x.send && x.err == nil
+}
+
+// timeout ends the ctx, but not at once in a process that was stopped for long: an answer that came
+// meanwhile may lie in the socket, and whoever waits for both would take either.
+func (x *exchangeCtx) timeout() {
+	x.mu.Lock()
+	stopped := x.sent && x.listen > x.send && !x.spared && time.Since(x.start) > x.listen+time.Second
+	x.spared = x.spared || stopped
+	x.mu.Unlock()
+	if stopped {
+		x.timer.Reset(time.Second)
+		return
+	}
+	x.end(context.DeadlineExceeded)
 }
 
 func (x *exchangeCtx) end(err error) {

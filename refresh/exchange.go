@@ -34,9 +34,9 @@ type exchangeCtx struct {
 
 	start time.Time
 	done  chan struct{}
-	timer *time.Timer
 
 	mu           sync.Mutex // guards what follows
+	timer        *time.Timer
 	sent, spared bool
 	err          error // with which it has ended
 }
@@ -44,6 +44,8 @@ type exchangeCtx struct {
 func newExchangeCtx(l limits) *exchangeCtx {
 	x := &exchangeCtx{limits: l, start: time.Now(), done: make(chan struct{})}
 	x.Context = provider.WithSending(context.Background(), x.sending)
+	x.mu.Lock() // the timer may fire before it is noted
+	defer x.mu.Unlock()
 	x.timer = time.AfterFunc(l.send, x.timeout)
 	return x
 }
@@ -75,19 +77,20 @@ func (x *exchangeCtx) listening() bool {
 func (x *exchangeCtx) timeout() {
 	x.mu.Lock()
 	stopped := x.sent && x.listen > x.send && !x.spared && time.Since(x.start) > x.listen+time.Second
-	x.spared = x.spared || stopped
-	x.mu.Unlock()
 	if stopped {
+		x.spared = true
 		x.timer.Reset(time.Second)
-		return
 	}
-	x.end(context.DeadlineExceeded)
+	x.mu.Unlock()
+	if !stopped {
+		x.end(context.DeadlineExceeded)
+	}
 }
 
 func (x *exchangeCtx) end(err error) {
-	x.timer.Stop()
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.timer.Stop()
 	if x.err == nil {
 		x.err = err
 		close(x.done)

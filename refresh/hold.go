@@ -208,7 +208,7 @@ func (f *flight) present(s *tokencache.Snapshot) *exchanging {
 // they get an error, and the answer is still listened to. False: the Exchanger does not return, and
 // the claim's own time is over.
 func (f *flight) answer(s *tokencache.Snapshot, x *exchanging) bool {
-	defer f.keepClaim(s, x)()
+	end := f.keepClaim(s, x)
 	margin := f.c.cfg.ClaimTimeout - f.c.cfg.ExchangeTimeout
 	late := time.NewTimer(x.send + margin/2)
 	defer late.Stop()
@@ -217,6 +217,7 @@ func (f *flight) answer(s *tokencache.Snapshot, x *exchanging) bool {
 	for {
 		select {
 		case <-x.answered:
+			end(x.failure != nil)
 			return true
 		case <-slow.C:
 			if x.listening() {
@@ -225,6 +226,7 @@ func (f *flight) answer(s *tokencache.Snapshot, x *exchanging) bool {
 			}
 		case <-late.C:
 			if !x.listening() {
+				end(true)
 				return false
 			}
 			late.Reset(x.listen - time.Since(x.start) + margin/2)
@@ -241,11 +243,12 @@ const (
 // keepClaim puts the claim's hard deadline off while an answer is listened to for longer than the
 // exchange's timeout: nobody else may present meanwhile. It does so when the claim's own time is
 // short, then every third of a lease, and when another process asks before it takes over. The
-// returned function ends it.
-func (f *flight) keepClaim(s *tokencache.Snapshot, x *exchanging) (stop func()) {
+// returned function ends it, and waits for that if it is told to: what follows shortens the claim.
+func (f *flight) keepClaim(s *tokencache.Snapshot, x *exchanging) (end func(wait bool)) {
 	if x.listen == 0 {
-		return func() {}
+		return func(bool) {}
 	}
+	ended := make(chan struct{})
 	ctx, cancel := context.WithCancel(context.Background())
 	asked := make(chan struct{}, 1)
 	done := f.pin.AtIt(func() {
@@ -255,6 +258,7 @@ func (f *flight) keepClaim(s *tokencache.Snapshot, x *exchanging) (stop func()) 
 		}
 	})
 	f.c.work.Go(func() {
+		defer close(ended)
 		every := min(f.c.locker.TTL(), f.c.cfg.ClaimTimeout/2) / 3
 		tick := time.NewTicker(every)
 		defer tick.Stop()
@@ -280,9 +284,12 @@ func (f *flight) keepClaim(s *tokencache.Snapshot, x *exchanging) (stop func()) 
 			}
 		}
 	})
-	return func() {
+	return func(wait bool) {
 		done()
 		cancel()
+		if wait {
+			<-ended
+		}
 	}
 }
 

@@ -93,12 +93,13 @@ func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl ti
 
 // Extend says that the exchange under base's claim is still under way, and puts the claim's hard
 // deadline off to ttl from now. With an error (class/code/status) callers get that meanwhile, and may
-// ask again after retry; without one they wait. Claimed: that claim does not stand any more.
+// ask again after retry; without one they wait. Moved: the grant has moved on. Claimed: that claim
+// does not stand any more.
 func (c *Cache) Extend(ctx context.Context, base *Snapshot, by string, ttl time.Duration, failure string, retry time.Duration) (Outcome, *Snapshot, error) {
 	ks := c.keys(base.Key)
 	return c.change("extend", base, base.Pair, func() (answer, error) {
-		return c.run(ctx, "extend", extendScript, base.Key, []string{ks.grant(), ks.journal()},
-			ks.events(), c.journal, clip(by), base.Claim.ID, ttl.Milliseconds(), clip(failure), retry.Milliseconds())
+		return c.run(ctx, "extend", extendScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
+			ks.events(), c.journal, clip(by), base.Epoch, base.Generation, base.Claim.ID, ttl.Milliseconds(), clip(failure), retry.Milliseconds())
 	})
 }
 

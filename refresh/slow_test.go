@@ -224,6 +224,30 @@ func TestThePairOfAnExchangerThatWasGivenUpIsStoredWhenItComes(t *testing.T) {
 	f.lawful(a, "acme")
 }
 
+// Its claim is over, and others may present; it knows better, since the pair may still come.
+func TestAProcessWhoseExchangeHangsDoesNotPresentThatTokenAgain(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	block := make(chan struct{})
+	a := f.worker(short, by(func(_ context.Context, g provider.Grant, e provider.Exchanger) (provider.Pair, error) {
+		p, err := e.Exchange(context.Background(), g)
+		<-block
+		return p, err
+	}))
+	f.connect(a, "acme", true)
+	_, err := a.Token(f.ctx(), "acme")
+	e := kind(t, err, refresh.ErrUnavailable, "exchanger_hangs")
+	time.Sleep(e.RetryAfter + time.Second)
+	_, err = a.Token(f.ctx(), "acme")
+	kind(t, err, refresh.ErrUnavailable, "slow_exchange")
+	if n := f.server.Ledger().Exchanges(); n != 1 {
+		t.Errorf("%d presentations:\n%s", n, f.server.Ledger())
+	}
+	close(block)
+	f.knows(a, "acme", 2)
+	f.lawful(a, "acme")
+}
+
 func TestAnExchangerThatPanicsIsAnUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{Profile: provider.Profile{Replay: provider.ReplayHarmless}})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,7 @@ type flight struct {
 	spent   *lock.Lease     // has done its work
 	glanced bool            // snap is no more than a fresh token
 	asked   time.Time       // the other processes, whether they know better than Redis; zero for never
+	probed  func()          // lets another flight of this process probe the app's circuit
 	due     int64           // Redis time at which the pair that it committed is to be looked at
 
 	used   atomic.Bool // somebody has asked for the token
@@ -308,7 +310,11 @@ func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache
 	if done == nil || err != nil {
 		return nil, err
 	}
-	defer done()
+	f.probed = sync.OnceFunc(done)
+	defer f.probed()
+	if err := f.c.cache.CanSeal(s); err != nil {
+		return nil, err // the pair that comes could not be stored
+	}
 	told := f.pin.Told()
 	lease, err := f.c.locker.Try(f.c.waiting, f.c.cache.LockKey(f.key))
 	var held *lock.HeldError

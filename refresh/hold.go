@@ -27,9 +27,6 @@ func (f *flight) hold(lease *lock.Lease, s *tokencache.Snapshot) (*tokencache.Sn
 		return nil, nil // this process was stopped: somebody else may have the lease
 	}
 	defer f.heartbeat(lease)()
-	if err := f.c.cache.CanSeal(s); err != nil {
-		return nil, err // the pair that came could not be stored
-	}
 	leave, err := f.paced(lease)
 	if leave == nil || err != nil {
 		return nil, err
@@ -221,6 +218,7 @@ func (f *flight) answer(s *tokencache.Snapshot, x *exchanging) bool {
 			return true
 		case <-slow.C:
 			if x.listening() {
+				f.probed()
 				f.tell(nil, &Error{Kind: ErrUnavailable, Code: slowExchange, RetryAfter: jittered(slowRetry, jitter()), Err: errSlowExchange})
 				f.c.log.Warn().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Msg("the provider takes its time: callers are sent away, and its answer is still waited for")
 			}

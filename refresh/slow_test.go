@@ -83,6 +83,34 @@ func TestAnAnswerAfterTheTimeoutIsTakenWherePresentingAgainDoesHarm(t *testing.T
 	}
 }
 
+// By the record the holder is past its deadline, as after a step of Redis' clock. It lives, and says so.
+func TestAHolderThatLivesIsAskedBeforeItIsTakenOver(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	long := func(cfg *refresh.Config) { cfg.ExchangeTimeout, cfg.ClaimTimeout = 25*time.Second, 30*time.Second }
+	a, b := f.worker(long), f.worker(long)
+	f.connect(a, "acme", true)
+	gate := f.server.Hold(refreshtest.AfterCommit)
+	var callers sync.WaitGroup
+	callers.Go(func() { f.token(a, "acme") })
+	gate.Await(t)
+	rdb := f.redis.Client(t)
+	rdb.HSet(f.ctx(), f.prefix+":{zoom:acme}:grant", "claim_until", time.Now().Add(-time.Second).UnixMilli())
+	rdb.Del(f.ctx(), a.cache.LockKey(key("acme")))
+	callers.Go(func() { f.token(b, "acme") })
+	f.eventually("the claim to be put off", func() bool {
+		st, err := b.Status(f.ctx(), "acme")
+		return err == nil && st.ClaimUntil.After(time.Now()) && st.ClaimAt.Before(time.Now())
+	})
+	time.Sleep(time.Second) // B has asked, and looks again
+	if n := f.server.Ledger().Exchanges(); n != 1 {
+		t.Errorf("%d presentations", n)
+	}
+	gate.Release()
+	callers.Wait()
+	f.lawful(b, "acme")
+}
+
 func TestASlowAnswerIsNotWaitedForWherePresentingAgainIsHarmless(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{Profile: provider.Profile{Replay: provider.ReplayHarmless}})

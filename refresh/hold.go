@@ -96,6 +96,8 @@ func (f *flight) claim(s *tokencache.Snapshot) (*tokencache.Snapshot, error) {
 		return claimed, nil // else memory has moved on meanwhile: look again
 	case outcome == tokencache.Moved && (position{s.Epoch, s.Generation}).before(&claimed.Record):
 		return nil, nil // the lease was free because its holder was done
+	case outcome == tokencache.Claimed:
+		time.Sleep(5 * slack) // by its clock it is too early, which can have been set: do not ask at full speed
 	default:
 		time.Sleep(slack) // our clock was a little ahead of Redis': do not ask at full speed
 	}

@@ -104,7 +104,7 @@ var importRules = []struct {
 	{"github.com/alicebob/miniredis", either(command, support), false},
 	{"net/http", either(is("refresh", "refresh/provider"), command, support), false},
 	{"golang.org/x/oauth2/clientcredentials", either(is("refresh/provider"), command), false},
-	{"embed", either(is("tokencache"), command), false},
+	{"embed", either(is("tokencache"), command, support), false},
 	{"testing", support, false},
 }
 

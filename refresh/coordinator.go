@@ -90,7 +90,8 @@ func (c *Coordinator) key(tenant string) tokencache.Key {
 // change it. A caller that leaves by its ctx leaves alone: the refresh goes on.
 //
 // An access token that is still valid is served whatever became of its renewal, also when
-// the tenant must authorize the app again: [Coordinator.Status] tells that earlier.
+// the tenant must authorize the app again ([Coordinator.Status] tells that earlier), unless an
+// API has refused it, see [Coordinator.Reject].
 //
 // The error is an *Error of kind ErrReauthorize, ErrClientConfig, ErrUnavailable or
 // ErrNotConnected, or the cause with which ctx ended.
@@ -385,10 +386,12 @@ func (c *Coordinator) look(ctx context.Context, k tokencache.Key) (*tokencache.S
 }
 
 func (c *Coordinator) view(s *tokencache.Snapshot, leaseHeld time.Duration) view {
-	return view{
+	v := view{
 		Record: s.Record, now: s.Now(), valid: s.Valid(), fresh: s.Fresh(), broken: s.Err,
-		opens: c.takeover.OpensAt(s), leaseHeld: leaseHeld,
+		opens: c.takeover.OpensAt(s), leaseHeld: leaseHeld, behind: s.Behind().Milliseconds(),
 	}
+	v.Claim.Until = s.ClaimUntil()
+	return v
 }
 
 // renew starts a refresh in the background if the pair is due and one makes sense now.
@@ -397,10 +400,10 @@ func (c *Coordinator) renew(k tokencache.Key, s *tokencache.Snapshot) {
 		return
 	}
 	now := s.Now()
-	if s.Fresh() || s.State != tokencache.Active || s.RetryAt > now || c.standsStill() {
+	if s.Fresh() || s.State != tokencache.Active || s.WaitsUntil(now) != 0 || c.standsStill() {
 		return
 	}
-	if s.Claim.Unresolved() && s.Claim.Until <= now && c.takeover.OpensAt(s) > now {
+	if s.Claim.Unresolved() && s.ClaimUntil() <= now && c.takeover.OpensAt(s) > now {
 		return // a holder died, and nobody may present before the token has expired
 	}
 	_, _ = c.join(k, want{renew: true})

@@ -22,6 +22,7 @@ type want struct {
 	after   position
 	renew   bool
 	refused bool // an API refused the pair at after
+	revival bool // of a grant that is dead
 
 	background bool // nobody has asked for it, and the budget has let it through
 }
@@ -33,7 +34,16 @@ type view struct {
 	valid, fresh bool
 	broken       error         // the sealed pair does not open
 	opens        int64         // from when an unresolved claim may be taken over
+	behind       int64         // ms by which the pair is older than now says
 	leaseHeld    time.Duration // somebody else is known to have the lease for so long
+}
+
+// unreported says that the access token is valid as far as the record knows.
+func (v *view) unreported() bool { return v.valid && !v.Refused() }
+
+// revivable says that it is time to present the refresh token of a dead grant again.
+func (v *view) revivable() bool {
+	return v.State == tokencache.Reauthorize && v.RetryAt != 0 && v.WaitsUntil(v.now) == 0
 }
 
 type verdict uint8
@@ -61,12 +71,12 @@ func decide(v view, w want) decision {
 		return decision{do: giveUp, err: &Error{Kind: ErrNotConnected, Code: "disconnected"}}
 	case v.valid && w.after.before(&v.Record) && (v.fresh || !w.renew):
 		return decision{do: serve}
-	case v.State == tokencache.Reauthorize:
+	case v.State == tokencache.Reauthorize && !(w.revival && v.revivable()):
 		code, status, _ := parseErrorText(v.Error)
 		return decision{do: giveUp, err: &Error{Kind: ErrReauthorize, Code: orElse(v.Reason, code), Status: status}}
-	case v.RetryAt > v.now && v.Error == "":
+	case v.WaitsUntil(v.now) != 0 && v.Error == "":
 		return decision{do: wait, until: millis(v.RetryAt - v.now)} // restored: others may know better
-	case v.RetryAt > v.now:
+	case v.WaitsUntil(v.now) != 0:
 		code, status, kind := parseErrorText(v.Error)
 		code, why := orElse(v.Reason, code), errElsewhere
 		if isDoubted(&v.Record) {
@@ -76,11 +86,13 @@ func decide(v view, w want) decision {
 			Kind: kind, Code: code, Status: status,
 			RetryAfter: millis(v.RetryAt-v.now) + slack, Err: why,
 		}}
+	case v.Claim.Unresolved() && v.opens > v.now && w.refused && v.unreported() && v.now >= v.Claim.Until:
+		return judgeRefusal(v) // what holds others back is the access token alone, and that is dead
 	case v.Claim.Unresolved() && v.opens > v.now:
 		return waitForClaim(v)
 	case v.leaseHeld > 0:
 		return decision{do: wait, until: v.leaseHeld}
-	case w.refused && v.valid && v.RejectedGen != v.Generation:
+	case w.refused && v.unreported():
 		return judgeRefusal(v)
 	default:
 		return decision{do: present}
@@ -91,7 +103,8 @@ func decide(v view, w want) decision {
 // the current one.
 func judgeRefusal(v view) decision {
 	opens := min(v.RejectAt, v.IssuedAt+freshFor.Milliseconds())
-	if v.Reason == suspect && opens > v.now {
+	set := opens > v.now+(2*maxRefusalWait).Milliseconds() // Redis' clock, back: no wait is so long
+	if v.Reason == suspect && opens > v.now && !set {
 		return decision{do: giveUp, err: &Error{
 			Kind: ErrUnavailable, Code: suspect, Status: http.StatusUnauthorized,
 			RetryAfter: millis(opens-v.now) + slack, Err: errRefusesAll,
@@ -244,8 +257,45 @@ func reasonFor(r *tokencache.Record, now int64) string {
 	case foreignBefore(r) > 0:
 		return externalRotation
 	default:
-		return "invalid_grant"
+		return invalidGrant
 	}
+}
+
+// invalidGrant is the reason of a grant of which nobody knows more than that the provider refuses it.
+const invalidGrant = "invalid_grant"
+
+// refusedForLong is the reason of a grant that the provider refuses in ways that no rule knows, beyond
+// the end of its refresh token, or for days in which it had no valid access token.
+const refusedForLong = "refused_for_long"
+
+// longEnough is how long that must have gone on.
+const longEnough = 3 * 24 * time.Hour
+
+// refusedToTheEnd reports whether one more refusal that no rule knows is one too many.
+func refusedToTheEnd(r *tokencache.Record, now int64, valid bool) bool {
+	if end := r.RefreshTokenExpiresAt; end != 0 && now >= end {
+		return true
+	}
+	return !valid && r.RefusedAt != 0 && now-r.RefusedAt >= longEnough.Milliseconds()
+}
+
+// secondOpinionAfter is how long after a refusal the same refresh token is presented once more. A
+// provider's replica that lags behind has caught up by then, and a token that has just been refused
+// has nothing to lose.
+const secondOpinionAfter = 2 * time.Second
+
+// revivalWaits are how long after its death, and after each revival that failed, the refresh token of
+// a grant is presented again in the background: what was refused by mistake comes back by itself.
+var revivalWaits = []time.Duration{time.Minute, 10 * time.Minute, time.Hour, 6 * time.Hour, 24 * time.Hour}
+
+// revivalIn is how long after n revivals the next one is made; 0 for never. A grant is revived only if
+// it died by a refusal that can have been a mistake: one whose pair was lost has spent its refresh
+// token, one that has ended has ended.
+func revivalIn(reason string, n int64, random float64) time.Duration {
+	if reason != invalidGrant && reason != externalRotation || n >= int64(len(revivalWaits)) {
+		return 0
+	}
+	return jittered(revivalWaits[n], random)
 }
 
 // externalRotation is the reason of a grant that somebody else uses too.

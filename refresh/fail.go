@@ -2,6 +2,7 @@ package refresh
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
@@ -11,12 +12,17 @@ import (
 // failed publishes what came of a failed exchange, so that everybody gets the same
 // answer. Without result and error the grant is to be looked at again.
 func (f *flight) failed(s *tokencache.Snapshot, e *provider.Error) (*tokencache.Snapshot, error) {
-	if e.Class == provider.Reauthorize && !f.c.cfg.Provider.Mints {
-		return f.verify(s, e)
+	switch {
+	case s.State == tokencache.Reauthorize:
+		return f.stillDead(s, e)
+	case e.Class == provider.Reauthorize && !f.c.cfg.Provider.Mints:
+		return f.verify(s, e, "")
+	case e.Class == provider.Refused && !f.c.cfg.Provider.Mints && refusedToTheEnd(&s.Record, s.Now(), s.Valid()):
+		return f.verify(s, e, refusedForLong)
 	}
 	failure := tokencache.Failure{
 		ID: tokencache.NewID(), Verdict: tokencache.Unspent, Error: errorText(e),
-		Retry: retryIn(s.Fails+1, e, jitter()),
+		Retry: retryIn(s.Fails+1, e, jitter()), Unknown: e.Class == provider.Refused,
 	}
 	if e.Class.MaybeSpent() {
 		failure.Verdict = tokencache.MaybeSpent
@@ -35,33 +41,138 @@ func (f *flight) failed(s *tokencache.Snapshot, e *provider.Error) (*tokencache.
 	return f.publish(s, e, failure)
 }
 
+// stillDead publishes that a revival has failed, whatever came of it: the grant stays as dead as it
+// was, and the next revival is as far off as it would be anyway.
+func (f *flight) stillDead(s *tokencache.Snapshot, e *provider.Error) (*tokencache.Snapshot, error) {
+	failure := tokencache.Failure{
+		ID: tokencache.NewID(), Verdict: tokencache.Refused, Error: errorText(e), Reason: s.Reason,
+		Retry: revivalIn(s.Reason, s.Revivals+1, jitter()),
+	}
+	switch {
+	case e.Class.MaybeSpent():
+		failure.Verdict = tokencache.MaybeSpent
+	case e.Class != provider.Reauthorize:
+		failure.Verdict = tokencache.Unspent
+	}
+	f.c.log.Info().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Int64("revivals", s.Revivals+1).
+		Str("code", e.Code).Int("status", e.Status).Msg("presented again, and still dead")
+	return f.publish(s, e, failure)
+}
+
+// doubtful reports whether a refusal is to be heard twice before it is believed. It is not where the
+// refresh token is known to be spent or to have ended, nor while so many are refused that none is
+// believed.
+func (f *flight) doubtful(s *tokencache.Snapshot, e *provider.Error) bool {
+	if e == nil || e.Class != provider.Reauthorize || f.c.cfg.Provider.Mints || s.State != tokencache.Active {
+		return false
+	}
+	if app := f.c.cache.KnownApp(f.c.cfg.App); app != nil && massDies(app) {
+		return false
+	}
+	reason := reasonFor(&s.Record, s.Now())
+	return reason == invalidGrant || reason == externalRotation
+}
+
+// secondOpinionBudget is how long the second presentation waits for the app's budget.
+const secondOpinionBudget = 5 * time.Second
+
+// secondOpinion prepares the second presentation of a refresh token that was refused, under the same
+// claim, which it makes stand longer first: should this process die on the way, it is taken over as any
+// other is. It gives the place among the exchanges back while it waits, and lets those go first for
+// whom somebody waits and who may be alive. Without snapshot and error the grant is to be looked at again.
+func (f *flight) secondOpinion(s *tokencache.Snapshot, e *provider.Error, leave *func()) (*tokencache.Snapshot, error) {
+	refused := *e
+	refused.Class = provider.Refused // nobody is to be told that the tenant must consent again
+	// Not where it is written that nobody presents: then it is not, and somebody verifies later.
+	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
+	defer cancel()
+	outcome, now, err := f.c.cache.Fail(ctx, s, f.c.locker.Name(), tokencache.Failure{
+		ID: tokencache.NewID(), Verdict: tokencache.Again, Error: errorText(&refused),
+		Retry: 2*secondOpinionAfter + secondOpinionBudget + f.c.cfg.ClaimTimeout + f.c.patience(),
+	})
+	if err != nil || outcome != tokencache.OK || now.Claim.ID != s.Claim.ID { // memory may have moved on meanwhile
+		return nil, err
+	}
+	s = now
+	f.c.log.Warn().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Str("code", e.Code).Int("status", e.Status).
+		Msg("refused by the provider: asking once more before that is believed")
+	(*leave)()
+	*leave = func() {}
+	if moved, err := f.linger(s, jittered(secondOpinionAfter, jitter())); moved || err != nil {
+		return nil, f.undecided(s, &refused, err)
+	}
+	waiting, cancel := context.WithTimeoutCause(context.Background(), secondOpinionBudget, errBudget)
+	defer cancel()
+	again, err := f.c.paced(waiting, func() bool { return false })
+	if again == nil || err != nil {
+		return nil, f.undecided(s, &refused, err)
+	}
+	*leave = again
+	return s, nil
+}
+
+// linger waits under a claim, and reports whether the grant has moved on meanwhile. The error is that the
+// coordinator closes.
+func (f *flight) linger(s *tokencache.Snapshot, d time.Duration) (moved bool, err error) {
+	for end := time.Now().Add(d); ; {
+		news := f.pin.Changed()
+		now := f.c.cache.Remembered(f.key)
+		if now != nil && ((position{s.Epoch, s.Generation}).before(&now.Record) || now.Claim.ID != s.Claim.ID) {
+			return true, nil
+		}
+		if err := context.Cause(f.c.waiting); err != nil {
+			return false, err
+		}
+		left := time.Until(end)
+		if left <= 0 {
+			return false, nil
+		}
+		f.wait(news, left)
+	}
+}
+
+// undecided ends a claim whose second presentation was not made: the refusal stands, but nobody has
+// verified it, so that the grant is tried again soon. If it has moved on, there is nothing to end. It returns why.
+func (f *flight) undecided(s *tokencache.Snapshot, refused *provider.Error, why error) error {
+	_, _ = f.publish(s, refused, tokencache.Failure{
+		ID: tokencache.NewID(), Verdict: tokencache.Unspent, Error: errorText(refused), Retry: firstRetry,
+	})
+	return why
+}
+
 // verify does what is due before a grant is declared dead: an earlier presentation may
-// still bring the pair; a sibling's pair may lie spare.
-func (f *flight) verify(s *tokencache.Snapshot, e *provider.Error) (*tokencache.Snapshot, error) {
+// still bring the pair; a sibling's pair may lie spare. The reason is reasonFor's unless it is given.
+func (f *flight) verify(s *tokencache.Snapshot, e *provider.Error, reason string) (*tokencache.Snapshot, error) {
 	if moved, err := f.awaitEarlier(s); moved || err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
 	spare, ok, err := f.c.cache.Spare(ctx, s)
-	if err != nil {
+	switch {
+	case errors.Is(err, tokencache.ErrSealed): // whoever verifies later may have no better keyset, and presents the refused token again
+		f.c.log.Error().Err(err).Str("tenant", f.key.Tenant).Int64("generation", s.Generation).
+			Msg("refused by the provider, and the spare pair, which might save the grant, does not open with this process's keyset: look at it, and let the tenant be connected again if it is lost")
+	case err != nil:
 		return nil, err // the claim stays unresolved: somebody verifies later
-	}
-	if ok {
+	case ok:
 		f.c.log.Warn().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).
 			Msg("refused by the provider: trying the spare pair")
 		spare.ExpiresAt, spare.RefreshAt = s.Now(), s.Now() // its family may be dead: present it next
 		_, _, err := f.c.cache.Commit(ctx, s, tokencache.NewID(), f.c.locker.Name(), spare, true, f.used.Load())
 		return nil, err
 	}
-	reason := reasonFor(&s.Record, s.Now())
-	if reason == "invalid_grant" && f.c.doubted() {
+	if reason == "" {
+		reason = reasonFor(&s.Record, s.Now())
+	}
+	if (reason == invalidGrant || reason == refusedForLong) && f.c.doubted() {
 		return f.doubt(s, e)
 	}
 	f.c.log.Error().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Str("reason", reason).
 		Str("code", e.Code).Int("status", e.Status).Msg("the tenant must reauthorize")
 	return f.publish(s, e, tokencache.Failure{
 		ID: tokencache.NewID(), Verdict: tokencache.Refused, Error: errorText(e), Reason: reason,
+		Retry: revivalIn(reason, 0, jitter()),
 	})
 }
 
@@ -104,7 +215,7 @@ func (f *flight) publish(s *tokencache.Snapshot, e *provider.Error, failure toke
 	}
 	out := &Error{Kind: kindOf(e.Class), Code: orElse(failure.Reason, e.Code), Status: e.Status, Err: e}
 	if stored.State == tokencache.Reauthorize {
-		out.Kind, out.Code = ErrReauthorize, failure.Reason
+		out.Kind, out.Code, f.due = ErrReauthorize, failure.Reason, stored.RetryAt
 	} else {
 		out.RetryAfter = stored.Until(stored.RetryAt) + slack // clocks need not agree to the ms
 	}

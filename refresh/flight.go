@@ -280,6 +280,9 @@ func (f *flight) report(s *tokencache.Snapshot) error {
 // yet open is asked for again.
 const slack = 20 * time.Millisecond
 
+// longestLease is longer than a lease lives without being extended.
+const longestLease = time.Minute
+
 // reunion is how long processes have to come back after Redis was replaced.
 const reunion = 5 * time.Second
 
@@ -288,6 +291,11 @@ const reunion = 5 * time.Second
 func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache.Snapshot, error) {
 	if f.c.takeover != tokencache.AtOnce && f.c.underway.has(s) {
 		return nil, &Error{Kind: ErrUnavailable, Code: slowExchange, RetryAfter: jittered(slowRetry, jitter()), Err: errSlowExchange}
+	}
+	if ago, set := f.c.cache.ClockSet(); f.c.takeover != tokencache.AtOnce && s.Claim.Unresolved() && set && ago < f.c.cfg.ClaimTimeout+f.c.patience() {
+		// By Redis' clock its time may be over long before its holder's is.
+		f.wait(news, f.c.cfg.ClaimTimeout+f.c.patience()-ago)
+		return nil, nil
 	}
 	if f.c.takeover != tokencache.AtOnce {
 		// A failover can lose a commit that other workers have seen.
@@ -319,6 +327,13 @@ func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache
 	lease, err := f.c.locker.Try(f.c.waiting, f.c.cache.LockKey(f.key))
 	var held *lock.HeldError
 	if errors.As(err, &held) {
+		if held.For > longestLease {
+			// Redis' clock was set back. A holder that lives extends it.
+			held.For = longestLease
+			if err := f.c.cache.CapLease(f.c.waiting, f.key, longestLease); err != nil {
+				return nil, err
+			}
+		}
 		f.pin.SetLeaseHeld(held.For+slack, told)
 		if f.want.background && !f.urgent.Load() && f.c.pacer.ramp() > 0 {
 			// After a pause places are rare, and the holder may be waiting for this one.

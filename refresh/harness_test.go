@@ -3,6 +3,7 @@ package refresh_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -157,18 +158,24 @@ func key(tenant string) tokencache.Key { return tokencache.Key{App: "zoom", Tena
 // knows waits until a worker has been pushed a generation, or remembers nothing.
 func (f *fleet) knows(w *worker, tenant string, generation int64) {
 	f.t.Helper()
+	f.told(w, tenant, fmt.Sprint("generation ", generation), func(s *tokencache.Snapshot) bool { return s.Generation >= generation })
+}
+
+// told waits until a worker has been pushed a state like that, or remembers nothing.
+func (f *fleet) told(w *worker, tenant, what string, is func(*tokencache.Snapshot) bool) {
+	f.t.Helper()
 	pin := w.cache.Pin(key(tenant))
 	defer pin.Unpin()
 	ctx := f.ctx()
 	for {
 		news := pin.Changed()
-		if s := w.cache.Remembered(key(tenant)); s == nil || s.Generation >= generation {
+		if s := w.cache.Remembered(key(tenant)); s == nil || is(s) {
 			return
 		}
 		select {
 		case <-news:
 		case <-ctx.Done():
-			f.t.Fatalf("generation %d of %s was never pushed", generation, tenant)
+			f.t.Fatalf("%s of %s was never pushed", what, tenant)
 		}
 	}
 }

@@ -31,7 +31,7 @@ func (f *flight) hold(lease *lock.Lease, s *tokencache.Snapshot) (*tokencache.Sn
 	if leave == nil || err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer func() { leave() }()
 	app, ok, err := f.c.admitted(f.c.applicant(f.key.Tenant, &s.Record)) // after the wait: the app may have been stopped meanwhile
 	if !ok || err != nil {
 		return nil, err
@@ -43,12 +43,20 @@ func (f *flight) hold(lease *lock.Lease, s *tokencache.Snapshot) (*tokencache.Sn
 	}
 	defer f.c.underway.add(s)()
 	pair, failure := f.exchange(s)
+	if f.doubtful(s, failure) {
+		f.c.learned(app, failure)
+		if s, err = f.secondOpinion(s, failure, &leave); s == nil || err != nil {
+			return nil, err
+		}
+		pair, failure = f.exchange(s)
+	}
 	if failure != nil {
 		f.keepUnread(s, pair, failure)
 		f.c.learned(app, failure)
 		return f.failed(s, failure)
 	}
-	defer f.c.accepted(tokencache.Acceptance{Read: true, Revived: app.doubted}) // the pair comes first
+	revived := app.doubted || s.State == tokencache.Reauthorize
+	defer f.c.accepted(tokencache.Acceptance{Read: true, Revived: revived}) // the pair comes first
 	return f.commit(s, pair)
 }
 
@@ -118,6 +126,8 @@ func (f *flight) claim(s *tokencache.Snapshot) (*tokencache.Snapshot, error) {
 		return claimed, nil // else memory has moved on meanwhile: look again
 	case outcome == tokencache.Moved && (position{s.Epoch, s.Generation}).before(&claimed.Record):
 		return nil, nil // the lease was free because its holder was done
+	case outcome == tokencache.Claimed:
+		time.Sleep(5 * slack) // by its clock it is too early, which can have been set: do not ask at full speed
 	default:
 		time.Sleep(slack) // our clock was a little ahead of Redis': do not ask at full speed
 	}
@@ -132,6 +142,9 @@ func (f *flight) unclaim(s *tokencache.Snapshot, id string) {
 	failure := tokencache.Failure{
 		ID: tokencache.NewID(), Verdict: tokencache.Unspent,
 		Error: errorText(&provider.Error{Class: provider.Unsent, Code: "redis"}),
+	}
+	if s.State == tokencache.Reauthorize {
+		failure.Retry = revivalIn(s.Reason, s.Revivals+1, jitter())
 	}
 	tries := 3
 	_ = f.c.persist(f.key, func(ctx context.Context) error {

@@ -222,6 +222,11 @@ func (p *pacer) askAlone(t *ticket) (wait time.Duration) {
 
 func (p *pacer) allow(ctx context.Context, key string, l redis_rate.Limit) (wait time.Duration, err error) {
 	r, err := p.rate.Allow(ctx, key, l)
+	if err == nil && r.RetryAfter > 2*l.Period+tick { // no burst is so long: Redis' clock was set back
+		if err = p.cache.Redis().Del(ctx, key).Err(); err == nil {
+			r, err = p.rate.Allow(ctx, key, l)
+		}
+	}
 	if err != nil || r.Allowed > 0 {
 		return 0, err
 	}

@@ -14,8 +14,9 @@ type chore uint8
 const (
 	rest chore = iota // nothing now: look again at plan.next
 	exchange
-	warn // that its refresh token ends at a fixed date; then look again
-	drop // nothing ever: a consent puts it back
+	revive // a grant that is dead; in its own time, and only if nobody is kept waiting by it
+	warn   // that its refresh token ends at a fixed date; then look again
+	drop   // nothing ever: a consent puts it back
 )
 
 type plan struct {
@@ -49,15 +50,18 @@ const (
 //
 //   - A grant in use is renewed when its access token is due, so that nobody has to wait.
 //   - An idle one is refreshed only as often as keeps its refresh token alive.
+//   - One that is dead is tried again a few times, see revivalIn.
 //   - One whose refresh token ends at a fixed date, which refreshing does not put off, is left
 //     alone while idle; its end is said ahead of time.
 func (p policy) plan(v view) plan {
 	switch {
+	case v.State == tokencache.Reauthorize && v.RetryAt != 0 && v.broken == nil:
+		return p.afterlife(v)
 	case v.State != tokencache.Active:
 		return plan{do: drop}
 	case v.broken != nil:
 		return plan{do: rest, next: v.now + time.Hour.Milliseconds()} // perhaps a keyset comes late
-	case v.RetryAt > v.now:
+	case v.WaitsUntil(v.now) != 0:
 		return plan{do: rest, next: v.RetryAt + slack.Milliseconds()}
 	case v.Claim.Unresolved() && v.opens > v.now:
 		return plan{do: rest, next: v.opens + slack.Milliseconds()}
@@ -67,6 +71,9 @@ func (p policy) plan(v view) plan {
 		return plan{do: warn}
 	}
 	at := p.exchangeAt(&v.Record, v.now)
+	if at != 0 {
+		at = max(at-v.behind, 1)
+	}
 	switch {
 	case at != 0 && at <= v.now:
 		return plan{do: exchange, next: at}
@@ -76,6 +83,18 @@ func (p policy) plan(v view) plan {
 		at = warnAt
 	}
 	return plan{do: rest, next: max(at, v.now+tick.Milliseconds())}
+}
+
+// afterlife is what is due about a grant that died by a refusal which may have been a mistake.
+func (p policy) afterlife(v view) plan {
+	at := v.WaitsUntil(v.now)
+	if v.Claim.Unresolved() {
+		at = max(at, v.opens)
+	}
+	if at > v.now {
+		return plan{do: rest, next: at + slack.Milliseconds()}
+	}
+	return plan{do: revive}
 }
 
 // exchangeAt is when the next exchange is due; 0 for never, as long as nobody asks.

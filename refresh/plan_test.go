@@ -26,6 +26,14 @@ func TestPlan(t *testing.T) {
 		return r
 	}
 	used := func(r *tokencache.Record) { r.UsedAt = now - hour }
+	dead := func(again int64, alter ...func(*tokencache.Record)) tokencache.Record {
+		return with(func(r *tokencache.Record) {
+			r.State, r.Reason, r.RetryAt, r.Fails, r.Error = tokencache.Reauthorize, "invalid_grant", again, 1, "reauthorize/invalid_grant/400"
+			for _, f := range alter {
+				f(r)
+			}
+		})
+	}
 	for _, c := range []struct {
 		name    string
 		profile provider.Profile
@@ -57,9 +65,12 @@ func TestPlan(t *testing.T) {
 		}), want: plan{do: exchange}},
 		{name: "idle, without refresh token", mints: true, r: due, want: plan{next: now + restsForGood.Milliseconds()}},
 		{name: "in use, without refresh token", mints: true, r: with(used), want: plan{do: exchange}},
-		{name: "after a failure", r: with(func(r *tokencache.Record) { used(r); r.RetryAt = now + 5000 }), want: plan{next: now + 5000 + slack.Milliseconds()}},
+		{name: "after a failure", r: with(func(r *tokencache.Record) { used(r); r.Fails, r.RetryAt = 1, now+5000 }), want: plan{next: now + 5000 + slack.Milliseconds()}},
 		{name: "an unresolved claim", r: with(func(r *tokencache.Record) { used(r); r.Claim.ID = "x" }), opens: now + 7000, want: plan{next: now + 7000 + slack.Milliseconds()}},
 		{name: "reauthorize", r: tokencache.Record{State: tokencache.Reauthorize}, want: plan{do: drop}},
+		{name: "dead, and tried again in a minute", r: dead(now + 60_000), want: plan{next: now + 60_000 + slack.Milliseconds()}},
+		{name: "the minute is over", r: dead(now), want: plan{do: revive}},
+		{name: "somebody died over that", r: dead(now, func(r *tokencache.Record) { r.Claim.ID = "x" }), opens: now + 7000, want: plan{next: now + 7000 + slack.Milliseconds()}},
 		{name: "disconnected", r: tokencache.Record{State: tokencache.Disconnected}, want: plan{do: drop}},
 	} {
 		p := policy{profile: c.profile, mints: c.mints, idleAfter: defaultIdleAfter, ahead: c.ahead}

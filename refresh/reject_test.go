@@ -115,13 +115,18 @@ func (f *fleet) journal(t *testing.T, tenant, kind string, want int) {
 func TestRefusedTokenOfADeadGrantIsTheTenants(t *testing.T) {
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
-	f.connect(w, "acme", false)
+	refused := f.connect(w, "acme", false).AccessToken
 	f.server.Revoke("acme")
-	for range 3 { // the access token is valid as far as its expiry goes, and is served
-		kind(t, w.refuse(f, "acme"), refresh.ErrReauthorize, "invalid_grant")
+	for range 3 {
+		kind(t, w.Reject(f.ctx(), "acme", refused), refresh.ErrReauthorize, "invalid_grant")
 	}
-	if n := f.server.Ledger().Exchanges(); n != 1 {
-		t.Errorf("%d exchanges, want 1", n)
+	// As far as its expiry goes the token is valid. An API and the provider say that it is not.
+	for _, w := range []*worker{w, f.worker()} {
+		_, err := w.Token(f.ctx(), "acme")
+		kind(t, err, refresh.ErrReauthorize, "invalid_grant")
+	}
+	if n := f.server.Ledger().Exchanges(); n != 2 {
+		t.Errorf("%d exchanges, want 2", n)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/tokencache"
@@ -23,7 +24,12 @@ const (
 	reckonEvery = 5 * time.Second
 	// repairEvery is how often one process of the fleet puts back what the due sets lost.
 	repairEvery = time.Hour
-	repairPause = 20 * time.Millisecond
+	// revivalsAtOnce is how many dead grants one process tries at once. They must not take the room, nor
+	// the budget, of those that live.
+	revivalsAtOnce = 2
+	// revivalLater is how long one waits for which there was no room.
+	revivalLater = time.Minute
+	repairPause  = 20 * time.Millisecond
 	// restsLong: who is looked at no sooner is not in use.
 	restsLong = 12 * time.Hour
 )
@@ -37,6 +43,9 @@ const (
 // life before that ends, or every two weeks where nobody knows. One whose refresh token ends
 // at a fixed date (Profile.RefreshTokenLife) is left alone while idle, and a reauth_due event
 // says so two weeks ahead, or after three quarters of a shorter life.
+//
+// A grant that died by invalid_grant is tried again 1 minute later, and 10 minutes, 1, 6 and 24 hours after
+// the try before, behind all that live: a pair makes it active, which is told as [EventRefreshed].
 //
 // Who dies over a renewal is replaced: a grant that was taken comes back by itself. One that
 // the due sets have lost is found within about an hour.
@@ -61,7 +70,9 @@ func (c *Coordinator) Run(ctx context.Context) error {
 
 // renewals is one Run.
 type renewals struct {
-	c    *Coordinator
+	c        *Coordinator
+	reviving atomic.Int64 // dead grants that are being tried
+
 	room chan struct{} // holds one for each grant that is being looked at
 	work sync.WaitGroup
 
@@ -217,6 +228,8 @@ func (r *renewals) look(ctx context.Context, k tokencache.Key, policy policy) (i
 	switch p.do {
 	case exchange:
 		return r.renew(ctx, s, p.next)
+	case revive:
+		return r.revive(ctx, s)
 	case warn:
 		_, _, err := r.c.cache.Warn(ctx, s, r.c.locker.Name())
 		r.c.log.Warn().Str("tenant", k.Tenant).Time("rt_expires_at", time.UnixMilli(s.RefreshTokenExpiresAt)).
@@ -280,6 +293,32 @@ func (r *renewals) renew(ctx context.Context, s *tokencache.Snapshot, due int64)
 		return s.Now(), &s.Record, nil // perhaps found so: look again, and say it
 	default:
 		return s.Now() + max(failed.RetryAfter, tick).Milliseconds(), &s.Record, nil
+	}
+}
+
+// revive presents the refresh token of a dead grant again, if there is room for that and budget to spare.
+func (r *renewals) revive(ctx context.Context, s *tokencache.Snapshot) (next int64, seen *tokencache.Record, err error) {
+	later := s.Now() + jittered(revivalLater, jitter()).Milliseconds()
+	defer r.reviving.Add(-1)
+	if r.reviving.Add(1) > revivalsAtOnce {
+		return later, &s.Record, nil
+	}
+	waiting, cancel := context.WithTimeout(ctx, tick)
+	defer cancel()
+	leave, err := r.c.pacer.enter(waiting, func() bool { return false })
+	if err != nil {
+		return later, &s.Record, nil
+	}
+	defer leave()
+	got, err := r.c.await(ctx, s.Key, want{after: position{s.Epoch, s.Generation}, background: true, revival: true})
+	var failed *Error
+	switch {
+	case err == nil:
+		return got.RefreshAt, &got.Record, nil
+	case errors.As(err, &failed):
+		return s.Now() + max(failed.RetryAfter, tick).Milliseconds(), &s.Record, nil // its record says more
+	default:
+		return 0, nil, err
 	}
 }
 

@@ -427,16 +427,16 @@ func TestTransportErrorAfterARefusalSaysWhoActsAndWhichAPI(t *testing.T) {
 	f, w := killed(t)
 	a := f.api(nil)
 	f.server.Revoke("acme")
-	_, err := w.client(t, "acme").Get(a.URL)
+	_, err := w.Transport("acme", base(t)).RoundTrip(f.request("GET", a.URL+"/?q=private", nil))
 	if e := kind(t, err, refresh.ErrReauthorize, "invalid_grant"); e.Status != 400 {
 		t.Errorf("status %d is not the provider's", e.Status)
 	}
-	_, err = w.Transport("acme", base(t)).RoundTrip(f.request("GET", a.URL+"/?q=private", nil))
-	kind(t, err, refresh.ErrReauthorize, "invalid_grant")
 	if text := err.Error(); !strings.Contains(text, "API at "+strings.TrimPrefix(a.URL, "http://")+" answered 401") ||
 		strings.Contains(text, "private") || strings.Contains(text, "refused\"") {
 		t.Errorf("says %q", text)
 	}
+	_, err = w.client(t, "acme").Get(a.URL)
+	kind(t, err, refresh.ErrReauthorize, "invalid_grant")
 }
 
 func TestTransportReusesTheConnectionOfARefusedRequest(t *testing.T) {

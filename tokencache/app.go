@@ -89,6 +89,7 @@ type AppState struct {
 
 	probeID          string
 	change, changeID string
+	changedAt        int64
 
 	asOf    int64 // Redis' clock when it was so
 	now     int64 // Redis' clock at `at`; never early
@@ -103,6 +104,13 @@ func (s *AppState) Now() int64 { return s.now + (monotonic() - s.at).Millisecond
 // Until is how long it is from now to a time of Redis' clock; never negative.
 func (s *AppState) Until(t int64) time.Duration {
 	return max(0, s.at+span(t-s.now)-monotonic())
+}
+
+// believable ends what waits if Redis' clock was set back since this was written, as in app.lua.
+func (s *AppState) believable() {
+	if s.changedAt > s.now+stepped {
+		s.ProbeAt, s.ThrottledUntil, s.MassTryAt = 0, 0, 0
+	}
 }
 
 // Unsettled reports whether the next acceptance is to be noted; read says that it has brought
@@ -139,6 +147,7 @@ func (s *AppState) parse(text string) {
 		field, value, _ := strings.Cut(line, " ")
 		s.set(field, value)
 	}
+	s.believable()
 }
 
 func (s *AppState) set(name, value string) {
@@ -186,6 +195,8 @@ func (s *AppState) set(name, value string) {
 		s.Rev = n
 	case "change":
 		s.change = value
+	case "changed_at":
+		s.changedAt = n
 	case "change_id":
 		s.changeID = value
 	}
@@ -268,6 +279,7 @@ func (c *Cache) AppState(ctx context.Context, name string) (*AppState, error) {
 	for field, value := range fields.Val() {
 		s.set(field, value)
 	}
+	s.believable()
 	return c.adoptApp(a, s, sent), nil
 }
 
@@ -312,7 +324,8 @@ func (a *app) adopt(s *AppState, sent mono) *AppState {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	old := a.state.Load()
-	if old != nil && sent <= old.taken && (s.asOf < old.asOf || s.asOf == old.asOf && s.Rev < old.Rev) {
+	late := old != nil && sent <= old.taken && old.asOf-s.asOf < believedWithin.Milliseconds() // else Redis' clock was set back
+	if late && (s.asOf < old.asOf || s.asOf == old.asOf && s.Rev < old.Rev) {
 		return old
 	}
 	s.taken = monotonic()

@@ -173,7 +173,7 @@ func TestAppFactsThatAreOverAreRemoved(t *testing.T) {
 	accept(t, c, "zoom")
 	got := c.rdb.HGetAll(t.Context(), c.AppKey("zoom")).Val()
 	for name := range got {
-		if !slices.Contains([]string{"accepted_at", "read_at", "change", "by", "change_id", "rev", "v"}, name) {
+		if !slices.Contains([]string{"accepted_at", "read_at", "change", "by", "change_id", "changed_at", "rev", "v"}, name) {
 			t.Errorf("%s is %q when all is well", name, got[name])
 		}
 	}
@@ -589,7 +589,7 @@ func TestAppPushThatComesLateDoesNotReplaceNewerNews(t *testing.T) {
 	c := freshCache(t)
 	known(t, c, "zoom")
 	s := trip(t, c, "zoom", time.Hour)
-	c.appPushed(c.AppKey("zoom"), "closed 1\nrev 1\ncircuit closed", monotonic())
+	c.appPushed(c.AppKey("zoom"), fmt.Sprintf("closed %d\nrev 1\ncircuit closed", s.asOf-1000), monotonic())
 	if got := c.KnownApp("zoom"); got.Rev != s.Rev || !got.Open {
 		t.Errorf("%+v", got)
 	}
@@ -610,7 +610,7 @@ func TestAppPlacesAreLimitedAndThoseOfTheDeadRunOut(t *testing.T) {
 	var callers sync.WaitGroup
 	for i := range 50 {
 		callers.Go(func() {
-			if enter(fmt.Sprint("id", i), 7, time.Hour) {
+			if enter(fmt.Sprint("id", i), 7, 2*time.Minute) {
 				in.Add(1)
 			}
 		})
@@ -620,7 +620,7 @@ func TestAppPlacesAreLimitedAndThoseOfTheDeadRunOut(t *testing.T) {
 		t.Errorf("%d of 7 places were taken", in.Load())
 	}
 	ids := c.rdb.ZRange(t.Context(), c.inflightKey("zoom"), 0, -1).Val()
-	if !enter(ids[0], 7, time.Hour) {
+	if !enter(ids[0], 7, 2*time.Minute) {
 		t.Error("a repeat was refused")
 	}
 	freed := c.AppChanged("zoom")
@@ -634,14 +634,14 @@ func TestAppPlacesAreLimitedAndThoseOfTheDeadRunOut(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("who waits for a place was not told")
 	}
-	if !enter("dead", 7, time.Minute) || enter("late", 7, time.Hour) {
+	if !enter("dead", 7, time.Minute) || enter("late", 7, 2*time.Minute) {
 		t.Error("one place was free, and one only")
 	}
-	if _, wait, _ := c.Enter(t.Context(), "zoom", "late", 7, time.Hour); wait > time.Minute {
+	if _, wait, _ := c.Enter(t.Context(), "zoom", "late", 7, 2*time.Minute); wait > time.Minute {
 		t.Errorf("wait %v, the first ends in a minute", wait)
 	}
 	c.rdb.ZAdd(t.Context(), c.inflightKey("zoom"), redis.Z{Score: 1, Member: "dead"}) // its minute is over
-	if !enter("late", 7, time.Hour) {
+	if !enter("late", 7, 2*time.Minute) {
 		t.Error("the dead one's place is not free")
 	}
 }

@@ -101,6 +101,10 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		apps:     xsync.NewMap[string, *app](),
 		watchers: xsync.NewMap[string, *watchers[Change]](),
 	}
+	_, c.clock.many = rdb.(*redis.ClusterClient)
+	c.clock.onSet = func(by mono) {
+		c.log.Error().Dur("forward_ms", by).Msg("somebody has set Redis' clock, or another server with another clock has taken its place: no claim is taken over for as long as one stands")
+	}
 	c.hub = newHub(rdb, cfg.Log, c.pushed, c.connected)
 	c.hub.ready = func(ctx context.Context) { _, _ = c.identify(ctx) } // without the key nothing that is pushed is believed
 	c.hub.ticked = c.weigh

@@ -57,7 +57,8 @@ func (c *Cache) change(op string, base *Snapshot, pair Pair, run func() (answer,
 type Takeover time.Duration
 
 const (
-	// AfterDeadline: after the claim's hard deadline and the end of the access token.
+	// AfterDeadline: after the claim's hard deadline, and the end of the access token unless an
+	// API has refused it.
 	AfterDeadline Takeover = 0
 	// AtOnce: presenting again does no harm.
 	AtOnce Takeover = -1
@@ -75,19 +76,31 @@ func (t Takeover) millis() int64 {
 // taken over; the script decides, this tells a waiter when to ask.
 func (t Takeover) OpensAt(s *Snapshot) int64 {
 	now := s.Now()
-	if t < 0 || t > 0 && now < s.Claim.At+t.millis() {
+	if t < 0 || t > 0 && now < s.Claim.At+t.millis() && now >= s.Claim.At-stepped {
 		return now
 	}
-	return max(s.Claim.Until, s.ExpiresAt)
+	if s.Refused() {
+		return s.ClaimUntil()
+	}
+	return max(s.ClaimUntil(), s.expires())
 }
 
 // Claim notes that holder `by` presents base's generation within ttl. Anything but OK
-// means: do not present. The snapshot is the grant as it is then.
+// means: do not present. The snapshot is the grant as it is then. An unresolved claim is taken over only
+// if base has it: whether its time is over is known by this process's clock, too, and Redis' can be set. If base is dead it is claimed for a
+// revival, once its RetryAt has come.
 func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl time.Duration, t Takeover) (Outcome, *Snapshot, error) {
-	ks := c.keys(base.Key)
+	ks, revival := c.keys(base.Key), ""
+	if base.State == Reauthorize {
+		revival = "revival"
+	}
+	over := ""
+	if base.ended() {
+		over = "over"
+	}
 	return c.change("claim", base, base.Pair, func() (answer, error) {
 		return c.run(ctx, "claim", claimScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
-			ks.events(), c.journal, id, clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), Fingerprint(base.Pair.RefreshToken.Reveal()))
+			ks.events(), c.journal, id, clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), Fingerprint(base.Pair.RefreshToken.Reveal()), revival, base.Claim.ID, over)
 	})
 }
 
@@ -147,6 +160,7 @@ func (c *Cache) Hold(base *Snapshot, id, by string, pair Pair) *Snapshot {
 	s.AccessFP, s.RefreshFP = Fingerprint(pair.AccessToken.Reveal()), Fingerprint(pair.RefreshToken.Reveal())
 	s.Spent = base.spend(s.RefreshFP)
 	s.Claim, s.Fails, s.RetryAt, s.Error, s.ErrorAt = Claim{}, 0, 0, "", 0
+	s.RefusedAt, s.Revivals = 0, 0
 	s.Schema, s.SpareEpoch = schema, 0
 	if base.Foreign > 0 && base.ForeignGen != base.Generation && base.State == Active {
 		s.Foreign, s.ForeignGen = 0, 0
@@ -174,8 +188,12 @@ const (
 	Unspent Verdict = "clear"
 	// MaybeSpent: nobody knows; the claim stays unresolved.
 	MaybeSpent Verdict = "keep"
-	// Refused: verified; the tenant must consent again.
+	// Refused: verified; the tenant must consent again. Of a grant that is dead already it counts a
+	// revival, as any other verdict does.
 	Refused Verdict = "dead"
+	// Again: refused, and to be presented once more under the same claim, which stands for Retry
+	// from now.
+	Again Verdict = "again"
 )
 
 // Failure is what Fail stores.
@@ -184,8 +202,9 @@ type Failure struct {
 	Verdict  Verdict
 	Error    string        // class/code/status
 	Reason   string        // why the tenant must reauthorize, or why the grant is suspect
-	Retry    time.Duration // until the next try
+	Retry    time.Duration // until the next try; with Refused until the first revival, 0 for none
 	Deadline bool          // with MaybeSpent: no next try before the claim's hard deadline
+	Unknown  bool          // no rule knows the answer: how long that goes on is counted
 	// Over is by how much that comes sooner, since the exchange has ended: no pair is on its way.
 	Over time.Duration
 }
@@ -193,15 +212,24 @@ type Failure struct {
 // Fail publishes that the exchange under base's claim failed. Claimed: another holder
 // took over; what it brings counts.
 func (c *Cache) Fail(ctx context.Context, base *Snapshot, by string, f Failure) (Outcome, *Snapshot, error) {
-	deadline := ""
+	op, deadline, unknown := "fail", "", ""
+	switch {
+	case base.State == Reauthorize:
+		op = "revival"
+	case f.Verdict == Again:
+		op = "refused"
+	}
 	if f.Deadline {
 		deadline = "deadline"
 	}
+	if f.Unknown {
+		unknown = "unknown"
+	}
 	ks := c.keys(base.Key)
-	return c.change("fail", base, base.Pair, func() (answer, error) {
+	return c.change(op, base, base.Pair, func() (answer, error) {
 		return c.run(ctx, "fail", failScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
 			ks.events(), c.journal, f.ID, clip(by), base.Epoch, base.Generation, base.Claim.ID,
-			string(f.Verdict), clip(f.Error), clip(f.Reason), f.Retry.Milliseconds(), deadline, f.Over.Milliseconds())
+			string(f.Verdict), clip(f.Error), clip(f.Reason), f.Retry.Milliseconds(), deadline, unknown, f.Over.Milliseconds())
 	})
 }
 
@@ -398,6 +426,11 @@ func (c *Cache) Spare(ctx context.Context, base *Snapshot) (Pair, bool, error) {
 func (c *Cache) Alive(ctx context.Context, k Key, ttl time.Duration) error {
 	channel := c.keys(k).events()
 	return c.rdb.Publish(ctx, channel, c.sign(ctx, channel, aliveEvent(c.clock.told(), ttl))).Err()
+}
+
+// CapLease lets a grant's lease end within d, unless it is extended.
+func (c *Cache) CapLease(ctx context.Context, k Key, d time.Duration) error {
+	return c.rdb.ExpireLT(ctx, c.LockKey(k), d).Err()
 }
 
 // Ask asks the other processes for a grant of which Redis has no record, as after a

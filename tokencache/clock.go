@@ -7,8 +7,8 @@ import (
 )
 
 // Deadlines are stored as Redis time, and no worker's wall clock decides anything.
-// A process turns "stored minus Redis' now" into a deadline on its own monotonic
-// clock when a reply or an event arrives.
+// A process turns "stored minus Redis' now" into a deadline on its own clock when a reply or an
+// event arrives.
 
 // span is so many ms; the longest duration there is where that cannot hold them.
 func span(ms int64) time.Duration {
@@ -16,12 +16,22 @@ func span(ms int64) time.Duration {
 	return time.Duration(min(max(ms, -most), most)) * time.Millisecond
 }
 
-// mono is a reading of this process's monotonic clock.
-type mono = time.Duration
+// Redis' clock can be set: by an operator, by NTP after a virtual machine has moved, by a master with
+// another clock that takes its predecessor's place. Then what is stored lies in the past or in the future
+// by as much as it was set:
+//
+//   - A deadline that this process has turned into one on its own clock stays what it was: the end of a
+//     pair's life and of a claim are not turned twice.
+//   - Who notices that the clock was set takes no claim over for a claim's time: see [Cache.ClockSet].
+//   - A record that was written in the future says by how much, at least, the clock was set back since; one
+//     from before the clock was set back, as this process has noticed it, is as much older than it
+//     seems. A pair does not live longer for it.
+//   - A wait that is longer than such waits are is over: see [Record.WaitsUntil], and far in app.lua.
+//
+// On a Cluster each node has a clock of its own, so that nothing can be noticed but what records say.
 
-var processStart = time.Now()
-
-func monotonic() mono { return time.Since(processStart) }
+// stepped is by how much, in ms, clocks may differ before one of them counts as set.
+const stepped = 2000
 
 // clock remembers how far Redis' clock is ahead of ours, at most: measured from before a
 // request was sent.
@@ -29,6 +39,17 @@ type clock struct {
 	offset atomic.Int64 // ns
 	known  atomic.Bool
 	heard  atomic.Int64 // mono of the last reply that told the time
+
+	many  bool          // there is more than one: that they differ says nothing
+	onSet func(by mono) // is told by how much it was set forward; may be nil
+	setAt atomic.Int64  // mono at which it was last noticed that it had been set; 0 for never
+	back  atomic.Pointer[setBack]
+}
+
+// setBack is by how much Redis' clock is behind what it would say had it not been set back.
+type setBack struct {
+	by   int64 // ms
+	from int64 // what it said when that was noticed: whatever was written before says less, or more than it says now
 }
 
 // observe learns from a reply in which Redis said `now`, and returns our clock's reading
@@ -40,11 +61,60 @@ func (c *clock) observe(sent, received mono, now int64) mono {
 	least, most := ns-int64(received), ns-int64(sent)
 	offset := c.offset.Load()
 	if !c.known.Load() || offset < least || offset > most {
+		if by := max(least-offset, 0) + min(most-offset, 0); c.known.Load() && !c.many && abs(by) > stepped*int64(time.Millisecond) {
+			c.wasSet(received, now, by)
+		}
 		offset = most
 		c.offset.Store(offset)
 		c.known.Store(true)
 	}
 	return mono(ns - offset)
+}
+
+func abs(n int64) int64 { return max(n, -n) }
+
+// wasSet notes that Redis' clock was set forward by so many ns, or back.
+func (c *clock) wasSet(at mono, now, by int64) {
+	back := setBack{by: -by / int64(time.Millisecond), from: now}
+	if before := c.back.Load(); before != nil {
+		back.by += before.by
+		if by > 0 {
+			back.from = before.from
+		}
+	}
+	if back.by > stepped {
+		c.back.Store(&back)
+	} else {
+		c.back.Store(nil)
+	}
+	c.setAt.Store(int64(max(at, 1)))
+	if c.onSet != nil {
+		c.onSet(mono(by))
+	}
+}
+
+// behind is by how much more, in ms, a record has aged than Redis' clock says; `now` is what that says.
+func (c *clock) behind(r *Record, now int64) int64 {
+	written := r.writtenAt()
+	behind := int64(0)
+	if written > now+stepped {
+		behind = written - now
+	}
+	// What was written since says at least what the clock said then.
+	if b := c.back.Load(); b != nil && (written < b.from-stepped || written > now+stepped) {
+		behind = max(behind, b.by)
+	}
+	return behind
+}
+
+// writtenAt is when a grant's pair, or what happened to that since, was written.
+func (r *Record) writtenAt() int64 { return max(r.IssuedAt, r.Claim.At, r.ErrorAt) }
+
+// ClockSet is how long ago this process noticed that somebody had set Redis' clock; false for never.
+// What Redis says of claims that were made before is not to be acted upon for as long as a claim stands.
+func (c *Cache) ClockSet() (ago time.Duration, ok bool) {
+	at := mono(c.clock.setAt.Load())
+	return monotonic() - at, at != 0
 }
 
 // recent bounds how long Redis' clock is taken to go like ours: an operator may set it.

@@ -67,6 +67,7 @@ func TestDelayedEventDoesNotLengthenATokensLife(t *testing.T) {
 }
 
 func TestSnapshotCountsByTheMonotonicClock(t *testing.T) {
+	defer sleepless.Store(sleepless.Swap(nil)) // a bubble has a time of its own
 	synctest.Test(t, func(t *testing.T) {
 		at := monotonic()
 		s := (&Snapshot{

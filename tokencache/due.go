@@ -267,6 +267,9 @@ func (c *Cache) tenantOf(app, grantKey string) string {
 func (c *Cache) TakeTurn(ctx context.Context, app, what, by string, every time.Duration) (bool, error) {
 	key := c.prefix + ":turn:" + escape(app) + ":" + what
 	ok, err := c.rdb.SetNX(ctx, key, clip(by), every).Result()
+	if err == nil && !ok { // nobody's turn lasts longer: Redis' clock was set back, or somebody set it by hand
+		err = c.rdb.ExpireLT(ctx, key, every).Err()
+	}
 	return ok, err
 }
 

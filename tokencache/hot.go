@@ -257,6 +257,11 @@ func (c *Cache) adopt(s *Snapshot) *Snapshot {
 		s = &own
 	}
 	old := e.snap.Load()
+	if old != nil {
+		own := *s // which others may be reading
+		own.dated(old)
+		s = &own
+	}
 	if old != nil && s.heard && !old.heard && s.compare(&old.Record) == 0 {
 		s.heard, s.solid = false, nil // the push of what was read or made before it came
 	}

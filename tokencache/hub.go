@@ -408,14 +408,17 @@ func (h *hub) write(ctx context.Context, ps *redis.PubSub) {
 func (h *hub) watch(ctx context.Context, ps *redis.PubSub, heard *atomic.Int64) {
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
+	slept := mono(asleep.Load())
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			wake()
 			now := monotonic()
 			h.tick.Store(int64(now))
-			if now-mono(heard.Load()) > silentFor {
+			suspended := mono(asleep.Load())-slept > tickEvery // messages were missed, or the server has given up
+			if suspended || now-mono(heard.Load()) > silentFor {
 				h.ended()
 				_ = ps.Close()
 				return

@@ -127,6 +127,7 @@ func (c *Cache) fetchProof(ctx context.Context) (key string, fate keyFate, err e
 
 // learnTime asks Redis what time it is: that tells how old a message is.
 func (c *Cache) learnTime(ctx context.Context) {
+	wake()
 	sent, clock := monotonic(), redis.NewStringSliceCmd(ctx, "time")
 	if c.rdb.Process(ctx, clock) != nil {
 		return

@@ -72,7 +72,8 @@ func (e *entry) leaseTold(ev event, at mono, age int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	until := max(at, at+ev.lease-span(age))
-	if ev.now < e.leaseSaid || ev.now == e.leaseSaid && until >= e.leaseFor {
+	early := ev.now < e.leaseSaid && e.leaseSaid-ev.now < believedWithin.Milliseconds() // else Redis' clock was set back
+	if early || ev.now == e.leaseSaid && until >= e.leaseFor {
 		return
 	}
 	e.leaseFor, e.leaseSaid = until, ev.now
@@ -111,6 +112,7 @@ func (c *Cache) take(e *entry, ev event, at mono) {
 		Key: e.key, Record: ev.record, home: e, heard: true,
 		now: c.clock.arrived(at, ev.now), at: at, session: c.hub.sessionOf(e.channel),
 	}
+	s.behind = c.clock.behind(&s.Record, s.now)
 	old := e.snap.Load()
 	if old != nil && old.compare(&ev.record) > 0 && (ev.kind == "restore" || ev.now > old.now) {
 		c.tell(e) // news of an older state: Redis has lost what we know

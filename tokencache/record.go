@@ -45,6 +45,9 @@ type Record struct {
 	Error   string // class/code/status
 	ErrorAt int64
 
+	RefusedAt int64 // since when, with no pair in between, it is refused in ways that no rule knows
+	Revivals  int64 // how often it was presented again since it died
+
 	Rejects     int64 // exchanges in a row that refused access tokens have forced
 	RejectAt    int64 // before it no other is
 	RejectedGen int64 // generation whose access token forced the last
@@ -66,6 +69,22 @@ type Claim struct {
 	Until  int64 // hard deadline: after it no answer comes back
 	Prior  int64 // hard deadline of an earlier, unresolved claim
 	N      int64 // presentations whose outcome is unknown, this one included
+}
+
+// Refused reports whether an API has refused the current access token, and this was let count
+// (see [Cache.Reject]).
+func (r *Record) Refused() bool { return r.RejectedGen != 0 && r.RejectedGen == r.Generation }
+
+// WaitsUntil is until when, by Redis' clock, nobody presents this generation; 0 for no wait. A wait
+// that began in the future says that Redis' clock has been set back since: nobody knows how much of
+// it is left, and it would stand for as long as the clock was set back. So does one without a
+// failure, as a restored grant has, that is longer than such waits are.
+func (r *Record) WaitsUntil(now int64) int64 {
+	switch {
+	case r.RetryAt <= now, r.ErrorAt > now+stepped, r.Error == "" && r.Fails == 0 && r.RetryAt > now+2*settle.Milliseconds():
+		return 0
+	}
+	return r.RetryAt
 }
 
 // Unresolved reports whether somebody is presenting the generation, or died over it.
@@ -106,6 +125,8 @@ var fields = []field{
 	{name: "retry_at", num: func(r *Record) *int64 { return &r.RetryAt }},
 	{name: "error", text: func(r *Record) *string { return &r.Error }},
 	{name: "error_at", num: func(r *Record) *int64 { return &r.ErrorAt }},
+	{name: "refused_at", num: func(r *Record) *int64 { return &r.RefusedAt }},
+	{name: "revivals", counter: true, num: func(r *Record) *int64 { return &r.Revivals }},
 	{name: "rejects", counter: true, num: func(r *Record) *int64 { return &r.Rejects }},
 	{name: "reject_at", num: func(r *Record) *int64 { return &r.RejectAt }},
 	{name: "rejected_gen", counter: true, num: func(r *Record) *int64 { return &r.RejectedGen }},

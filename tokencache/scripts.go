@@ -179,6 +179,7 @@ func (c *Cache) roundTrip(ctx context.Context, op string, k Key, ask func() (rep
 		return answer{}, err
 	}
 	home, session := c.home(k)
+	wake()
 	sent := monotonic()
 	r, err := ask()
 	var a answer
@@ -249,6 +250,7 @@ func (c *Cache) parse(k Key, r reply, sent mono) (answer, error) {
 		a.sealed = r.sealed
 		return a, err
 	}
+	s.behind = c.clock.behind(&s.Record, r.now)
 	if r.sealed != "" {
 		s.Pair, s.Err = c.open(k, s.Epoch, s.Generation, []byte(r.sealed))
 	}

@@ -435,8 +435,40 @@ var operations = []operation{
 		}},
 	{name: "fail dead", stage: claimed, call: doFail(Failure{Verdict: Refused, Reason: "invalid_grant", Retry: time.Hour}), want: OK, journal: []string{"reauthorize"},
 		check: func(w *world, base, now *Snapshot) {
-			if now.State != Reauthorize || now.Reason != "invalid_grant" || now.Claim.Unresolved() || now.RetryAt != 0 || now.Generation != base.Generation {
+			if now.State != Reauthorize || now.Reason != "invalid_grant" || now.Claim.Unresolved() || now.RetryAt != now.ErrorAt+time.Hour.Milliseconds() || now.Generation != base.Generation {
 				w.Errorf("record: %+v", now.Record)
+			}
+		}},
+	{name: "fail refused once", stage: claimed, call: doFail(Failure{Verdict: Again, Retry: time.Hour}), want: OK, journal: []string{"refused"},
+		check: func(w *world, base, now *Snapshot) {
+			if now.State != Active || now.Claim.ID != base.Claim.ID || now.Claim.N != 1 || now.Claim.Until < now.ErrorAt+time.Hour.Milliseconds() || now.RetryAt != 0 || now.Fails != 0 {
+				w.Errorf("record: %+v", now.Record)
+			}
+		}},
+	{name: "claim for a revival", stage: func(w *world) *Snapshot { return mortal(w, "retry_at", 1) }, call: doClaim(AfterDeadline), want: OK, journal: []string{"claim"}},
+	{name: "claim for a revival too early", stage: func(w *world) *Snapshot { return mortal(w) }, call: doClaim(AfterDeadline), want: Wait},
+	{name: "claim for a revival that is not to be", stage: func(w *world) *Snapshot { return mortal(w, "retry_at", "") }, call: doClaim(AfterDeadline), want: Dead},
+	{name: "fail a revival", stage: revival, call: doFail(Failure{Verdict: Refused, Reason: "other", Retry: time.Hour}), want: OK, journal: []string{"revival"}, check: stillDead(false)},
+	{name: "fail a revival, unspent", stage: revival, call: doFail(Failure{Verdict: Unspent, Retry: time.Hour}), want: OK, journal: []string{"revival"}, check: stillDead(false)},
+	{name: "fail a revival, perhaps spent", stage: revival, call: doFail(Failure{Verdict: MaybeSpent, Retry: time.Hour}), want: OK, journal: []string{"revival"}, check: stillDead(true)},
+	{name: "fail a revival after another consent", call: doFail(Failure{Verdict: Refused}), want: Moved,
+		stage: func(w *world) *Snapshot { base := revival(w); connect(w.T, w.stage, w.k, 3); return base },
+		check: func(w *world, _, now *Snapshot) { has(w, now, "at-3") }},
+	{name: "commit of a revival", stage: revival, want: OK, journal: []string{"commit"},
+		check: func(w *world, _, now *Snapshot) {
+			if now.State != Active || now.Reason != "" || now.Revivals != 0 || now.RetryAt != 0 {
+				w.Errorf("record: %+v", now.Record)
+			}
+		}},
+	{name: "fail in a way that no rule knows", call: doFail(Failure{Verdict: Unspent, Retry: time.Hour, Unknown: true}), want: OK, journal: []string{"fail"},
+		stage: func(w *world) *Snapshot {
+			base := claimed(w)
+			hset(w.T, w.stage, w.k, "refused_at", 1700000000000)
+			return base
+		},
+		check: func(w *world, _, now *Snapshot) {
+			if now.RefusedAt != 1700000000000 {
+				w.Errorf("refused since %d", now.RefusedAt)
 			}
 		}},
 	{name: "fail dead after it moved on", call: doFail(Failure{Verdict: Refused}), want: Moved,
@@ -579,6 +611,30 @@ func epochGrew(w *world, base, now *Snapshot) {
 
 func dead(w *world, base *Snapshot) *Snapshot {
 	return doFailAs(w, base, Failure{Verdict: Refused, Reason: "invalid_grant"})
+}
+
+// mortal is a grant that died by a refusal, and is to be presented again in an hour.
+func mortal(w *world, fields ...any) *Snapshot {
+	doFailAs(w, claimed(w), Failure{Verdict: Refused, Reason: "invalid_grant", Retry: time.Hour})
+	if len(fields) > 0 {
+		hset(w.T, w.stage, w.k, fields...)
+	}
+	return read(w.T, w.stage, w.k)
+}
+
+// revival is one that is being presented again.
+func revival(w *world) *Snapshot {
+	return claim(w.T, w.stage, mortal(w, "retry_at", 1), by)
+}
+
+// stillDead is what a revival that failed leaves: nobody is told that it died again.
+func stillDead(claimed bool) func(w *world, base, now *Snapshot) {
+	return func(w *world, base, now *Snapshot) {
+		if now.State != Reauthorize || now.Reason != "invalid_grant" || now.Revivals != 1 || now.CommitID != base.CommitID ||
+			now.ErrorAt != base.ErrorAt || now.Fails != base.Fails || now.Claim.Unresolved() != claimed || now.RetryAt <= now.At() {
+			w.Errorf("record: %+v", now.Record)
+		}
+	}
 }
 
 func doFailAs(w *world, base *Snapshot, f Failure) *Snapshot {

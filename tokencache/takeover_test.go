@@ -15,17 +15,21 @@ func TestUnresolvedClaimIsTakenOverByTheRules(t *testing.T) {
 		name                  string
 		takeover              Takeover
 		first, until, expires int64
+		refused               bool
 		want                  Outcome
 	}{
-		{"harmless: at once", AtOnce, 0, hour, hour, OK},
-		{"window open", Takeover(time.Minute), -1000, hour, hour, OK},
-		{"window over, deadline ahead", Takeover(time.Minute), -120_000, hour, ago, Claimed},
-		{"window over, token valid", Takeover(time.Minute), -120_000, ago, hour, Claimed},
-		{"window over, deadline and token past", Takeover(time.Minute), -120_000, ago, ago, OK},
-		{"window below a millisecond", Takeover(time.Microsecond), 0, hour, hour, Claimed},
-		{"dead: deadline ahead", AfterDeadline, ago, hour, ago, Claimed},
-		{"dead: token valid", AfterDeadline, ago, ago, hour, Claimed},
-		{"dead: deadline and token past", AfterDeadline, 2 * ago, ago, ago, OK},
+		{"harmless: at once", AtOnce, 0, hour, hour, false, OK},
+		{"window open", Takeover(time.Minute), -1000, hour, hour, false, OK},
+		{"window over, deadline ahead", Takeover(time.Minute), -120_000, hour, ago, false, Claimed},
+		{"window over, token valid", Takeover(time.Minute), -120_000, ago, hour, false, Claimed},
+		{"window over, deadline and token past", Takeover(time.Minute), -120_000, ago, ago, false, OK},
+		{"window below a millisecond", Takeover(time.Microsecond), 0, hour, hour, false, Claimed},
+		{"dead: deadline ahead", AfterDeadline, ago, hour, ago, false, Claimed},
+		{"dead: token valid", AfterDeadline, ago, ago, hour, false, Claimed},
+		{"dead: deadline and token past", AfterDeadline, 2 * ago, ago, ago, false, OK},
+		{"dead: token refused by an API", AfterDeadline, ago, ago, hour, true, OK},
+		{"dead: token refused, deadline ahead", AfterDeadline, ago, hour, hour, true, Claimed},
+		{"window over, token refused", Takeover(time.Minute), -120_000, ago, hour, true, OK},
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
@@ -33,6 +37,9 @@ func TestUnresolvedClaimIsTakenOverByTheRules(t *testing.T) {
 			base := claim(t, c, connect(t, c, acme, 1), "first")
 			now := base.At()
 			hset(t, c, acme, "claim_at", now+tc.first, "claim_until", now+tc.until, "expires_at", now+tc.expires)
+			if tc.refused {
+				hset(t, c, acme, "rejected_gen", base.Generation)
+			}
 			base = read(t, c, acme)
 			o, s, err := c.Claim(t.Context(), base, NewID(), "second", time.Minute, tc.takeover)
 			if err != nil || o != tc.want {

@@ -56,7 +56,7 @@ sentinel failover-timeout %[4]s 3000
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		proc, err := start(dir, []string{file, "--sentinel"})
+		proc, err := start(dir, []string{file, "--sentinel"}, nil)
 		if err != nil {
 			t.Fatalf("redistest: start a Sentinel: %v", err)
 		}

@@ -14,7 +14,7 @@ type process struct {
 	done chan struct{} // closed once the process is gone and reaped
 }
 
-func start(dir string, args []string) (*process, error) {
+func start(dir string, args, env []string) (*process, error) {
 	server, err := binary()
 	if err != nil {
 		return nil, err
@@ -24,6 +24,7 @@ func start(dir string, args []string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = dir, out, out
 	dieWithParent(p.cmd)
 	started := make(chan error, 1)

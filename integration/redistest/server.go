@@ -23,6 +23,7 @@ type Server struct {
 	addr string
 	dir  string
 	args []string
+	env  []string
 	proc *process // nil: a shared server, which no test may stop
 }
 
@@ -116,7 +117,7 @@ func (s *Server) launch(t testing.TB) {
 // that it exited.
 func (s *Server) run(t testing.TB) bool {
 	t.Helper()
-	proc, err := start(s.dir, s.commandLine())
+	proc, err := start(s.dir, s.commandLine(), s.env)
 	if err != nil {
 		t.Fatalf("redistest: start redis-server: %v", err)
 	}

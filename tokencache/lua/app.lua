@@ -1,6 +1,13 @@
 -- Not a script: Go puts these functions, after those of common.lua and publish.lua, in front of every
 -- script about an app. Those about a grant do without: what stands in front is run each time.
 
+-- set_back says that this clock was set back since an app's state was written. What it says of times
+-- ahead is over then: nobody can tell what is left of a wait, and it would last as long as the clock was set back.
+local function set_back(r, now) return num(r.changed_at) > now + 2000 end
+
+-- ahead is a time of an app's state, for which something waits; 0 for none.
+local function ahead(r, name, now) return set_back(r, now) and 0 or num(r[name]) end
+
 -- tell_app publishes what is new about an app. The channel is called like the key.
 local function tell_app(channel, kind, now, body)
   publish(channel, kind .. ' ' .. int(now) .. (body and '\n' .. body or ''))
@@ -11,10 +18,16 @@ end
 local app_order = {
   'circuit', 'error', 'opened_at', 'probes', 'probe_at', 'probe_by', 'probe_id', 'refused', 'brake',
   'throttled_until', 'limited', 'ramp', 'ramp_at', 'mass_at', 'mass_try_at', 'deaths', 'deaths_at',
-  'accepted_at', 'read_at', 'born', 'born_before', 'lost_at', 'change', 'by', 'change_id', 'rev', 'v',
+  'accepted_at', 'read_at', 'born', 'born_before', 'lost_at', 'change', 'by', 'change_id', 'changed_at', 'rev', 'v',
 }
 local function change(key, kind, now, r, id, by, set)
   set.change, set.by, set.change_id, set.rev, set.v = kind, by, id, int(num(r.rev) + 1), '1'
+  if set_back(r, now) then
+    for _, k in ipairs({ 'probe_at', 'throttled_until', 'limited', 'ramp_at', 'mass_try_at' }) do
+      if r[k] and not set[k] then set[k] = '' end
+    end
+  end
+  set.changed_at = int(now)
   local args, gone = {}, {}
   for _, k in ipairs(app_order) do
     if set[k] == '' then

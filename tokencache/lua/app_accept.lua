@@ -29,8 +29,8 @@ if ARGV[7] == 'revived' and r.mass_at then
   set.mass_at, set.mass_try_at, set.deaths, set.deaths_at = '', '', '', ''
   if not r.ramp then set.ramp, set.ramp_at = '4', int(now) end
 end
-local ramp, since = num(r.ramp), now - num(r.ramp_at)
-if ramp > 0 and num(r.throttled_until) <= now and since >= num(ARGV[3]) then
+local ramp, since = num(r.ramp), now - ahead(r, 'ramp_at', now)
+if ramp > 0 and ahead(r, 'throttled_until', now) <= now and since >= num(ARGV[3]) then
   set.throttled_until, set.error = '', ''
   if ramp < num(ARGV[4]) then
     kind = kind or 'ramp'

@@ -6,6 +6,8 @@
 -- returns  {1, 0}, by a repeat too; {0, ms until the first of those in flight has ended for sure}
 local now = now_ms()
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', int(now)) -- of processes that died
+-- Nobody keeps a place for so long: Redis' clock was set back.
+redis.call('ZREMRANGEBYSCORE', KEYS[1], int(now + 2 * num(ARGV[3]) + 60000), '+inf')
 if redis.call('ZSCORE', KEYS[1], ARGV[1]) then return { 1, 0 } end
 if redis.call('ZCARD', KEYS[1]) >= num(ARGV[2]) then
   local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')

@@ -8,7 +8,7 @@
 --          another process does)
 local r, now = hash(KEYS[1]), now_ms()
 if r.circuit ~= 'open' or r.probe_id == ARGV[1] then return reply('ok', now, r) end
-if num(r.probe_at) + num(ARGV[4]) > now then return reply('wait', now, r) end
+if ahead(r, 'probe_at', now) + num(ARGV[4]) > now then return reply('wait', now, r) end
 change(KEYS[1], 'probe', now, r, ARGV[1], ARGV[2], {
   probe_by = ARGV[2], probe_id = ARGV[1], probe_at = int(now + num(ARGV[3])),
 })

@@ -10,11 +10,11 @@
 -- returns  {"ok", now, state}: a longer pause that has begun already is kept
 local r, now = hash(KEYS[1]), now_ms()
 if r.change_id == ARGV[1] then return reply('ok', now, r) end
-local til = now + num(ARGV[5])
+local til, paused = now + num(ARGV[5]), ahead(r, 'throttled_until', now)
 local who, wait = string.match(r.limited or '', '^(%x+) (%d+)$')
 local set, kind = {}, 'limited'
-if num(r.throttled_until) > now or (who and who ~= ARGV[4] and num(wait) > now) then
-  if num(r.throttled_until) >= til then return reply('ok', now, r) end
+if paused > now or (who and who ~= ARGV[4] and num(wait) > now and not set_back(r, now)) then
+  if paused >= til then return reply('ok', now, r) end
   kind = 'throttled'
   set = { throttled_until = int(til), ramp = '1', ramp_at = int(til), limited = '' }
 else

@@ -10,9 +10,13 @@
 -- ARGV[6]  generation the caller read
 -- ARGV[7]  ms until this claim's hard deadline
 -- ARGV[8]  how an unresolved claim is taken over: -1 at once; 0 after its hard
---          deadline and the access token's end; > 0 at once within so many ms of
---          the first presentation, else as with 0
+--          deadline and the access token's end, or once an API has refused that: then there
+--          is nothing to protect; > 0 at once within so many ms of the first presentation,
+--          else as with 0
 -- ARGV[9]  fingerprint of the refresh token to be presented
+-- ARGV[10] "revival" of a grant that is dead, once its retry_at has come
+-- ARGV[11] id of the claim that the caller knows; "" for none
+-- ARGV[12] "over" if the access token has ended by the caller's clock
 -- returns  {status, now, record, sealed pair if moved}: "ok", "none", "moved"
 --          (another epoch or generation), "dead" (not active), "wait" (retry_at is
 --          ahead), "claimed" (unresolved, not to be taken over yet), "damaged", "newer"
@@ -25,17 +29,29 @@ if num(r.epoch) ~= num(ARGV[5]) or num(r.gen) ~= num(ARGV[6]) or (r.rt_fp or '')
   return reply('moved', now, r, pair_of(KEYS[2]))
 end
 if r.claim_id == ARGV[3] then return reply('ok', now, r) end -- a repeat: its reply was lost
-if r.state ~= 'active' then return reply('dead', now, r) end
-if num(r.retry_at) > now then return reply('wait', now, r) end
+local revival = r.state == 'reauthorize' and ARGV[10] == 'revival' and num(r.retry_at) > 0
+if r.state ~= 'active' and not revival then return reply('dead', now, r) end
+-- As Record.WaitsUntil.
+local set_back = num(r.error_at) > now + 2000 or ((r.error or '') == '' and num(r.fails) == 0 and num(r.retry_at) > now + 2000)
+if num(r.retry_at) > now and not set_back then return reply('wait', now, r) end
 
 local first, prior, n = now, 0, 0
 if r.claim_id and r.claim_id ~= '' then
-  local window = num(ARGV[8])
-  local harmless = window < 0 or (window > 0 and now < num(r.claim_at) + window)
-  if not harmless and (now < num(r.claim_until) or now < num(r.expires_at)) then
-    return reply('claimed', now, r)
+  local window, at = num(ARGV[8]), num(r.claim_at)
+  local set_back = at > now + 2000 -- this clock, since the claim was made
+  local harmless = window < 0 or (window > 0 and not set_back and now < at + window)
+  if not harmless and set_back then
+    -- Nobody can tell how old it is. It stands for as long again as a new one would, by the clock as it is now.
+    save(KEYS[1], r, {
+      claim_at = int(now - math.max(window, 0)), claim_until = int(now + num(ARGV[7])), claim_prior = '',
+    })
+    return reply('claimed', now, announce(KEYS[3], ARGV[2], ARGV[1], 'claim', now, r, r.claim_by or '', 'the clock was set back'))
   end
-  first, prior, n = num(r.claim_at), num(r.claim_until), num(r.claim_n)
+  -- The access token, unless an API has refused it, or the caller knows that it has ended.
+  local protects = now < num(r.expires_at) and r.rejected_gen ~= r.gen and ARGV[12] ~= 'over'
+  -- Whoever has not seen this claim has not judged it by its own clock, and this one can have been set.
+  if not harmless and (now < num(r.claim_until) or protects or r.claim_id ~= ARGV[11]) then return reply('claimed', now, r) end
+  first, prior, n = at, num(r.claim_until), num(r.claim_n)
 end
 save(KEYS[1], r, {
   claim_id = ARGV[3], claim_by = ARGV[4],
@@ -44,4 +60,4 @@ save(KEYS[1], r, {
   claim_prior = prior > 0 and int(prior) or '', -- an earlier holder may still commit until then
   claim_n = int(n + 1),
 })
-return reply('ok', now, announce(KEYS[3], ARGV[2], ARGV[1], 'claim', now, r, ARGV[4], n > 0 and 'takeover' or ''))
+return reply('ok', now, announce(KEYS[3], ARGV[2], ARGV[1], 'claim', now, r, ARGV[4], n > 0 and 'takeover' or ARGV[10]))

@@ -14,9 +14,9 @@ local function int(n) return string.format('%.0f', n) end
 -- What a record's numbers can be: more is damage, from whoever may write to Redis. Counters stay
 -- below 9e15, so that a double tells each from the next; times within a hundred years.
 local limits = { -- 1: a counter, 2: a time, 3: a line of at most 64 printable bytes, as records and messages are lines
-  v = 1, gen = 1, rev = 1, claim_n = 1, fails = 1, rejects = 1, rejected_gen = 1, foreign = 1, foreign_gen = 1,
+  v = 1, gen = 1, rev = 1, claim_n = 1, fails = 1, rejects = 1, rejected_gen = 1, foreign = 1, foreign_gen = 1, revivals = 1,
   epoch = 2, issued_at = 2, expires_at = 2, refresh_at = 2, rt_expires_at = 2, used_at = 2, warned_at = 2,
-  claim_at = 2, claim_until = 2, claim_prior = 2, retry_at = 2, error_at = 2, reject_at = 2, spare_epoch = 2,
+  claim_at = 2, claim_until = 2, claim_prior = 2, retry_at = 2, error_at = 2, reject_at = 2, spare_epoch = 2, refused_at = 2,
   state = 3, reason = 3, at_fp = 3, rt_fp = 3, by = 3, commit_id = 3, claim_id = 3, claim_by = 3, error = 3,
   consent_id = 3, consent_fp = 3, past = 3, spent = 3,
 }
@@ -76,7 +76,7 @@ end
 local order = {
   'state', 'reason', 'gen', 'epoch', 'issued_at', 'refresh_at', 'expires_at', 'rt_expires_at',
   'used_at', 'warned_at', 'at_fp', 'rt_fp', 'by', 'commit_id', 'claim_by', 'claim_at', 'claim_until', 'claim_n',
-  'claim_prior', 'claim_id', 'fails', 'retry_at', 'error', 'error_at',
+  'claim_prior', 'claim_id', 'fails', 'retry_at', 'error', 'error_at', 'refused_at', 'revivals',
   'rejects', 'reject_at', 'rejected_gen', 'foreign', 'foreign_gen',
   'consent_id', 'consent_fp', 'past', 'spent', 'spare_epoch', 'rev', 'v',
 }
@@ -106,7 +106,7 @@ local function clear_claim(set)
 end
 
 local function clear_failure(set)
-  set.fails, set.retry_at, set.error, set.error_at = '', '', '', ''
+  set.fails, set.retry_at, set.error, set.error_at, set.refused_at, set.revivals = '', '', '', '', '', ''
 end
 
 local function clear_rejects(set, r) -- most grants never have any

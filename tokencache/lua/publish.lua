@@ -28,7 +28,7 @@ end
 -- announce journals a state change and pushes it to all workers: a head line, one line a field,
 -- an empty line, the sealed pair if it is new. What is not a mere step on the way goes to those who
 -- watch the app's grants too: channel, event. Returns the record's text.
-local steps = { claim = true, reject = true, spare = true }
+local steps = { claim = true, reject = true, spare = true, refused = true, revival = true }
 local function announce(key, length, channel, kind, now, r, by, why, sealed, id)
   journal(key, length, kind, r, by, why, id)
   local record = text(r)

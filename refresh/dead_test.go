@@ -1,0 +1,82 @@
+package refresh_test
+
+import (
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/tokenlatch/tokenlatch/refresh"
+	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
+)
+
+// Whoever looked again at a grant whose spare does not open would present the refused token again.
+func TestASpareThatDoesNotOpenIsNone(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	w := f.worker(short)
+	f.connect(w, "acme", true)
+	f.server.Revoke("acme")
+	epoch := w.rdb.HGet(f.ctx(), f.prefix+":{zoom:acme}:grant", "epoch").Val()
+	spare := f.prefix + ":{zoom:acme}:spare"
+	if err := w.rdb.Set(f.ctx(), spare, epoch+"\nsealed with another key", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		_, err := w.Token(f.ctx(), "acme")
+		kind(t, err, refresh.ErrReauthorize, "invalid_grant")
+	}
+	if w.rdb.Exists(f.ctx(), spare).Val() != 1 {
+		t.Error("the spare was deleted: whoever has its key could open it")
+	}
+}
+
+// Redis' clock was set back by an hour since somebody wrote when to try again.
+func TestAWaitFromBeforeTheClockWasSetBackIsOver(t *testing.T) {
+	t.Parallel()
+	hour := time.Hour.Milliseconds()
+	for name, fields := range map[string]func(now int64) []any{
+		"restored": func(now int64) []any { return []any{"retry_at", now + hour} },
+		"failed": func(now int64) []any {
+			return []any{"retry_at", now + hour, "error", "busy//503", "error_at", now + hour - 1000, "fails", 1}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, refreshtest.Config{})
+			w := f.worker()
+			f.connect(w, "acme", true)
+			f.mark(w, "acme", fields(f.redisNow(w))...)
+			f.token(f.worker(), "acme")
+			f.lawful(w, "acme")
+		})
+	}
+}
+
+// Its holder could not claim: what it had of the app is free at once, not when a claim would be over.
+func TestAProbeWithoutAnExchangeStopsNobody(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	f.config.ClaimTimeout = 10 * time.Minute
+	w := f.worker()
+	f.accepted(w)
+	f.connect(w, "busy", true)
+	f.connect(w, "acme", true)
+	pin := w.cache.Pin(key("busy"))
+	defer pin.Unpin()
+	if err := pin.Confirmed(f.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.cache.Read(f.ctx(), key("busy")); err != nil {
+		t.Fatal(err)
+	}
+	// Memory does not know it yet: a push is on its way.
+	now := f.redisNow(w)
+	f.mark(w, "busy", "retry_at", strconv.FormatInt(now+time.Minute.Milliseconds(), 10), "error", "busy//503", "error_at", now, "fails", 1, "rev", 100)
+	f.opened(w, 1, 0)
+	_, err := w.Token(f.ctx(), "busy")
+	kind(t, err, refresh.ErrUnavailable, "")
+	f.token(w, "acme")
+	if n := len(f.server.Ledger()); n != 2 { // with the acceptance
+		t.Errorf("%d exchanges", n)
+	}
+}

@@ -1,0 +1,328 @@
+package refresh_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tokenlatch/tokenlatch/refresh"
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
+	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
+	"github.com/tokenlatch/tokenlatch/tokencache"
+)
+
+var refusal = refreshtest.Step{Status: 400, Body: `{"error":"invalid_grant"}`}
+
+// A provider's replica that lags behind refuses what it has handed out a moment ago.
+func TestARefusalThatTheProviderDidNotMeanCostsNothing(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	workers := []*worker{f.worker(short), f.worker(short), f.worker(short)}
+	f.connect(workers[0], "acme", true)
+	f.server.Script(refusal)
+	var callers sync.WaitGroup
+	for _, w := range workers {
+		for range 20 {
+			callers.Go(func() { f.token(w, "acme") })
+		}
+	}
+	callers.Wait()
+	if n := len(f.server.Ledger()); n != 2 {
+		t.Errorf("%d exchanges, want 2", n)
+	}
+	f.journal(t, "acme", "refused", 1)
+	f.journal(t, "acme", "reauthorize", 0)
+	f.lawful(workers[1], "acme")
+}
+
+// The second presentation has the whole time that an exchange may take, and nobody takes over meanwhile.
+func TestASecondOpinionNestsInItsClaim(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	f.lease = time.Second
+	w, other := f.worker(short), f.worker(short)
+	f.connect(w, "acme", true)
+	f.server.Script(refusal)
+	f.server.SetLatency(800*time.Millisecond, 0)
+	var callers sync.WaitGroup
+	for _, w := range []*worker{w, other} {
+		callers.Go(func() { f.token(w, "acme") })
+	}
+	callers.Wait()
+	l := f.server.Ledger()
+	if len(l) != 2 || l.InFlight() != 1 {
+		t.Fatalf("%d exchanges, %d at once", len(l), l.InFlight())
+	}
+	if d := l[1].Arrived.Sub(l[0].Answered); d < 2*time.Second || d > 4*time.Second {
+		t.Errorf("asked again after %s", d)
+	}
+	f.lawful(w, "acme")
+}
+
+// While one waits for its second opinion the app's only place is another's.
+func TestASecondOpinionHoldsNoPlaceWhileItWaits(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	f.profile.Budget = provider.Budget{Concurrency: 1}
+	w := f.worker()
+	f.connect(w, "gone", true)
+	f.connect(w, "acme", true)
+	f.server.Revoke("gone")
+	got := make(chan error, 1)
+	go func() {
+		_, err := w.Token(f.ctx(), "gone")
+		got <- err
+	}()
+	f.server.AwaitExchange(t)
+	f.token(w, "acme")
+	kind(t, <-got, refresh.ErrReauthorize, "invalid_grant")
+	var order []string
+	for _, p := range f.server.Ledger() {
+		order = append(order, p.Tenant)
+	}
+	if fmt.Sprint(order) != "[gone acme gone]" {
+		t.Errorf("exchanges of %v", order)
+	}
+}
+
+// Whoever asks for a second opinion may have to end before it is due.
+func TestAProcessThatEndsBeforeItsSecondOpinionLeavesAGrantThatLives(t *testing.T) {
+	t.Parallel()
+	t.Run("closed", func(t *testing.T) {
+		t.Parallel()
+		f := newFleet(t, refreshtest.Config{})
+		w, other := f.worker(), f.worker()
+		f.connect(w, "acme", true)
+		f.server.Script(refusal)
+		got := make(chan error, 1)
+		go func() {
+			_, err := w.Token(f.ctx(), "acme")
+			got <- err
+		}()
+		f.server.AwaitExchange(t)
+		f.server.AwaitIdle(t)
+		if err := w.Close(f.ctx()); err != nil {
+			t.Error(err)
+		}
+		if err := <-got; err == nil {
+			t.Error("a token")
+		}
+		awaitToken(t, f, other, "acme")
+		f.lawful(other, "acme")
+	})
+	t.Run("killed", func(t *testing.T) {
+		t.Parallel()
+		f := newFleet(t, refreshtest.Config{})
+		w := f.worker(short)
+		f.connect(w, "acme", true)
+		s, err := w.cache.Read(f.ctx(), key("acme"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, s, err = w.cache.Claim(f.ctx(), s, "of-the-dead", "dead", time.Second, tokencache.AfterDeadline)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, _, err := w.cache.Fail(f.ctx(), s, "dead", tokencache.Failure{ID: "id", Verdict: tokencache.Again, Error: "refused/invalid_grant/400", Retry: 2 * time.Second})
+		if o != tokencache.OK || err != nil {
+			t.Fatal(o, err)
+		}
+		f.token(w, "acme") // after the claim's deadline
+		f.lawful(w, "acme")
+	})
+}
+
+// dies lets a tenant's grant die by a refusal that goes on until the script is cleared.
+func (f *fleet) dies(w *worker, tenant string) {
+	f.t.Helper()
+	step := refusal
+	step.Tenant, step.Times = tenant, -1
+	f.server.Script(step)
+	f.connect(w, tenant, true)
+	_, err := w.Token(f.ctx(), tenant)
+	kind(f.t, err, refresh.ErrReauthorize, "invalid_grant")
+}
+
+// record is what Redis has of a grant.
+func (f *fleet) record(w *worker, tenant string) *tokencache.Record {
+	f.t.Helper()
+	s, err := w.cache.Read(f.ctx(), key(tenant))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return &s.Record
+}
+
+func TestAGrantThatDiedByMistakeComesBackByItself(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	w := f.worker()
+	f.dies(w, "acme")
+	f.run(f.worker())
+	f.putOff(w, "acme")
+	f.server.ClearScript()
+	events := f.worker().Events(t.Context())
+	f.alter(w, "acme", "retry_at", 1, "rev", 1000)
+	f.hears(events, refresh.EventRefreshed, "acme")
+	f.token(f.worker(), "acme")
+	f.lawful(w, "acme")
+}
+
+// putOff waits until Run has put a grant off for a minute.
+func (f *fleet) putOff(w *worker, tenant string) {
+	f.t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		at, now := f.score(w, tenant), float64(f.redisNow(w))
+		if at > now+50_000 && at < now+76_000 && at == float64(int64(at)) { // not the half of those that are taken
+			return
+		}
+		if time.Now().After(end) {
+			f.t.Fatalf("%s is looked at in %.1f s, want a minute", tenant, (at-now)/1000)
+		}
+	}
+}
+
+// Nobody is told again that it is dead; it is presented five times more, and then left alone.
+func TestAGrantThatStaysDeadIsPresentedAFewTimesMore(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	w, runs := f.worker(), f.worker()
+	f.dies(w, "acme")
+	events := f.worker().Events(t.Context())
+	f.run(runs)
+	died := f.record(w, "acme")
+	for n := range int64(5) {
+		before := len(f.server.Ledger())
+		f.alter(w, "acme", "retry_at", 1, "rev", 1000*(n+1)) // or memory would count as newer
+		r := f.record(w, "acme")
+		for end := time.Now().Add(30 * time.Second); r.Revivals != n+1; r = f.record(w, "acme") {
+			if time.Now().After(end) {
+				t.Fatalf("revival %d was not made: %+v", n+1, r)
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		if got := len(f.server.Ledger()) - before; got != 1 {
+			t.Errorf("%d exchanges for a revival", got)
+		}
+		if r.State != tokencache.Reauthorize || r.Reason != "invalid_grant" || r.CommitID != died.CommitID || r.Claim.Unresolved() || (r.RetryAt == 0) != (n == 4) {
+			t.Errorf("after revival %d: %+v", n+1, r)
+		}
+	}
+	for end := time.Now().Add(30 * time.Second); f.lookedAt(w, "acme"); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it is still looked at")
+		}
+	}
+	_, err := w.Token(f.ctx(), "acme")
+	kind(t, err, refresh.ErrReauthorize, "invalid_grant")
+	seen := map[string]bool{}
+	for {
+		select {
+		case e := <-events:
+			if e.Kind == refresh.EventReauthorize {
+				seen[e.ID] = true
+			}
+			continue
+		default:
+		}
+		break
+	}
+	if len(seen) > 1 {
+		t.Errorf("its death was told %d times", len(seen))
+	}
+}
+
+// lookedAt reports whether a due set has a grant.
+func (f *fleet) lookedAt(w *worker, tenant string) bool {
+	f.t.Helper()
+	for shard := range tokencache.DueShards {
+		if w.rdb.ZScore(f.ctx(), fmt.Sprintf("%s:due:zoom:%02d", f.prefix, shard), tenant).Err() == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// A grant whose pair was lost has spent its refresh token; consent and its end begin anew.
+func TestWhatIsNoMistakeIsNotPresentedAgain(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	w := f.worker(short)
+	f.connect(w, "lost", true)
+	f.server.Script(refreshtest.Step{Tenant: "lost", At: refreshtest.AfterCommit, Fault: refreshtest.Drop})
+	_, err := w.Token(f.ctx(), "lost")
+	time.Sleep(kind(t, err, refresh.ErrUnavailable, "").RetryAfter)
+	_, err = w.Token(f.ctx(), "lost")
+	kind(t, err, refresh.ErrReauthorize, "lost_response")
+	f.dies(w, "again")
+	f.dies(w, "ended")
+	f.connect(w, "again", false)
+	if err := w.Disconnect(f.ctx(), "ended"); err != nil {
+		t.Fatal(err)
+	}
+	for _, tenant := range []string{"lost", "again", "ended"} {
+		if r := f.record(w, tenant); r.RetryAt != 0 || r.Revivals != 0 {
+			t.Errorf("%s: %+v", tenant, r)
+		}
+	}
+}
+
+// Those that live come first: a dead one takes no place that it would have to wait for.
+func TestADeadGrantWaitsForNoBudget(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	f.profile.Budget = provider.Budget{Concurrency: 1}
+	w := f.worker()
+	f.dies(w, "dead")
+	f.connect(w, "first", true)
+	gate := f.server.Hold(refreshtest.BeforeCommit)
+	ended := make(chan struct{})
+	go func() { f.token(w, "first"); close(ended) }()
+	gate.Await(t)
+	f.alter(w, "dead", "retry_at", 1)
+	f.run(f.worker())
+	f.putOff(w, "dead")
+	gate.Release()
+	<-ended
+	if n := len(f.server.Ledger().Presentations("dead")); n != 2 {
+		t.Errorf("%d exchanges of the dead one", n)
+	}
+}
+
+func TestRefusalsThatNoRuleKnowsComeToAnEnd(t *testing.T) {
+	t.Parallel()
+	days := 3*24*time.Hour + time.Second
+	for name, c := range map[string]struct {
+		expired bool
+		mark    func(now int64) []any
+		dead    bool
+	}{
+		"for days without a valid access token": {true, func(now int64) []any { return []any{"refused_at", now - days.Milliseconds(), "fails", 70} }, true},
+		"with one":                              {false, func(now int64) []any { return []any{"refused_at", now - days.Milliseconds(), "fails", 70} }, false},
+		"for a day":                             {true, func(now int64) []any { return []any{"refused_at", now - days.Milliseconds()/3, "fails", 70} }, false},
+		"after the refresh token's end":         {true, func(now int64) []any { return []any{"rt_expires_at", now - 1} }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, refreshtest.Config{})
+			w := f.worker()
+			f.connect(w, "acme", c.expired)
+			f.mark(w, "acme", c.mark(f.redisNow(w))...)
+			f.server.Script(refuse("no_idea", 418))
+			err := f.worker().Refresh(f.ctx(), "acme")
+			r := f.record(w, "acme")
+			if !c.dead {
+				kind(t, err, refresh.ErrUnavailable, "")
+				if r.State != tokencache.Active {
+					t.Errorf("%+v", r)
+				}
+				return
+			}
+			kind(t, err, refresh.ErrReauthorize, "refused_for_long")
+			if r.State != tokencache.Reauthorize || r.Reason != "refused_for_long" || r.RetryAt != 0 {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}

@@ -160,7 +160,7 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 			// Subscribe, then read again: what happened in between was not pushed to us.
 			err = f.subscribed()
 		case d.do == wait:
-			f.wait(news, d.until)
+			f.wait(news, min(d.until, f.c.cfg.ClaimTimeout)) // then look again: Redis may be away
 		case d.do == report:
 			err = f.report(s)
 		default:

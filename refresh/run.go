@@ -47,6 +47,9 @@ const (
 // at a fixed date (Profile.RefreshTokenLife) is left alone while idle, and a reauth_due event
 // says so two weeks ahead, or after three quarters of a shorter life.
 //
+// A grant that died by invalid_grant is tried again 1 minute later, and 10 minutes, 1, 6 and 24 hours after
+// the try before, behind all that live: a pair makes it active, which is told as [EventRefreshed].
+//
 // Who dies over a renewal is replaced: a grant that was taken comes back by itself. One that
 // the due sets have lost is found within about an hour.
 func (c *Coordinator) Run(ctx context.Context) error {

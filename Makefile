@@ -1,11 +1,18 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: test bench lint demo
+.PHONY: test chaos bench lint demo
 
 # All tests, on real Redis: REDIS_ADDR, or the server binary in REDIS_SERVER, or a
 # redis-server on PATH, or one that integration/with-redis gets for them. The race detector needs a C compiler.
 test:
 	integration/with-redis go test -race -count=1 -parallel 4 -timeout 20m ./...
+
+# The chaos test for as long as FOR says, in rounds of about half a minute. Each prints its seed;
+# `make chaos FOR=1m SEED=… VARIANT=…` begins with that round again.
+FOR ?= 10m
+chaos:
+	CHAOS_FOR=$(FOR) CHAOS_SEED=$(SEED) CHAOS_VARIANT=$(VARIANT) integration/with-redis \
+		go test -race -count=1 -run '^TestChaos$$' -v -timeout 0 ./integration
 
 # All benchmarks, one package after the other, and their results as a markdown table.
 bench:

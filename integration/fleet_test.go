@@ -26,6 +26,8 @@ type fleet struct {
 	ops    *refresh.Coordinator
 	rdb    *redis.Client
 	names  int
+
+	launched []*process
 }
 
 // newFleet takes timings that a test can wait for; alter changes them.
@@ -71,7 +73,9 @@ func (f *fleet) worker() *process {
 	f.names++
 	cfg := f.setup
 	cfg.Name = fmt.Sprintf("worker-%d", f.names)
-	return launch(f.t, cfg)
+	p := launch(f.t, cfg)
+	f.launched = append(f.launched, p)
+	return p
 }
 
 func (f *fleet) workers(n int) []*process {

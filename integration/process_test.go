@@ -33,6 +33,7 @@ type process struct {
 	last    int
 	pending map[int]chan answer
 	killed  bool
+	quiet   bool // its log is not shown when the test fails
 }
 
 // lockedBuffer collects a worker's stderr.
@@ -124,12 +125,16 @@ func (p *process) listen(out io.Reader) {
 	}
 }
 
-func (p *process) write(v any) {
+func (p *process) tryWrite(v any) error {
 	line, err := json.Marshal(v)
 	if err == nil {
 		_, err = p.in.Write(append(line, '\n'))
 	}
-	if err != nil {
+	return err
+}
+
+func (p *process) write(v any) {
+	if err := p.tryWrite(v); err != nil {
 		p.t.Fatalf("%s takes no orders: %v\n%s", p.name, err, p.log.String())
 	}
 }
@@ -236,7 +241,7 @@ func (p *process) end() {
 	p.kill()
 	if log := p.log.String(); strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic:") {
 		p.t.Errorf("%s:\n%s", p.name, log)
-	} else if p.t.Failed() {
+	} else if p.t.Failed() && !p.quiet {
 		p.t.Logf("log of %s:\n%s", p.name, log)
 	}
 }

@@ -3,6 +3,8 @@ package integration
 import (
 	"time"
 
+	"golang.org/x/oauth2"
+
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 )
 
@@ -15,6 +17,10 @@ type setup struct {
 	Keyset                           string // of the seal; empty: plaintext
 	Lease, Exchange, Claim, Patience time.Duration
 	Quiet                            bool // no log: the parent would have to read it
+
+	Sentinel string            // host:port; Redis is not looked at then
+	Replicas int               // that must acknowledge a claim
+	Routes   map[string]string // address of a server → of the proxy before it
 }
 
 // order is every further line.
@@ -32,6 +38,10 @@ type order struct {
 	Size    int    // signal: bytes of the message
 
 	Generation int64 // warm, knows
+
+	Pair     *oauth2.Token // connect, import
+	Patience time.Duration // of the callers; 0 is hung
+	Tidy     bool          // close: and no goroutine may be left
 }
 
 // The points at which a holder can be caught.

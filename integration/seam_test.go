@@ -1,10 +1,12 @@
 package integration
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,11 +25,12 @@ type seam struct {
 	mu       sync.Mutex // guards what follows
 	armed    string
 	released chan struct{}
-	traffic  report // Commands, Trips and Sent
+	traffic  report            // Commands, Trips and Sent
+	claims   map[string]string // tenant → its claim, as a presentation under it shows it
 }
 
 func newSeam(say func(answer)) *seam {
-	return &seam{say: say, traffic: noTraffic()}
+	return &seam{say: say, traffic: noTraffic(), claims: map[string]string{}}
 }
 
 func noTraffic() report { return report{Commands: map[string]int{}, Sent: map[string]time.Time{}} }
@@ -103,6 +106,7 @@ func (s *seam) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		sent := time.Now()
 		err := next(ctx, cmd)
 		point := pointAfter(cmd, err)
+		s.noteClaim(cmd, point)
 		s.trip(sent, []redis.Cmder{cmd}, []string{point})
 		s.reached(point)
 		return err
@@ -123,6 +127,7 @@ func (s *seam) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 		points := make([]string, len(cmds))
 		for i, cmd := range cmds {
 			points[i] = pointAfter(cmd, cmd.Err())
+			s.noteClaim(cmd, points[i])
 		}
 		s.trip(sent, cmds, points)
 		for _, point := range points {
@@ -216,7 +221,60 @@ type tapped struct {
 }
 
 func (t tapped) Exchange(ctx context.Context, g provider.Grant) (provider.Pair, error) {
-	pair, err := t.Exchanger.Exchange(ctx, g)
+	pair, err := t.Exchanger.Exchange(context.WithValue(ctx, claimKey{}, t.seam.claim(g.Tenant)), g)
 	t.seam.reached(afterAnswer)
 	return pair, err
+}
+
+// claimKey is where an exchange's ctx says under which claim it is made.
+type claimKey struct{}
+
+// noteClaim keeps a claim that stands, in the words of claimShown.
+func (s *seam) noteClaim(cmd redis.Cmder, point string) {
+	if point != afterClaim {
+		return
+	}
+	r, _ := recordOf(cmd.(*redis.Cmd).Val())
+	_, key, _ := strings.Cut(fmt.Sprint(cmd.Args()[3]), "{"+app+":")
+	tenant, _, _ := strings.Cut(key, "}")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.claims[tenant] = fmt.Sprintf("%s %s %s %t", r["claim_id"], cmp.Or(r["claim_until"], "0"), cmp.Or(r["expires_at"], "0"), r["rejected_gen"] == r["gen"])
+}
+
+func (s *seam) claim(tenant string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.claims[tenant]
+}
+
+// claimShown is what a presentation's User-Agent tells of the claim under which it was made.
+type claimShown struct {
+	worker, id     string
+	until, expires int64 // Redis time, unix ms: its hard deadline, and when the access token ends
+	refused        bool  // an API has refused that access token
+}
+
+// shownBy reads a User-Agent; what is not there is zero.
+func shownBy(agent string) claimShown {
+	var c claimShown
+	_, _ = fmt.Sscan(agent, &c.worker, &c.id, &c.until, &c.expires, &c.refused)
+	return c
+}
+
+// signed tells the provider who presents, and under which claim.
+type signed struct {
+	http.RoundTripper
+	name string
+}
+
+func (s signed) RoundTrip(req *http.Request) (*http.Response, error) {
+	claim, _ := req.Context().Value(claimKey{}).(string)
+	req = req.Clone(req.Context())
+	req.Header.Set("User-Agent", strings.TrimSpace(s.name+" "+claim))
+	return s.RoundTripper.RoundTrip(req)
+}
+
+func (s signed) CloseIdleConnections() {
+	s.RoundTripper.(*http.Transport).CloseIdleConnections()
 }

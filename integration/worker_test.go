@@ -2,19 +2,24 @@ package integration
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
 	"golang.org/x/oauth2"
 
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/lock"
 	"github.com/tokenlatch/tokenlatch/refresh"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
@@ -33,8 +38,11 @@ type worker struct {
 	rdb   *redis.Client
 	cache *tokencache.Cache
 	seam  *seam
-	log   io.Writer
-	bare  signals
+
+	endpoint *provider.TokenEndpoint
+
+	log  io.Writer
+	bare signals
 
 	mu      sync.Mutex // guards what follows
 	out     *json.Encoder
@@ -73,7 +81,7 @@ func workerMain() int {
 
 func (w *worker) start(cfg setup) error {
 	w.seam = newSeam(w.say)
-	w.rdb = redis.NewClient(&redis.Options{Addr: cfg.Redis})
+	w.rdb = dial(cfg)
 	w.rdb.AddHook(w.seam)
 	log := zerolog.New(w.log).With().Timestamp().Str("worker", cfg.Name).Logger()
 	if cfg.Quiet {
@@ -97,13 +105,32 @@ func (w *worker) start(cfg setup) error {
 	if err != nil {
 		return err
 	}
-	p.Exchanger = tapped{p.Exchanger, w.seam}
+	w.endpoint = p.Exchanger.(*provider.TokenEndpoint)
+	w.endpoint.Transport = signed{w.endpoint.Transport, cfg.Name}
+	p.Exchanger = tapped{w.endpoint, w.seam}
 	w.Coordinator, err = refresh.New(refresh.Config{
 		App: app, Cache: w.cache, Provider: p, Log: log,
 		Locker:          lock.New(lock.Config{TTL: cfg.Lease, Name: cfg.Name}, w.rdb),
-		ExchangeTimeout: cfg.Exchange, ClaimTimeout: cfg.Claim, CommitPatience: cfg.Patience,
+		ExchangeTimeout: cfg.Exchange, ClaimTimeout: cfg.Claim, CommitPatience: cfg.Patience, Replicas: cfg.Replicas,
 	})
 	return err
+}
+
+// dial returns a client of the server, or of the one that the Sentinel names, by way of the proxies.
+func dial(cfg setup) *redis.Client {
+	dialer := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, network, cmp.Or(cfg.Routes[addr], addr))
+	}
+	if cfg.Sentinel != "" {
+		return redis.NewFailoverClient(&redis.FailoverOptions{
+			MasterName: redistest.MasterName, SentinelAddrs: []string{cfg.Sentinel}, Dialer: dialer,
+		})
+	}
+	opts := &redis.Options{Addr: cfg.Redis}
+	if len(cfg.Routes) > 0 {
+		opts.Dialer = dialer
+	}
+	return redis.NewClient(opts)
 }
 
 func (w *worker) say(a answer) {
@@ -114,7 +141,7 @@ func (w *worker) say(a answer) {
 
 // begin makes the ctx of an order, before the next one can cancel it.
 func (w *worker) begin(o order) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), hung)
+	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(o.Patience, hung))
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.cancels[o.ID] = cancel
@@ -125,6 +152,14 @@ func (w *worker) cancel(id int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.cancels[id]()
+}
+
+func (w *worker) cancelAll() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, cancel := range w.cancels {
+		cancel()
+	}
 }
 
 func (w *worker) carryOut(ctx context.Context, o order) {
@@ -142,6 +177,14 @@ func (w *worker) obey(ctx context.Context, o order) (report, error) {
 	switch o.Op {
 	case "token":
 		return many(ctx, o.Callers, func(ctx context.Context) (*oauth2.Token, error) { return w.Token(ctx, o.Tenant) }), nil
+	case "try":
+		return many(ctx, o.Callers, func(ctx context.Context) (*oauth2.Token, error) { return w.TryToken(ctx, o.Tenant) }), nil
+	case "connect":
+		return many(ctx, 1, func(ctx context.Context) (*oauth2.Token, error) { return nil, w.Connect(ctx, o.Tenant, o.Pair) }), nil
+	case "disconnect":
+		return many(ctx, 1, func(ctx context.Context) (*oauth2.Token, error) { return nil, w.Disconnect(ctx, o.Tenant) }), nil
+	case "import":
+		return w.imports(ctx, o)
 	case "refresh":
 		return many(ctx, o.Callers, func(ctx context.Context) (*oauth2.Token, error) { return nil, w.Refresh(ctx, o.Tenant) }), nil
 	case "wait":
@@ -255,6 +298,7 @@ var kinds = []struct {
 }{
 	{"reauthorize", refresh.ErrReauthorize},
 	{"client_config", refresh.ErrClientConfig},
+	{"pending", refresh.ErrPending},
 	{"unavailable", refresh.ErrUnavailable},
 	{"not_connected", refresh.ErrNotConnected},
 	{"canceled", context.Canceled},
@@ -308,11 +352,29 @@ func (w *worker) knows(ctx context.Context, o order) error {
 	}
 }
 
+// imports reports what became of an import in Texts.
+func (w *worker) imports(ctx context.Context, o order) (report, error) {
+	became, err := w.Import(ctx, o.Tenant, o.Pair)
+	r := reported([]result{{err: err}})
+	if err == nil {
+		r.Texts = append(r.Texts, fmt.Sprint(became))
+	}
+	return r, nil
+}
+
 func (w *worker) close(o order) int {
 	ctx, cancel := context.WithTimeout(context.Background(), hung)
 	defer cancel()
+	if o.Tidy {
+		w.cancelAll()
+	}
 	err := w.Close(ctx)
 	_ = w.rdb.Close()
+	if o.Tidy {
+		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+		w.endpoint.CloseIdleConnections()
+		err = errors.Join(err, goleak.Find())
+	}
 	if err != nil {
 		w.say(answer{ID: o.ID, Failed: err.Error()})
 		return 1

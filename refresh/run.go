@@ -527,6 +527,10 @@ func (r *renewals) repair(ctx context.Context, forced bool) error {
 	return cmp.Or(unknown, err)
 }
 
+// readyLater is when a process that has not made an exchange asks whether Redis is fit. A storm does
+// not wait for that.
+const readyLater = 3 * time.Second
+
 // keepHouse begins, once, what a process that uses tokens does besides: it notes which
 // grants are in use.
 func (c *Coordinator) keepHouse() {
@@ -535,7 +539,10 @@ func (c *Coordinator) keepHouse() {
 			coarse := coarseness(c.cfg.IdleAfter)
 			ctx := c.waiting
 			_ = c.cache.WatchApp(ctx, c.cfg.App) // or the first exchange would have to ask
-			_ = c.ready(ctx, c.key("any"))       // says it in the log, before a token expires
+			pause(ctx, readyLater, nil)
+			if ctx.Err() == nil {
+				_ = c.ready(ctx, c.key("any")) // says it in the log, before a token expires
+			}
 			var failing trouble
 			for {
 				pause(ctx, min(coarse, time.Minute), nil)

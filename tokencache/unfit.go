@@ -100,16 +100,19 @@ func lostReply(err error) bool {
 // round trip: else it would be found at the first expiry. The error is an ErrUnfit; any other says that
 // nothing is known. Rights without which the rest works are said in the log.
 func (c *Cache) Fit(ctx context.Context, k Key) error {
-	denied, err := bounded(ctx, nodePatience, func(ctx context.Context) ([]string, error) {
-		return fitScript.Eval(ctx, c.rdb, []string{c.keys(k).grant()}, c.needs(k)...).StringSlice()
-	})
-	if lostReply(err) {
+	denied, err := c.tryOut(ctx, k)
+	// A connection that ends can be the network's trouble, or a server's that restarts: only what
+	// happens again and again, to a server that answers in between, is a proxy's way to say no.
+	for again := 0; lostReply(err); again++ {
 		switch first, heard := c.greeting(ctx); {
 		case heard && first == tlsAlert:
 			return &unfitError{todoTLS, err}
-		case heard || c.answers(ctx):
+		case !heard && !c.answers(ctx):
+			return err
+		case again == 2:
 			return &unfitError{todoClosed, err}
 		}
+		denied, err = c.tryOut(ctx, k)
 	}
 	if unfit := Unfit(err); unfit != nil {
 		return unfit
@@ -136,6 +139,21 @@ func (c *Cache) Fit(ctx context.Context, k Key) error {
 		c.log.Error().Strs("refused", useful).Msg("this Redis' user lacks rights that are needed for pushes, renewals or the app's state: README lists the commands, keys and channels to allow")
 	}
 	return nil
+}
+
+// tryOut names the commands that the client's user may not give. It asks in a transaction: a proxy
+// may know none.
+func (c *Cache) tryOut(ctx context.Context, k Key) (denied []string, err error) {
+	return bounded(ctx, nodePatience, func(ctx context.Context) ([]string, error) {
+		var said *redis.Cmd
+		if err := firstError(c.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
+			said = fitScript.Eval(ctx, p, []string{c.keys(k).grant()}, c.needs(k)...)
+			return nil
+		})); err != nil {
+			return nil, err
+		}
+		return said.StringSlice()
+	})
 }
 
 // needs are the commands that are used, with a key each, as fit.lua takes them. What has no key comes

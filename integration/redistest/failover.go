@@ -187,3 +187,37 @@ func (f *Failover) promoted(t testing.TB) {
 		return err == nil && len(addr) == 2 && addr[0]+":"+addr[1] == f.Replica.addr
 	})
 }
+
+// MasterName is what the Sentinel calls the master.
+const MasterName = masterName
+
+// Sentinel is the Sentinel's host:port.
+func (f *Failover) Sentinel() string { return f.sentinel }
+
+// Current is the server that the Sentinel calls the master; nil if it does not say.
+func (f *Failover) Current() *Server {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	sentinel := redis.NewSentinelClient(&redis.Options{Addr: f.sentinel})
+	defer sentinel.Close()
+	addr, err := sentinel.GetMasterAddrByName(ctx, masterName).Result()
+	if err != nil || len(addr) != 2 {
+		return nil
+	}
+	for _, s := range []*Server{f.Master, f.Replica} {
+		if s.addr == addr[0]+":"+addr[1] {
+			return s
+		}
+	}
+	return nil
+}
+
+// Switch asks the Sentinel for a planned failover, which leaves both servers up. It does not wait
+// for its end; the error says why there will be none.
+func (f *Failover) Switch() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	sentinel := redis.NewSentinelClient(&redis.Options{Addr: f.sentinel})
+	defer sentinel.Close()
+	return sentinel.Failover(ctx, masterName).Err()
+}

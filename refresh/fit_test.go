@@ -139,7 +139,7 @@ func TestAnUnfitRedisIsSaidInWordsAtTheFirstCall(t *testing.T) {
 		"no scripts":                     {client: user("-eval", "-evalsha"), says: []string{"NOPERM", "right"}},
 		"no PTTL, for waiters":           {client: user("-pttl"), says: []string{"pttl", "right"}},
 		"no HSET":                        {client: user("-hset"), says: []string{"hset", "right"}},
-		"no MULTI":                       {client: user("-multi"), says: []string{"MULTI", "right"}},
+		"no MULTI":                       {client: user("-multi"), says: []string{"multi", "right"}},
 		"keys elsewhere":                 {client: user("resetkeys", "~other:*"), says: []string{"key", "right"}},
 		"EVALSHA renamed":                {options: []redistest.Option{redistest.Set("rename-command", "EVALSHA", "x1")}, says: []string{"EVALSHA"}},
 		"PEXPIRE renamed":                {options: []redistest.Option{redistest.Set("rename-command", "PEXPIRE", "x2")}, says: []string{"pexpire"}},

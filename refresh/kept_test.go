@@ -58,12 +58,12 @@ var troubles = map[string]trouble{
 	"NOREPLICAS": {own, configSet("min-replicas-to-write", "1"), configSet("min-replicas-to-write", "0"), false},
 	"READONLY": {own,
 		func(t *testing.T, _ *redistest.Server, rdb *redis.Client) {
-			if err := rdb.SlaveOf(t.Context(), "127.0.0.1", "1").Err(); err != nil {
+			if err := rdb.ReplicaOf(t.Context(), "127.0.0.1", "1").Err(); err != nil {
 				t.Fatal(err)
 			}
 		},
 		func(t *testing.T, _ *redistest.Server, rdb *redis.Client) {
-			if err := rdb.SlaveOf(t.Context(), "NO", "ONE").Err(); err != nil {
+			if err := rdb.ReplicaOf(t.Context(), "NO", "ONE").Err(); err != nil {
 				t.Fatal(err)
 			}
 		}, false},

@@ -171,8 +171,11 @@ func (c *Cache) needs(k Key) (args []any) {
 		ks.secret():  {"getrange 0 1", "set x", "del"},
 		ks.spare():   {"getrange 0 1", "set x", "del"},
 		ks.journal(): {"xadd * x x", "xrange - +", "del", "persist", "pexpire 1", "pttl", "dump", "restore 0 x"},
+		ks.unread():  {"rpush x", "lrange 0 1", "ltrim 0 1", "pexpire 1", "del"},
 		ks.lock():    {"set x", "get", "del", "pexpire 1", "pttl"},
 		ks.events():  {"publish x", "subscribe"},
+
+		c.hub.heartbeats: {"publish x", "subscribe"},
 
 		c.AppKey(k.App):         {"hgetall", "hset x x", "hdel x", "publish x", "subscribe"},
 		c.ChangesChannel(k.App): {"publish x", "subscribe"},

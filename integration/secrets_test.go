@@ -148,6 +148,7 @@ func eventfulLife(t *testing.T, keyset string) places {
 	fault("echo", refreshtest.Step{Status: http.StatusBadRequest, Body: leak})
 	fault("teapot", refreshtest.Step{Status: http.StatusTeapot, Body: leak})
 	fault("html", refreshtest.Step{Status: http.StatusOK, Body: "<html>" + canary})
+	fault("wrapped", refreshtest.Step{At: refreshtest.AfterCommit, Status: http.StatusOK, Body: `{"data":{"access_token":"` + canary + `"}}`})
 	fault("code", refreshtest.Step{Status: http.StatusBadRequest, Body: `{"error":"` + canary + `"}`})
 	fault("drop", refreshtest.Step{At: refreshtest.AfterCommit, Fault: refreshtest.Drop})
 	fault("torn", refreshtest.Step{At: refreshtest.AfterCommit, Fault: refreshtest.Truncate})
@@ -171,8 +172,8 @@ func eventfulLife(t *testing.T, keyset string) places {
 	// Last, since it opens the app's circuit.
 	fault("away", refreshtest.Step{Status: http.StatusFound, Header: http.Header{"Location": {"/" + canary}}})
 	p.keys += redistest.Dump(t, f.rdb, "*")
-	if !strings.Contains(p.keys, ":secret (string)") || !strings.Contains(p.keys, ":spare (string)") {
-		t.Error("no sealed pair, or no spare, is stored: the story is not what it should be")
+	if !strings.Contains(p.keys, ":secret (string)") || !strings.Contains(p.keys, ":spare (string)") || !strings.Contains(p.keys, ":unread (list)") {
+		t.Error("no sealed pair, no spare, or no unread answer is stored: the story is not what it should be")
 	}
 	for _, one := range append(workers, stranger) {
 		one.close()

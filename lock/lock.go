@@ -44,7 +44,7 @@ type Locker struct {
 	ttl     time.Duration
 	name    string
 	clients []redis.UniversalClient
-	doubts  doubts // of the clients' servers
+	doubts  func() doubts // of the clients' servers; a func, which whoever prints a Locker does not look into
 }
 
 // New returns a Locker on one Redis, or on the majority of several independent
@@ -59,7 +59,8 @@ func New(cfg Config, clients ...redis.UniversalClient) *Locker {
 	if cfg.Name == "" {
 		cfg.Name = HostPID()
 	}
-	return &Locker{ttl: max(cfg.TTL, minTTL), name: cfg.Name, clients: clients, doubts: make(doubts, len(clients))}
+	d := make(doubts, len(clients))
+	return &Locker{ttl: max(cfg.TTL, minTTL), name: cfg.Name, clients: clients, doubts: func() doubts { return d }}
 }
 
 // HostPID is the default name of a holder: host/pid.
@@ -152,7 +153,7 @@ const splitPause = 10 * time.Millisecond
 // ask asks once. The error is ErrHeld, for the caller to say by whom, or Redis'.
 func (l *Locker) ask(ctx context.Context, key string) (*Lease, []*pool, error) {
 	value := l.name + "/" + crand.Text()
-	votes := newVotes(l.doubts, time.Duration(float64(l.ttl)*graceShare))
+	votes := newVotes(l.doubts(), time.Duration(float64(l.ttl)*graceShare))
 	nodes := make([]*pool, len(l.clients))
 	pools := make([]redsyncredis.Pool, len(l.clients))
 	for i, rdb := range l.clients {

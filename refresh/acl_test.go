@@ -22,7 +22,7 @@ func TestAUserOfThePrefixAloneIsEnough(t *testing.T) {
 	f.profile.Budget = provider.Budget{Requests: 100, Per: time.Second, Concurrency: 4}
 	admin := f.redis.Client(t)
 	err := admin.Do(f.ctx(), "acl", "setuser", "worker", "on", ">secret", "resetkeys", "resetchannels",
-		"~tl:*", "&tl:*", "+@all", "-@admin", "-@dangerous", "+info").Err()
+		"~tl:*", "&tl:*", "+@all", "-@admin", "-@dangerous", "+info", "+restore").Err()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -260,7 +260,9 @@ func (c *Coordinator) admitted(a applicant) (_ admission, ok bool, _ error) {
 		return ok && s.Open, err // closed meanwhile: look again
 	})
 	if err != nil {
-		return admission{applicant: a}, true, nil // nobody can be asked, and it is time
+		// Nobody can be asked, and it is time. Redis may have given the right all the same: what comes of this
+		// exchange, or that there is none, ends it.
+		return admission{a, id, s.Probes}, true, nil
 	}
 	return admission{a, id, s.Probes}, given, nil
 }

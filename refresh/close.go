@@ -4,13 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Close ends the coordinator. Callers that wait get an error; exchanges in flight are
-// finished and their pairs committed, for which Close waits until ctx ends. Its error
-// says that some were still under way then; they go on as long as the process lives. If Redis has
-// lost its data, Close gives back what this process remembers; the error names what Redis did not
-// take.
+// finished, for which Close waits until ctx ends. Pairs that Redis has not taken are tried
+// again at once, for CommitPatience at most. Its error says what was still under way then, and names
+// each grant whose pair only this process has: they go on as long as the process lives, and Close
+// may be called again. If Redis has lost its data, Close gives back what this process remembers; the
+// error names what Redis did not take.
 func (c *Coordinator) Close(ctx context.Context) error {
 	c.mu.Lock()
 	c.closed = true
@@ -25,11 +27,19 @@ func (c *Coordinator) Close(ctx context.Context) error {
 	select {
 	case <-drained:
 	case <-ctx.Done():
-		return fmt.Errorf("refresh: close: exchanges or commits are still under way, let the process live: %w", context.Cause(ctx))
+		return errors.Join(fmt.Errorf("refresh: close: exchanges or commits are still under way, let the process live: %w", context.Cause(ctx)), c.kept.left())
 	}
+	patience := time.NewTimer(c.cfg.CommitPatience)
+	defer patience.Stop()
+	select {
+	case <-c.kept.empty():
+	case <-patience.C:
+	case <-ctx.Done():
+	}
+	left := c.kept.left()
 	// This process may have the only copy of what Redis has lost. Redis away is no reason to stay; a
 	// reader of Events that hangs is none to lose it.
-	rescued := c.rescue(ctx)
+	rescued := errors.Join(left, c.rescue(ctx))
 	if err := c.events.close(ctx); err != nil {
 		return errors.Join(rescued, err)
 	}

@@ -35,14 +35,16 @@ type Config struct {
 	Name string
 	// Locker hands out the leases. Default: one over the cache's Redis.
 	Locker *lock.Locker
-	// ExchangeTimeout is how long one exchange may take. Default 30 s. Longer is safer:
-	// an answer that comes after it is lost, and a rotated refresh token with it.
+	// ExchangeTimeout is within which a request leaves, and callers have an answer. Default
+	// 30 s. Where presenting the refresh token again does harm, the provider is listened to for 5
+	// minutes all the same, if the Exchanger calls provider.Sending.
 	ExchangeTimeout time.Duration
-	// ClaimTimeout is how long a claim stands before an exchange under it can no longer
-	// bring a pair: the hard deadline after which others may take over. Default
-	// ExchangeTimeout + 5 s; must be at least 100 ms over ExchangeTimeout.
+	// ClaimTimeout is how long a claim stands for its exchange. Default ExchangeTimeout + 5 s; must
+	// be at least 100 ms over ExchangeTimeout.
 	ClaimTimeout time.Duration
-	// CommitPatience is how long a pair that Redis does not accept is tried again.
+	// CommitPatience is how much longer a claim stands, since its holder may have the pair and be cut
+	// off from Redis: then others may take over. So long a dead holder's grant waits, too, where
+	// presenting again does harm. It is also how long Close waits for a Redis that takes no writes.
 	// Default 60 s.
 	CommitPatience time.Duration
 	// Replicas is how many replicas of Redis must have acknowledged a claim before its refresh

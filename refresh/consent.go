@@ -133,9 +133,9 @@ func (c *Coordinator) firstPair(call string, tok *oauth2.Token, opts []ConnectOp
 
 // storable are further members of an answer as they can be stored.
 func storable(members map[string]any) (map[string]any, error) {
-	text, err := json.Marshal(members)
+	text, err := jsonOf(members)
 	if err != nil {
-		return nil, errors.New("the members cannot be written as JSON: give strings, numbers, booleans, lists and maps")
+		return nil, err
 	}
 	numbers := json.NewDecoder(bytes.NewReader(text))
 	numbers.UseNumber()
@@ -222,7 +222,7 @@ func (c *Coordinator) mintFirst(ctx context.Context, k tokencache.Key, before *t
 		g.Generation = before.Generation
 	}
 	start := time.Now()
-	p, failed := c.exchange(c.cfg.ExchangeTimeout, g)
+	p, failed := c.mint(g)
 	if failed != nil {
 		c.learned(app, failed)
 		return c.about(k, c.refused.note(k.Tenant, failed))
@@ -238,6 +238,23 @@ func (c *Coordinator) mintFirst(ctx context.Context, k tokencache.Key, before *t
 		return c.about(k, err)
 	}
 	return nil
+}
+
+// mint is an exchange that spends nothing: nobody waits for an Exchanger that ignores its ctx.
+func (c *Coordinator) mint(g provider.Grant) (provider.Pair, *provider.Error) {
+	x, run := c.exchange(limits{send: c.cfg.ExchangeTimeout}, g)
+	if err := c.begin(run); err != nil {
+		x.end(context.Canceled)
+		return provider.Pair{}, &provider.Error{Class: provider.Unsent, Code: "closed", Err: err}
+	}
+	hung := time.NewTimer(c.cfg.ClaimTimeout)
+	defer hung.Stop()
+	select {
+	case <-x.answered:
+		return x.pair, x.failure
+	case <-hung.C:
+		return provider.Pair{}, &provider.Error{Class: provider.Ambiguous, Code: hangs, Err: errHangs}
+	}
 }
 
 // admittedToMint waits for the budget and for the app's circuit. The caller calls leave.

@@ -39,6 +39,9 @@ type Coordinator struct {
 	pacer   *pacer
 	events  *events
 
+	kept     kept     // what Redis has not taken yet
+	underway underway // exchanges of this process
+
 	economy  *economy
 	refused  refusals // first mints
 	unopened unopened
@@ -49,7 +52,7 @@ type Coordinator struct {
 
 	mu     sync.Mutex // guards closed, after which no work begins
 	closed bool
-	work   sync.WaitGroup // flights, and commits that outlive them
+	work   sync.WaitGroup // flights, and exchanges that outlive them
 }
 
 // New returns a Coordinator. It refuses, in words, a configuration that cannot work.
@@ -470,7 +473,7 @@ func (c *Coordinator) about(k tokencache.Key, err error) error {
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrNotConnected, Code: "disconnected", Err: err}
 	case errors.Is(err, tokencache.ErrNotReplicated):
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Code: notReplicated, RetryAfter: firstRetry, Err: err}
-	case errors.Is(err, tokencache.ErrSealed):
+	case errors.Is(err, tokencache.ErrSealed), errors.Is(err, tokencache.ErrSealing):
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrClientConfig, Code: "sealed", Err: err}
 	default:
 		return c.aboutRedis(k, err)

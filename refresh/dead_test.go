@@ -1,9 +1,15 @@
 package refresh_test
 
 import (
+	"context"
+	"fmt"
+	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/refresh"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
@@ -79,4 +85,52 @@ func TestAProbeWithoutAnExchangeStopsNobody(t *testing.T) {
 	if n := len(f.server.Ledger()); n != 2 { // with the acceptance
 		t.Errorf("%d exchanges", n)
 	}
+}
+
+// late is a client's hook that hands one reply on too late.
+type late struct {
+	redis.Hook
+	what func(args []any) bool
+	once atomic.Bool
+}
+
+func (l *late) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (l *late) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (l *late) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if err == nil && l.what(cmd.Args()) && l.once.CompareAndSwap(false, true) {
+			time.Sleep(1500 * time.Millisecond)
+		}
+		return err
+	}
+}
+
+// Redis gives the right to probe, and says so too late: the exchange is made as if nobody could be asked.
+func TestAProbeThatRedisGrantsTooLateStopsNobody(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	f.config.ClaimTimeout = 71234 * time.Millisecond
+	w, other := f.worker(), f.worker()
+	f.accepted(w)
+	f.connect(w, "bad", true)
+	f.connect(w, "acme", true)
+	l := &late{what: func(args []any) bool { // the script with the app's key, and how long a probe may take
+		return slices.Contains(args, any(w.cache.AppKey("zoom"))) && slices.ContainsFunc(args, func(a any) bool { return fmt.Sprint(a) == "71234" })
+	}}
+	w.rdb.AddHook(l)
+	f.opened(other, 1, 0)
+	step := refuse("invalid_client", 401)
+	step.Tenant = "bad"
+	f.server.Script(step)
+	_, err := w.Token(f.ctx(), "bad")
+	kind(t, err, refresh.ErrClientConfig, "")
+	if !l.once.Load() {
+		t.Error("it came in time: nothing is proven")
+	}
+	awaitToken(t, f, other, "acme")
 }

@@ -103,7 +103,8 @@ func decide(v view, w want) decision {
 // the current one.
 func judgeRefusal(v view) decision {
 	opens := min(v.RejectAt, v.IssuedAt+freshFor.Milliseconds())
-	if v.Reason == suspect && opens > v.now {
+	set := opens > v.now+(2*maxRefusalWait).Milliseconds() // Redis' clock, back: no wait is so long
+	if v.Reason == suspect && opens > v.now && !set {
 		return decision{do: giveUp, err: &Error{
 			Kind: ErrUnavailable, Code: suspect, Status: http.StatusUnauthorized,
 			RetryAfter: millis(opens-v.now) + slack, Err: errRefusesAll,

@@ -41,7 +41,7 @@
 // generation, not by who holds the lease.
 //
 // What is not promised: "exactly once". If the provider's answer is lost (the process
-// dies, the connection breaks, ExchangeTimeout ends), and the provider neither repeats it
+// dies, the connection breaks, five minutes pass), and the provider neither repeats it
 // nor honours the old refresh token, the grant is lost; the error says lost_response then.
 // At most one presentation of unknown outcome per generation is promised, unless the
 // provider's profile says that presenting again is safe, or the earlier holder is past its

@@ -27,6 +27,9 @@ func (f *flight) failed(s *tokencache.Snapshot, e *provider.Error) (*tokencache.
 	if e.Class.MaybeSpent() {
 		failure.Verdict = tokencache.MaybeSpent
 		failure.Deadline = f.c.takeover != tokencache.AtOnce
+		if e.Code != hangs {
+			failure.Over = f.c.patience()
+		}
 		// Before the window shuts, in which presenting again is harmless.
 		if left := s.Until(s.Claim.At + time.Duration(f.c.takeover).Milliseconds()); f.c.takeover > 0 && left > firstRetry/2 {
 			failure.Deadline, failure.Retry = false, min(failure.Retry, left/2)
@@ -83,13 +86,14 @@ func (f *flight) secondOpinion(s *tokencache.Snapshot, e *provider.Error, leave 
 	// Not where it is written that nobody presents: then it is not, and somebody verifies later.
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
-	outcome, s, err := f.c.cache.Fail(ctx, s, f.c.locker.Name(), tokencache.Failure{
+	outcome, now, err := f.c.cache.Fail(ctx, s, f.c.locker.Name(), tokencache.Failure{
 		ID: tokencache.NewID(), Verdict: tokencache.Again, Error: errorText(&refused),
-		Retry: 2*secondOpinionAfter + secondOpinionBudget + f.c.cfg.ClaimTimeout,
+		Retry: 2*secondOpinionAfter + secondOpinionBudget + f.c.cfg.ClaimTimeout + f.c.patience(),
 	})
-	if err != nil || outcome != tokencache.OK {
+	if err != nil || outcome != tokencache.OK || now.Claim.ID != s.Claim.ID { // memory may have moved on meanwhile
 		return nil, err
 	}
+	s = now
 	f.c.log.Warn().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Str("code", e.Code).Int("status", e.Status).
 		Msg("refused by the provider: asking once more before that is believed")
 	(*leave)()

@@ -113,7 +113,7 @@ func TestWrongClientSecretIsTheOperatorsAndMarksNoTenant(t *testing.T) {
 
 // short makes deadlines pass within a test.
 func short(cfg *refresh.Config) {
-	cfg.ExchangeTimeout, cfg.ClaimTimeout = time.Second, 1500*time.Millisecond
+	cfg.ExchangeTimeout, cfg.ClaimTimeout, cfg.CommitPatience = time.Second, 1500*time.Millisecond, time.Second
 }
 
 func TestLostAnswer(t *testing.T) {
@@ -185,23 +185,28 @@ func (f *fleet) pausedWorker() (*worker, paused) {
 
 func TestLateSuccessorIsAcceptedEvenAfterReauthorize(t *testing.T) {
 	f := newFleet(t, refreshtest.Config{Profile: provider.Profile{Replay: provider.ReplayDead}})
-	slow, p := f.pausedWorker()
+	p := paused{answered: make(chan struct{}), goOn: make(chan struct{})}
+	slow, proxy := f.cuttable(short, func(cfg *refresh.Config) {
+		p.Exchanger = cfg.Provider.Exchanger
+		cfg.Provider.Exchanger = p
+	})
 	fast := f.worker(short)
 	f.connect(fast, "acme", true)
 	var first sync.WaitGroup
 	first.Go(func() {
-		if _, err := slow.Token(f.ctx(), "acme"); err != nil {
-			t.Errorf("the late holder's caller: %v", err)
-		}
+		_, err := slow.Token(f.ctx(), "acme")
+		kind(t, err, refresh.ErrUnavailable, "slow_exchange")
 	})
 	<-p.answered
-	// The lease goes on being extended, since only the exchanger stands still: end it, as
-	// if the whole process had been paused.
+	// Only the exchanger stands still: cut its process off from Redis, as if that was paused.
+	proxy.Refuse()
+	proxy.Cut()
 	f.redis.Client(t).Del(f.ctx(), slow.cache.LockKey(tokencache.Key{App: "zoom", Tenant: "acme"}))
 	_, err := fast.Token(f.ctx(), "acme")
 	kind(t, err, refresh.ErrReauthorize, "lost_response")
-	close(p.goOn)
 	first.Wait()
+	proxy.Accept()
+	close(p.goOn)
 	f.knows(fast, "acme", 2)
 	if tok := f.token(fast, "acme"); !f.server.AccessAlive(tok.AccessToken) {
 		t.Error("not the late successor's token")

@@ -29,13 +29,13 @@ type fitness struct {
 	asked time.Time
 	err   error
 
-	said atomic.Int64 // in the log, unix s
+	said atomic.Pointer[time.Time] // in the log
 }
 
 // sayUnfit says at most once a minute what must be mended.
 func (c *Coordinator) sayUnfit(err error) {
-	now, before := time.Now().Unix(), c.fitness.said.Load()
-	if now-before >= 60 && c.fitness.said.CompareAndSwap(before, now) {
+	now, before := time.Now(), c.fitness.said.Load()
+	if (before == nil || now.Sub(*before) >= time.Minute) && c.fitness.said.CompareAndSwap(before, &now) {
 		c.log.Error().Err(err).Str("process", c.locker.Name()).Msg("Redis, or what leads to it, must be mended: until then nothing is refreshed")
 	}
 }
@@ -67,7 +67,7 @@ func (c *Coordinator) ready(ctx context.Context, k tokencache.Key) error {
 	return f.err
 }
 
-var errSilentEnd = errors.New("redis closed the connection without a word: does its port want TLS, or is it a proxy that knows no HELLO?")
+var errSilentEnd = errors.New("the connection to Redis was closed without a word: does its port want TLS, or is it a proxy that knows no HELLO?")
 
 // aboutRedis is the error about a Redis that did not do what was asked.
 func (c *Coordinator) aboutRedis(k tokencache.Key, err error) *Error {

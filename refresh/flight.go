@@ -1,9 +1,11 @@
 package refresh
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +25,7 @@ type flight struct {
 	glanced bool            // it has had a short look, see glance
 	brief   bool            // snap is no more than a fresh token
 	asked   time.Time       // the other processes, whether they know better than Redis; zero for never
+	probed  func()          // lets another flight of this process probe the app's circuit
 	due     int64           // Redis time at which the pair that it committed is to be looked at
 
 	used   atomic.Bool // somebody has asked for the token
@@ -114,13 +117,8 @@ func (f *flight) run() {
 	}
 }
 
-// land ends the flight for its callers.
+// land lets go of what the flight held, and answers the callers.
 func (f *flight) land(s *tokencache.Snapshot, err error) {
-	f.snap, f.err = s, err
-	f.saw(s, err) // if it has not looked, or seen nothing
-	if err != nil {
-		f.err = f.c.about(f.key, err)
-	}
 	switch {
 	case f.pin != nil && s == nil:
 		defer f.pin.KeepAbsent()
@@ -129,6 +127,21 @@ func (f *flight) land(s *tokencache.Snapshot, err error) {
 	case s != nil && !f.brief:
 		f.c.cache.Remember(s) // subscribed from now on: the next reading is coherent
 	}
+	f.tell(s, err)
+}
+
+// tell answers the callers, once; who comes later joins another flight. This one may go on.
+func (f *flight) tell(s *tokencache.Snapshot, err error) {
+	select {
+	case <-f.done:
+		return
+	default:
+	}
+	f.saw(s, err) // if it has not looked, or seen nothing
+	if err != nil {
+		err = f.c.about(f.key, err)
+	}
+	f.snap, f.err = s, err
 	f.c.flights.Delete(f.key.Tenant)
 	close(f.done)
 }
@@ -138,9 +151,6 @@ func (f *flight) land(s *tokencache.Snapshot, err error) {
 func (f *flight) fly() (*tokencache.Snapshot, error) {
 	if f.c.cache.KnownAbsent(f.key) {
 		return nil, tokencache.ErrNone
-	}
-	if err := f.c.ready(f.c.waiting, f.key); err != nil {
-		return nil, err
 	}
 	if s, err := f.glance(); s != nil || err != nil {
 		return s, err
@@ -169,7 +179,7 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 			}
 		}
 		if err != nil {
-			return nil, err
+			return nil, cmp.Or(f.c.ready(f.c.waiting, f.key), err)
 		}
 		d := decide(f.c.view(s, f.leaseHeld()), f.want)
 		switch {
@@ -181,7 +191,7 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 			// Subscribe, then read again: what happened in between was not pushed to us.
 			err = f.subscribed()
 		case d.do == wait:
-			f.wait(news, d.until)
+			f.wait(news, min(d.until, f.c.cfg.ClaimTimeout)) // then look again: Redis may be away
 		case d.do == report:
 			err = f.report(s)
 		default:
@@ -191,7 +201,7 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 			}
 		}
 		if err != nil {
-			return nil, err
+			return nil, cmp.Or(f.c.ready(f.c.waiting, f.key), err)
 		}
 	}
 }
@@ -326,9 +336,12 @@ func (f *flight) spontaneous() bool { return f.want.background != nil && !f.urge
 // lead tries the lease once and does the holder's work. Without result and error the
 // grant is to be looked at again.
 func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache.Snapshot, error) {
-	if ago, set := f.c.cache.ClockSet(); f.c.takeover != tokencache.AtOnce && s.Claim.Unresolved() && set && ago < f.c.cfg.ClaimTimeout {
+	if f.c.takeover != tokencache.AtOnce && f.c.underway.has(s) {
+		return nil, &Error{Kind: ErrUnavailable, Code: slowExchange, RetryAfter: jittered(slowRetry, jitter()), Err: errSlowExchange}
+	}
+	if ago, set := f.c.cache.ClockSet(); f.c.takeover != tokencache.AtOnce && s.Claim.Unresolved() && set && ago < f.c.cfg.ClaimTimeout+f.c.patience() {
 		// By Redis' clock its time may be over long before its holder's is.
-		f.wait(news, f.c.cfg.ClaimTimeout-ago)
+		f.wait(news, f.c.cfg.ClaimTimeout+f.c.patience()-ago)
 		return nil, nil
 	}
 	if f.c.takeover != tokencache.AtOnce {
@@ -360,7 +373,11 @@ func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache
 	if done == nil || err != nil {
 		return nil, err
 	}
-	defer done()
+	f.probed = sync.OnceFunc(done)
+	defer f.probed()
+	if err := f.c.cache.CanSeal(s); err != nil {
+		return nil, err // the pair that comes could not be stored
+	}
 	told := f.pin.Told()
 	lease, err := f.c.locker.Try(f.c.waiting, f.c.cache.LockKey(f.key))
 	var held *lock.HeldError
@@ -379,6 +396,10 @@ func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache
 		return nil, nil
 	}
 	if err != nil {
+		return nil, err
+	}
+	if err := f.c.ready(f.c.waiting, f.key); err != nil { // only the holder asks
+		f.release(lease)
 		return nil, err
 	}
 	s, err = f.hold(lease, s)

@@ -2,7 +2,9 @@ package refresh
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"time"
@@ -39,6 +41,7 @@ func (f *flight) hold(lease *lock.Lease, s *tokencache.Snapshot) (*tokencache.Sn
 		f.c.unused(app)
 		return nil, err
 	}
+	defer f.c.underway.add(s)()
 	pair, failure := f.exchange(s)
 	if f.doubtful(s, failure) {
 		f.c.learned(app, failure)
@@ -48,13 +51,40 @@ func (f *flight) hold(lease *lock.Lease, s *tokencache.Snapshot) (*tokencache.Sn
 		pair, failure = f.exchange(s)
 	}
 	if failure != nil {
+		f.keepUnread(s, pair, failure)
 		f.c.learned(app, failure)
 		return f.failed(s, failure)
 	}
 	revived := app.doubted || s.State == tokencache.Reauthorize
 	defer f.c.accepted(tokencache.Acceptance{Read: true, Revived: revived}) // the pair comes first
-	return f.commit(s, pair, tokencache.NewID())
+	return f.commit(s, pair)
 }
+
+// exchange presents the refresh token, once, and waits for what comes of it.
+func (f *flight) exchange(s *tokencache.Snapshot) (provider.Pair, *provider.Error) {
+	x := f.present(s)
+	switch {
+	case x == nil:
+		return provider.Pair{}, &provider.Error{Class: provider.Unsent, Code: "paused", Err: errLate}
+	case f.answer(s, x):
+		return x.pair, x.failure
+	}
+	f.c.log.Error().Err(errHangs).Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Msg("given up: the outcome of this exchange is not known")
+	done := f.c.underway.add(s)
+	f.c.work.Go(func() {
+		defer done()
+		<-x.answered
+		if x.failure != nil {
+			f.keepUnread(s, x.pair, x.failure)
+			return
+		}
+		_, _, _ = f.store(s, x.pair)
+	})
+	return provider.Pair{}, &provider.Error{Class: provider.Ambiguous, Code: hangs, Err: errHangs}
+}
+
+// hangs is the code of an exchange that was given up although its pair may still come.
+const hangs = "exchanger_hangs"
 
 // paced waits until the app's budget allows an exchange. Without error and leave the lease
 // was lost meanwhile, and the grant is to be looked at again.
@@ -91,7 +121,7 @@ func (f *flight) claim(s *tokencache.Snapshot) (*tokencache.Snapshot, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
 	id := tokencache.NewID()
-	outcome, claimed, err := f.c.cache.Claim(ctx, s, id, f.c.locker.Name(), f.c.cfg.ClaimTimeout, f.c.takeover, f.c.acked)
+	outcome, claimed, err := f.c.cache.Claim(ctx, s, id, f.c.locker.Name(), f.c.cfg.ClaimTimeout+f.c.patience(), f.c.takeover, f.c.acked)
 	switch {
 	case err != nil:
 		f.unclaim(s, id, err)
@@ -100,6 +130,8 @@ func (f *flight) claim(s *tokencache.Snapshot) (*tokencache.Snapshot, error) {
 		return claimed, nil // else memory has moved on meanwhile: look again
 	case outcome == tokencache.Moved && (position{s.Epoch, s.Generation}).before(&claimed.Record):
 		return nil, nil // the lease was free because its holder was done
+	case outcome == tokencache.Claimed:
+		time.Sleep(5 * slack) // by its clock it is too early, which can have been set: do not ask at full speed
 	default:
 		time.Sleep(slack) // our clock was a little ahead of Redis': do not ask at full speed
 	}
@@ -153,64 +185,142 @@ func (f *flight) heartbeat(lease *lock.Lease) (stop func()) {
 
 var errLate = errors.New("this process was stopped between claim and exchange")
 
-// exchange presents the refresh token, once. The caller's ctx has no part in it.
-func (f *flight) exchange(s *tokencache.Snapshot) (provider.Pair, *provider.Error) {
-	// The answer must be in before the claim's hard deadline, also if this process was
-	// paused since it claimed: after it, another may present.
-	margin := f.c.cfg.ClaimTimeout - f.c.cfg.ExchangeTimeout
-	left := min(f.c.cfg.ExchangeTimeout, s.Until(s.Claim.Until)-margin/2)
-	if left <= 0 {
-		return provider.Pair{}, &provider.Error{Class: provider.Unsent, Code: "paused", Err: errLate}
+// patience is for how long after its exchange a holder that lives may still be storing the pair. It
+// is part of the claim's hard deadline, so that all processes agree on it: a holder that is cut off
+// from Redis cannot put that off.
+func (c *Coordinator) patience() time.Duration {
+	if c.cfg.Provider.Mints || c.profile.Replay == provider.ReplayHarmless {
+		return 0 // nothing is lost by a second presentation
 	}
-	return f.c.exchange(left, provider.Grant{
+	return c.cfg.CommitPatience
+}
+
+// present begins to present the refresh token, once. The caller's ctx has no part in it. Nil: it is
+// too late for that.
+func (f *flight) present(s *tokencache.Snapshot) *exchanging {
+	// The request must leave well before the claim's hard deadline, also if this process was paused
+	// since it claimed: after it, another may present.
+	margin := f.c.cfg.ClaimTimeout - f.c.cfg.ExchangeTimeout
+	left := func() time.Duration { return s.Until(s.Claim.Until) - f.c.patience() - margin/2 }
+	l := limits{send: min(f.c.cfg.ExchangeTimeout, left()), late: func() bool { return left() <= 0 }}
+	if l.send <= 0 {
+		return nil
+	}
+	// Where presenting again will be harmless then, it hangs up in time.
+	harmless := f.c.takeover == tokencache.AtOnce ||
+		s.Until(s.Claim.At+time.Duration(f.c.takeover).Milliseconds()) > l.send+firstRetry/2
+	if !harmless {
+		l.listen = listenFor
+	}
+	x, run := f.c.exchange(l, provider.Grant{
 		App: f.key.App, Tenant: f.key.Tenant, Generation: s.Generation,
 		AccessToken: s.Pair.AccessToken.Reveal(), RefreshToken: s.Pair.RefreshToken.Reveal(),
 		Scope: s.Pair.Scope, Extra: s.Pair.Extra,
 	})
+	f.c.work.Go(run)
+	return x
 }
 
-// exchange presents a grant's credentials, once, and says in the log what came of it.
-func (c *Coordinator) exchange(timeout time.Duration, g provider.Grant) (provider.Pair, *provider.Error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	start := time.Now()
-	pair, err := c.present(ctx, g)
-	tell := func(level *zerolog.Event) *zerolog.Event {
-		return level.Str("tenant", g.Tenant).Int64("generation", g.Generation).Dur("took_ms", time.Since(start))
-	}
-	if err != nil {
-		var failure *provider.Error
-		if !errors.As(err, &failure) {
-			failure = &provider.Error{Class: provider.Ambiguous, Err: err}
+// answer waits for the provider's. Callers are answered in time: when the exchange's timeout is over
+// they get an error, and the answer is still listened to. False: the Exchanger does not return, and
+// the claim's own time is over.
+func (f *flight) answer(s *tokencache.Snapshot, x *exchanging) bool {
+	end := f.keepClaim(s, x)
+	margin := f.c.cfg.ClaimTimeout - f.c.cfg.ExchangeTimeout
+	late := time.NewTimer(x.send + margin/2)
+	defer late.Stop()
+	slow := time.NewTimer(x.send)
+	defer slow.Stop()
+	for {
+		select {
+		case <-x.answered:
+			end(x.failure != nil)
+			return true
+		case <-slow.C:
+			if x.listening() {
+				f.probed()
+				f.tell(nil, &Error{Kind: ErrUnavailable, Code: slowExchange, RetryAfter: jittered(slowRetry, jitter()), Err: errSlowExchange})
+				f.c.log.Warn().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Msg("the provider takes its time: callers are sent away, and its answer is still waited for")
+			}
+		case <-late.C:
+			if !x.listening() {
+				end(true)
+				return false
+			}
+			late.Reset(x.listen - time.Since(x.start) + margin/2)
 		}
-		tell(c.log.Warn()).Str("class", failure.Class.String()).Str("code", failure.Code).Int("status", failure.Status).Msg("exchange failed")
-		return provider.Pair{}, failure
 	}
-	if pair.AccessToken == "" {
-		return pair, &provider.Error{Class: provider.Ambiguous, Code: "no_access_token"}
-	}
-	tell(c.log.Info()).Msg("exchange succeeded")
-	return pair, nil
 }
 
-// present makes the request. While a client secret is being rotated, the other one is tried
-// when the first is refused: that has not spent the refresh token.
-func (c *Coordinator) present(ctx context.Context, g provider.Grant) (provider.Pair, error) {
-	now, other := c.cfg.Provider.Exchanger, c.cfg.Provider.Fallback
-	swapped := c.fallback.Load()
-	if swapped {
-		now, other = other, now
+const (
+	slowExchange = "slow_exchange"
+	// slowRetry is when callers may ask again about an exchange that takes longer than its timeout.
+	slowRetry = 3 * time.Second
+)
+
+// keepClaim puts the claim's hard deadline off while an answer is listened to for longer than the
+// exchange's timeout: nobody else may present meanwhile. It does so when the claim's own time is
+// short, then every third of a lease, and when another process asks before it takes over. The
+// returned function ends it, and waits for that if it is told to: what follows shortens the claim.
+func (f *flight) keepClaim(s *tokencache.Snapshot, x *exchanging) (end func(wait bool)) {
+	if x.listen == 0 {
+		return func(bool) {}
 	}
-	pair, err := now.Exchange(ctx, g)
-	var refused *provider.Error
-	if other == nil || !errors.As(err, &refused) || refused.Class != provider.AppRefused {
-		return pair, err
+	ended := make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	asked := make(chan struct{}, 1)
+	done := f.pin.AtIt(func() {
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+	})
+	f.c.work.Go(func() {
+		defer close(ended)
+		every := min(f.c.locker.TTL(), f.c.cfg.ClaimTimeout/2) / 3
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			failure := ""
+			select {
+			case <-ctx.Done():
+				return
+			case <-asked:
+			case <-tick.C:
+				if s.Until(s.Claim.Until)-f.c.patience() > f.c.cfg.ClaimTimeout/3 {
+					continue
+				}
+			}
+			if !x.listening() {
+				continue
+			}
+			if time.Since(x.start) >= x.send {
+				failure = errorText(&provider.Error{Class: provider.Ambiguous, Code: slowExchange})
+			}
+			if now := f.extend(ctx, s, failure, 2*every); now != nil {
+				s = now
+			}
+		}
+	})
+	return func(wait bool) {
+		done()
+		cancel()
+		if wait {
+			<-ended
+		}
 	}
-	pair, err = other.Exchange(ctx, g)
-	if !errors.As(err, &refused) || refused.Class != provider.AppRefused {
-		c.fallback.Store(!swapped) // it is the one that is accepted
+}
+
+// extend puts the hard deadline of the claim off, as far as Redis takes it: the pair is on its way, or
+// waits here to be stored.
+func (f *flight) extend(ctx context.Context, s *tokencache.Snapshot, failure string, retry time.Duration) *tokencache.Snapshot {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	outcome, now, err := f.c.cache.Extend(ctx, s, f.c.locker.Name(), f.c.cfg.ClaimTimeout+f.c.patience(), failure, retry)
+	if err != nil || outcome != tokencache.OK || now.Claim.ID != s.Claim.ID {
+		return nil
 	}
-	return pair, err
+	return now
 }
 
 // pair is what is stored of an exchange's answer. Times count from the Redis time of
@@ -220,65 +330,114 @@ func (c *Coordinator) pair(s *tokencache.Snapshot, p provider.Pair, now int64) t
 	if !p.Usable() {
 		expires = now
 	}
+	extra, dropped := storableExtra(p.Extra)
+	if dropped > 0 {
+		c.log.Warn().Str("tenant", s.Tenant).Int("members", dropped).Msg("members of the answer cannot be written as JSON and are left out; the pair is kept")
+	}
 	out := tokencache.Pair{
 		AccessToken: tokencache.Hide(p.AccessToken), RefreshToken: tokencache.Hide(orElse(p.RefreshToken, s.Pair.RefreshToken.Reveal())),
-		TokenType: p.TokenType, Scope: orElse(p.Scope, s.Pair.Scope), Extra: p.Extra,
+		TokenType: p.TokenType, Scope: orElse(p.Scope, s.Pair.Scope), Extra: extra,
 		IssuedAt: now, ExpiresAt: expires,
 		RefreshAt:             refreshAt(c.profile, now, expires, jitter()),
 		RefreshTokenExpiresAt: refreshTokenExpiry(c.profile, p.RefreshTokenExpiresIn, now, s.Epoch, s.RefreshTokenExpiresAt),
 	}
 	// Members that say where the API is may come with the consent alone: new over old.
-	if len(s.Pair.Extra) > 0 && len(p.Extra) > 0 {
+	if len(s.Pair.Extra) > 0 && len(extra) > 0 {
 		out.Extra = maps.Clone(s.Pair.Extra)
-		maps.Copy(out.Extra, p.Extra)
+		maps.Copy(out.Extra, extra)
 	} else if out.Extra == nil {
 		out.Extra = s.Pair.Extra
 	}
-	out.Extra, _ = provider.WithoutRefreshTokens(out.Extra).(map[string]any) // an Exchanger of one's own may bring them
 	return out
 }
 
-// commit stores the only living pair. If Redis does not take it at once, this process
-// serves it from memory and goes on trying.
-func (f *flight) commit(s *tokencache.Snapshot, p provider.Pair, id string) (*tokencache.Snapshot, error) {
-	pair := f.c.pair(s, p, s.At())
-	var outcome tokencache.Outcome
-	var stored *tokencache.Snapshot
-	attempt := func(ctx context.Context) (err error) {
-		o, st, err := f.c.cache.Commit(ctx, s, id, f.c.locker.Name(), pair, false, f.used.Load(), f.c.acked)
-		if err == nil {
-			outcome, stored = o, st
-		}
-		return err
+// commit stores the only living pair, and says what becomes of the grant by it.
+func (f *flight) commit(s *tokencache.Snapshot, p provider.Pair) (*tokencache.Snapshot, error) {
+	stored, outcome, err := f.store(s, p)
+	switch {
+	case err != nil:
+		return stored, nil // from memory
+	case outcome != tokencache.OK:
+		return nil, nil
 	}
-	if err := f.c.persist(f.key, attempt); err != nil {
-		f.c.log.Error().Err(err).Str("tenant", f.key.Tenant).Int64("generation", s.Generation+1).
-			Msg("Redis does not take the new pair: serving it from memory and trying again")
-		return f.c.cache.Hold(s, id, f.c.locker.Name(), pair), nil
+	f.due = stored.RefreshAt
+	if !p.Usable() {
+		return f.unusable(s, stored)
 	}
-	if outcome == tokencache.OK {
-		f.due = stored.RefreshAt
-		if !p.Usable() {
-			return f.unusable(s, stored)
-		}
-		f.c.log.Info().Str("tenant", f.key.Tenant).Int64("generation", stored.Generation).Msg("refreshed")
-		return stored, nil
-	}
-	f.c.log.Warn().Str("tenant", f.key.Tenant).Int64("generation", s.Generation+1).
-		Msg("the new pair was refused: a newer consent, or another exchange of this generation won")
-	return nil, nil
+	return stored, nil
 }
 
-// commitWait is how long callers wait for Redis to take a change before they get their
-// result from memory.
-const commitWait = time.Second
+// store stores the only living pair. If Redis does not take it at once, this process serves it from
+// memory and goes on trying for as long as it lives; that is the error, and the snapshot is what
+// memory holds.
+func (f *flight) store(s *tokencache.Snapshot, p provider.Pair) (*tokencache.Snapshot, tokencache.Outcome, error) {
+	id, pair := tokencache.NewID(), f.c.pair(s, p, s.At())
+	var outcome tokencache.Outcome
+	var stored *tokencache.Snapshot
+	done := f.c.underway.add(s)
+	told := func() {
+		if outcome == tokencache.OK {
+			f.c.log.Info().Str("tenant", f.key.Tenant).Int64("generation", stored.Generation).Msg("refreshed")
+			return
+		}
+		f.c.log.Warn().Str("tenant", f.key.Tenant).Int64("generation", s.Generation+1).
+			Msg("the new pair was refused: a newer consent, or another exchange of this generation won")
+	}
+	err := f.c.keep(keeping{
+		key: f.key, what: fmt.Sprintf("%s, generation %d", f.key, s.Generation+1),
+		attempt: func(ctx context.Context) error {
+			o, st, err := f.c.cache.Commit(ctx, s, id, f.c.locker.Name(), pair, false, f.used.Load(), f.c.acked)
+			if err == nil {
+				outcome, stored = o, st
+			}
+			return err
+		},
+		// Nobody else presents the old refresh token meanwhile.
+		between: func() { f.extend(context.Background(), s, "", 0) },
+		late: func(ctx context.Context) {
+			told()
+			if outcome == tokencache.OK {
+				_ = f.c.cache.Schedule(ctx, f.key, stored.RefreshAt)
+			}
+		},
+		done: done,
+	})
+	if err != nil {
+		f.c.log.Error().Err(err).Str("tenant", f.key.Tenant).Int64("generation", s.Generation+1).
+			Msg("Redis does not take the new pair: serving it from memory and trying again")
+		return f.c.cache.Hold(s, id, f.c.locker.Name(), pair), "", err
+	}
+	told()
+	return stored, outcome, nil
+}
 
-var errSlow = errors.New("redis does not answer in time")
+// keepUnread keeps a success that could not be read, sealed: it may hold the only living pair.
+func (f *flight) keepUnread(s *tokencache.Snapshot, p provider.Pair, e *provider.Error) {
+	body := e.TakeUnread()
+	if len(body) == 0 && p.RefreshToken != "" { // of an Exchanger of one's own
+		body, _ = json.Marshal(map[string]string{"refresh_token": p.RefreshToken})
+	}
+	if len(body) == 0 {
+		return
+	}
+	id, a := tokencache.NewID(), tokencache.UnreadAnswer{Status: e.Status, Body: tokencache.Hide(string(body))}
+	tell := func(level *zerolog.Event) *zerolog.Event {
+		return level.Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Int("bytes", len(body))
+	}
+	err := f.c.keep(keeping{
+		key: f.key, what: fmt.Sprintf("%s, what could not be read after generation %d", f.key, s.Generation),
+		attempt: func(ctx context.Context) error { return f.c.cache.KeepUnread(ctx, s, id, a) },
+	})
+	if err != nil {
+		tell(f.c.log.Error()).Err(err).Msg("Redis does not take an answer that could not be read, which may hold the only living pair: trying again")
+		return
+	}
+	tell(f.c.log.Error()).Msg("the provider's success could not be read: it may hold the only living pair, and is kept sealed for a week (tokencache.Cache.Unread)")
+}
 
-// persist stores what must not be lost. It returns when the first attempt has ended or
-// takes too long; after a failure it goes on trying in the background, bounded by
-// CommitPatience. Close waits for it. Only after nil may the caller read what attempt
-// wrote.
+// persist stores what others wait for. It returns when the first attempt has ended or takes too long;
+// after a failure it goes on trying in the background, bounded by CommitPatience. Close waits for
+// it. Only after nil may the caller read what attempt wrote.
 func (c *Coordinator) persist(k tokencache.Key, attempt func(context.Context) error) error {
 	first := make(chan error, 1)
 	pin := c.cache.Pin(k)
@@ -286,6 +445,14 @@ func (c *Coordinator) persist(k tokencache.Key, attempt func(context.Context) er
 		defer pin.Unpin()
 		c.keepTrying(k, attempt, first)
 	})
+	return firstOf(first)
+}
+
+// commitWait is how long callers wait for Redis to take a change before they get their
+// result from memory.
+const commitWait = time.Second
+
+func firstOf(first <-chan error) error {
 	slow := time.NewTimer(commitWait)
 	defer slow.Stop()
 	select {
@@ -298,11 +465,9 @@ func (c *Coordinator) persist(k tokencache.Key, attempt func(context.Context) er
 
 func (c *Coordinator) keepTrying(k tokencache.Key, attempt func(context.Context) error, first chan<- error) {
 	end := time.Now().Add(c.cfg.CommitPatience)
-	pause := 50 * time.Millisecond
+	pause := firstPause
 	for n := 1; ; n++ {
-		ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
-		err := attempt(ctx)
-		cancel()
+		err := tryIt(attempt)
 		if n == 1 {
 			first <- err
 		}
@@ -320,4 +485,14 @@ func (c *Coordinator) keepTrying(k tokencache.Key, attempt func(context.Context)
 		time.Sleep(pause/2 + rand.N(pause/2))
 		pause = min(2*pause, 2*time.Second)
 	}
+}
+
+// firstPause is how long after its first attempt what Redis did not take is tried again.
+const firstPause = 50 * time.Millisecond
+
+// tryIt makes one attempt at a change.
+func tryIt(attempt func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
+	defer cancel()
+	return attempt(ctx)
 }

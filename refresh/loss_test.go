@@ -301,7 +301,7 @@ func TestClaimWhoseReplyWasLostIsTakenBackAtOnce(t *testing.T) {
 	f.connect(w, "other", true)
 	f.token(w, "other") // Redis knows the scripts: the lost reply is not NOSCRIPT
 	f.connect(w, "acme", true)
-	eaten := proxy.EatReply("71234") // the claim's deadline
+	eaten := proxy.EatReply("131234") // the claim's deadline: ClaimTimeout + CommitPatience
 	_, err := w.Token(f.ctx(), "acme")
 	kind(t, err, refresh.ErrUnavailable, "")
 	eaten.Await(t)

@@ -47,6 +47,9 @@ const (
 // at a fixed date (Profile.RefreshTokenLife) is left alone while idle, and a reauth_due event
 // says so two weeks ahead, or after three quarters of a shorter life.
 //
+// A grant that died by invalid_grant is tried again 1 minute later, and 10 minutes, 1, 6 and 24 hours after
+// the try before, behind all that live: a pair makes it active, which is told as [EventRefreshed].
+//
 // Who dies over a renewal is replaced: a grant that was taken comes back by itself. One that
 // the due sets have lost is found within about an hour.
 func (c *Coordinator) Run(ctx context.Context) error {
@@ -524,6 +527,10 @@ func (r *renewals) repair(ctx context.Context, forced bool) error {
 	return cmp.Or(unknown, err)
 }
 
+// readyLater is when a process that has not made an exchange asks whether Redis is fit. A storm does
+// not wait for that.
+const readyLater = 3 * time.Second
+
 // keepHouse begins, once, what a process that uses tokens does besides: it notes which
 // grants are in use.
 func (c *Coordinator) keepHouse() {
@@ -532,6 +539,10 @@ func (c *Coordinator) keepHouse() {
 			coarse := coarseness(c.cfg.IdleAfter)
 			ctx := c.waiting
 			_ = c.cache.WatchApp(ctx, c.cfg.App) // or the first exchange would have to ask
+			pause(ctx, readyLater, nil)
+			if ctx.Err() == nil {
+				_ = c.ready(ctx, c.key("any")) // says it in the log, before a token expires
+			}
 			var failing trouble
 			for {
 				pause(ctx, min(coarse, time.Minute), nil)

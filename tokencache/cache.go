@@ -54,6 +54,8 @@ type Cache struct {
 	proof   proof
 	giving  sync.WaitGroup // grants back to Redis
 
+	plainLua atomic.Bool // the server knows no first line with flags
+
 	strangers strangers
 
 	cold     coldUse

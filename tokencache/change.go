@@ -114,6 +114,18 @@ func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl ti
 	})
 }
 
+// Extend says that the exchange under base's claim is still under way, and puts the claim's hard
+// deadline off to ttl from now. With an error (class/code/status) callers get that meanwhile, and may
+// ask again after retry; without one they wait. Moved: the grant has moved on. Claimed: that claim
+// does not stand any more.
+func (c *Cache) Extend(ctx context.Context, base *Snapshot, by string, ttl time.Duration, failure string, retry time.Duration) (Outcome, *Snapshot, error) {
+	ks := c.keys(base.Key)
+	return c.change("extend", base, base.Pair, func() (answer, error) {
+		return c.run(ctx, "extend", extendScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
+			ks.events(), c.journal, clip(by), base.Epoch, base.Generation, base.Claim.ID, ttl.Milliseconds(), clip(failure), retry.Milliseconds())
+	})
+}
+
 // Commit stores the pair that the exchange of base's generation brought. OK: it is
 // stored, by this or an earlier call with this id. Moved: refused, since a newer
 // consent or a sibling is stored, which the snapshot is. spare says that the pair is
@@ -206,6 +218,8 @@ type Failure struct {
 	Retry    time.Duration // until the next try; with Refused until the first revival, 0 for none
 	Deadline bool          // with MaybeSpent: no next try before the claim's hard deadline
 	Unknown  bool          // no rule knows the answer: how long that goes on is counted
+	// Over is by how much that comes sooner, since the exchange has ended: no pair is on its way.
+	Over time.Duration
 }
 
 // Fail publishes that the exchange under base's claim failed. Claimed: another holder
@@ -228,7 +242,7 @@ func (c *Cache) Fail(ctx context.Context, base *Snapshot, by string, f Failure) 
 	return c.change(op, base, base.Pair, func() (answer, error) {
 		return c.run(ctx, "fail", failScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
 			ks.events(), c.journal, f.ID, clip(by), base.Epoch, base.Generation, base.Claim.ID,
-			string(f.Verdict), clip(f.Error), clip(f.Reason), f.Retry.Milliseconds(), deadline, unknown)
+			string(f.Verdict), clip(f.Error), clip(f.Reason), f.Retry.Milliseconds(), deadline, unknown, f.Over.Milliseconds())
 	})
 }
 
@@ -378,7 +392,7 @@ func (c *Cache) Disconnect(ctx context.Context, k Key, by string, opts ...Change
 		_, _ = c.Read(ctx, k) // gives back what Redis has lost: the tombstone must tell which consent it ended
 	}
 	end := func(id string) (answer, error) {
-		return c.store(ctx, "disconnect", disconnectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, opts,
+		return c.store(ctx, "disconnect", disconnectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal(), ks.unread()}, opts,
 			ks.events(), c.journal, id, clip(by), known, tombstoneLife.Milliseconds())
 	}
 	id := NewID()

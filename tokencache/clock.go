@@ -49,20 +49,20 @@ type clock struct {
 // setBack is by how much Redis' clock is behind what it would say had it not been set back.
 type setBack struct {
 	by   int64 // ms
-	from int64 // what it said when that was noticed: whatever was written before says less, or more than it says now
+	from int64 // what it said then, at least: whatever was written since says as much
 }
 
 // observe learns from a reply in which Redis said `now`, and returns our clock's reading
 // for that, or a little before. Redis answered between sent and received; what was known
 // before stays if it agrees with that, since it came from a faster reply.
 func (c *clock) observe(sent, received mono, now int64) mono {
-	c.heard.Store(int64(received))
+	before := c.heard.Swap(int64(received))
 	ns := now * int64(time.Millisecond)
 	least, most := ns-int64(received), ns-int64(sent)
 	offset := c.offset.Load()
 	if !c.known.Load() || offset < least || offset > most {
 		if by := max(least-offset, 0) + min(most-offset, 0); c.known.Load() && !c.many && abs(by) > stepped*int64(time.Millisecond) {
-			c.wasSet(received, now, by)
+			c.wasSet(received, now-(int64(received)-before)/int64(time.Millisecond), by) // at some time since
 		}
 		offset = most
 		c.offset.Store(offset)
@@ -73,9 +73,10 @@ func (c *clock) observe(sent, received mono, now int64) mono {
 
 func abs(n int64) int64 { return max(n, -n) }
 
-// wasSet notes that Redis' clock was set forward by so many ns, or back.
-func (c *clock) wasSet(at mono, now, by int64) {
-	back := setBack{by: -by / int64(time.Millisecond), from: now}
+// wasSet notes that Redis' clock was set forward by so many ns, or back, when it said so by now or later.
+func (c *clock) wasSet(at mono, from, by int64) {
+	// A reply from before can be looked at after one that came later.
+	back := setBack{by: -by / int64(time.Millisecond), from: from - believedWithin.Milliseconds()}
 	if before := c.back.Load(); before != nil {
 		back.by += before.by
 		if by > 0 {

@@ -34,6 +34,28 @@ func TestEventsTimeIsNeverEarlierThanOurOwnEstimate(t *testing.T) {
 	}
 }
 
+// What another process wrote after the clock was set back, before this one noticed it, is as young as it is.
+func TestOnlyWhatIsKnownToBeOlderThanAClockThatWasSetBackIsOlderThanItSeems(t *testing.T) {
+	var c clock
+	const hour = 3_600_000
+	c.observe(10*time.Second, 10*time.Second, 10*hour)
+	c.observe(40*time.Second, 40*time.Second, 9*hour+30_000) // set back at some time in these 30 s
+	for name, tc := range map[string]struct{ issued, behind int64 }{
+		"long before":          {8 * hour, hour},
+		"just before":          {10 * hour, hour},
+		"while nobody noticed": {9*hour + 1000, 0},
+		"now":                  {9*hour + 30_000, 0},
+	} {
+		if got := c.behind(&Record{IssuedAt: tc.issued}, 9*hour+30_000); got != tc.behind && got < hour-30_000 {
+			t.Errorf("%s: %d, want %d", name, got, tc.behind)
+		}
+	}
+	c.observe(50*time.Second, 50*time.Second, 10*hour+40_000) // and forward again
+	if got := c.behind(&Record{IssuedAt: 8 * hour}, 10*hour+40_000); got != 0 || c.setAt.Load() == 0 {
+		t.Errorf("behind by %d", got)
+	}
+}
+
 func TestSlowReplyDoesNotSpoilTheClock(t *testing.T) {
 	var c clock
 	if at := c.observe(time.Second, 6*time.Second, 100_000); at != time.Second {

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,8 +18,9 @@ import (
 // Then the processes' memories are the only copies of the grants, and each is gone with its process:
 //
 //  1. The proof key is missing, or another one: that tells a lost database from a new one. A
-//     process looks for it at the beginning of each subscriber session, before it closes, and when
-//     the database holds fewer keys than before, at which it looks every three seconds.
+//     process looks for it at the beginning of each subscriber session, before it closes without
+//     one, and when the database holds fewer keys than before, at which it looks every three
+//     seconds and before it closes.
 //  2. Whoever notices it says so in the app's state (lost_at), once for the fleet, by push.
 //  3. Every process gives back all that it remembers, unasked; the newest state wins. Then it puts
 //     the key back, if that is still gone.
@@ -193,6 +195,14 @@ func (c *Cache) Rescue(ctx context.Context, app string) error {
 	if c.proof.key.Load() == nil || c.hot.app(c, app).tenants.Size() == 0 {
 		return nil // it has never known this database, or has nothing to give
 	}
+	a := c.app(app)
+	// In a session a loss that another process has noticed is heard of; between two it is not.
+	if session := c.hub.session.Load(); session%2 == 0 && c.calm(ctx, math.MaxInt64) && c.hub.session.Load() == session {
+		if s := a.state.Load(); s != nil && s.LostAt != 0 && a.given.Load() != s.LostAt {
+			return c.giveBack(ctx, app)
+		}
+		return nil
+	}
 	lost, err := c.identify(ctx)
 	switch {
 	case lost:
@@ -202,7 +212,6 @@ func (c *Cache) Rescue(ctx context.Context, app string) error {
 	}
 	// Another process may have noticed it first: then the key is there again, and so are most grants.
 	// The news may be on its way, and what it sets off would find nothing left to give.
-	a := c.app(app)
 	a.suspect()
 	if s, err := c.AppState(ctx, app); err == nil && s.LostAt != 0 && a.given.Load() != s.LostAt {
 		return c.giveBack(ctx, app)

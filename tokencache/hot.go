@@ -34,6 +34,7 @@ type entry struct {
 	leaseSaid int64         // Redis' clock when the last of them did
 	telling   bool          // what is remembered is being given back to Redis
 	toldAt    mono          // when it was last
+	atIt      *func()       // says that this process's exchange is still under way; nil for none
 
 	contradicted    mono // since when Redis knows nothing of the state of that revision, which was heard of
 	contradictedRev int64
@@ -174,6 +175,21 @@ func (p *Pin) Changed() <-chan struct{} {
 func (p *Pin) Confirmed(ctx context.Context) error {
 	_, err := p.c.hub.confirmed(ctx, p.e.channel)
 	return err
+}
+
+// AtIt has say called when another process is about to take over this process's exchange of the
+// grant, and asks, until done. It must not block.
+func (p *Pin) AtIt(say func()) (done func()) {
+	p.e.mu.Lock()
+	defer p.e.mu.Unlock()
+	p.e.atIt = &say
+	return func() {
+		p.e.mu.Lock()
+		defer p.e.mu.Unlock()
+		if p.e.atIt == &say {
+			p.e.atIt = nil
+		}
+	}
 }
 
 // LeaseHeld is for how long somebody else is known to hold the lease.

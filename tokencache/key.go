@@ -85,6 +85,7 @@ func (c *Cache) keys(k Key) keys { return keys(c.prefix + ":{" + k.String() + "}
 func (ks keys) grant() string   { return string(ks) + "grant" }
 func (ks keys) secret() string  { return string(ks) + "secret" }
 func (ks keys) spare() string   { return string(ks) + "spare" }
+func (ks keys) unread() string  { return string(ks) + "unread" }
 func (ks keys) lock() string    { return string(ks) + "lock" }
 func (ks keys) journal() string { return string(ks) + "journal" }
 func (ks keys) events() string  { return string(ks) + "events" } // a channel

@@ -55,6 +55,11 @@ func (c *Cache) believe(channel, payload string) {
 		if ev.record.By == c.id {
 			return // its own question: what is known here is no news
 		}
+		e.mu.Lock()
+		if e.atIt != nil {
+			(*e.atIt)()
+		}
+		e.mu.Unlock()
 		if s := e.snap.Load().sure(); s != nil && (s.Epoch != ev.record.Epoch || s.compare(&ev.record) > 0) {
 			c.tell(e)
 		}

@@ -59,6 +59,7 @@ func (c *Cache) Glance(ctx context.Context, k Key) (*Snapshot, error) {
 	}
 	s.State, s.Epoch, s.Schema = Active, epoch, schema
 	s.IssuedAt, s.ExpiresAt, s.RefreshAt = s.Pair.IssuedAt, s.Pair.ExpiresAt, s.Pair.RefreshAt
+	s.behind = c.clock.behind(&s.Record, now)
 	if s.finish(); !s.Fresh() {
 		return nil, nil
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -26,6 +27,12 @@ var claimLua string
 
 //go:embed lua/commit.lua
 var commitLua string
+
+//go:embed lua/extend.lua
+var extendLua string
+
+//go:embed lua/unread.lua
+var unreadLua string
 
 //go:embed lua/fail.lua
 var failLua string
@@ -65,14 +72,16 @@ var proofLua string
 
 var (
 	claimScript      = publisher(claimLua)
-	commitScript     = publisher(commitLua)
-	failScript       = publisher(failLua)
-	connectScript    = publisher(connectLua)
-	disconnectScript = publisher(disconnectLua)
+	extendScript     = urgent(extendLua)
+	commitScript     = urgent(commitLua)
+	failScript       = urgent(failLua)
+	connectScript    = urgent(connectLua)
+	disconnectScript = urgent(disconnectLua)
 	rejectScript     = publisher(rejectLua)
-	restoreScript    = publisher(restoreLua)
+	restoreScript    = urgent(restoreLua)
 	warnScript       = publisher(warnLua)
 	againScript      = publisher(againLua)
+	unreadScript     = allowOOM(unreadLua)
 	touchScript      = script(touchLua)
 	compactScript    = script(compactLua)
 	dueScript        = script(dueLua)
@@ -85,13 +94,27 @@ func script(body string) *redis.Script { return redis.NewScript(common + body) }
 // publisher is a script that publishes: to be run by [Cache.publish].
 func publisher(body string) *redis.Script { return redis.NewScript(common + publishing + body) }
 
+// urgent is a publisher that stores what may be the only copy of something, or ends what must end.
+func urgent(body string) *redis.Script { return allowOOM(common + publishing + body) }
+
+// allowOOM is a script that runs on a Redis that is out of memory, too.
+func allowOOM(text string) *redis.Script {
+	s := redis.NewScript("#!lua flags=allow-oom\n" + text)
+	bare[s] = redis.NewScript(text)
+	return s
+}
+
+// bare are such scripts without their first line, for a server to which that is an error: an
+// embedded one for tests.
+var bare = map[*redis.Script]*redis.Script{}
+
 // appScript is a publisher that is about an app.
 func appScript(body string) *redis.Script { return publisher(aboutApps + body) }
 
 // publish runs a script that publishes. What it stores is stored also where Redis does not let this
 // client publish: then the others hear of it when they read.
 func (c *Cache) publish(ctx context.Context, s *redis.Script, keys []string, args ...any) *redis.Cmd {
-	return c.told(c.runScript(ctx, s, keys, append(args, c.proofOf(ctx))...), keys)
+	return c.told(c.eval(ctx, s, keys, append(args, c.proofOf(ctx))...), keys)
 }
 
 // told logs what a script says of its PUBLISH.
@@ -100,6 +123,20 @@ func (c *Cache) told(cmd *redis.Cmd, keys []string) *redis.Cmd {
 		why, _ := got[4].(string)
 		c.log.Error().Str("redis_error", why).Str("key", keys[0]).
 			Msg("stored, but the other processes were not told: Redis does not let this user publish; allow +publish and the channels &" + c.prefix + ":*")
+	}
+	return cmd
+}
+
+// eval runs a script, without its first line where the server does not know such a line.
+func (c *Cache) eval(ctx context.Context, s *redis.Script, keys []string, args ...any) *redis.Cmd {
+	without, flagged := bare[s]
+	if flagged && c.plainLua.Load() {
+		return c.runScript(ctx, without, keys, args...)
+	}
+	cmd := c.runScript(ctx, s, keys, args...)
+	if flagged && cmd.Err() != nil && strings.Contains(cmd.Err().Error(), "Error compiling script") {
+		c.plainLua.Store(true)
+		return c.runScript(ctx, without, keys, args...)
 	}
 	return cmd
 }

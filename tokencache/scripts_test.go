@@ -32,7 +32,9 @@ type operation struct {
 	call    func(w *world, base *Snapshot) result // nil: commit of pair 2
 	want    Outcome
 	journal []string // kinds that the call adds; each is published once
-	check   func(w *world, base, now *Snapshot)
+
+	published []string // if others are than are journaled
+	check     func(w *world, base, now *Snapshot)
 }
 
 type result struct {
@@ -63,6 +65,13 @@ func doFail(f Failure) func(*world, *Snapshot) result {
 		f := f // operations run in parallel
 		f.ID, f.Error = NewID(), "transient/timeout/0"
 		o, s, err := w.c.Fail(w.Context(), base, by, f)
+		return result{o, s, err}
+	}
+}
+
+func doExtend(failure string) func(*world, *Snapshot) result {
+	return func(w *world, base *Snapshot) result {
+		o, s, err := w.c.Extend(w.Context(), base, by, time.Hour, failure, time.Minute)
 		return result{o, s, err}
 	}
 }
@@ -217,6 +226,41 @@ var operations = []operation{
 			}
 		}},
 
+	// Extend: only the claim under which it is asked for.
+	{name: "extend", stage: claimed, call: doExtend(""), want: OK, published: []string{"extend"},
+		check: func(w *world, base, now *Snapshot) {
+			if late := now.Claim.Until - base.Claim.Until; late < 3_000_000 || now.Claim.ID != base.Claim.ID || now.Claim.At != base.Claim.At || now.RetryAt != 0 {
+				w.Errorf("claim %+v became %+v", base.Claim, now.Claim)
+			}
+			has(w, now, "at-1")
+		}},
+	{name: "extend with an error that callers get", stage: claimed, call: doExtend("ambiguous/slow/0"), want: OK, journal: []string{"extend"},
+		check: func(w *world, base, now *Snapshot) {
+			if now.Error != "ambiguous/slow/0" || now.RetryAt < base.At()+60_000 || now.RetryAt > now.At()+60_000 || now.Fails != 0 || now.Claim.Until <= base.Claim.Until {
+				w.Errorf("record: %+v", now.Record)
+			}
+		}},
+	{name: "extend never brings the deadline nearer", stage: claimed, want: OK,
+		call: func(w *world, base *Snapshot) result {
+			o, s, err := w.c.Extend(w.Context(), base, by, time.Second, "", 0)
+			return result{o, s, err}
+		},
+		check: func(w *world, base, now *Snapshot) {
+			if now.Claim != base.Claim {
+				w.Errorf("claim %+v became %+v", base.Claim, now.Claim)
+			}
+		}},
+	{name: "extend after a takeover", call: doExtend(""), want: Claimed,
+		stage: func(w *world) *Snapshot {
+			base := claimed(w)
+			if o, _, err := w.stage.Claim(w.Context(), base, NewID(), "second", time.Minute, AtOnce); o != OK {
+				w.Fatal(o, err)
+			}
+			return base
+		}},
+	{name: "extend after the commit", call: doExtend(""), want: Moved, check: func(w *world, _, now *Snapshot) { has(w, now, "at-2") },
+		stage: func(w *world) *Snapshot { base := claimed(w); commit(w.T, w.stage, base, 2); return base }},
+
 	// Commit: judged by generation alone.
 	{name: "commit", stage: claimed, want: OK, journal: []string{"commit"},
 		check: func(w *world, base, now *Snapshot) {
@@ -365,6 +409,22 @@ var operations = []operation{
 		check: func(w *world, base, now *Snapshot) {
 			if now.Claim != base.Claim || now.RetryAt != base.Claim.Until {
 				w.Errorf("claim %+v, retry_at %d", now.Claim, now.RetryAt)
+			}
+		}},
+	{name: "fail perhaps spent, and over", stage: claimed, call: doFail(Failure{Verdict: MaybeSpent, Retry: time.Second, Deadline: true, Over: 40 * time.Second}), want: OK, journal: []string{"fail"},
+		check: func(w *world, base, now *Snapshot) {
+			if sooner := base.Claim.Until - now.Claim.Until; sooner != 40_000 || now.RetryAt != now.Claim.Until || !now.Claim.Unresolved() {
+				w.Errorf("claim %+v, %d ms sooner, retry_at %d", now.Claim, sooner, now.RetryAt)
+			}
+		}},
+	{name: "fail perhaps spent, and over while an earlier one is not", call: doFail(Failure{Verdict: MaybeSpent, Deadline: true, Over: time.Minute}), want: OK, journal: []string{"fail"},
+		stage: func(w *world) *Snapshot {
+			_, s, _ := w.stage.Claim(w.Context(), claimed(w), NewID(), "second", time.Hour, AtOnce)
+			return s
+		},
+		check: func(w *world, base, now *Snapshot) {
+			if now.Claim.Until < base.Claim.Prior || now.Claim.Until >= base.Claim.Until {
+				w.Errorf("the earlier claim %+v became %+v", base.Claim, now.Claim)
 			}
 		}},
 	{name: "fail perhaps spent, replay harmless", stage: claimed, call: doFail(Failure{Verdict: MaybeSpent, Retry: time.Second}), want: OK, journal: []string{"fail"},
@@ -635,7 +695,7 @@ func TestScriptsRunTwiceAreRunOnce(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	direct := server.Client(t)
-	for _, s := range []*redis.Script{claimScript, rejectScript, commitScript, failScript, connectScript, disconnectScript, restoreScript} {
+	for _, s := range []*redis.Script{claimScript, rejectScript, commitScript, failScript, extendScript, connectScript, disconnectScript, restoreScript} {
 		if err := s.Load(t.Context(), direct).Err(); err != nil { // else a NOSCRIPT would be lost
 			t.Fatal(err)
 		}
@@ -691,11 +751,11 @@ func run(t *testing.T, op operation, direct, tested redis.UniversalClient, lossy
 			kinds = append(kinds, e.kind)
 		}
 	}
-	if !slices.Equal(kinds, append([]string{}, op.journal...)) {
-		t.Errorf("published: %v, not %v", kinds, op.journal)
+	if want := append(slices.Clone(op.journal), op.published...); !slices.Equal(kinds, append([]string{}, want...)) {
+		t.Errorf("published: %v, not %v", kinds, want)
 	}
 	now := read(t, w.stage, w.k)
-	if changes := int64(len(op.journal)); op.want == OK && slices.Index(op.journal, "restore") < 0 && base != nil && rev != 0 && now.Rev != rev+changes {
+	if changes := int64(len(op.journal) + len(op.published)); op.want == OK && slices.Index(op.journal, "restore") < 0 && base != nil && rev != 0 && now.Rev != rev+changes {
 		t.Errorf("revision %d after %d, with %d changes", now.Rev, rev, changes)
 	}
 	if got.snap != nil && (!reflect.DeepEqual(got.snap.Record, now.Record) || got.snap.Pair.String() != now.Pair.String()) {

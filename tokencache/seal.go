@@ -91,9 +91,24 @@ func (c *Cache) seal(k Key, epoch, generation int64, p Pair) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("tokencache: %s: the pair's extra members cannot be stored as JSON: %w", k, err)
 	}
+	return c.sealText(k, epoch, text)
+}
+
+// ErrSealing is in the chain of the error for a pair that cannot be sealed. The operator must give
+// this process a keyset that seals.
+var ErrSealing = errors.New("tokencache: the pair cannot be sealed; give this process a keyset whose primary key is enabled, or mend what Config.AEAD needs")
+
+// CanSeal seals s's pair once more, and forgets it: an AEAD that opens need not seal, and that is to
+// be known before the refresh token is presented.
+func (c *Cache) CanSeal(s *Snapshot) error {
+	_, err := c.seal(s.Key, s.Epoch, s.Generation, s.Pair)
+	return err
+}
+
+func (c *Cache) sealText(k Key, epoch int64, text []byte) (string, error) {
 	sealed, err := c.aead.Encrypt(text, c.associatedData(k, epoch))
 	if err != nil {
-		return "", fmt.Errorf("tokencache: seal %s: %w", k, err)
+		return "", fmt.Errorf("%w (%s): %w", ErrSealing, k, err)
 	}
 	// The epoch stands in front, for a glance that has not read the record.
 	return strconv.FormatInt(epoch, 10) + "\n" + string(sealed), nil

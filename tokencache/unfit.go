@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -123,8 +124,9 @@ func (c *Cache) Fit(ctx context.Context, k Key) error {
 		return c.old(ctx)
 	}
 	var needed, useful []string
+	spared := []string{"publish", "subscribe", "dump", "restore"} // without pushes, or with journals that take more room
 	for _, what := range denied {
-		if name, of, _ := strings.Cut(what, " "); strings.HasPrefix(of, string(c.keys(k))) && name != "publish" && name != "subscribe" || of == "" {
+		if name, of, _ := strings.Cut(what, " "); strings.HasPrefix(of, string(c.keys(k))) && !slices.Contains(spared, name) || of == "" || strings.HasPrefix(name, "EVAL") {
 			needed = append(needed, what)
 		} else {
 			useful = append(useful, what)
@@ -139,10 +141,18 @@ func (c *Cache) Fit(ctx context.Context, k Key) error {
 	return nil
 }
 
-// tryOut names the commands that the client's user may not give.
+// tryOut names the commands that the client's user may not give. It asks in a transaction: a proxy
+// may know none.
 func (c *Cache) tryOut(ctx context.Context, k Key) (denied []string, err error) {
 	return bounded(ctx, nodePatience, func(ctx context.Context) ([]string, error) {
-		return fitScript.Run(ctx, c.rdb, []string{c.keys(k).grant()}, c.needs(k)...).StringSlice()
+		var said *redis.Cmd
+		if err := firstError(c.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
+			said = fitScript.Eval(ctx, p, []string{c.keys(k).grant()}, c.needs(k)...)
+			return nil
+		})); err != nil {
+			return nil, err
+		}
+		return said.StringSlice()
 	})
 }
 
@@ -154,13 +164,18 @@ func (c *Cache) needs(k Key) (args []any) {
 	for _, name := range []string{"TIME", "MULTI", "EXEC", "PING"} {
 		add(name)
 	}
+	add("EVAL", "return 1", "0")
+	add("EVALSHA", "0", "0")
 	for name, of := range map[string][]string{
 		ks.grant():   {"hgetall", "hmget x", "hset x x", "hdel x", "pexpire 1", "persist", "del"},
 		ks.secret():  {"getrange 0 1", "set x", "del"},
 		ks.spare():   {"getrange 0 1", "set x", "del"},
 		ks.journal(): {"xadd * x x", "xrange - +", "del", "persist", "pexpire 1", "pttl", "dump", "restore 0 x"},
+		ks.unread():  {"rpush x", "lrange 0 1", "ltrim 0 1", "pexpire 1", "del"},
 		ks.lock():    {"set x", "get", "del", "pexpire 1", "pttl"},
 		ks.events():  {"publish x", "subscribe"},
+
+		c.hub.heartbeats: {"publish x", "subscribe"},
 
 		c.AppKey(k.App):         {"hgetall", "hset x x", "hdel x", "publish x", "subscribe"},
 		c.ChangesChannel(k.App): {"publish x", "subscribe"},

@@ -147,7 +147,9 @@ func (p Profile) refusal(a Answer, m members, secrets []string) *Error {
 	if p.reveals(code, secrets) {
 		code = ""
 	}
-	return &Error{Class: class, Code: code, Status: a.Status, RetryAfter: after, Err: whyRefused(a, class)}
+	e := &Error{Class: class, Code: code, Status: a.Status, RetryAfter: after, Err: whyRefused(a, class)}
+	e.keepUnread(a.Body)
+	return e
 }
 
 func whyRefused(a Answer, class Class) error {

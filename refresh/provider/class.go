@@ -66,13 +66,16 @@ func (c Class) String() string {
 func (c Class) MaybeSpent() bool { return c == Ambiguous }
 
 // Error is a failed exchange. It never holds a response body, a token, a client
-// secret or an address with its query, neither in its text nor in its fields.
+// secret or an address with its query, neither in its text nor in its fields; a success that
+// could not be read is there for [Error.TakeUnread] alone.
 type Error struct {
 	Class      Class
 	Code       string        // provider's error code (RFC 6749 §5.2), sanitized; may be empty
 	Status     int           // HTTP status; 0 when no answer came
 	RetryAfter time.Duration // the provider's wish (RFC 9110 §10.2.3); 0 when unsaid
 	Err        error         // cause, without token material; may be nil. errors.Is works through it
+
+	unread *unread // nil for none
 }
 
 // Error is one line, whatever stands in the fields.

@@ -456,14 +456,14 @@ func TestHTTP2ObeysTheSameRules(t *testing.T) {
 }
 
 func TestABodyCalledUnsentCannotLeaveLater(t *testing.T) {
-	b := &tellingBody{body: io.NopCloser(strings.NewReader(canaryRefresh))}
+	b := &tellingBody{ctx: t.Context(), body: io.NopCloser(strings.NewReader(canaryRefresh))}
 	if !b.seal() {
 		t.Fatal("an unread body is not unsent")
 	}
 	if got, err := io.ReadAll(b); len(got) != 0 || !errors.Is(err, errSealed) {
 		t.Errorf("%d bytes left after all, %v", len(got), err)
 	}
-	read := &tellingBody{body: io.NopCloser(strings.NewReader("x"))}
+	read := &tellingBody{ctx: t.Context(), body: io.NopCloser(strings.NewReader("x"))}
 	_, _ = read.Read(make([]byte, 1))
 	if read.seal() {
 		t.Error("a read body is called unsent")

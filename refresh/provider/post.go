@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"sync"
-	"time"
 )
 
 // maxBody bounds what is read of an answer.
@@ -42,8 +41,7 @@ func (o *onePost) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errSecondPost
 	}
 	o.used = true
-	body := &tellingBody{body: req.Body, read: req.Body == nil}
-	body.until, _ = o.ctx.Deadline()
+	body := &tellingBody{ctx: o.ctx, body: req.Body, read: req.Body == nil}
 	once := req.Clone(o.ctx)
 	once.GetBody = nil
 	once.Body = body
@@ -80,9 +78,10 @@ func readAnswer(resp *http.Response) Answer {
 // in the pool. Unlike a trace of the connection, this holds for any transport
 // and for HTTP/2.
 type tellingBody struct {
+	ctx context.Context // the exchange's
+
 	mu     sync.Mutex // guards all below: transports read on their own goroutine
 	body   io.ReadCloser
-	until  time.Time // the exchange's deadline; zero is none
 	read   bool
 	sealed bool
 }
@@ -101,8 +100,8 @@ func (b *tellingBody) Read(p []byte) (int, error) {
 	if b.sealed {
 		return 0, errSealed
 	}
-	if !b.until.IsZero() && !time.Now().Before(b.until) {
-		return 0, errLate
+	if err := Sending(b.ctx); err != nil {
+		return 0, err
 	}
 	b.read = true
 	return b.body.Read(p)

@@ -28,7 +28,8 @@ type Provider struct {
 //
 // Exchange sends at most one request, ever: no retry, no redirect, no
 // auto-detection of the client authentication style. An error that is not an
-// [*Error] is taken for [Ambiguous], since the refresh token may have been spent.
+// [*Error] is taken for [Ambiguous], since the refresh token may have been spent. It calls
+// [Sending] just before the request leaves, and ends with ctx.
 type Exchanger interface {
 	Exchange(ctx context.Context, g Grant) (Pair, error)
 }

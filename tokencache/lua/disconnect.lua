@@ -4,6 +4,7 @@
 -- KEYS[2]  sealed pair (STRING)
 -- KEYS[3]  spare: sealed pair (STRING)
 -- KEYS[4]  journal (STREAM)
+-- KEYS[5]  unread answers (LIST)
 -- ARGV[1]  events channel
 -- ARGV[2]  journal length
 -- ARGV[3]  id of this call
@@ -38,7 +39,7 @@ if r.warned_at then set.warned_at = '' end
 if r.spare_epoch then set.spare_epoch = '' end
 if bad then redis.call('DEL', KEYS[1]) end
 save(KEYS[1], r, set)
-redis.call('DEL', KEYS[2], KEYS[3])
+redis.call('DEL', KEYS[2], KEYS[3], KEYS[5])
 local record = announce(KEYS[4], ARGV[2], ARGV[1], 'disconnect', now, r, ARGV[4], '', nil, ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[6])
 redis.call('PEXPIRE', KEYS[4], ARGV[6])

@@ -19,6 +19,7 @@
 --          which the claim stands
 -- ARGV[12] "deadline": with "keep", no next try before the claim's hard deadline
 -- ARGV[13] "unknown": no rule knows the answer; the first of a row is dated
+-- ARGV[14] by how many ms the deadline comes sooner then, since the exchange has ended: no pair is on its way
 -- returns  {status, now, record, sealed pair if moved}: "ok", "none", "moved"
 --          (another epoch or generation), "claimed" (another holder took over)
 -- Of a grant that is dead this was a revival: it stays as dead as it was, for the same reason and
@@ -58,7 +59,8 @@ elseif verdict == 'dead' then
   clear_claim(set)
 elseif verdict == 'keep' then
   if ARGV[12] == 'deadline' then
-    retry = math.max(retry, num(r.claim_until))
+    local over = math.max(now, num(r.claim_prior), num(r.claim_until) - num(ARGV[14]))
+    set.claim_until, retry = int(over), math.max(retry, over)
   else
     set.claim_until = int(math.max(now, num(r.claim_prior))) -- the exchange is over: it brings no pair any more
   end

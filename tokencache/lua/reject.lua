@@ -27,10 +27,11 @@ end
 if r.state ~= 'active' then return reply('dead', now, r) end
 if r.rejected_gen == r.gen then return reply('ok', now, r) end
 
-local n = num(r.rejects)
-if now > num(r.reject_at) + num(ARGV[7]) then n = 0 end
+local n, wait = num(r.rejects), num(r.reject_at)
+-- Over for long, or longer than any wait: this clock was set back since.
+if now > wait + num(ARGV[7]) or wait > now + num(ARGV[#ARGV]) + num(ARGV[8]) then n, wait = 0, 0 end
 local aged = now - num(r.issued_at) >= num(ARGV[8])
-if n > 0 and now < num(r.reject_at) and not aged then
+if n > 0 and now < wait and not aged then
   if r.reason ~= 'suspect' then
     save(KEYS[1], r, { reason = 'suspect' })
     announce(KEYS[3], ARGV[2], ARGV[1], 'suspect', now, r, ARGV[3], 'several access tokens in a row were refused')

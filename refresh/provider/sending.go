@@ -1,0 +1,36 @@
+package provider
+
+import (
+	"context"
+	"time"
+)
+
+type sendingKey struct{}
+
+// WithSending returns a ctx for one exchange, which ends soon: its deadline is that of the request,
+// not of the answer. sending is what [Sending] asks; it reports whether the request may still go out,
+// and if so it may put off when ctx ends.
+func WithSending(ctx context.Context, sending func() bool) context.Context {
+	return context.WithValue(ctx, sendingKey{}, sending)
+}
+
+// Sending says that the refresh token is about to leave. An [Exchanger] of one's own calls it as late
+// as it can; a [TokenEndpoint] does. With an error nothing may be sent any more: the deadline has
+// passed, perhaps while this process was stopped, and another process may present the token.
+//
+// Whoever has called it is listened to for longer, where presenting again could do harm: ctx then
+// does not end at the exchange's timeout, but minutes later. Its callers are answered in time all the
+// same.
+func Sending(ctx context.Context) error {
+	if sending, ok := ctx.Value(sendingKey{}).(func() bool); ok {
+		if !sending() {
+			return errLate
+		}
+		return nil
+	}
+	// The ctx's timer may not have fired yet, in a process that was stopped.
+	if until, ok := ctx.Deadline(); ok && !time.Now().Before(until) {
+		return errLate
+	}
+	return nil
+}

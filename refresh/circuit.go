@@ -198,6 +198,9 @@ func (c *Coordinator) standsStill() bool {
 // error and done the grant is to be looked at again: time has passed. The caller calls done
 // when the exchange has ended. An exchange that nobody waits for does not wait either.
 func (c *Coordinator) approach(ctx context.Context, a applicant, patient bool, news <-chan struct{}) (done func(), _ error) {
+	if c.cache.KnownApp(c.cfg.App) == nil {
+		return func() {}, nil // whoever gets the lease looks; the others need not
+	}
 	told := c.cache.AppChanged(c.cfg.App) // before looking, so that nothing falls in between
 	s := c.appNow()
 	g, wait, e := gate(s, a, jitter())

@@ -38,7 +38,7 @@ func (c *Coordinator) Connect(ctx context.Context, tenant string, tok *oauth2.To
 	if err := k.Validate(); err != nil {
 		return err
 	}
-	if err := c.ready(ctx, k); err != nil {
+	if err := c.readyForMore(ctx, k); err != nil {
 		return c.about(k, err)
 	}
 	if c.cfg.Provider.Mints && (tok == nil || tok.AccessToken == "") {
@@ -95,7 +95,7 @@ func (c *Coordinator) Import(ctx context.Context, tenant string, tok *oauth2.Tok
 	if err != nil {
 		return "", err
 	}
-	if err := c.ready(ctx, k); err != nil {
+	if err := c.readyForMore(ctx, k); err != nil {
 		return "", c.about(k, err)
 	}
 	_, err = c.cache.Import(ctx, k, c.locker.Name(), first, c.acked)

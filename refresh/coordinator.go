@@ -49,6 +49,8 @@ type Coordinator struct {
 	probing  atomic.Bool // a flight of this process is about to probe whether the client is accepted
 	fallback atomic.Bool // the provider's Fallback is the one that is accepted
 	house    sync.Once   // housekeeping has begun
+	calmly   sync.Once
+	calm     chan struct{} // closed when this process has served a token that needed no refresh
 
 	mu     sync.Mutex // guards closed, after which no work begins
 	closed bool
@@ -70,6 +72,7 @@ func New(cfg Config) (*Coordinator, error) {
 		waiting: waiting, close: cancel,
 		grants:  cfg.Cache.Grants(cfg.App),
 		flights: xsync.NewMap[string, *flight](),
+		calm:    make(chan struct{}),
 	}
 	c.economy = newEconomy(c.log)
 	c.pacer = newPacer(c)

@@ -23,7 +23,7 @@ const (
 // fitness is whether Redis can do what is needed. It is asked once, before the first work: else a right
 // that is missing would be found when the first token expires.
 type fitness struct {
-	fit atomic.Bool
+	fit, thoroughly atomic.Bool
 
 	mu    sync.Mutex // guards what follows
 	asked time.Time
@@ -46,20 +46,30 @@ const fitEvery = time.Second
 // ready returns an error if Redis is known to be unfit. What cannot be asked is not known: the calls
 // will say it.
 func (c *Coordinator) ready(ctx context.Context, k tokencache.Key) error {
+	return c.asked(ctx, k, false, &c.fitness.fit)
+}
+
+// readyForMore is ready for what begins something, a consent or Run. It costs two commands more.
+func (c *Coordinator) readyForMore(ctx context.Context, k tokencache.Key) error {
+	return c.asked(ctx, k, true, &c.fitness.thoroughly)
+}
+
+func (c *Coordinator) asked(ctx context.Context, k tokencache.Key, thorough bool, fit *atomic.Bool) error {
 	f := &c.fitness
-	if f.fit.Load() {
+	if fit.Load() {
 		return nil
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.fit.Load() || !f.asked.IsZero() && time.Since(f.asked) < fitEvery {
+	if fit.Load() || !f.asked.IsZero() && time.Since(f.asked) < fitEvery {
 		return f.err
 	}
-	err := c.cache.Fit(ctx, k)
+	err := c.cache.Fit(ctx, k, thorough)
 	f.asked, f.err = time.Now(), nil
 	switch {
 	case err == nil:
 		f.fit.Store(true)
+		fit.Store(true)
 	case errors.Is(err, tokencache.ErrUnfit):
 		f.err = err
 		c.sayUnfit(err)

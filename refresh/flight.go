@@ -24,6 +24,7 @@ type flight struct {
 	spent   *lock.Lease     // has done its work
 	glanced bool            // it has had a short look, see glance
 	brief   bool            // snap is no more than a fresh token
+	busy    bool            // it has wanted the lease, or waited
 	asked   time.Time       // the other processes, whether they know better than Redis; zero for never
 	probed  func()          // lets another flight of this process probe the app's circuit
 	due     int64           // Redis time at which the pair that it committed is to be looked at
@@ -127,6 +128,9 @@ func (f *flight) land(s *tokencache.Snapshot, err error) {
 	case s != nil && !f.brief:
 		f.c.cache.Remember(s) // subscribed from now on: the next reading is coherent
 	}
+	if s != nil && !f.busy {
+		f.c.calmly.Do(func() { close(f.c.calm) })
+	}
 	f.tell(s, err)
 }
 
@@ -179,7 +183,7 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 			}
 		}
 		if err != nil {
-			return nil, cmp.Or(f.c.ready(f.c.waiting, f.key), err)
+			return nil, cmp.Or(f.c.readyForMore(f.c.waiting, f.key), err)
 		}
 		d := decide(f.c.view(s, f.leaseHeld()), f.want)
 		switch {
@@ -201,7 +205,7 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 			}
 		}
 		if err != nil {
-			return nil, cmp.Or(f.c.ready(f.c.waiting, f.key), err)
+			return nil, cmp.Or(f.c.readyForMore(f.c.waiting, f.key), err)
 		}
 	}
 }
@@ -216,6 +220,7 @@ func (f *flight) subscribeFirst() {
 	if !f.c.cache.HasRoom(f.key) {
 		return
 	}
+	_ = f.c.cache.PeekApp(f.key.App) // subscribes to its changes: the first SUBSCRIBE of a process names both
 	f.pin = f.c.cache.Pin(f.key)
 	ctx, cancel := context.WithTimeout(f.c.waiting, subscribeWait)
 	defer cancel()
@@ -293,7 +298,10 @@ func (f *flight) ask(known *tokencache.Record) error {
 }
 
 // wait ends with news, at the time, or when the coordinator closes.
-func (f *flight) wait(news <-chan struct{}, until time.Duration) { pause(f.c.waiting, until, news) }
+func (f *flight) wait(news <-chan struct{}, until time.Duration) {
+	f.busy = true
+	pause(f.c.waiting, until, news)
+}
 
 // pause ends after d, with news if there is any, or with ctx.
 func pause(ctx context.Context, d time.Duration, news <-chan struct{}) {
@@ -336,6 +344,7 @@ func (f *flight) spontaneous() bool { return f.want.background != nil && !f.urge
 // lead tries the lease once and does the holder's work. Without result and error the
 // grant is to be looked at again.
 func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache.Snapshot, error) {
+	f.busy = true
 	if f.c.takeover != tokencache.AtOnce && f.c.underway.has(s) {
 		return nil, &Error{Kind: ErrUnavailable, Code: slowExchange, RetryAfter: jittered(slowRetry, jitter()), Err: errSlowExchange}
 	}

@@ -274,7 +274,7 @@ func (o *scriptsSeen) DialHook(next redis.DialHook) redis.DialHook { return next
 
 func (o *scriptsSeen) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if args := cmd.Args(); len(args) > 3 && cmd.Name() == "evalsha" {
+		if args := cmd.Args(); len(args) > 3 && strings.HasPrefix(cmd.Name(), "eval") {
 			o.mu.Lock()
 			o.keys = append(o.keys, fmt.Sprint(args[3]))
 			o.mu.Unlock()

@@ -130,7 +130,7 @@ var errRests = errors.New("some of the due sets have not answered lately")
 // pass takes what is due, and returns how long it is until more will be. A shard that fails, since its
 // node is away or its key is damaged, stops none of the others; the error is the first.
 func (r *renewals) pass(ctx context.Context) (time.Duration, error) {
-	if err := r.c.ready(ctx, r.c.key("any")); err != nil {
+	if err := r.c.readyForMore(ctx, r.c.key("any")); err != nil {
 		return lookEvery, err
 	}
 	app := r.c.appNow()
@@ -527,9 +527,8 @@ func (r *renewals) repair(ctx context.Context, forced bool) error {
 	return cmp.Or(unknown, err)
 }
 
-// readyLater is when a process that has not made an exchange asks whether Redis is fit. A storm does
-// not wait for that.
-const readyLater = 3 * time.Second
+// storm is how long a process at whose start tokens had expired does nothing but refresh them.
+const storm = 3 * time.Second
 
 // keepHouse begins, once, what a process that uses tokens does besides: it notes which
 // grants are in use.
@@ -538,11 +537,9 @@ func (c *Coordinator) keepHouse() {
 		c.work.Go(func() {
 			coarse := coarseness(c.cfg.IdleAfter)
 			ctx := c.waiting
+			pause(ctx, storm, c.calm)            // what follows can wait until a process has done what it was started in the midst of
 			_ = c.cache.WatchApp(ctx, c.cfg.App) // or the first exchange would have to ask
-			pause(ctx, readyLater, nil)
-			if ctx.Err() == nil {
-				_ = c.ready(ctx, c.key("any")) // says it in the log, before a token expires
-			}
+			_ = c.ready(ctx, c.key("any"))       // says it in the log, before a token expires
 			var failing trouble
 			for {
 				pause(ctx, min(coarse, time.Minute), nil)

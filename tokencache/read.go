@@ -1,6 +1,7 @@
 package tokencache
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha1" // as scripts have it
 	"errors"
@@ -152,10 +153,10 @@ func firstError(commands []redis.Cmder, err error) error {
 			return err
 		}
 	}
-	if len(commands) == 0 {
-		return err
+	if redis.HasErrorPrefix(err, "WRONGTYPE") {
+		err = nil
 	}
-	return aborted
+	return cmp.Or(aborted, err)
 }
 
 func timedOut(err error) bool {

@@ -98,9 +98,10 @@ func lostReply(err error) bool {
 
 // Fit asks whether this Redis, and this client's user, can do what a grant needs in its life, in one
 // round trip: else it would be found at the first expiry. The error is an ErrUnfit; any other says that
-// nothing is known. Rights without which the rest works are said in the log.
-func (c *Cache) Fit(ctx context.Context, k Key) error {
-	denied, err := c.tryOut(ctx, k)
+// nothing is known. Rights without which the rest works are said in the log. thorough asks in a
+// transaction, of which a proxy may know nothing.
+func (c *Cache) Fit(ctx context.Context, k Key, thorough bool) error {
+	denied, err := c.tryOut(ctx, k, thorough)
 	// A connection that ends can be the network's trouble, or a server's that restarts: only what
 	// happens again and again, to a server that answers in between, is a proxy's way to say no.
 	for again := 0; lostReply(err); again++ {
@@ -112,7 +113,7 @@ func (c *Cache) Fit(ctx context.Context, k Key) error {
 		case again == 2:
 			return &unfitError{todoClosed, err}
 		}
-		denied, err = c.tryOut(ctx, k)
+		denied, err = c.tryOut(ctx, k, thorough)
 	}
 	if unfit := Unfit(err); unfit != nil {
 		return unfit
@@ -141,15 +142,17 @@ func (c *Cache) Fit(ctx context.Context, k Key) error {
 	return nil
 }
 
-// tryOut names the commands that the client's user may not give. It asks in a transaction: a proxy
-// may know none.
-func (c *Cache) tryOut(ctx context.Context, k Key) (denied []string, err error) {
+// tryOut names the commands that the client's user may not give.
+func (c *Cache) tryOut(ctx context.Context, k Key, thorough bool) (denied []string, err error) {
 	return bounded(ctx, nodePatience, func(ctx context.Context) ([]string, error) {
+		ask := func(on redis.Scripter) *redis.Cmd {
+			return fitScript.Eval(ctx, on, []string{c.keys(k).grant()}, c.needs(k)...)
+		}
+		if !thorough {
+			return ask(c.rdb).StringSlice()
+		}
 		var said *redis.Cmd
-		if err := firstError(c.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
-			said = fitScript.Eval(ctx, p, []string{c.keys(k).grant()}, c.needs(k)...)
-			return nil
-		})); err != nil {
+		if err := firstError(c.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { said = ask(p); return nil })); err != nil {
 			return nil, err
 		}
 		return said.StringSlice()

@@ -41,7 +41,7 @@ func TestAConnectionThatEndsOnceMakesNoRedisUnfit(t *testing.T) {
 		hook := &hangingUp{}
 		hook.left.Store(ends)
 		c.rdb.AddHook(hook)
-		if err := c.Fit(t.Context(), k); err != nil {
+		if err := c.Fit(t.Context(), k, false); err != nil {
 			t.Errorf("after %d connections that ended: %v", ends, err)
 		}
 	}
@@ -49,7 +49,7 @@ func TestAConnectionThatEndsOnceMakesNoRedisUnfit(t *testing.T) {
 	hook := &hangingUp{}
 	hook.left.Store(1 << 30)
 	c.rdb.AddHook(hook)
-	if err := c.Fit(t.Context(), k); !errors.Is(err, ErrUnfit) {
+	if err := c.Fit(t.Context(), k, false); !errors.Is(err, ErrUnfit) {
 		t.Errorf("a server that ends them all: %v", err)
 	}
 }

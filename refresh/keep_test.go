@@ -3,6 +3,8 @@ package refresh
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -15,23 +17,30 @@ func TestWhatRedisDoesNotTakeIsTriedForGoodAndAtOnceWhenCloseWaits(t *testing.T)
 	synctest.Test(t, func(t *testing.T) {
 		waiting, end := context.WithCancelCause(t.Context())
 		c := &Coordinator{cfg: Config{ClaimTimeout: time.Hour, CommitPatience: time.Minute}, waiting: waiting, log: zerolog.Nop()}
-		var attempts []time.Time
-		well, between, late := atomic.Bool{}, 0, 0
+		var mu sync.Mutex // guards made
+		var made []time.Time
+		tried := func() []time.Time { mu.Lock(); defer mu.Unlock(); return slices.Clone(made) }
+		var well atomic.Bool
+		var between, late atomic.Int64
 		k := keeping{what: "a pair", attempt: func(context.Context) error {
-			attempts = append(attempts, time.Now())
+			mu.Lock()
+			made = append(made, time.Now())
+			mu.Unlock()
 			if well.Load() {
 				return nil
 			}
 			return errors.New("OOM")
-		}, between: func() { between++ }, late: func(context.Context) { late++ }}
+		}, between: func() { between.Add(1) }, late: func(context.Context) { late.Add(1) }}
 		left := &atomic.Bool{}
 		left.Store(true)
 		c.kept.add(k.what)
 		done := make(chan struct{})
 		go func() { defer close(done); c.keepOn(k, make(chan error, 1), left) }()
 		time.Sleep(10 * time.Minute)
-		if n := len(attempts); n < 25 || n > 60 || between != n {
-			t.Errorf("%d attempts in 10 minutes, %d times between", n, between)
+		synctest.Wait()
+		attempts := tried()
+		if n := len(attempts); n < 25 || n > 60 || between.Load() != int64(n) {
+			t.Errorf("%d attempts in 10 minutes, %d times between", n, between.Load())
 		}
 		for i := 1; i < len(attempts); i++ {
 			if d := attempts[i].Sub(attempts[i-1]); d > keepPause {
@@ -44,18 +53,19 @@ func TestWhatRedisDoesNotTakeIsTriedForGoodAndAtOnceWhenCloseWaits(t *testing.T)
 		n := len(attempts)
 		end(errClosed)
 		synctest.Wait()
-		if len(attempts) != n+1 {
-			t.Errorf("%d attempts at once when Close waits", len(attempts)-n)
+		if got := len(tried()) - n; got != 1 {
+			t.Errorf("%d attempts at once when Close waits", got)
 		}
 		time.Sleep(10 * time.Second)
-		if got := len(attempts) - n; got < 20 || got > 45 {
+		synctest.Wait()
+		if got := len(tried()) - n; got < 20 || got > 45 {
 			t.Errorf("%d attempts in 10 s while Close waits", got)
 		}
 		well.Store(true)
 		time.Sleep(closingPause)
 		<-done
-		if late != 1 {
-			t.Errorf("told %d times", late)
+		if late.Load() != 1 {
+			t.Errorf("told %d times", late.Load())
 		}
 	})
 }

@@ -70,7 +70,7 @@ type hub struct {
 	coming   uint64     // the session that this connection is, or will be with its first heartbeat; 0 when it has ended
 	channels map[string]*subscription
 	commands []command      // not yet sent
-	awaited  map[string]int // confirmations that this connection still owes
+	awaited  map[string]int // confirmations that this connection still owes, also for what is not yet sent
 	kick     chan struct{}
 	running  bool
 	stopped  chan struct{} // closed when run has ended
@@ -128,6 +128,9 @@ func (h *hub) remove(channel string) {
 // send is called with mu held.
 func (h *hub) send(c command) {
 	h.commands = append(h.commands, c)
+	if c.add && h.awaited != nil { // from now on: the confirmation of one that was sent before is not its own
+		h.awaited[c.channel]++
+	}
 	h.wake()
 }
 
@@ -554,11 +557,6 @@ func (h *hub) flush(ctx context.Context, ps *redis.PubSub) bool {
 	h.mu.Lock()
 	commands := h.commands
 	h.commands = nil
-	for _, c := range commands {
-		if c.add {
-			h.awaited[c.channel]++
-		}
-	}
 	idle := len(h.channels) == 0
 	h.mu.Unlock()
 	if idle {

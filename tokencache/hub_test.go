@@ -449,14 +449,24 @@ func (h *hub) open() {
 	h.believe()
 }
 
-// send is what flush does with the collected commands.
-func (h *hub) pretendToSend() {
-	for _, c := range h.commands {
-		if c.add {
-			h.awaited[c.channel]++
-		}
+// pretendToSend is what flush does with the collected commands.
+func (h *hub) pretendToSend() { h.commands = nil }
+
+// What was published between UNSUBSCRIBE and SUBSCRIBE was not heard, though the channel was confirmed before.
+func TestAChannelThatIsWantedAgainIsNotConfirmedByWhatWasSentBefore(t *testing.T) {
+	h, live := hubAlone("other")
+	h.open()
+	h.add("a")
+	h.pretendToSend()
+	h.remove("a")
+	h.add("a") // not sent yet
+	if !h.confirm("a") || live("a") {
+		t.Error("live by the confirmation of the SUBSCRIBE before")
 	}
-	h.commands = nil
+	h.pretendToSend()
+	if !h.confirm("a") || !live("a") {
+		t.Error("not live by its own")
+	}
 }
 
 func TestConfirmationAfterTheEndCountsForNothing(t *testing.T) {

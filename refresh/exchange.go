@@ -24,6 +24,9 @@ type limits struct {
 	send   time.Duration // the request leaves within that, and the answer comes too, unless
 	listen time.Duration // it is listened to for longer once the request has left; 0 for no longer
 	late   func() bool   // the request must not leave any more, by another clock; may be nil
+	// hangUp says, when the time to send is over, that it need not be listened to for longer: presenting
+	// again does no harm for now. Nil: it does.
+	hangUp func() bool
 }
 
 // exchangeCtx is the ctx of one exchange: it ends with the limit of the request, and later if that
@@ -38,6 +41,7 @@ type exchangeCtx struct {
 	mu           sync.Mutex // guards what follows
 	timer        *time.Timer
 	sent, spared bool
+	listens      bool  // it has left, and is listened to for longer
 	err          error // with which it has ended
 }
 
@@ -58,31 +62,42 @@ func (x *exchangeCtx) sending() bool {
 	if x.err != nil || time.Since(x.start) >= x.send || x.late != nil && x.late() {
 		return false
 	}
-	if !x.sent && x.listen > x.send && x.timer.Stop() {
-		x.timer.Reset(x.listen - time.Since(x.start))
+	if !x.sent && x.listen > x.send && x.hangUp == nil && x.timer.Stop() {
+		x.listenOn()
 	}
 	x.sent = true
 	return true
+}
+
+// listenOn is called with mu held, and the timer stopped.
+func (x *exchangeCtx) listenOn() {
+	x.listens = true
+	x.timer.Reset(x.listen - time.Since(x.start))
 }
 
 // listening reports whether the request has left, and the answer is listened to for longer.
 func (x *exchangeCtx) listening() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.sent && x.listen > x.send && x.err == nil
+	return x.listens && x.err == nil
 }
 
 // timeout ends the ctx, but not at once in a process that was stopped for long: an answer that came
 // meanwhile may lie in the socket, and whoever waits for both would take either.
 func (x *exchangeCtx) timeout() {
 	x.mu.Lock()
-	stopped := x.sent && x.listen > x.send && !x.spared && time.Since(x.start) > x.listen+time.Second
-	if stopped {
+	on := true
+	switch {
+	case x.sent && !x.listens && x.listen > x.send && !(x.hangUp != nil && x.hangUp()):
+		x.listenOn() // it was stopped, and another presentation would come too late to be harmless
+	case x.listens && !x.spared && time.Since(x.start) > x.listen+time.Second:
 		x.spared = true
 		x.timer.Reset(time.Second)
+	default:
+		on = false
 	}
 	x.mu.Unlock()
-	if !stopped {
+	if !on {
 		x.end(context.DeadlineExceeded)
 	}
 }
@@ -100,7 +115,7 @@ func (x *exchangeCtx) end(err error) {
 func (x *exchangeCtx) Deadline() (time.Time, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.sent && x.listen > x.send {
+	if x.listens {
 		return x.start.Add(x.listen), true
 	}
 	return x.start.Add(x.send), true

@@ -23,6 +23,8 @@ func TestAnExchangeIsListenedToForLongerOnlyOnceItHasLeftInTime(t *testing.T) {
 		{"sent late", limits{send: time.Second, listen: time.Minute}, []time.Duration{1100 * time.Millisecond}, []bool{false}, 1100 * time.Millisecond},
 		{"sent again late", limits{send: time.Second, listen: time.Minute}, []time.Duration{0, 2 * time.Second}, []bool{true, false}, time.Minute},
 		{"harmless", limits{send: time.Second}, []time.Duration{0}, []bool{true}, time.Second},
+		{"harmless for now", limits{send: time.Second, listen: time.Minute, hangUp: func() bool { return true }}, []time.Duration{0}, []bool{true}, time.Second},
+		{"harmless no more", limits{send: time.Second, listen: time.Minute, hangUp: func() bool { return false }}, []time.Duration{0}, []bool{true}, time.Minute},
 		{"late by another clock", limits{send: time.Second, listen: time.Minute, late: func() bool { return true }}, []time.Duration{0}, []bool{false}, time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -207,10 +207,12 @@ func (f *flight) present(s *tokencache.Snapshot) *exchanging {
 		return nil
 	}
 	// Where presenting again will be harmless then, it hangs up in time.
-	harmless := f.c.takeover == tokencache.AtOnce ||
-		s.Until(s.Claim.At+time.Duration(f.c.takeover).Milliseconds()) > l.send+firstRetry/2
-	if !harmless {
+	if f.c.takeover != tokencache.AtOnce {
 		l.listen = listenFor
+		window := func() time.Duration { return s.Until(s.Claim.At + time.Duration(f.c.takeover).Milliseconds()) }
+		if window() > l.send+firstRetry/2 {
+			l.hangUp = func() bool { return window() > firstRetry/2 }
+		}
 	}
 	x, run := f.c.exchange(l, provider.Grant{
 		App: f.key.App, Tenant: f.key.Tenant, Generation: s.Generation,
@@ -243,6 +245,9 @@ func (f *flight) answer(s *tokencache.Snapshot, x *exchanging) bool {
 				f.c.log.Warn().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Msg("the provider takes its time: callers are sent away, and its answer is still waited for")
 			}
 		case <-late.C:
+			if !x.listening() {
+				x.timeout() // in a process that was stopped it may not have come to that
+			}
 			if !x.listening() {
 				end(true)
 				return false

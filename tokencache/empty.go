@@ -263,6 +263,19 @@ func (c *Cache) lossHeard(a *app, before, now *AppState) {
 	})
 }
 
+// lossMissed looks whether another process has said that Redis has lost an app's data while this one
+// had no subscriber connection.
+func (c *Cache) lossMissed(ctx context.Context) {
+	for _, a := range c.apps.All() {
+		before := a.state.Load()
+		a.suspect()
+		s, err := c.AppState(ctx, a.name) // gives back what this process remembers
+		if err == nil && s.LostAt != 0 && (before == nil || before.LostAt != s.LostAt) {
+			a.told.tell(AppChange{"data_lost", s})
+		}
+	}
+}
+
 // askWait is how long others have to give back what Redis lost.
 const askWait = 300 * time.Millisecond
 

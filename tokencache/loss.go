@@ -52,7 +52,11 @@ func (c *Cache) connected(ctx context.Context, lost mono) bool {
 	if _, cluster := c.rdb.(*redis.ClusterClient); !cluster {
 		_, _ = c.serverOf(ctx, Key{}) // so that the first exchange need not ask
 	}
-	return lost == 0 || c.readAgain(ctx, lost)
+	if lost == 0 {
+		return true
+	}
+	c.lossMissed(ctx)
+	return c.readAgain(ctx, lost)
 }
 
 // readAgain reads the grants again that had been changed within atRisk before a time, which gives

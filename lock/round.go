@@ -67,8 +67,8 @@ func ask[T any](ctx context.Context, r *round, node int, f func() (T, error), ye
 	got := make(chan answer, 1)
 	go func() {
 		value, err := f()
+		got <- answer{value, err} // first: what it says about all must not overtake it
 		r.note(node, err == nil && yes(value), err)
-		got <- answer{value, err}
 	}()
 	var none T
 	enough := r.enough

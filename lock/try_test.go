@@ -181,3 +181,19 @@ func TestNewWithoutAClientPanics(t *testing.T) {
 	}()
 	New(Config{})
 }
+
+// Of the only node its own error is told, not that the others have decided.
+func TestTheErrorOfTheOnlyNodeIsItsOwn(t *testing.T) {
+	t.Parallel()
+	rdb, key := redistest.Start(t).Client(t), key(t)
+	if err := rdb.LPush(t.Context(), key, "of another type").Err(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { rdb.Del(context.Background(), key) })
+	l := New(Config{}, rdb)
+	for range 500 {
+		if _, err := l.Try(t.Context(), key); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
+			t.Fatalf("got %v", err)
+		}
+	}
+}

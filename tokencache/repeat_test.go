@@ -44,7 +44,9 @@ func (r *recorder) stop(c *Cache) {
 		if m.Channel == end {
 			return
 		}
-		r.said = append(r.said, m)
+		if !strings.HasPrefix(m.Channel, c.hub.heartbeats) { // those are nobody else's business
+			r.said = append(r.said, m)
+		}
 	}
 }
 

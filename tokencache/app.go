@@ -261,7 +261,8 @@ func (c *Cache) AppState(ctx context.Context, name string) (*AppState, error) {
 	a := c.app(name)
 	session, sent := c.hub.sessionOf(a.channel), monotonic()
 	var fields *redis.MapStringStringCmd
-	now, told, err := c.together(ctx, a.channel, func(p redis.Pipeliner) { fields = p.HGetAll(ctx, a.channel) })
+	// By the exact time: it says whether this is older than what was pushed meanwhile.
+	now, _, err := c.together(ctx, a.channel, true, func(p redis.Pipeliner) { fields = p.HGetAll(ctx, a.channel) })
 	if err == nil {
 		err = fields.Err()
 	}
@@ -269,10 +270,7 @@ func (c *Cache) AppState(ctx context.Context, name string) (*AppState, error) {
 		c.unanswered(err)
 		return nil, fmt.Errorf("tokencache: state of app %s: %w", name, err)
 	}
-	s := &AppState{App: name, asOf: now, now: now, at: sent, session: session}
-	if told {
-		s.at = c.clock.observe(sent, monotonic(), now)
-	}
+	s := &AppState{App: name, asOf: now, now: now, at: c.clock.observe(sent, monotonic(), now), session: session}
 	for field, value := range fields.Val() {
 		s.set(field, value)
 	}

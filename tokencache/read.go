@@ -96,7 +96,7 @@ func (c *Cache) read(ctx context.Context, k Key) (answer, error) {
 func (c *Cache) readOnce(ctx context.Context, ks keys) (reply, error) {
 	var record *redis.SliceCmd
 	var secret *redis.StringCmd
-	now, told, err := c.together(ctx, ks.grant(), func(p redis.Pipeliner) {
+	now, told, err := c.together(ctx, ks.grant(), false, func(p redis.Pipeliner) {
 		record, secret = p.HMGet(ctx, ks.grant(), fieldNames...), p.GetRange(ctx, ks.secret(), 0, maxSealed)
 	})
 	r := reply{status: "ok", now: now, told: told, values: record.Val(), sealed: secret.Val()}
@@ -107,12 +107,13 @@ func (c *Cache) readOnce(ctx context.Context, ks keys) (reply, error) {
 }
 
 // together runs a few reads about one key in one round trip, and tells Redis' time; told says that
-// it was asked for, which is not done more often than once a second. On a Cluster they all go to the
+// it was asked for, which is not done more often than once a second unless exact is wanted: what this
+// process takes the time to be is ahead by up to a round trip. On a Cluster they all go to the
 // node that has the key, whose time it is then. What is of another type is no error.
-func (c *Cache) together(ctx context.Context, key string, reads func(redis.Pipeliner)) (now int64, told bool, err error) {
+func (c *Cache) together(ctx context.Context, key string, exact bool, reads func(redis.Pipeliner)) (now int64, told bool, err error) {
 	cluster, ok := c.rdb.(*redis.ClusterClient)
 	known := false
-	if !ok {
+	if !ok && !exact {
 		now, known = c.clock.toldJustNow(monotonic())
 	}
 	var clock *redis.StringSliceCmd

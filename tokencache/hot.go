@@ -303,7 +303,9 @@ func (s *Snapshot) better(old *Snapshot) bool {
 	case old.heard && !s.heard:
 		return true
 	case s.RefreshFP != old.RefreshFP:
-		return s.now >= old.now // two pairs share a state after lost writes: Redis' is the one
+		// Two pairs share a state after lost writes: Redis' is the one. What is known of its time may be
+		// ahead by a round trip.
+		return s.now >= old.now-20
 	case s.session > old.session || old.incomplete():
 		return true
 	default:

@@ -170,7 +170,7 @@ var operations = []operation{
 	{name: "reject long after the last", call: doReject, want: OK, journal: []string{"reject"}, check: rejects(1, 0),
 		stage: func(w *world) *Snapshot {
 			rejected(w, 2)
-			hset(w.T, w.stage, w.k, "reject_at", read(w.T, w.stage, w.k).At()-3_600_001)
+			hset(w.T, w.stage, w.k, "reject_at", read(w.T, w.stage, w.k).At()-3_600_100)
 			return read(w.T, w.stage, w.k)
 		}},
 	{name: "reject more often than waits are given", call: doReject, want: OK, journal: []string{"reject"}, check: rejects(9, time.Hour),

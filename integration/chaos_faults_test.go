@@ -21,6 +21,8 @@ type storm struct {
 	now  []fault // under way
 	lost int     // answers of the provider that were lost, or may have been
 
+	mistaken map[string]bool // tenants of whom the provider has said wrongly that their grant is dead
+
 	switched time.Time // when the master last had to change
 }
 
@@ -37,7 +39,7 @@ type fault struct {
 }
 
 func (c *chaos) storm(ctx context.Context) {
-	s := &storm{chaos: c, r: c.random(1)}
+	s := &storm{chaos: c, r: c.random(1), mistaken: map[string]bool{}}
 	for next := time.Now(); ctx.Err() == nil; pause(ctx, 10*time.Millisecond) {
 		s.end(func(f fault) bool { return !time.Now().Before(f.until) })
 		s.ambush()
@@ -176,7 +178,14 @@ func (s *storm) answers(how int, long float64) {
 	case 5, 6:
 		s.slow(refreshtest.BeforeCommit, tenant, between(200*time.Millisecond, 3*time.Second, long))
 		return
-	case 7, 8:
+	case 8:
+		// A provider's own mistake. One is survived; of two in a row nobody can tell.
+		if s.mistaken[tenant] {
+			return
+		}
+		s.mistaken[tenant] = true
+		step.Status, step.Body = http.StatusBadRequest, `{"error":"invalid_grant"}`
+	case 7:
 		s.slow(refreshtest.AfterCommit, tenant, between(200*time.Millisecond, 3*time.Second, long))
 		return
 	default:

@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -24,7 +25,8 @@ import (
 //     refused by an API.
 //  2. A grant is lost only by a fault that takes a pair away: the provider's answer was lost after
 //     its commit, or the holder was killed, stopped past its hard deadline, or hung up at its
-//     ExchangeTimeout. Where the same pair can be had again, only by the end of one who has used it;
+//     ExchangeTimeout. Or an answer was lost before the commit, and the provider then refused the
+//     recovery presentation by mistake. Where the same pair can be had again, only by the end of one who has used it;
 //     where presenting again is harmless, never.
 //  3. In the end the stored pair is the provider's living one, no claim stands, a refresh works, and
 //     every worker serves the newest token.
@@ -260,6 +262,11 @@ func (c *chaos) explained(l refreshtest.Ledger, lost loss) string {
 			}
 		}
 	}
+	// A recovery presentation is heard once, unless it follows a 5xx.
+	wrongly := func(p refreshtest.Presentation) bool { return p.Fingerprint == lost.fp && mistaken(p) }
+	if lost.reason == "lost_response" && slices.ContainsFunc(l, wrongly) {
+		return "an answer was lost, and the provider said by mistake that the grant is dead"
+	}
 	// What Redis has is dead by the replay of one before it.
 	for _, p := range l {
 		if p.Outcome != refreshtest.FamilyRevoked {
@@ -274,6 +281,11 @@ func (c *chaos) explained(l refreshtest.Ledger, lost loss) string {
 		}
 	}
 	return ""
+}
+
+// mistaken reports whether the provider has said of a living grant that it is dead.
+func mistaken(p refreshtest.Presentation) bool {
+	return p.Outcome == refreshtest.NotProcessed && p.Status == http.StatusBadRequest
 }
 
 // replaced reports whether the family of p was revoked by its tenant, and not by a replay.

@@ -251,9 +251,9 @@ func refreshTokenExpiry(p provider.Profile, said time.Duration, now, consent, be
 func reasonFor(r *tokencache.Record, now int64) string {
 	switch {
 	case r.Claim.N > 1:
-		return "lost_response" // an earlier presentation's answer never arrived
+		return lostResponse // an earlier presentation's answer never arrived
 	case r.RefreshTokenExpiresAt != 0 && now >= r.RefreshTokenExpiresAt:
-		return "refresh_token_expired"
+		return tokenExpired
 	case foreignBefore(r) > 0:
 		return externalRotation
 	default:
@@ -261,8 +261,15 @@ func reasonFor(r *tokencache.Record, now int64) string {
 	}
 }
 
-// invalidGrant is the reason of a grant of which nobody knows more than that the provider refuses it.
-const invalidGrant = "invalid_grant"
+// Reasons of death.
+const (
+	// invalidGrant: nobody knows more than that the provider refuses it.
+	invalidGrant = "invalid_grant"
+	// lostResponse: an earlier presentation may have brought a pair that was lost.
+	lostResponse = "lost_response"
+	// tokenExpired: the refresh token's stated end is past.
+	tokenExpired = "refresh_token_expired"
+)
 
 // refusedForLong is the reason of a grant that the provider refuses in ways that no rule knows, beyond
 // the end of its refresh token, or for days in which it had no valid access token.

@@ -60,8 +60,8 @@ func (f *flight) stillDead(s *tokencache.Snapshot, e *provider.Error) (*tokencac
 }
 
 // doubtful reports whether a refusal is to be heard twice before it is believed. It is not where the
-// refresh token is known to be spent or to have ended, nor while so many are refused that none is
-// believed.
+// refresh token is known to have ended, nor where an answer to it was lost, nor while so many are
+// refused that none is believed.
 func (f *flight) doubtful(s *tokencache.Snapshot, e *provider.Error) bool {
 	if e == nil || e.Class != provider.Reauthorize || f.c.cfg.Provider.Mints || s.State != tokencache.Active {
 		return false
@@ -69,8 +69,14 @@ func (f *flight) doubtful(s *tokencache.Snapshot, e *provider.Error) bool {
 	if app := f.c.cache.KnownApp(f.c.cfg.App); app != nil && massDies(app) {
 		return false
 	}
-	reason := reasonFor(&s.Record, s.Now())
-	return reason == invalidGrant || reason == externalRotation
+	switch reasonFor(&s.Record, s.Now()) {
+	case tokenExpired:
+		return false
+	case lostResponse:
+		_, status, _ := parseErrorText(s.Error)
+		return status >= 500 // it has said that it failed: the token may well be alive
+	}
+	return true
 }
 
 // secondOpinionBudget is how long the second presentation waits for the app's budget.

@@ -26,6 +26,7 @@ type flight struct {
 	brief   bool            // snap is no more than a fresh token
 	busy    bool            // it has wanted the lease, or waited
 	asked   time.Time       // the other processes, whether they know better than Redis; zero for never
+	holder  standing        // the claim about which they were last asked
 	probed  func()          // lets another flight of this process probe the app's circuit
 	due     int64           // Redis time at which the pair that it committed is to be looked at
 
@@ -273,6 +274,14 @@ func (f *flight) leaseHeld() time.Duration {
 // askWait is how long others have to restore what Redis lost.
 const askWait = 300 * time.Millisecond
 
+// standing is a claim as it stood until its hard deadline.
+type standing struct {
+	id    string
+	until int64
+}
+
+func standingOf(s *tokencache.Snapshot) standing { return standing{s.Claim.ID, s.Claim.Until} }
+
 // ask gives the other processes the chance to say that they know a state after `known`:
 // Redis may have lost it. The error is ErrNone if there is nobody to ask.
 func (f *flight) ask(known *tokencache.Record) error {
@@ -370,7 +379,8 @@ func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache
 		case doubtful && left > 0:
 			f.wait(news, left)
 			return nil, nil
-		case s.Claim.Unresolved() && f.asked.IsZero():
+		case s.Claim.Unresolved() && f.holder != standingOf(s): // one that lives may have put it off before, and does so again
+			f.holder = standingOf(s)
 			if err := f.ask(&s.Record); !errors.Is(err, tokencache.ErrNone) {
 				return nil, err
 			}

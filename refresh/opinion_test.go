@@ -60,6 +60,28 @@ func TestASecondOpinionNestsInItsClaim(t *testing.T) {
 	f.lawful(w, "acme")
 }
 
+// After a 5xx nobody knows whether the refresh token was redeemed. If it was not, a refusal of the
+// recovery presentation may be as wrong as any other.
+func TestARecoveryIsRefusedByMistakeAndCostsNothing(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	w, other := f.worker(short), f.worker(short)
+	f.connect(w, "acme", true)
+	f.server.Script(refreshtest.Step{Status: 503}, refusal)
+	_, err := w.Token(f.ctx(), "acme")
+	time.Sleep(kind(t, err, refresh.ErrUnavailable, "").RetryAfter)
+	var callers sync.WaitGroup
+	for _, w := range []*worker{w, other} {
+		callers.Go(func() { f.token(w, "acme") })
+	}
+	callers.Wait()
+	if n := len(f.server.Ledger()); n != 3 {
+		t.Errorf("%d exchanges, want 3", n)
+	}
+	f.journal(t, "acme", "reauthorize", 0)
+	f.lawful(other, "acme")
+}
+
 // While one waits for its second opinion the app's only place is another's.
 func TestASecondOpinionHoldsNoPlaceWhileItWaits(t *testing.T) {
 	t.Parallel()

@@ -111,6 +111,50 @@ func TestAHolderThatLivesIsAskedBeforeItIsTakenOver(t *testing.T) {
 	f.lawful(b, "acme")
 }
 
+// A holder that has put its deadline off once may live when that has passed, too.
+func TestAHolderIsAskedBeforeEachTakeOver(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	w, holder := f.worker(), f.worker()
+	f.connect(w, "acme", true)
+	pin := holder.cache.Pin(key("acme"))
+	defer pin.Unpin()
+	if err := pin.Confirmed(f.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	s, err := holder.cache.Read(f.ctx(), key("acme"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, s, err = holder.cache.Claim(f.ctx(), s, "held", "holder", time.Second, tokencache.AfterDeadline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan struct{}, 8)
+	done := pin.AtIt(func() { asked <- struct{}{} })
+	defer done()
+	got := make(chan error, 1)
+	go func() {
+		_, err := w.Token(f.ctx(), "acme")
+		got <- err
+	}()
+	for range 3 {
+		select {
+		case <-asked:
+		case err := <-got:
+			t.Fatalf("taken over unasked: %v, %d exchanges", err, len(f.server.Ledger()))
+		}
+		if o, _, err := holder.cache.Extend(f.ctx(), s, "holder", time.Second, "", 0); o != tokencache.OK || err != nil {
+			t.Fatal(o, err)
+		}
+	}
+	done() // it has died
+	if err := <-got; err != nil {
+		t.Error(err)
+	}
+	f.lawful(w, "acme")
+}
+
 func TestASlowAnswerIsNotWaitedForWherePresentingAgainIsHarmless(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{Profile: provider.Profile{Replay: provider.ReplayHarmless}})

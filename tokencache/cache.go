@@ -59,6 +59,7 @@ type Cache struct {
 	strangers strangers
 
 	cold     coldUse
+	rides    rides
 	servers  servers
 	reloaded atomic.Int64              // mono: when the map of a Cluster's slots was last asked for
 	lines    *xsync.Map[string, *line] // by server
@@ -96,7 +97,7 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		}
 	}
 	c := &Cache{
-		rdb: rdb, prefix: cfg.Prefix, name: processName(), id: NewID(), aead: cfg.AEAD, log: cfg.Log,
+		rdb: rdb, rides: rides{rdb: rdb}, prefix: cfg.Prefix, name: processName(), id: NewID(), aead: cfg.AEAD, log: cfg.Log,
 		hot:     newHotMap(orDefault(cfg.HotGrants, defaultHotGrants)),
 		limit:   orDefault(cfg.HotGrants, defaultHotGrants),
 		journal: orDefault(cfg.JournalLen, defaultJournalLen),

@@ -46,7 +46,7 @@ func (c *Cache) Glance(ctx context.Context, k Key) (*Snapshot, error) {
 	if _, hot := c.hot.load(k); hot || !ok || c.hot.size() < c.limit || c.hot.seen.lately(k) {
 		return nil, nil // it is to be read and remembered
 	}
-	sealed, err := c.rdb.GetRange(ctx, c.keys(k).secret(), 0, maxSealed).Bytes()
+	sealed, err := c.rides.secret(ctx, c.keys(k).secret())
 	if err != nil {
 		return nil, fmt.Errorf("tokencache: glance %s: %w", k, err)
 	}

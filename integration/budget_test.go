@@ -146,8 +146,9 @@ func TestAColdStormSubscribesOncePerProcessAndChannel(t *testing.T) {
 	if n := calls["subscribe"]; n < 5 || n > 2*5 {
 		t.Errorf("%d subscriptions of 5 processes to 2 channels", n)
 	}
+	// A process asks for the time once a second, and a busy machine takes more of them.
 	const most = 60
-	if total := redistest.Total(calls); total > most {
+	if total := redistest.Total(calls) - max(0, calls["time"]-5); total > most {
 		t.Errorf("%d commands, want at most %d: %v", total, most, calls)
 	}
 }

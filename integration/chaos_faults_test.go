@@ -395,7 +395,7 @@ func (s *storm) quietProcesses() bool {
 // or gone silent.
 func (s *storm) change(how int, long float64) {
 	old := s.failover.Current()
-	if old == nil || time.Since(s.switched) < 10*time.Second {
+	if old == nil || time.Since(s.switched) < 10*time.Second || !s.failover.InStep() {
 		return
 	}
 	s.switched = time.Now()

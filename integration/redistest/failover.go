@@ -212,6 +212,15 @@ func (f *Failover) Current() *Server {
 	return nil
 }
 
+// InStep reports whether the server that is not the master follows it, and has all of its data.
+func (f *Failover) InStep() bool {
+	follower := f.Replica
+	if f.Current() == follower {
+		follower = f.Master
+	}
+	return follower.follows()
+}
+
 // Switch asks the Sentinel for a planned failover, which leaves both servers up. It does not wait
 // for its end; the error says why there will be none.
 func (f *Failover) Switch() error {

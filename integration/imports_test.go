@@ -51,7 +51,7 @@ func packages(t *testing.T) []pkg {
 		}
 		all = append(all, p)
 	}
-	for _, name := range []string{"lock", "tokencache", "tokencache/seal", "refresh", "refresh/provider"} {
+	for _, name := range []string{"lock", "tokencache", "tokencache/engine", "tokencache/seal", "refresh", "refresh/provider"} {
 		if !slices.ContainsFunc(all, func(p pkg) bool { return p.short() == name }) {
 			t.Fatalf("go list does not know %s: nothing is proven", name)
 		}
@@ -73,10 +73,11 @@ func below(path, parent string) bool { return path == parent || strings.HasPrefi
 func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
 	mayKnow := map[string][]string{
 		"lock":                {},
-		"tokencache":          {},
+		"tokencache":          {"tokencache/engine"},
+		"tokencache/engine":   {},
 		"tokencache/seal":     {},
 		"refresh/provider":    {},
-		"refresh":             {"lock", "tokencache", "refresh/provider"},
+		"refresh":             {"lock", "tokencache", "tokencache/engine", "refresh/provider"},
 		"refresh/refreshtest": {"refresh/provider"},
 	}
 	for _, p := range packages(t) {
@@ -104,7 +105,7 @@ var importRules = []struct {
 	{"github.com/alicebob/miniredis", either(command, support), false},
 	{"net/http", either(is("refresh", "refresh/provider"), command, support), false},
 	{"golang.org/x/oauth2/clientcredentials", either(is("refresh/provider"), command), false},
-	{"embed", either(is("tokencache"), command, support), false},
+	{"embed", either(is("tokencache/engine"), command, support), false},
 	{"testing", support, false},
 }
 
@@ -137,7 +138,7 @@ func TestEachDependencyIsImportedInItsPlaceOnly(t *testing.T) {
 // The core must not pull in what only some users need.
 func TestTheCoreDoesNotLinkTinkOrMiniredis(t *testing.T) {
 	for _, p := range packages(t) {
-		if !slices.Contains([]string{"lock", "tokencache", "refresh", "refresh/provider"}, p.short()) {
+		if !slices.Contains([]string{"lock", "tokencache", "tokencache/engine", "refresh", "refresh/provider"}, p.short()) {
 			continue
 		}
 		for _, dep := range p.Deps {
@@ -154,7 +155,7 @@ var words = []struct {
 	by   func(short string) bool
 	why  string
 }{
-	{[]string{"redis.NewScript(", "redis.call("}, is("tokencache"), "Lua lives only in tokencache"},
+	{[]string{"redis.NewScript(", "redis.call("}, is("tokencache/engine"), "Lua lives only in tokencache/engine"},
 	{[]string{".TokenSource(ctx,", ".PasswordCredentialsToken(", "http.Post", "grant_type"},
 		either(is("refresh/provider"), support), "the token endpoint is asked only in refresh/provider"},
 	{[]string{"redsync."}, is("lock"), "redsync is used only in lock"},
@@ -165,8 +166,8 @@ var words = []struct {
 func TestScriptsAndTheTokenEndpointStandInTheirPlaceOnly(t *testing.T) {
 	said := map[string]int{}
 	sources(t, func(short, name, text string) {
-		if strings.HasSuffix(name, ".lua") && short != "tokencache/lua" {
-			t.Errorf("%s/%s: Lua lives only in tokencache", short, name)
+		if strings.HasSuffix(name, ".lua") && short != "tokencache/engine/lua" {
+			t.Errorf("%s/%s: Lua lives only in tokencache/engine", short, name)
 		}
 		for _, w := range words {
 			for _, word := range w.said {

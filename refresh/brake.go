@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
-	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // Two brakes, for what cannot be undone:
@@ -66,7 +66,7 @@ func (c *Coordinator) brake(a admission, e *provider.Error) {
 	told := *e
 	told.Code, told.Status = orElse(told.Code, "unreadable"), max(told.Status, 200)
 	c.tell(func(ctx context.Context) error {
-		made, _, err := c.cache.Brake(ctx, c.cfg.App, tokencache.NewID(), c.locker.Name(), errorText(&told), a.tenant, a.profile)
+		made, _, err := c.cache.Brake(ctx, c.cfg.App, engine.NewID(), c.locker.Name(), errorText(&told), a.tenant, a.profile)
 		if made {
 			c.log.Error().Err(errBraked).Str("tenant", a.tenant).Str("code", e.Code).Int("status", e.Status).Msg("the app is stopped: the operator must act")
 		}
@@ -74,20 +74,20 @@ func (c *Coordinator) brake(a admission, e *provider.Error) {
 	})
 }
 
-func braked(s *tokencache.AppState, random float64) *Error {
+func braked(s *engine.AppState, random float64) *Error {
 	_, status, _ := parseErrorText(s.Error)
 	return &Error{Kind: ErrClientConfig, Code: unreadableAnswer, Status: status, RetryAfter: jittered(maxProbe, random), Err: errBraked}
 }
 
 // isDoubted reports whether a grant was refused as if it were dead, which was not believed.
-func isDoubted(r *tokencache.Record) bool { return strings.HasPrefix(r.Error, massDeath+"/") }
+func isDoubted(r *engine.Record) bool { return strings.HasPrefix(r.Error, massDeath+"/") }
 
 // massDies reports whether deaths are doubted.
-func massDies(s *tokencache.AppState) bool {
+func massDies(s *engine.AppState) bool {
 	return s.MassAt != 0 && s.Now()-s.MassAt < deathsDoubted.Milliseconds()
 }
 
-func massDeathError(s *tokencache.AppState, random float64) *Error {
+func massDeathError(s *engine.AppState, random float64) *Error {
 	return &Error{Kind: ErrUnavailable, Code: massDeath,
 		RetryAfter: s.Until(s.MassTryAt) + time.Duration(random*float64(doubtedRetry)) + slack, Err: errMassDeath}
 }
@@ -95,14 +95,14 @@ func massDeathError(s *tokencache.AppState, random float64) *Error {
 // mayRetry asks for the right to try a grant whose death is doubted.
 func (c *Coordinator) mayRetry() bool {
 	ok, err := economize(c.economy, func(ctx context.Context) (bool, error) {
-		return c.cache.Retry(ctx, c.cfg.App, tokencache.NewID(), c.locker.Name(), doubtedRetry, deaths(0))
+		return c.cache.Retry(ctx, c.cfg.App, engine.NewID(), c.locker.Name(), doubtedRetry, deaths(0))
 	})
 	return ok || err != nil
 }
 
 // deaths says how many deaths are believed of an app with so many grants.
-func deaths(grants int64) tokencache.Deaths {
-	return tokencache.Deaths{Most: max(deathsBelieved, grants*percentDeathsBelieved/100), Within: deathsWithin, Doubt: deathsDoubted}
+func deaths(grants int64) engine.Deaths {
+	return engine.Deaths{Most: max(deathsBelieved, grants*percentDeathsBelieved/100), Within: deathsWithin, Doubt: deathsDoubted}
 }
 
 // doubted asks whether the death of a grant is one too many. If Redis does not answer for the
@@ -113,7 +113,7 @@ func (c *Coordinator) doubted() bool {
 		if err != nil {
 			grants = 0 // a node is away: the careful number
 		}
-		believed, first, err := c.cache.Death(ctx, c.cfg.App, tokencache.NewID(), c.locker.Name(), deaths(grants))
+		believed, first, err := c.cache.Death(ctx, c.cfg.App, engine.NewID(), c.locker.Name(), deaths(grants))
 		if first {
 			c.log.Error().Int64("grants", grants).Msg("many grants die within minutes, which is not believed: ask the provider; one grant a minute is tried, and no tenant is asked to consent")
 		}
@@ -123,13 +123,13 @@ func (c *Coordinator) doubted() bool {
 }
 
 // doubt publishes that a grant was refused as if it were dead, and that this is not believed.
-func (f *flight) doubt(s *tokencache.Snapshot, e *provider.Error) (*tokencache.Snapshot, error) {
+func (f *flight) doubt(s *engine.Snapshot, e *provider.Error) (*engine.Snapshot, error) {
 	f.c.log.Warn().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Str("code", e.Code).Int("status", e.Status).
 		Msg("refused, but so are too many others: it will be tried again")
 	doubted := *e
 	doubted.Err = errMassDeath
-	snap, err := f.publish(s, &doubted, tokencache.Failure{
-		ID: tokencache.NewID(), Verdict: tokencache.Unspent, Reason: suspect,
+	snap, err := f.publish(s, &doubted, engine.Failure{
+		ID: engine.NewID(), Verdict: engine.Unspent, Reason: suspect,
 		Error: massDeath + strings.TrimPrefix(errorText(e), e.Class.String()),
 		Retry: jittered(doubtedRetry, 4*jitter()),
 	})

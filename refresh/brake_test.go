@@ -10,6 +10,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // wrapped is a success in which no token is found: the refresh token is spent, the pair is lost.
@@ -22,7 +23,7 @@ func (f *fleet) braked(w *worker, tenant string) {
 	f.connect(w, tenant, true)
 	_, err := w.Token(f.ctx(), tenant)
 	kind(f.t, err, refresh.ErrUnavailable, "")
-	f.state(w, "the brake", func(s *tokencache.AppState) bool { return s.Open && s.Brake != "" })
+	f.state(w, "the brake", func(s *engine.AppState) bool { return s.Open && s.Brake != "" })
 }
 
 func TestASuccessThatCannotBeReadStopsAnAppOfWhichNoneWasRead(t *testing.T) {
@@ -50,7 +51,7 @@ func TestASuccessThatCannotBeReadStopsAnAppOfWhichNoneWasRead(t *testing.T) {
 	mended := f.worker()
 	f.token(mended, tenants[0])
 	f.hears(events, refresh.EventCircuitClosed, "")
-	f.state(workers[0], "the end of the brake", func(s *tokencache.AppState) bool { return !s.Open })
+	f.state(workers[0], "the end of the brake", func(s *engine.AppState) bool { return !s.Open })
 	f.token(workers[0], tenants[1])
 	f.lawful(workers[0], tenants[1])
 }
@@ -66,7 +67,7 @@ func TestAProfileThatReadsNothingEitherIsStoppedToo(t *testing.T) {
 	_, err := w.Token(f.ctx(), tenants[0])
 	kind(t, err, refresh.ErrUnavailable, "")
 	for _, w := range []*worker{w, old} {
-		f.state(w, "both profiles", func(s *tokencache.AppState) bool { return strings.Contains(s.Brake, " ") })
+		f.state(w, "both profiles", func(s *engine.AppState) bool { return strings.Contains(s.Brake, " ") })
 		_, err := w.Token(f.ctx(), tenants[1])
 		kind(t, err, refresh.ErrClientConfig, "unreadable_answer")
 	}
@@ -85,7 +86,7 @@ func TestABrakeThatAnOperatorDeletesIsOver(t *testing.T) {
 	if err := w.rdb.Del(f.ctx(), w.cache.AppKey("zoom")).Err(); err != nil {
 		t.Fatal(err)
 	}
-	f.state(w, "the end of the brake", func(s *tokencache.AppState) bool { return !s.Open })
+	f.state(w, "the end of the brake", func(s *engine.AppState) bool { return !s.Open })
 	f.token(w, "acme")
 }
 
@@ -176,7 +177,7 @@ func TestManyDeathsWithinMinutesAreNotBelieved(t *testing.T) {
 	f.minuteLater(w, doubted)
 	last := f.worker()
 	f.recovers(last, doubted[5:6])
-	f.state(last, "the end of the doubt", func(s *tokencache.AppState) bool { return s.MassAt == 0 })
+	f.state(last, "the end of the doubt", func(s *engine.AppState) bool { return s.MassAt == 0 })
 	f.recovers(last, doubted)
 	for _, tenant := range doubted {
 		f.living(w, tenant)

@@ -13,7 +13,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/refresh"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
-	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // One bad thing stops only what it is about.
@@ -23,7 +23,7 @@ func (f *fleet) dueKey(shard int) string { return fmt.Sprintf("%s:due:zoom:%02d"
 // shardOf is in which due set a grant lies.
 func (f *fleet) shardOf(rdb redis.UniversalClient, tenant string) int {
 	f.t.Helper()
-	for shard := range tokencache.DueShards {
+	for shard := range engine.DueShards {
 		if rdb.ZScore(f.ctx(), f.dueKey(shard), tenant).Err() == nil {
 			return shard
 		}

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
-	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // Whose trouble is it? An answer is about one tenant until there is evidence of more.
@@ -69,7 +69,7 @@ func probeWait(n int64) time.Duration {
 
 // handicap is by how much a tenant that was refused comes later than others: its probe can
 // hardly tell whether the client is accepted.
-func handicap(s *tokencache.AppState) time.Duration {
+func handicap(s *engine.AppState) time.Duration {
 	return max(firstProbe, probeWait(s.Probes)/2)
 }
 
@@ -85,7 +85,7 @@ func acceptsClient(e *provider.Error) bool {
 }
 
 // wasRefused reports whether a grant's last exchange was refused as if the client were.
-func wasRefused(r *tokencache.Record) bool {
+func wasRefused(r *engine.Record) bool {
 	return strings.HasPrefix(r.Error, provider.AppRefused.String()+"/")
 }
 
@@ -112,7 +112,7 @@ type applicant struct {
 	profile string // digest of the profile by which the answer is read
 }
 
-func (c *Coordinator) applicant(tenant string, r *tokencache.Record) applicant {
+func (c *Coordinator) applicant(tenant string, r *engine.Record) applicant {
 	a := applicant{tenant: tenant, profile: c.digest}
 	if r != nil {
 		a.refused, a.doubted = wasRefused(r), isDoubted(r)
@@ -122,7 +122,7 @@ func (c *Coordinator) applicant(tenant string, r *tokencache.Record) applicant {
 
 // gate says what the app's state means for one more exchange. wait is with standBy; the error
 // says why there is none now.
-func gate(s *tokencache.AppState, a applicant, random float64) (_ passage, wait time.Duration, _ *Error) {
+func gate(s *engine.AppState, a applicant, random float64) (_ passage, wait time.Duration, _ *Error) {
 	switch {
 	case s.Open && s.Brake != "":
 		if s.Braked(a.profile) && !s.Refuses(a.tenant) {
@@ -142,7 +142,7 @@ func gate(s *tokencache.AppState, a applicant, random float64) (_ passage, wait 
 	return free, 0, nil
 }
 
-func circuitGate(s *tokencache.AppState, refused bool, random float64) (_ passage, wait time.Duration, _ *Error) {
+func circuitGate(s *engine.AppState, refused bool, random float64) (_ passage, wait time.Duration, _ *Error) {
 	code, status, _ := parseErrorText(s.Error)
 	stop := func(d time.Duration) *Error {
 		return &Error{Kind: ErrClientConfig, Code: code, Status: status, RetryAfter: jittered(d, random) + slack, Err: errCircuit}
@@ -163,7 +163,7 @@ func circuitGate(s *tokencache.AppState, refused bool, random float64) (_ passag
 }
 
 // shut says why the app's exchanges stand still; nil if they do not, or if one may probe.
-func (c *Coordinator) shut(s *tokencache.AppState) *Error {
+func (c *Coordinator) shut(s *engine.AppState) *Error {
 	if g, _, e := gate(s, c.applicant("", nil), jitter()); g >= standBy {
 		return e
 	}
@@ -172,11 +172,11 @@ func (c *Coordinator) shut(s *tokencache.AppState) *Error {
 
 // appNow is the app's state. It is an economy: if Redis does not answer for it, what memory
 // knows must do, or nothing. A pause or a probe's time that memory knows of ends by itself.
-func (c *Coordinator) appNow() *tokencache.AppState {
+func (c *Coordinator) appNow() *engine.AppState {
 	if s := c.cache.PeekApp(c.cfg.App); s != nil {
 		return s
 	}
-	s, err := economize(c.economy, func(ctx context.Context) (*tokencache.AppState, error) {
+	s, err := economize(c.economy, func(ctx context.Context) (*engine.AppState, error) {
 		return c.cache.AppState(ctx, c.cfg.App)
 	})
 	if err == nil {
@@ -185,7 +185,7 @@ func (c *Coordinator) appNow() *tokencache.AppState {
 	if s := c.cache.KnownApp(c.cfg.App); s != nil {
 		return s
 	}
-	return &tokencache.AppState{App: c.cfg.App}
+	return &engine.AppState{App: c.cfg.App}
 }
 
 // standsStill reports whether this process knows that there are no exchanges just now.
@@ -257,7 +257,7 @@ func (c *Coordinator) admitted(a applicant) (_ admission, ok bool, _ error) {
 	if a.refused = a.refused || s.Refuses(a.tenant); a.refused {
 		late = handicap(s)
 	}
-	id := tokencache.NewID()
+	id := engine.NewID()
 	given, err := economize(c.economy, func(ctx context.Context) (bool, error) {
 		ok, s, err := c.cache.Probe(ctx, c.cfg.App, id, c.locker.Name(), late, c.cfg.ClaimTimeout)
 		return ok && s.Open, err // closed meanwhile: look again
@@ -278,7 +278,7 @@ func (c *Coordinator) unprobe(a admission, again time.Duration) {
 		return
 	}
 	c.tell(func(ctx context.Context) error {
-		_, err := c.cache.Unprobe(ctx, c.cfg.App, tokencache.NewID(), c.locker.Name(), a.probe, again)
+		_, err := c.cache.Unprobe(ctx, c.cfg.App, engine.NewID(), c.locker.Name(), a.probe, again)
 		return err
 	})
 }
@@ -296,7 +296,7 @@ func (c *Coordinator) tell(f func(context.Context) error) {
 func (c *Coordinator) learned(a admission, e *provider.Error) {
 	switch {
 	case acceptsClient(e):
-		c.accepted(tokencache.Acceptance{})
+		c.accepted(engine.Acceptance{})
 		return
 	case e.Class == provider.AppRefused:
 		if !a.refused || a.probe != "" {
@@ -312,11 +312,11 @@ func (c *Coordinator) learned(a admission, e *provider.Error) {
 }
 
 func (c *Coordinator) refusedAs(ctx context.Context, a admission, e *provider.Error) error {
-	r := tokencache.Refusal{Tenant: a.tenant, Error: errorText(e), Probe: a.probe, Again: a.refused, Tenants: refusedTenants}
+	r := engine.Refusal{Tenant: a.tenant, Error: errorText(e), Probe: a.probe, Again: a.refused, Tenants: refusedTenants}
 	if e.ClientRefused() {
 		r.Tenants, r.First = clientsRefused, true
 	}
-	opened, _, err := c.cache.Trip(ctx, c.cfg.App, tokencache.NewID(), c.locker.Name(), r, probeWaits(jitter())...)
+	opened, _, err := c.cache.Trip(ctx, c.cfg.App, engine.NewID(), c.locker.Name(), r, probeWaits(jitter())...)
 	if opened {
 		c.log.Error().Str("code", e.Code).Int("status", e.Status).Msg("the provider refuses the client, of several tenants in a row: the operator must act; no tenant is at fault")
 	}
@@ -325,7 +325,7 @@ func (c *Coordinator) refusedAs(ctx context.Context, a admission, e *provider.Er
 
 func (c *Coordinator) throttledAs(ctx context.Context, tenant string, e *provider.Error) error {
 	d := min(max(e.RetryAfter, retryIn(1, e, jitter())), maxAppPause)
-	paused, s, err := c.cache.Throttle(ctx, c.cfg.App, tokencache.NewID(), c.locker.Name(), errorText(e), tenant, d)
+	paused, s, err := c.cache.Throttle(ctx, c.cfg.App, engine.NewID(), c.locker.Name(), errorText(e), tenant, d)
 	if paused {
 		c.log.Warn().Str("code", e.Code).Int("status", e.Status).Dur("pause_ms", s.Until(s.ThrottledUntil)).
 			Msg("the provider wants a pause, of several tenants: all the app's exchanges wait")
@@ -335,12 +335,12 @@ func (c *Coordinator) throttledAs(ctx context.Context, tenant string, e *provide
 
 // accepted tells the fleet that the provider accepts the client, if there was a doubt. What
 // the exchange brought is more important: nobody waits for this.
-func (c *Coordinator) accepted(a tokencache.Acceptance) {
+func (c *Coordinator) accepted(a engine.Acceptance) {
 	if s := c.cache.KnownApp(c.cfg.App); s != nil && !s.Unsettled(a.Read) && !(a.Revived && massDies(s)) {
 		return
 	}
 	c.economy.later(c.waiting, 0, func(ctx context.Context) error {
-		closed, _, err := c.cache.Accept(ctx, c.cfg.App, tokencache.NewID(), c.locker.Name(), a)
+		closed, _, err := c.cache.Accept(ctx, c.cfg.App, engine.NewID(), c.locker.Name(), a)
 		if closed {
 			c.log.Info().Msg("the provider accepts the client again")
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // expired connects that many tenants, whose access tokens have expired.
@@ -52,10 +53,10 @@ func (f *fleet) all(w *worker, tenants []string) map[string]error {
 // next probe were due after wait.
 func (f *fleet) opened(w *worker, refusals int, wait time.Duration) {
 	f.t.Helper()
-	r := tokencache.Refusal{Tenant: "x", Error: "app_refused/invalid_client/401", First: true}
+	r := engine.Refusal{Tenant: "x", Error: "app_refused/invalid_client/401", First: true}
 	for i := range refusals {
 		if i > 0 {
-			r.Tenant, r.Probe = fmt.Sprint("x", i), tokencache.NewID()
+			r.Tenant, r.Probe = fmt.Sprint("x", i), engine.NewID()
 			if ok, _, err := w.cache.Probe(f.ctx(), "zoom", r.Probe, "w", 0, time.Minute); !ok || err != nil {
 				f.t.Fatal(ok, err)
 			}
@@ -64,7 +65,7 @@ func (f *fleet) opened(w *worker, refusals int, wait time.Duration) {
 		if i == refusals-1 {
 			after = wait
 		}
-		if _, s, err := w.cache.Trip(f.ctx(), "zoom", tokencache.NewID(), "w", r, after); err != nil || s.Probes != int64(i+1) {
+		if _, s, err := w.cache.Trip(f.ctx(), "zoom", engine.NewID(), "w", r, after); err != nil || s.Probes != int64(i+1) {
 			f.t.Fatalf("%+v, %v", s, err)
 		}
 	}
@@ -75,11 +76,11 @@ func (f *fleet) accepted(w *worker) {
 	f.t.Helper()
 	f.connect(w, "accepted", true)
 	f.token(w, "accepted")
-	f.state(w, "an acceptance", func(s *tokencache.AppState) bool { return s.AcceptedAt != 0 })
+	f.state(w, "an acceptance", func(s *engine.AppState) bool { return s.AcceptedAt != 0 })
 }
 
 // state waits until a worker knows the app to be as wished.
-func (f *fleet) state(w *worker, what string, reached func(*tokencache.AppState) bool) *tokencache.AppState {
+func (f *fleet) state(w *worker, what string, reached func(*engine.AppState) bool) *engine.AppState {
 	f.t.Helper()
 	ctx := f.ctx()
 	for {
@@ -145,7 +146,7 @@ func TestAWrongSecretStopsTheAppAndMarksNoTenant(t *testing.T) {
 			for _, tenant := range tenants {
 				f.living(workers[0], tenant)
 			}
-			if s := f.state(workers[0], "a closed circuit", func(s *tokencache.AppState) bool { return !s.Open }); s.Error != "" {
+			if s := f.state(workers[0], "a closed circuit", func(s *engine.AppState) bool { return !s.Open }); s.Error != "" {
 				t.Errorf("all is well: %+v", s)
 			}
 		})

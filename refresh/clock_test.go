@@ -11,7 +11,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
-	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // clockedFleet is a fleet on a Redis whose clock can be set.
@@ -132,11 +132,11 @@ func TestWhatIsReadForTheFirstTimeAfterTheClockWasSetBackIsAsOldAsItIs(t *testin
 	}
 	p := s.Pair
 	p.IssuedAt, p.ExpiresAt, p.RefreshAt = now-70*60_000, now-10*60_000, now-16*60_000
-	_, s, err = w.cache.Claim(f.ctx(), s, "id", "w", time.Minute, tokencache.AtOnce)
+	_, s, err = w.cache.Claim(f.ctx(), s, "id", "w", time.Minute, engine.AtOnce)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o, _, err := w.cache.Commit(f.ctx(), s, "id2", "w", p, false, false); o != tokencache.OK || err != nil {
+	if o, _, err := w.cache.Commit(f.ctx(), s, "id2", "w", p, false, false); o != engine.OK || err != nil {
 		t.Fatal(o, err)
 	}
 	set(0)
@@ -169,7 +169,7 @@ func TestAClockThatIsSetBackStopsNobodyForLong(t *testing.T) {
 		t.Fatal(ok, err)
 	}
 	for _, tenant := range []string{"a", "b"} {
-		if _, _, err := w.cache.Throttle(f.ctx(), "zoom", tokencache.NewID(), "w", "throttled//429", tenant, 5*time.Second); err != nil {
+		if _, _, err := w.cache.Throttle(f.ctx(), "zoom", engine.NewID(), "w", "throttled//429", tenant, 5*time.Second); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -209,5 +209,5 @@ func TestACircuitAndItsProbesOutlastNoClock(t *testing.T) {
 	f.opened(w, 1, time.Minute)
 	set(-time.Hour)
 	awaitToken(t, f, f.worker(), "acme") // it probes
-	f.state(w, "the end of it", func(s *tokencache.AppState) bool { return !s.Open })
+	f.state(w, "the end of it", func(s *engine.AppState) bool { return !s.Open })
 }

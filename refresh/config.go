@@ -11,6 +11,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/lock"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 const (
@@ -135,8 +136,8 @@ func (cfg Config) nested() error {
 
 // acknowledged is how long replicas may take to acknowledge a change. What a claim waits is taken
 // from its exchange, which must have most of its time left.
-func (cfg Config) acknowledged() tokencache.ChangeOption {
-	return tokencache.Replicas(cfg.Replicas, min(time.Second, cfg.ExchangeTimeout/4))
+func (cfg Config) acknowledged() engine.ChangeOption {
+	return engine.Replicas(cfg.Replicas, min(time.Second, cfg.ExchangeTimeout/4))
 }
 
 func orDefault(d, def time.Duration) time.Duration {

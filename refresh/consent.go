@@ -14,6 +14,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/lock"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // Connect stores the pair of a new consent: what oauth2.Config.Exchange returned after
@@ -100,7 +101,7 @@ func (c *Coordinator) Import(ctx context.Context, tenant string, tok *oauth2.Tok
 	}
 	_, err = c.cache.Import(ctx, k, c.locker.Name(), first, c.acked)
 	switch {
-	case errors.Is(err, tokencache.ErrExists):
+	case errors.Is(err, engine.ErrExists):
 		return Exists, nil
 	case err != nil:
 		return "", c.about(k, err)
@@ -109,7 +110,7 @@ func (c *Coordinator) Import(ctx context.Context, tenant string, tok *oauth2.Tok
 }
 
 // firstPair is how the first pair of a grant is made, given Redis' time; or what is wrong with tok.
-func (c *Coordinator) firstPair(call string, tok *oauth2.Token, opts []ConnectOption) (func(now int64) tokencache.Pair, error) {
+func (c *Coordinator) firstPair(call string, tok *oauth2.Token, opts []ConnectOption) (func(now int64) engine.Pair, error) {
 	if tok == nil || tok.AccessToken == "" {
 		return nil, fmt.Errorf("refresh: %s: the token has no access token", call)
 	}
@@ -124,7 +125,7 @@ func (c *Coordinator) firstPair(call string, tok *oauth2.Token, opts []ConnectOp
 	if err != nil {
 		return nil, fmt.Errorf("refresh: %s: WithExtra: %w", call, err)
 	}
-	return func(now int64) tokencache.Pair {
+	return func(now int64) engine.Pair {
 		p := c.consented(tok, now)
 		p.Extra = extra
 		return p
@@ -177,7 +178,7 @@ func (c *Coordinator) enroll(ctx context.Context, k tokencache.Key) error {
 }
 
 // enrolled is the grant as it is, and whether it needs nothing.
-func (c *Coordinator) enrolled(ctx context.Context, k tokencache.Key) (s *tokencache.Snapshot, there bool, err error) {
+func (c *Coordinator) enrolled(ctx context.Context, k tokencache.Key) (s *engine.Snapshot, there bool, err error) {
 	s, err = c.read(ctx, k)
 	switch {
 	case errors.Is(err, tokencache.ErrNone):
@@ -208,7 +209,7 @@ func (c *Coordinator) enrollUnder(ctx context.Context, lease *lock.Lease, k toke
 }
 
 // mintFirst needs no claim: nothing is spent by a second one.
-func (c *Coordinator) mintFirst(ctx context.Context, k tokencache.Key, before *tokencache.Snapshot) error {
+func (c *Coordinator) mintFirst(ctx context.Context, k tokencache.Key, before *engine.Snapshot) error {
 	if e := c.refused.standing(k.Tenant); e != nil { // those who waited for the lease with this one
 		return c.about(k, e)
 	}
@@ -228,11 +229,11 @@ func (c *Coordinator) mintFirst(ctx context.Context, k tokencache.Key, before *t
 		return c.about(k, c.refused.note(k.Tenant, failed))
 	}
 	c.refused.forget(k.Tenant)
-	c.accepted(tokencache.Acceptance{Read: true})
+	c.accepted(engine.Acceptance{Read: true})
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 	defer cancel()
-	_, err = c.cache.Connect(ctx, k, c.locker.Name(), func(now int64) tokencache.Pair {
-		return c.pair(&tokencache.Snapshot{Key: k}, p, now-time.Since(start).Milliseconds()-1)
+	_, err = c.cache.Connect(ctx, k, c.locker.Name(), func(now int64) engine.Pair {
+		return c.pair(&engine.Snapshot{Key: k}, p, now-time.Since(start).Milliseconds()-1)
 	}, c.acked)
 	if err != nil {
 		return c.about(k, err)
@@ -295,7 +296,7 @@ func orLeft(err error, ctx context.Context, k tokencache.Key) error {
 	return left(ctx, k)
 }
 
-func (c *Coordinator) consented(tok *oauth2.Token, now int64) tokencache.Pair {
+func (c *Coordinator) consented(tok *oauth2.Token, now int64) engine.Pair {
 	// Expiry was made from expires_in by this machine's clock, and is undone by it.
 	var life time.Duration
 	if tok.Expiry.IsZero() {
@@ -308,8 +309,8 @@ func (c *Coordinator) consented(tok *oauth2.Token, now int64) tokencache.Pair {
 		expires = now
 	}
 	scope, _ := tok.Extra("scope").(string)
-	return tokencache.Pair{
-		AccessToken: tokencache.Hide(tok.AccessToken), RefreshToken: tokencache.Hide(tok.RefreshToken), TokenType: tok.TokenType, Scope: scope,
+	return engine.Pair{
+		AccessToken: engine.Hide(tok.AccessToken), RefreshToken: engine.Hide(tok.RefreshToken), TokenType: tok.TokenType, Scope: scope,
 		IssuedAt: now, ExpiresAt: expires,
 		RefreshAt:             refreshAt(c.profile, now, expires, jitter()),
 		RefreshTokenExpiresAt: refreshTokenExpiry(c.profile, saidLifetime(c.profile, tok), now, now, 0),

@@ -15,6 +15,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/lock"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // Coordinator keeps one app's grants alive, together with the Coordinators of the same
@@ -25,8 +26,8 @@ type Coordinator struct {
 	locker   *lock.Locker
 	profile  provider.Profile
 	digest   string // of the profile
-	takeover tokencache.Takeover
-	acked    tokencache.ChangeOption // Config.Replicas have acknowledged the change
+	takeover engine.Takeover
+	acked    engine.ChangeOption // Config.Replicas have acknowledged the change
 	log      zerolog.Logger
 
 	// waiting ends with Close: flights that only wait give up then. Exchanges and
@@ -34,7 +35,7 @@ type Coordinator struct {
 	waiting context.Context
 	close   context.CancelCauseFunc
 
-	grants  *tokencache.Grants          // the hot ones
+	grants  *engine.Grants              // the hot ones
 	flights *xsync.Map[string, *flight] // by tenant
 	pacer   *pacer
 	events  *events
@@ -77,7 +78,7 @@ func New(cfg Config) (*Coordinator, error) {
 	c.economy = newEconomy(c.log)
 	c.pacer = newPacer(c)
 	if cfg.Provider.Mints {
-		c.takeover = tokencache.AtOnce // nothing is spent
+		c.takeover = engine.AtOnce // nothing is spent
 	}
 	c.events = newEvents(c)
 	return c, nil
@@ -172,7 +173,7 @@ func (c *Coordinator) TryToken(ctx context.Context, tenant string) (*oauth2.Toke
 
 // glance is what a flight sees when it first looks, or what is known meanwhile. The flight
 // goes on and does what is due.
-func (c *Coordinator) glance(ctx context.Context, k tokencache.Key) (*tokencache.Snapshot, error) {
+func (c *Coordinator) glance(ctx context.Context, k tokencache.Key) (*engine.Snapshot, error) {
 	if s := c.cache.Peek(k); s != nil && s.Valid() {
 		return s, nil
 	}
@@ -194,7 +195,7 @@ func (c *Coordinator) glance(ctx context.Context, k tokencache.Key) (*tokencache
 
 // sight is what is known of a flight's grant once the flight has looked: what was pushed
 // meanwhile, what it saw if that was lately, else what Redis says now.
-func (c *Coordinator) sight(ctx context.Context, f *flight) (*tokencache.Snapshot, error) {
+func (c *Coordinator) sight(ctx context.Context, f *flight) (*engine.Snapshot, error) {
 	if s := c.cache.Peek(f.key); s != nil {
 		return s, nil
 	}
@@ -211,9 +212,9 @@ func (c *Coordinator) sight(ctx context.Context, f *flight) (*tokencache.Snapsho
 }
 
 // read reads Redis; the caller may leave by its ctx, whose cause is the error then.
-func (c *Coordinator) read(ctx context.Context, k tokencache.Key) (s *tokencache.Snapshot, err error) {
+func (c *Coordinator) read(ctx context.Context, k tokencache.Key) (s *engine.Snapshot, err error) {
 	type answer struct {
-		snap *tokencache.Snapshot
+		snap *engine.Snapshot
 		err  error
 	}
 	got := make(chan answer, 1)
@@ -248,7 +249,7 @@ func (c *Coordinator) Refresh(ctx context.Context, tenant string) error {
 }
 
 // current is the grant as it is now, valid or not. The caller may leave by its ctx.
-func (c *Coordinator) current(ctx context.Context, k tokencache.Key) (*tokencache.Snapshot, error) {
+func (c *Coordinator) current(ctx context.Context, k tokencache.Key) (*engine.Snapshot, error) {
 	if s := c.cache.Peek(k); s != nil {
 		return s, nil
 	}
@@ -306,7 +307,7 @@ func (c *Coordinator) Status(ctx context.Context, tenant string) (tokencache.Sta
 //
 // A thousand callers stand here until one push wakes them all, and each has to fetch its own
 // stack into the CPU's cache then: the wait is in this function, so that there is less of it.
-func (c *Coordinator) await(ctx context.Context, k tokencache.Key, w want) (*tokencache.Snapshot, error) {
+func (c *Coordinator) await(ctx context.Context, k tokencache.Key, w want) (*engine.Snapshot, error) {
 	if err := k.Validate(); err != nil {
 		return nil, err
 	}
@@ -326,7 +327,7 @@ func (c *Coordinator) await(ctx context.Context, k tokencache.Key, w want) (*tok
 			silent = time.After(patience(ctx))
 		}
 		if w == (want{}) { // a renewal goes on, but its callers need not wait for that
-			var s *tokencache.Snapshot
+			var s *engine.Snapshot
 			select {
 			case <-f.looked:
 				s = c.served(ctx, f)
@@ -383,7 +384,7 @@ func patience(ctx context.Context) time.Duration {
 
 // inTime is what memory has for a caller whose deadline has passed, when this process was too busy to
 // serve it before that. Who has left gets nothing.
-func (c *Coordinator) inTime(ctx context.Context, k tokencache.Key, w want) *tokencache.Snapshot {
+func (c *Coordinator) inTime(ctx context.Context, k tokencache.Key, w want) *engine.Snapshot {
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return nil
 	}
@@ -391,7 +392,7 @@ func (c *Coordinator) inTime(ctx context.Context, k tokencache.Key, w want) *tok
 }
 
 // served is a token that is valid though the flight, which has looked, goes on.
-func (c *Coordinator) served(ctx context.Context, f *flight) *tokencache.Snapshot {
+func (c *Coordinator) served(ctx context.Context, f *flight) *engine.Snapshot {
 	select {
 	case <-f.done:
 		return nil // it has the last word
@@ -405,7 +406,7 @@ func (c *Coordinator) served(ctx context.Context, f *flight) *tokencache.Snapsho
 
 // inMemory is what this process remembers, coherent or not, if a caller who only wants
 // a valid token may have it.
-func (c *Coordinator) inMemory(k tokencache.Key, w want) *tokencache.Snapshot {
+func (c *Coordinator) inMemory(k tokencache.Key, w want) *engine.Snapshot {
 	if s := c.cache.Remembered(k); s != nil && s.Valid() && w == (want{}) {
 		return s
 	}
@@ -413,14 +414,14 @@ func (c *Coordinator) inMemory(k tokencache.Key, w want) *tokencache.Snapshot {
 }
 
 // look is the grant from coherent memory, else from Redis.
-func (c *Coordinator) look(ctx context.Context, k tokencache.Key) (*tokencache.Snapshot, error) {
+func (c *Coordinator) look(ctx context.Context, k tokencache.Key) (*engine.Snapshot, error) {
 	if s := c.cache.Peek(k); s != nil {
 		return s, nil
 	}
 	return c.cache.Read(ctx, k)
 }
 
-func (c *Coordinator) view(s *tokencache.Snapshot, leaseHeld time.Duration) view {
+func (c *Coordinator) view(s *engine.Snapshot, leaseHeld time.Duration) view {
 	v := view{
 		Record: s.Record, now: s.Now(), valid: s.Valid(), fresh: s.Fresh(), broken: s.Err,
 		opens: c.takeover.OpensAt(s), leaseHeld: leaseHeld, behind: s.Behind().Milliseconds(),
@@ -430,7 +431,7 @@ func (c *Coordinator) view(s *tokencache.Snapshot, leaseHeld time.Duration) view
 }
 
 // renew starts a refresh in the background if the pair is due and one makes sense now.
-func (c *Coordinator) renew(k tokencache.Key, s *tokencache.Snapshot) {
+func (c *Coordinator) renew(k tokencache.Key, s *engine.Snapshot) {
 	if c.grants.Calm(s) { // a thousand that are woken together come by here
 		return
 	}
@@ -472,7 +473,7 @@ func (c *Coordinator) about(k tokencache.Key, err error) error {
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrClientConfig, Code: "damaged_record", Err: err}
 	case errors.Is(err, tokencache.ErrNewer):
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Code: "newer_version", RetryAfter: firstRetry, Err: err} // upgraded processes go on
-	case errors.Is(err, tokencache.ErrEnded):
+	case errors.Is(err, engine.ErrEnded):
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrNotConnected, Code: "disconnected", Err: err}
 	case errors.Is(err, tokencache.ErrNotReplicated):
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Code: notReplicated, RetryAfter: firstRetry, Err: err}

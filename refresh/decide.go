@@ -7,12 +7,13 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // position orders the pairs of a grant.
 type position struct{ epoch, generation int64 }
 
-func (p position) before(r *tokencache.Record) bool {
+func (p position) before(r *engine.Record) bool {
 	return p.epoch < r.Epoch || p.epoch == r.Epoch && p.generation < r.Generation
 }
 
@@ -29,7 +30,7 @@ type want struct {
 
 // view is a grant at one moment, for decide.
 type view struct {
-	tokencache.Record
+	engine.Record
 	now          int64 // Redis' clock, unix ms
 	valid, fresh bool
 	broken       error         // the sealed pair does not open
@@ -177,16 +178,16 @@ func pendingFor(v view, random float64) time.Duration {
 }
 
 // takeover says when an unresolved claim may be taken over under a profile.
-func takeover(p provider.Profile) tokencache.Takeover {
+func takeover(p provider.Profile) engine.Takeover {
 	switch p.Replay {
 	case provider.ReplayHarmless, provider.ReplaySamePair:
-		return tokencache.AtOnce
+		return engine.AtOnce
 	case provider.ReplayGrace:
 		// Half of the window: the presentation itself takes time, and the provider
 		// counts from its own clock.
-		return tokencache.Takeover(p.Grace / 2)
+		return engine.Takeover(p.Grace / 2)
 	default:
-		return tokencache.AfterDeadline
+		return engine.AfterDeadline
 	}
 }
 
@@ -248,7 +249,7 @@ func refreshTokenExpiry(p provider.Profile, said time.Duration, now, consent, be
 }
 
 // reasonFor tells the ways apart in which a grant dies.
-func reasonFor(r *tokencache.Record, now int64) string {
+func reasonFor(r *engine.Record, now int64) string {
 	switch {
 	case r.Claim.N > 1:
 		return lostResponse // an earlier presentation's answer never arrived
@@ -279,7 +280,7 @@ const refusedForLong = "refused_for_long"
 const longEnough = 3 * 24 * time.Hour
 
 // refusedToTheEnd reports whether one more refusal that no rule knows is one too many.
-func refusedToTheEnd(r *tokencache.Record, now int64, valid bool) bool {
+func refusedToTheEnd(r *engine.Record, now int64, valid bool) bool {
 	if end := r.RefreshTokenExpiresAt; end != 0 && now >= end {
 		return true
 	}
@@ -311,7 +312,7 @@ const externalRotation = "external_rotation"
 // foreignBefore is at how many generations in a row before this one somebody else seems to
 // have used the grant. One such sign alone can be the tenant who removes the app: its
 // access token dies, and then its refresh token is refused.
-func foreignBefore(r *tokencache.Record) int64 {
+func foreignBefore(r *engine.Record) int64 {
 	if r.ForeignGen == r.Generation {
 		return r.Foreign - 1
 	}

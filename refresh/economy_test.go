@@ -11,7 +11,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
-	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // apart is a Cluster on which slots that are not served stop nobody else, and a worker's client.
@@ -110,7 +110,7 @@ func TestWhenAllIsWellTheAppsStateCostsNothing(t *testing.T) {
 	f.redis = redistest.Own(t)
 	w := f.worker()
 	f.accepted(w)
-	s := f.state(w, "a settled state", func(s *tokencache.AppState) bool { return s.ReadAt != 0 })
+	s := f.state(w, "a settled state", func(s *engine.AppState) bool { return s.ReadAt != 0 })
 	if err := w.cache.WatchApp(f.ctx(), "zoom"); err != nil {
 		t.Fatal(err)
 	}

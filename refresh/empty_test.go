@@ -13,7 +13,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/refresh"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
-	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // ofRedis is a fleet on a Redis of its own, with workers that remember twenty grants of several
@@ -72,7 +72,7 @@ func (f *ofRedis) warm(w *worker) {
 func (f *ofRedis) missing() (what []string) {
 	f.t.Helper()
 	due := map[string]bool{}
-	for i := range tokencache.DueShards {
+	for i := range engine.DueShards {
 		for _, tenant := range f.rdb.ZRange(f.ctx(), fmt.Sprintf("%s:due:zoom:%02d", f.prefix, i), 0, -1).Val() {
 			due[tenant] = true
 		}

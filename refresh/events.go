@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // EventKind says what has happened.
@@ -230,7 +231,7 @@ func (ev *events) tell(e Event) {
 	}
 }
 
-func (ev *events) grantChanged(ch tokencache.Change) {
+func (ev *events) grantChanged(ch engine.Change) {
 	if kind, ok := grantEvents[ch.Kind]; ok {
 		ev.tell(grantEvent(kind, ch.Key, &ch.Record, ch.At))
 	}
@@ -238,14 +239,14 @@ func (ev *events) grantChanged(ch tokencache.Change) {
 
 // found is for a grant that Run has come by, sooner than it is due: it tells its last change,
 // should the process that made it have died over that.
-func (ev *events) found(s *tokencache.Snapshot) {
+func (ev *events) found(s *engine.Snapshot) {
 	for _, e := range lastEvents(s) {
 		ev.tell(e)
 	}
 }
 
 // lastEvents is what a grant's record says of its last changes.
-func lastEvents(s *tokencache.Snapshot) []Event {
+func lastEvents(s *engine.Snapshot) []Event {
 	r := &s.Record
 	var last []Event
 	add := func(kind EventKind, at int64) { last = append(last, grantEvent(kind, s.Key, r, at)) }
@@ -269,7 +270,7 @@ func lastEvents(s *tokencache.Snapshot) []Event {
 	return last
 }
 
-func grantEvent(kind EventKind, k tokencache.Key, r *tokencache.Record, at int64) Event {
+func grantEvent(kind EventKind, k tokencache.Key, r *engine.Record, at int64) Event {
 	which := r.CommitID
 	switch kind {
 	case EventReauthDue:
@@ -287,7 +288,7 @@ func grantEvent(kind EventKind, k tokencache.Key, r *tokencache.Record, at int64
 	}
 }
 
-func (ev *events) appChanged(ch tokencache.AppChange) {
+func (ev *events) appChanged(ch engine.AppChange) {
 	if kind, ok := appEvents[ch.Kind]; ok {
 		ev.tell(appEvent(kind, ch.State))
 	}
@@ -295,7 +296,7 @@ func (ev *events) appChanged(ch tokencache.AppChange) {
 
 // appFound tells a process that was not there when it happened that the circuit is open, or
 // that too many grants have died.
-func (ev *events) appFound(s *tokencache.AppState) {
+func (ev *events) appFound(s *engine.AppState) {
 	if s.Open {
 		ev.tell(appEvent(EventCircuitOpen, s))
 	}
@@ -304,7 +305,7 @@ func (ev *events) appFound(s *tokencache.AppState) {
 	}
 }
 
-func appEvent(kind EventKind, s *tokencache.AppState) Event {
+func appEvent(kind EventKind, s *engine.AppState) Event {
 	e := Event{Kind: kind, App: s.App, At: redisTime(s.Now()), By: s.By, Error: s.Error}
 	which := s.OpenedAt
 	switch kind {

@@ -7,11 +7,12 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // failed publishes what came of a failed exchange, so that everybody gets the same
 // answer. Without result and error the grant is to be looked at again.
-func (f *flight) failed(s *tokencache.Snapshot, e *provider.Error) (*tokencache.Snapshot, error) {
+func (f *flight) failed(s *engine.Snapshot, e *provider.Error) (*engine.Snapshot, error) {
 	switch {
 	case s.State == tokencache.Reauthorize:
 		return f.stillDead(s, e)
@@ -20,13 +21,13 @@ func (f *flight) failed(s *tokencache.Snapshot, e *provider.Error) (*tokencache.
 	case e.Class == provider.Refused && !f.c.cfg.Provider.Mints && refusedToTheEnd(&s.Record, s.Now(), s.Valid()):
 		return f.verify(s, e, refusedForLong)
 	}
-	failure := tokencache.Failure{
-		ID: tokencache.NewID(), Verdict: tokencache.Unspent, Error: errorText(e),
+	failure := engine.Failure{
+		ID: engine.NewID(), Verdict: engine.Unspent, Error: errorText(e),
 		Retry: retryIn(s.Fails+1, e, jitter()), Unknown: e.Class == provider.Refused,
 	}
 	if e.Class.MaybeSpent() {
-		failure.Verdict = tokencache.MaybeSpent
-		failure.Deadline = f.c.takeover != tokencache.AtOnce
+		failure.Verdict = engine.MaybeSpent
+		failure.Deadline = f.c.takeover != engine.AtOnce
 		if e.Code != hangs {
 			failure.Over = f.c.patience()
 		}
@@ -43,16 +44,16 @@ func (f *flight) failed(s *tokencache.Snapshot, e *provider.Error) (*tokencache.
 
 // stillDead publishes that a revival has failed, whatever came of it: the grant stays as dead as it
 // was, and the next revival is as far off as it would be anyway.
-func (f *flight) stillDead(s *tokencache.Snapshot, e *provider.Error) (*tokencache.Snapshot, error) {
-	failure := tokencache.Failure{
-		ID: tokencache.NewID(), Verdict: tokencache.Refused, Error: errorText(e), Reason: s.Reason,
+func (f *flight) stillDead(s *engine.Snapshot, e *provider.Error) (*engine.Snapshot, error) {
+	failure := engine.Failure{
+		ID: engine.NewID(), Verdict: engine.Refused, Error: errorText(e), Reason: s.Reason,
 		Retry: revivalIn(s.Reason, s.Revivals+1, jitter()),
 	}
 	switch {
 	case e.Class.MaybeSpent():
-		failure.Verdict = tokencache.MaybeSpent
+		failure.Verdict = engine.MaybeSpent
 	case e.Class != provider.Reauthorize:
-		failure.Verdict = tokencache.Unspent
+		failure.Verdict = engine.Unspent
 	}
 	f.c.log.Info().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Int64("revivals", s.Revivals+1).
 		Str("code", e.Code).Int("status", e.Status).Msg("presented again, and still dead")
@@ -62,7 +63,7 @@ func (f *flight) stillDead(s *tokencache.Snapshot, e *provider.Error) (*tokencac
 // doubtful reports whether a refusal is to be heard twice before it is believed. It is not where the
 // refresh token is known to have ended, nor where an answer to it was lost, nor while so many are
 // refused that none is believed.
-func (f *flight) doubtful(s *tokencache.Snapshot, e *provider.Error) bool {
+func (f *flight) doubtful(s *engine.Snapshot, e *provider.Error) bool {
 	if e == nil || e.Class != provider.Reauthorize || f.c.cfg.Provider.Mints || s.State != tokencache.Active {
 		return false
 	}
@@ -86,17 +87,17 @@ const secondOpinionBudget = 5 * time.Second
 // claim, which it makes stand longer first: should this process die on the way, it is taken over as any
 // other is. It gives the place among the exchanges back while it waits, and lets those go first for
 // whom somebody waits and who may be alive. Without snapshot and error the grant is to be looked at again.
-func (f *flight) secondOpinion(s *tokencache.Snapshot, e *provider.Error, leave *func()) (*tokencache.Snapshot, error) {
+func (f *flight) secondOpinion(s *engine.Snapshot, e *provider.Error, leave *func()) (*engine.Snapshot, error) {
 	refused := *e
 	refused.Class = provider.Refused // nobody is to be told that the tenant must consent again
 	// Not where it is written that nobody presents: then it is not, and somebody verifies later.
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
-	outcome, now, err := f.c.cache.Fail(ctx, s, f.c.locker.Name(), tokencache.Failure{
-		ID: tokencache.NewID(), Verdict: tokencache.Again, Error: errorText(&refused),
+	outcome, now, err := f.c.cache.Fail(ctx, s, f.c.locker.Name(), engine.Failure{
+		ID: engine.NewID(), Verdict: engine.Again, Error: errorText(&refused),
 		Retry: 2*secondOpinionAfter + secondOpinionBudget + f.c.cfg.ClaimTimeout + f.c.patience(),
 	})
-	if err != nil || outcome != tokencache.OK || now.Claim.ID != s.Claim.ID { // memory may have moved on meanwhile
+	if err != nil || outcome != engine.OK || now.Claim.ID != s.Claim.ID { // memory may have moved on meanwhile
 		return nil, err
 	}
 	s = now
@@ -119,7 +120,7 @@ func (f *flight) secondOpinion(s *tokencache.Snapshot, e *provider.Error, leave 
 
 // linger waits under a claim, and reports whether the grant has moved on meanwhile. The error is that the
 // coordinator closes.
-func (f *flight) linger(s *tokencache.Snapshot, d time.Duration) (moved bool, err error) {
+func (f *flight) linger(s *engine.Snapshot, d time.Duration) (moved bool, err error) {
 	for end := time.Now().Add(d); ; {
 		news := f.pin.Changed()
 		now := f.c.cache.Remembered(f.key)
@@ -139,16 +140,16 @@ func (f *flight) linger(s *tokencache.Snapshot, d time.Duration) (moved bool, er
 
 // undecided ends a claim whose second presentation was not made: the refusal stands, but nobody has
 // verified it, so that the grant is tried again soon. If it has moved on, there is nothing to end. It returns why.
-func (f *flight) undecided(s *tokencache.Snapshot, refused *provider.Error, why error) error {
-	_, _ = f.publish(s, refused, tokencache.Failure{
-		ID: tokencache.NewID(), Verdict: tokencache.Unspent, Error: errorText(refused), Retry: firstRetry,
+func (f *flight) undecided(s *engine.Snapshot, refused *provider.Error, why error) error {
+	_, _ = f.publish(s, refused, engine.Failure{
+		ID: engine.NewID(), Verdict: engine.Unspent, Error: errorText(refused), Retry: firstRetry,
 	})
 	return why
 }
 
 // verify does what is due before a grant is declared dead: an earlier presentation may
 // still bring the pair; a sibling's pair may lie spare. The reason is reasonFor's unless it is given.
-func (f *flight) verify(s *tokencache.Snapshot, e *provider.Error, reason string) (*tokencache.Snapshot, error) {
+func (f *flight) verify(s *engine.Snapshot, e *provider.Error, reason string) (*engine.Snapshot, error) {
 	if moved, err := f.awaitEarlier(s); moved || err != nil {
 		return nil, err
 	}
@@ -165,7 +166,7 @@ func (f *flight) verify(s *tokencache.Snapshot, e *provider.Error, reason string
 		f.c.log.Warn().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).
 			Msg("refused by the provider: trying the spare pair")
 		spare.ExpiresAt, spare.RefreshAt = s.Now(), s.Now() // its family may be dead: present it next
-		_, _, err := f.c.cache.Commit(ctx, s, tokencache.NewID(), f.c.locker.Name(), spare, true, f.used.Load())
+		_, _, err := f.c.cache.Commit(ctx, s, engine.NewID(), f.c.locker.Name(), spare, true, f.used.Load())
 		return nil, err
 	}
 	if reason == "" {
@@ -176,15 +177,15 @@ func (f *flight) verify(s *tokencache.Snapshot, e *provider.Error, reason string
 	}
 	f.c.log.Error().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Str("reason", reason).
 		Str("code", e.Code).Int("status", e.Status).Msg("the tenant must reauthorize")
-	return f.publish(s, e, tokencache.Failure{
-		ID: tokencache.NewID(), Verdict: tokencache.Refused, Error: errorText(e), Reason: reason,
+	return f.publish(s, e, engine.Failure{
+		ID: engine.NewID(), Verdict: engine.Refused, Error: errorText(e), Reason: reason,
 		Retry: revivalIn(reason, 0, jitter()),
 	})
 }
 
 // awaitEarlier waits until an earlier holder of this generation can no longer bring the
 // pair, and reports whether the grant has moved on.
-func (f *flight) awaitEarlier(s *tokencache.Snapshot) (bool, error) {
+func (f *flight) awaitEarlier(s *engine.Snapshot) (bool, error) {
 	for {
 		news := f.pin.Changed()
 		now := f.c.cache.Remembered(f.key)
@@ -203,9 +204,9 @@ func (f *flight) awaitEarlier(s *tokencache.Snapshot) (bool, error) {
 }
 
 // publish stores a failure. The holder's own callers get the cause with it.
-func (f *flight) publish(s *tokencache.Snapshot, e *provider.Error, failure tokencache.Failure) (*tokencache.Snapshot, error) {
-	var outcome tokencache.Outcome
-	var stored *tokencache.Snapshot
+func (f *flight) publish(s *engine.Snapshot, e *provider.Error, failure engine.Failure) (*engine.Snapshot, error) {
+	var outcome engine.Outcome
+	var stored *engine.Snapshot
 	attempt := func(ctx context.Context) (err error) {
 		o, st, err := f.c.cache.Fail(ctx, s, f.c.locker.Name(), failure)
 		if err == nil {
@@ -216,7 +217,7 @@ func (f *flight) publish(s *tokencache.Snapshot, e *provider.Error, failure toke
 	if err := f.c.persist(f.key, attempt); err != nil {
 		return nil, err
 	}
-	if outcome != tokencache.OK {
+	if outcome != engine.OK {
 		return nil, nil // somebody else's result counts
 	}
 	out := &Error{Kind: kindOf(e.Class), Code: orElse(failure.Reason, e.Code), Status: e.Status, Err: e}

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // unfitRedis is the code of a Redis that an operator must mend, readOnly of one that is a replica just now.
@@ -81,7 +82,7 @@ var errSilentEnd = errors.New("the connection to Redis was closed without a word
 
 // aboutRedis is the error about a Redis that did not do what was asked.
 func (c *Coordinator) aboutRedis(k tokencache.Key, err error) *Error {
-	if unfit := tokencache.Unfit(err); unfit != nil {
+	if unfit := engine.Unfit(err); unfit != nil {
 		c.sayUnfit(unfit)
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrClientConfig, Code: unfitRedis, Err: unfit}
 	}

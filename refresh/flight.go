@@ -11,6 +11,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/lock"
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // flight is this process's one effort about a grant, for all its callers. It runs on
@@ -20,26 +21,26 @@ type flight struct {
 	key     tokencache.Key
 	want    want
 	started time.Time
-	pin     *tokencache.Pin // nil until the flight needs to hear of changes
-	spent   *lock.Lease     // has done its work
-	glanced bool            // it has had a short look, see glance
-	brief   bool            // snap is no more than a fresh token
-	busy    bool            // it has wanted the lease, or waited
-	asked   time.Time       // the other processes, whether they know better than Redis; zero for never
-	holder  standing        // the claim about which they were last asked
-	probed  func()          // lets another flight of this process probe the app's circuit
-	due     int64           // Redis time at which the pair that it committed is to be looked at
+	pin     *engine.Pin // nil until the flight needs to hear of changes
+	spent   *lock.Lease // has done its work
+	glanced bool        // it has had a short look, see glance
+	brief   bool        // snap is no more than a fresh token
+	busy    bool        // it has wanted the lease, or waited
+	asked   time.Time   // the other processes, whether they know better than Redis; zero for never
+	holder  standing    // the claim about which they were last asked
+	probed  func()      // lets another flight of this process probe the app's circuit
+	due     int64       // Redis time at which the pair that it committed is to be looked at
 
 	used   atomic.Bool // somebody has asked for the token
 	urgent atomic.Bool // and waits for it
 
 	looked   chan struct{} // closed when what follows is set
 	lookedAt time.Time
-	first    *tokencache.Snapshot
+	first    *engine.Snapshot
 	firstErr error
 
 	done chan struct{} // closed when snap and err are set, after looked
-	snap *tokencache.Snapshot
+	snap *engine.Snapshot
 	err  error
 }
 
@@ -120,7 +121,7 @@ func (f *flight) run() {
 }
 
 // land lets go of what the flight held, and answers the callers.
-func (f *flight) land(s *tokencache.Snapshot, err error) {
+func (f *flight) land(s *engine.Snapshot, err error) {
 	switch {
 	case f.pin != nil && s == nil:
 		defer f.pin.KeepAbsent()
@@ -136,7 +137,7 @@ func (f *flight) land(s *tokencache.Snapshot, err error) {
 }
 
 // tell answers the callers, once; who comes later joins another flight. This one may go on.
-func (f *flight) tell(s *tokencache.Snapshot, err error) {
+func (f *flight) tell(s *engine.Snapshot, err error) {
 	select {
 	case <-f.done:
 		return
@@ -153,7 +154,7 @@ func (f *flight) tell(s *tokencache.Snapshot, err error) {
 
 // fly goes round until the grant is as wanted or somebody else must act. Each round
 // looks, decides and does one thing.
-func (f *flight) fly() (*tokencache.Snapshot, error) {
+func (f *flight) fly() (*engine.Snapshot, error) {
 	if f.c.cache.KnownAbsent(f.key) {
 		return nil, tokencache.ErrNone
 	}
@@ -173,7 +174,7 @@ func (f *flight) fly() (*tokencache.Snapshot, error) {
 			f.saw(s, nil)
 		}
 		if errors.Is(err, tokencache.ErrNone) && f.asked.IsZero() {
-			if err = f.ask(&tokencache.Record{}); err == nil || errors.Is(err, tokencache.ErrNone) {
+			if err = f.ask(&engine.Record{}); err == nil || errors.Is(err, tokencache.ErrNone) {
 				continue // subscribed now: that there is none can be remembered, until a push says otherwise
 			}
 		}
@@ -229,7 +230,7 @@ func (f *flight) subscribeFirst() {
 }
 
 // glance is the short cut to a fresh token that memory has no room for.
-func (f *flight) glance() (*tokencache.Snapshot, error) {
+func (f *flight) glance() (*engine.Snapshot, error) {
 	if f.glanced || f.want != (want{}) || f.c.waiting.Err() != nil {
 		return nil, nil
 	}
@@ -239,7 +240,7 @@ func (f *flight) glance() (*tokencache.Snapshot, error) {
 }
 
 // saw notes what the first look found, for those who do not wait for more.
-func (f *flight) saw(s *tokencache.Snapshot, err error) {
+func (f *flight) saw(s *engine.Snapshot, err error) {
 	select {
 	case <-f.looked:
 	default:
@@ -280,11 +281,11 @@ type standing struct {
 	until int64
 }
 
-func standingOf(s *tokencache.Snapshot) standing { return standing{s.Claim.ID, s.Claim.Until} }
+func standingOf(s *engine.Snapshot) standing { return standing{s.Claim.ID, s.Claim.Until} }
 
 // ask gives the other processes the chance to say that they know a state after `known`:
 // Redis may have lost it. The error is ErrNone if there is nobody to ask.
-func (f *flight) ask(known *tokencache.Record) error {
+func (f *flight) ask(known *engine.Record) error {
 	f.asked = time.Now()
 	if err := f.subscribed(); err != nil {
 		return err
@@ -325,13 +326,13 @@ func pause(ctx context.Context, d time.Duration, news <-chan struct{}) {
 
 // report notes that an API refused the access token. Then the record says whether that
 // may force an exchange.
-func (f *flight) report(s *tokencache.Snapshot) error {
+func (f *flight) report(s *engine.Snapshot) error {
 	outcome, now, err := f.c.cache.Reject(f.c.waiting, s, f.c.locker.Name(), refusalsForgotten, freshFor, refusalWaits(jitter())...)
 	if err != nil {
 		return err
 	}
 	log := f.c.log.Info()
-	if outcome == tokencache.Wait {
+	if outcome == engine.Wait {
 		log = f.c.log.Warn().Str("reason", suspect).Dur("retry_in_ms", now.Until(now.RejectAt))
 		time.Sleep(slack) // our clock may be a little ahead of Redis': do not ask at full speed
 	}
@@ -352,17 +353,17 @@ func (f *flight) spontaneous() bool { return f.want.background != nil && !f.urge
 
 // lead tries the lease once and does the holder's work. Without result and error the
 // grant is to be looked at again.
-func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache.Snapshot, error) {
+func (f *flight) lead(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapshot, error) {
 	f.busy = true
-	if f.c.takeover != tokencache.AtOnce && f.c.underway.has(s) {
+	if f.c.takeover != engine.AtOnce && f.c.underway.has(s) {
 		return nil, &Error{Kind: ErrUnavailable, Code: slowExchange, RetryAfter: jittered(slowRetry, jitter()), Err: errSlowExchange}
 	}
-	if ago, set := f.c.cache.ClockSet(); f.c.takeover != tokencache.AtOnce && s.Claim.Unresolved() && set && ago < f.c.cfg.ClaimTimeout+f.c.patience() {
+	if ago, set := f.c.cache.ClockSet(); f.c.takeover != engine.AtOnce && s.Claim.Unresolved() && set && ago < f.c.cfg.ClaimTimeout+f.c.patience() {
 		// By Redis' clock its time may be over long before its holder's is.
 		f.wait(news, f.c.cfg.ClaimTimeout+f.c.patience()-ago)
 		return nil, nil
 	}
-	if f.c.takeover != tokencache.AtOnce {
+	if f.c.takeover != engine.AtOnce {
 		// A failover can lose a commit that other workers have seen.
 		judged, left, doubtful, err := f.serverDoubted(s)
 		early := f.asked.IsZero() || time.Since(f.asked) > slack-left // asked before all were back, or never
@@ -432,7 +433,7 @@ func (f *flight) lead(s *tokencache.Snapshot, news <-chan struct{}) (*tokencache
 
 // serverDoubted is Cache.Doubtful, where Redis may have lost a claim: not one that its replicas have
 // acknowledged.
-func (f *flight) serverDoubted(s *tokencache.Snapshot) (judged *tokencache.Snapshot, left time.Duration, doubtful bool, err error) {
+func (f *flight) serverDoubted(s *engine.Snapshot) (judged *engine.Snapshot, left time.Duration, doubtful bool, err error) {
 	if f.c.cfg.Replicas > 0 {
 		return s, 0, false, nil
 	}

@@ -9,20 +9,21 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // in is a time of Redis' clock, as an AppState has it whose now is 0.
 func in(d time.Duration) int64 {
-	return (&tokencache.AppState{}).Now() + d.Milliseconds()
+	return (&engine.AppState{}).Now() + d.Milliseconds()
 }
 
 func TestGateSaysWhoWaitsWhoProbesAndWhoIsStopped(t *testing.T) {
 	const digest = "0123abcd"
-	open := func(probes int64, probeAt time.Duration, by string) *tokencache.AppState {
-		return &tokencache.AppState{Open: true, Error: "app_refused/invalid_client/401", Probes: probes, ProbeAt: in(probeAt), ProbeBy: by}
+	open := func(probes int64, probeAt time.Duration, by string) *engine.AppState {
+		return &engine.AppState{Open: true, Error: "app_refused/invalid_client/401", Probes: probes, ProbeAt: in(probeAt), ProbeBy: by}
 	}
 	for name, c := range map[string]struct {
-		state   *tokencache.AppState
+		state   *engine.AppState
 		who     applicant
 		want    passage
 		kind    error
@@ -30,8 +31,8 @@ func TestGateSaysWhoWaitsWhoProbesAndWhoIsStopped(t *testing.T) {
 		atLeast time.Duration
 		atMost  time.Duration
 	}{
-		"all is well":                         {state: &tokencache.AppState{AcceptedAt: 1}, want: free},
-		"one tenant is suspected":             {state: &tokencache.AppState{AcceptedAt: 1, Refused: "01234567"}, want: free},
+		"all is well":                         {state: &engine.AppState{AcceptedAt: 1}, want: free},
+		"one tenant is suspected":             {state: &engine.AppState{AcceptedAt: 1, Refused: "01234567"}, want: free},
 		"the circuit has just opened":         {state: open(1, -time.Millisecond, ""), want: probing},
 		"for a tenant that was refused":       {state: open(1, -10*time.Millisecond, ""), who: applicant{refused: true}, want: stopped, kind: ErrClientConfig, code: "invalid_client", atMost: 2 * time.Second},
 		"which comes when nobody else does":   {state: open(1, -1100*time.Millisecond, ""), who: applicant{refused: true}, want: probing},
@@ -42,16 +43,16 @@ func TestGateSaysWhoWaitsWhoProbesAndWhoIsStopped(t *testing.T) {
 		"near, for a refused one":             {state: open(6, 2*time.Second, ""), who: applicant{refused: true}, want: stopped, kind: ErrClientConfig, atMost: 5 * time.Second},
 		"the next probe is far":               {state: open(14, time.Minute, ""), want: stopped, kind: ErrClientConfig, code: "invalid_client", atLeast: 59 * time.Second, atMost: 76 * time.Second},
 		"far, for a refused one":              {state: open(14, time.Minute, ""), who: applicant{refused: true}, want: stopped, kind: ErrClientConfig, atLeast: 89 * time.Second, atMost: 113 * time.Second},
-		"a pause":                             {state: &tokencache.AppState{ThrottledUntil: in(time.Minute)}, want: stopped, kind: ErrUnavailable, code: "throttled", atLeast: 59 * time.Second, atMost: 76 * time.Second},
-		"a pause that is over":                {state: &tokencache.AppState{ThrottledUntil: in(-time.Second), Ramp: 1}, want: free},
-		"the brake":                           {state: &tokencache.AppState{Open: true, Brake: digest}, who: applicant{profile: digest}, want: stopped, kind: ErrClientConfig, code: unreadableAnswer, atMost: 76 * time.Second},
-		"the brake, of another profile":       {state: &tokencache.AppState{Open: true, Brake: digest}, who: applicant{profile: "4567abcd"}, want: free},
-		"the brake, and the tenant it hit":    {state: &tokencache.AppState{Open: true, Brake: digest, Refused: tokencache.Fingerprint("hit")[:8]}, who: applicant{profile: digest, tenant: "hit"}, want: free},
-		"mass death, and a healthy grant":     {state: &tokencache.AppState{MassAt: in(-time.Minute), MassTryAt: in(time.Minute)}, want: free},
-		"mass death, and a doubted one":       {state: &tokencache.AppState{MassAt: in(-time.Minute), MassTryAt: in(time.Minute)}, who: applicant{doubted: true}, want: stopped, kind: ErrUnavailable, code: massDeath, atMost: 3 * time.Minute},
-		"mass death, when its turn may come":  {state: &tokencache.AppState{MassAt: in(-time.Minute)}, who: applicant{doubted: true}, want: free},
-		"mass death, a day later":             {state: &tokencache.AppState{MassAt: in(-25 * time.Hour), MassTryAt: in(time.Minute)}, who: applicant{doubted: true}, want: free},
-		"a pause, although the brake lets go": {state: &tokencache.AppState{Open: true, Brake: digest, ThrottledUntil: in(time.Minute)}, who: applicant{profile: "4567abcd"}, want: stopped, kind: ErrUnavailable, code: "throttled", atMost: 76 * time.Second},
+		"a pause":                             {state: &engine.AppState{ThrottledUntil: in(time.Minute)}, want: stopped, kind: ErrUnavailable, code: "throttled", atLeast: 59 * time.Second, atMost: 76 * time.Second},
+		"a pause that is over":                {state: &engine.AppState{ThrottledUntil: in(-time.Second), Ramp: 1}, want: free},
+		"the brake":                           {state: &engine.AppState{Open: true, Brake: digest}, who: applicant{profile: digest}, want: stopped, kind: ErrClientConfig, code: unreadableAnswer, atMost: 76 * time.Second},
+		"the brake, of another profile":       {state: &engine.AppState{Open: true, Brake: digest}, who: applicant{profile: "4567abcd"}, want: free},
+		"the brake, and the tenant it hit":    {state: &engine.AppState{Open: true, Brake: digest, Refused: tokencache.Fingerprint("hit")[:8]}, who: applicant{profile: digest, tenant: "hit"}, want: free},
+		"mass death, and a healthy grant":     {state: &engine.AppState{MassAt: in(-time.Minute), MassTryAt: in(time.Minute)}, want: free},
+		"mass death, and a doubted one":       {state: &engine.AppState{MassAt: in(-time.Minute), MassTryAt: in(time.Minute)}, who: applicant{doubted: true}, want: stopped, kind: ErrUnavailable, code: massDeath, atMost: 3 * time.Minute},
+		"mass death, when its turn may come":  {state: &engine.AppState{MassAt: in(-time.Minute)}, who: applicant{doubted: true}, want: free},
+		"mass death, a day later":             {state: &engine.AppState{MassAt: in(-25 * time.Hour), MassTryAt: in(time.Minute)}, who: applicant{doubted: true}, want: free},
+		"a pause, although the brake lets go": {state: &engine.AppState{Open: true, Brake: digest, ThrottledUntil: in(time.Minute)}, who: applicant{profile: "4567abcd"}, want: stopped, kind: ErrUnavailable, code: "throttled", atMost: 76 * time.Second},
 	} {
 		for _, random := range []float64{0, 1} {
 			got, wait, e := gate(c.state, c.who, random)

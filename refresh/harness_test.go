@@ -18,6 +18,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 func TestMain(m *testing.M) {
@@ -158,11 +159,11 @@ func key(tenant string) tokencache.Key { return tokencache.Key{App: "zoom", Tena
 // knows waits until a worker has been pushed a generation, or remembers nothing.
 func (f *fleet) knows(w *worker, tenant string, generation int64) {
 	f.t.Helper()
-	f.told(w, tenant, fmt.Sprint("generation ", generation), func(s *tokencache.Snapshot) bool { return s.Generation >= generation })
+	f.told(w, tenant, fmt.Sprint("generation ", generation), func(s *engine.Snapshot) bool { return s.Generation >= generation })
 }
 
 // told waits until a worker has been pushed a state like that, or remembers nothing.
-func (f *fleet) told(w *worker, tenant, what string, is func(*tokencache.Snapshot) bool) {
+func (f *fleet) told(w *worker, tenant, what string, is func(*engine.Snapshot) bool) {
 	f.t.Helper()
 	pin := w.cache.Pin(key(tenant))
 	defer pin.Unpin()

@@ -14,6 +14,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/lock"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // redisTimeout bounds one Redis operation of a holder.
@@ -22,7 +23,7 @@ const redisTimeout = 5 * time.Second
 // hold is what the holder of the lease does: claim, exchange, commit. It does not look
 // at the lease again: a commit is judged by generation, and once the refresh token may
 // have been sent nothing cancels the rest.
-func (f *flight) hold(lease *lock.Lease, s *tokencache.Snapshot) (*tokencache.Snapshot, error) {
+func (f *flight) hold(lease *lock.Lease, s *engine.Snapshot) (*engine.Snapshot, error) {
 	if lease.Context().Err() != nil {
 		return nil, nil // this process was stopped: somebody else may have the lease
 	}
@@ -56,12 +57,12 @@ func (f *flight) hold(lease *lock.Lease, s *tokencache.Snapshot) (*tokencache.Sn
 		return f.failed(s, failure)
 	}
 	revived := app.doubted || s.State == tokencache.Reauthorize
-	defer f.c.accepted(tokencache.Acceptance{Read: true, Revived: revived}) // the pair comes first
+	defer f.c.accepted(engine.Acceptance{Read: true, Revived: revived}) // the pair comes first
 	return f.commit(s, pair)
 }
 
 // exchange presents the refresh token, once, and waits for what comes of it.
-func (f *flight) exchange(s *tokencache.Snapshot) (provider.Pair, *provider.Error) {
+func (f *flight) exchange(s *engine.Snapshot) (provider.Pair, *provider.Error) {
 	x := f.present(s)
 	switch {
 	case x == nil:
@@ -117,20 +118,20 @@ func (c *Coordinator) paced(ctx context.Context, urgent func() bool) (leave func
 
 // claim notes that this process presents s's generation. No claim, no exchange: without
 // a snapshot the grant is to be looked at again.
-func (f *flight) claim(s *tokencache.Snapshot) (*tokencache.Snapshot, error) {
+func (f *flight) claim(s *engine.Snapshot) (*engine.Snapshot, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
-	id := tokencache.NewID()
+	id := engine.NewID()
 	outcome, claimed, err := f.c.cache.Claim(ctx, s, id, f.c.locker.Name(), f.c.cfg.ClaimTimeout+f.c.patience(), f.c.takeover, f.c.acked)
 	switch {
 	case err != nil:
 		f.unclaim(s, id, err)
 		return nil, err
-	case outcome == tokencache.OK && claimed.Claim.ID == id:
+	case outcome == engine.OK && claimed.Claim.ID == id:
 		return claimed, nil // else memory has moved on meanwhile: look again
-	case outcome == tokencache.Moved && (position{s.Epoch, s.Generation}).before(&claimed.Record):
+	case outcome == engine.Moved && (position{s.Epoch, s.Generation}).before(&claimed.Record):
 		return nil, nil // the lease was free because its holder was done
-	case outcome == tokencache.Claimed:
+	case outcome == engine.Claimed:
 		time.Sleep(5 * slack) // by its clock it is too early, which can have been set: do not ask at full speed
 	default:
 		time.Sleep(slack) // our clock was a little ahead of Redis': do not ask at full speed
@@ -141,10 +142,10 @@ func (f *flight) claim(s *tokencache.Snapshot) (*tokencache.Snapshot, error) {
 // unclaim resolves a claim that may have been stored although its reply was lost, or the
 // acknowledgement of the replicas is missing. The refresh token was not sent; others need not wait
 // for the hard deadline.
-func (f *flight) unclaim(s *tokencache.Snapshot, id string, why error) {
+func (f *flight) unclaim(s *engine.Snapshot, id string, why error) {
 	stale := *s
 	stale.Claim.ID = id
-	failure := tokencache.Failure{ID: tokencache.NewID(), Verdict: tokencache.Withdrawn, Error: errorText(&provider.Error{Class: provider.Unsent, Code: "redis"})}
+	failure := engine.Failure{ID: engine.NewID(), Verdict: engine.Withdrawn, Error: errorText(&provider.Error{Class: provider.Unsent, Code: "redis"})}
 	if s.State == tokencache.Reauthorize {
 		failure.Retry = revivalIn(s.Reason, s.Revivals+1, jitter())
 	}
@@ -156,7 +157,7 @@ func (f *flight) unclaim(s *tokencache.Snapshot, id string, why error) {
 	}
 	_ = f.c.persist(f.key, func(ctx context.Context) error {
 		outcome, _, err := f.c.cache.Fail(ctx, &stale, f.c.locker.Name(), failure)
-		if tries--; err == nil && outcome == tokencache.Claimed && tries > 0 {
+		if tries--; err == nil && outcome == engine.Claimed && tries > 0 {
 			return errSlow // the claim may still be on its way, on another connection
 		}
 		return err
@@ -197,7 +198,7 @@ func (c *Coordinator) patience() time.Duration {
 
 // present begins to present the refresh token, once. The caller's ctx has no part in it. Nil: it is
 // too late for that.
-func (f *flight) present(s *tokencache.Snapshot) *exchanging {
+func (f *flight) present(s *engine.Snapshot) *exchanging {
 	// The request must leave well before the claim's hard deadline, also if this process was paused
 	// since it claimed: after it, another may present.
 	margin := f.c.cfg.ClaimTimeout - f.c.cfg.ExchangeTimeout
@@ -207,7 +208,7 @@ func (f *flight) present(s *tokencache.Snapshot) *exchanging {
 		return nil
 	}
 	// Where presenting again will be harmless then, it hangs up in time.
-	if f.c.takeover != tokencache.AtOnce {
+	if f.c.takeover != engine.AtOnce {
 		l.listen = listenFor
 		window := func() time.Duration { return s.Until(s.Claim.At + time.Duration(f.c.takeover).Milliseconds()) }
 		if window() > l.send+firstRetry/2 {
@@ -226,7 +227,7 @@ func (f *flight) present(s *tokencache.Snapshot) *exchanging {
 // answer waits for the provider's. Callers are answered in time: when the exchange's timeout is over
 // they get an error, and the answer is still listened to. False: the Exchanger does not return, and
 // the claim's own time is over.
-func (f *flight) answer(s *tokencache.Snapshot, x *exchanging) bool {
+func (f *flight) answer(s *engine.Snapshot, x *exchanging) bool {
 	end := f.keepClaim(s, x)
 	margin := f.c.cfg.ClaimTimeout - f.c.cfg.ExchangeTimeout
 	late := time.NewTimer(x.send + margin/2)
@@ -267,7 +268,7 @@ const (
 // exchange's timeout: nobody else may present meanwhile. It does so when the claim's own time is
 // short, then every third of a lease, and when another process asks before it takes over. The
 // returned function ends it, and waits for that if it is told to: what follows shortens the claim.
-func (f *flight) keepClaim(s *tokencache.Snapshot, x *exchanging) (end func(wait bool)) {
+func (f *flight) keepClaim(s *engine.Snapshot, x *exchanging) (end func(wait bool)) {
 	if x.listen == 0 {
 		return func(bool) {}
 	}
@@ -318,11 +319,11 @@ func (f *flight) keepClaim(s *tokencache.Snapshot, x *exchanging) (end func(wait
 
 // extend puts the hard deadline of the claim off, as far as Redis takes it: the pair is on its way, or
 // waits here to be stored.
-func (f *flight) extend(ctx context.Context, s *tokencache.Snapshot, failure string, retry time.Duration) *tokencache.Snapshot {
+func (f *flight) extend(ctx context.Context, s *engine.Snapshot, failure string, retry time.Duration) *engine.Snapshot {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	outcome, now, err := f.c.cache.Extend(ctx, s, f.c.locker.Name(), f.c.cfg.ClaimTimeout+f.c.patience(), failure, retry)
-	if err != nil || outcome != tokencache.OK || now.Claim.ID != s.Claim.ID {
+	if err != nil || outcome != engine.OK || now.Claim.ID != s.Claim.ID {
 		return nil
 	}
 	return now
@@ -330,7 +331,7 @@ func (f *flight) extend(ctx context.Context, s *tokencache.Snapshot, failure str
 
 // pair is what is stored of an exchange's answer. Times count from the Redis time of
 // the claim, which is before the request was sent.
-func (c *Coordinator) pair(s *tokencache.Snapshot, p provider.Pair, now int64) tokencache.Pair {
+func (c *Coordinator) pair(s *engine.Snapshot, p provider.Pair, now int64) engine.Pair {
 	expires := now + c.profile.Lifetime(p.ExpiresIn).Milliseconds()
 	if !p.Usable() {
 		expires = now
@@ -339,8 +340,8 @@ func (c *Coordinator) pair(s *tokencache.Snapshot, p provider.Pair, now int64) t
 	if dropped > 0 {
 		c.log.Warn().Str("tenant", s.Tenant).Int("members", dropped).Msg("members of the answer cannot be written as JSON and are left out; the pair is kept")
 	}
-	out := tokencache.Pair{
-		AccessToken: tokencache.Hide(p.AccessToken), RefreshToken: tokencache.Hide(orElse(p.RefreshToken, s.Pair.RefreshToken.Reveal())),
+	out := engine.Pair{
+		AccessToken: engine.Hide(p.AccessToken), RefreshToken: engine.Hide(orElse(p.RefreshToken, s.Pair.RefreshToken.Reveal())),
 		TokenType: p.TokenType, Scope: orElse(p.Scope, s.Pair.Scope), Extra: extra,
 		IssuedAt: now, ExpiresAt: expires,
 		RefreshAt:             refreshAt(c.profile, now, expires, jitter()),
@@ -357,12 +358,12 @@ func (c *Coordinator) pair(s *tokencache.Snapshot, p provider.Pair, now int64) t
 }
 
 // commit stores the only living pair, and says what becomes of the grant by it.
-func (f *flight) commit(s *tokencache.Snapshot, p provider.Pair) (*tokencache.Snapshot, error) {
+func (f *flight) commit(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, error) {
 	stored, outcome, err := f.store(s, p)
 	switch {
 	case err != nil:
 		return stored, nil // from memory
-	case outcome != tokencache.OK:
+	case outcome != engine.OK:
 		return nil, nil
 	}
 	f.due = stored.RefreshAt
@@ -375,13 +376,13 @@ func (f *flight) commit(s *tokencache.Snapshot, p provider.Pair) (*tokencache.Sn
 // store stores the only living pair. If Redis does not take it at once, this process serves it from
 // memory and goes on trying for as long as it lives; that is the error, and the snapshot is what
 // memory holds.
-func (f *flight) store(s *tokencache.Snapshot, p provider.Pair) (*tokencache.Snapshot, tokencache.Outcome, error) {
-	id, pair := tokencache.NewID(), f.c.pair(s, p, s.At())
-	var outcome tokencache.Outcome
-	var stored *tokencache.Snapshot
+func (f *flight) store(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, engine.Outcome, error) {
+	id, pair := engine.NewID(), f.c.pair(s, p, s.At())
+	var outcome engine.Outcome
+	var stored *engine.Snapshot
 	done := f.c.underway.add(s)
 	told := func() {
-		if outcome == tokencache.OK {
+		if outcome == engine.OK {
 			f.c.log.Info().Str("tenant", f.key.Tenant).Int64("generation", stored.Generation).Msg("refreshed")
 			return
 		}
@@ -401,7 +402,7 @@ func (f *flight) store(s *tokencache.Snapshot, p provider.Pair) (*tokencache.Sna
 		between: func() { f.extend(context.Background(), s, "", 0) },
 		late: func(ctx context.Context) {
 			told()
-			if outcome == tokencache.OK {
+			if outcome == engine.OK {
 				_ = f.c.cache.Schedule(ctx, f.key, stored.RefreshAt)
 			}
 		},
@@ -417,7 +418,7 @@ func (f *flight) store(s *tokencache.Snapshot, p provider.Pair) (*tokencache.Sna
 }
 
 // keepUnread keeps a success that could not be read, sealed: it may hold the only living pair.
-func (f *flight) keepUnread(s *tokencache.Snapshot, p provider.Pair, e *provider.Error) {
+func (f *flight) keepUnread(s *engine.Snapshot, p provider.Pair, e *provider.Error) {
 	body := e.TakeUnread()
 	if len(body) == 0 && p.RefreshToken != "" { // of an Exchanger of one's own
 		body, _ = json.Marshal(map[string]string{"refresh_token": p.RefreshToken})
@@ -425,7 +426,7 @@ func (f *flight) keepUnread(s *tokencache.Snapshot, p provider.Pair, e *provider
 	if len(body) == 0 {
 		return
 	}
-	id, a := tokencache.NewID(), tokencache.UnreadAnswer{Status: e.Status, Body: tokencache.Hide(string(body))}
+	id, a := engine.NewID(), engine.UnreadAnswer{Status: e.Status, Body: engine.Hide(string(body))}
 	tell := func(level *zerolog.Event) *zerolog.Event {
 		return level.Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Int("bytes", len(body))
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 const (
@@ -188,11 +189,11 @@ type generation struct {
 	epoch, generation int64
 }
 
-func generationOf(s *tokencache.Snapshot) generation {
+func generationOf(s *engine.Snapshot) generation {
 	return generation{s.Tenant, s.Epoch, s.Generation}
 }
 
-func (u *underway) add(s *tokencache.Snapshot) (done func()) {
+func (u *underway) add(s *engine.Snapshot) (done func()) {
 	g := generationOf(s)
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -209,7 +210,7 @@ func (u *underway) add(s *tokencache.Snapshot) (done func()) {
 	})
 }
 
-func (u *underway) has(s *tokencache.Snapshot) bool {
+func (u *underway) has(s *engine.Snapshot) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.all[generationOf(s)] > 0

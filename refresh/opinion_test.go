@@ -10,6 +10,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 var refusal = refreshtest.Step{Status: 400, Body: `{"error":"invalid_grant"}`}
@@ -142,12 +143,12 @@ func TestAProcessThatEndsBeforeItsSecondOpinionLeavesAGrantThatLives(t *testing.
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, s, err = w.cache.Claim(f.ctx(), s, "of-the-dead", "dead", time.Second, tokencache.AfterDeadline)
+		_, s, err = w.cache.Claim(f.ctx(), s, "of-the-dead", "dead", time.Second, engine.AfterDeadline)
 		if err != nil {
 			t.Fatal(err)
 		}
-		o, _, err := w.cache.Fail(f.ctx(), s, "dead", tokencache.Failure{ID: "id", Verdict: tokencache.Again, Error: "refused/invalid_grant/400", Retry: 2 * time.Second})
-		if o != tokencache.OK || err != nil {
+		o, _, err := w.cache.Fail(f.ctx(), s, "dead", engine.Failure{ID: "id", Verdict: engine.Again, Error: "refused/invalid_grant/400", Retry: 2 * time.Second})
+		if o != engine.OK || err != nil {
 			t.Fatal(o, err)
 		}
 		f.token(w, "acme") // after the claim's deadline
@@ -167,7 +168,7 @@ func (f *fleet) dies(w *worker, tenant string) {
 }
 
 // record is what Redis has of a grant.
-func (f *fleet) record(w *worker, tenant string) *tokencache.Record {
+func (f *fleet) record(w *worker, tenant string) *engine.Record {
 	f.t.Helper()
 	s, err := w.cache.Read(f.ctx(), key(tenant))
 	if err != nil {
@@ -258,7 +259,7 @@ func TestAGrantThatStaysDeadIsPresentedAFewTimesMore(t *testing.T) {
 // lookedAt reports whether a due set has a grant.
 func (f *fleet) lookedAt(w *worker, tenant string) bool {
 	f.t.Helper()
-	for shard := range tokencache.DueShards {
+	for shard := range engine.DueShards {
 		if w.rdb.ZScore(f.ctx(), fmt.Sprintf("%s:due:zoom:%02d", f.prefix, shard), tenant).Err() == nil {
 			return true
 		}

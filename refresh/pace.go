@@ -12,6 +12,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // pacer lets exchanges through as the app's budget allows, over all processes, and after a pause
@@ -56,7 +57,7 @@ type ticket struct {
 }
 
 func newTicket(urgent func() bool) *ticket {
-	return &ticket{urgent: urgent, id: tokencache.NewID(), turn: make(chan struct{}, 1), gated: new(atomic.Bool)}
+	return &ticket{urgent: urgent, id: engine.NewID(), turn: make(chan struct{}, 1), gated: new(atomic.Bool)}
 }
 
 func newPacer(c *Coordinator) *pacer {
@@ -366,7 +367,7 @@ func (p *pacer) leave(t *ticket) {
 	}
 	rest := time.Duration(0)
 	if t.ramp { // else a provider that answers at once would have the whole crowd
-		rest = tokencache.RampStep - time.Since(t.since)
+		rest = engine.RampStep - time.Since(t.since)
 	}
 	p.economy.later(p.closed, rest, func(ctx context.Context) error { return p.giveBack(ctx, t) })
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // call calls the API as an application does: again when the error says so, for as long as ctx goes.
@@ -63,7 +64,7 @@ func TestARefusedAccessTokenWhosePairIsLostIsNotWaitedFor(t *testing.T) {
 			if at == refreshtest.AfterCommit {
 				kind(t, err, refresh.ErrReauthorize, "lost_response")
 				for _, w := range []*worker{w, other} {
-					f.told(w, "acme", "the death", func(s *tokencache.Snapshot) bool { return s.State == tokencache.Reauthorize })
+					f.told(w, "acme", "the death", func(s *engine.Snapshot) bool { return s.State == tokencache.Reauthorize })
 					_, err := w.Token(f.ctx(), "acme")
 					kind(t, err, refresh.ErrReauthorize, "lost_response")
 				}

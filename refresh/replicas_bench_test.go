@@ -7,7 +7,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
-	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // BenchmarkReplicas compares what a holder does in Redis, claim and commit, acknowledged by a replica
@@ -16,7 +16,7 @@ import (
 func BenchmarkReplicas(b *testing.B) {
 	f, fo := newFleet(b, refreshtest.Config{}), redistest.StartFailover(b)
 	ctx := b.Context()
-	turn := func(tenant string, opts ...tokencache.ChangeOption) func(int) {
+	turn := func(tenant string, opts ...engine.ChangeOption) func(int) {
 		w := f.workerOn(fo.Master.Client(b))
 		f.connect(w, tenant, false)
 		s, err := w.cache.Read(ctx, key(tenant))
@@ -24,20 +24,20 @@ func BenchmarkReplicas(b *testing.B) {
 			b.Fatal(err)
 		}
 		pair := s.Pair
-		pair.AccessToken = tokencache.Hide(strings.Repeat("a", 700))
+		pair.AccessToken = engine.Hide(strings.Repeat("a", 700))
 		return func(int) {
-			o, claimed, err := w.cache.Claim(ctx, s, tokencache.NewID(), "bench", time.Minute, tokencache.AtOnce, opts...)
-			if err != nil || o != tokencache.OK {
+			o, claimed, err := w.cache.Claim(ctx, s, engine.NewID(), "bench", time.Minute, engine.AtOnce, opts...)
+			if err != nil || o != engine.OK {
 				b.Fatal(o, err)
 			}
-			o, s, err = w.cache.Commit(ctx, claimed, tokencache.NewID(), "bench", pair, false, true, opts...)
-			if err != nil || o != tokencache.OK {
+			o, s, err = w.cache.Commit(ctx, claimed, engine.NewID(), "bench", pair, false, true, opts...)
+			if err != nil || o != engine.OK {
 				b.Fatal(o, err)
 			}
 		}
 	}
 	duel{
-		ours: turn("acme", tokencache.Replicas(1, 5*time.Second)), theirs: turn("globex"),
+		ours: turn("acme", engine.Replicas(1, 5*time.Second)), theirs: turn("globex"),
 		parallel: 1, calls: 50,
 	}.run(b, "unacknowledged", 2.5)
 }

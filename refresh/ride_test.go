@@ -18,16 +18,16 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
-	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // due stores a genuine pair that is due and lives for so long.
-func (f *fleet) due(w *worker, tenant string, life time.Duration) *tokencache.Snapshot {
+func (f *fleet) due(w *worker, tenant string, life time.Duration) *engine.Snapshot {
 	f.t.Helper()
 	tok := f.server.Grant(tenant)
-	s, err := w.cache.Connect(f.ctx(), key(tenant), "test", func(now int64) tokencache.Pair {
-		return tokencache.Pair{
-			AccessToken: tokencache.Hide(tok.AccessToken), RefreshToken: tokencache.Hide(tok.RefreshToken),
+	s, err := w.cache.Connect(f.ctx(), key(tenant), "test", func(now int64) engine.Pair {
+		return engine.Pair{
+			AccessToken: engine.Hide(tok.AccessToken), RefreshToken: engine.Hide(tok.RefreshToken),
 			IssuedAt: now, RefreshAt: now, ExpiresAt: now + life.Milliseconds(),
 		}
 	})
@@ -77,8 +77,8 @@ func TestReportThatJoinsARenewalDoesNotWaitForTheTokensEnd(t *testing.T) {
 	f := newFleet(t, refreshtest.Config{})
 	w, dead := f.worker(), f.worker()
 	s := f.due(dead, "acme", time.Minute)
-	o, _, err := dead.cache.Claim(f.ctx(), s, tokencache.NewID(), "dead", time.Second, tokencache.AfterDeadline)
-	if err != nil || o != tokencache.OK {
+	o, _, err := dead.cache.Claim(f.ctx(), s, engine.NewID(), "dead", time.Second, engine.AfterDeadline)
+	if err != nil || o != engine.OK {
 		t.Fatal(o, err)
 	}
 	tok := f.token(w, "acme") // starts a renewal

@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 const (
@@ -85,7 +86,7 @@ type renewals struct {
 
 	ahead    time.Duration // so long before they are due grants are renewed; see lookAhead
 	reckoned time.Time
-	rests    [tokencache.DueShards]time.Time // until then a shard that failed is not asked
+	rests    [engine.DueShards]time.Time // until then a shard that failed is not asked
 	trouble  trouble
 	left     leftAlone
 
@@ -150,7 +151,7 @@ func (r *renewals) pass(ctx context.Context) (time.Duration, error) {
 	}
 	for _, shard := range order(next) {
 		switch first := next[shard] - r.ahead; {
-		case next[shard] == tokencache.DueUnknown:
+		case next[shard] == engine.DueUnknown:
 			err = cmp.Or(err, errRests)
 			r.rest(shard)
 		case next[shard] < 0:
@@ -176,7 +177,7 @@ func (r *renewals) pass(ctx context.Context) (time.Duration, error) {
 	return again, err
 }
 
-func known(next time.Duration) bool { return next != tokencache.DueUnknown }
+func known(next time.Duration) bool { return next != engine.DueUnknown }
 
 // resting are the shards that failed a moment ago.
 func (r *renewals) resting() (shards []int) {
@@ -196,24 +197,24 @@ func (r *renewals) rest(shard int) {
 }
 
 // mend begins anew the due sets whose keys are of another type; what was in them is found by a repair.
-func (r *renewals) mend(ctx context.Context, next *[tokencache.DueShards]time.Duration, err error) {
+func (r *renewals) mend(ctx context.Context, next *[engine.DueShards]time.Duration, err error) {
 	if !redis.HasErrorPrefix(err, "WRONGTYPE") {
 		return
 	}
 	for shard, at := range next {
-		if at != tokencache.DueUnknown || time.Now().Before(r.rests[shard]) {
+		if at != engine.DueUnknown || time.Now().Before(r.rests[shard]) {
 			continue
 		}
 		if mended, _ := r.c.cache.MendDue(ctx, r.c.cfg.App, shard); mended {
 			r.c.log.Error().Int("shard", shard).Msg("the key of a due set was of another type: somebody else has written it; the set is made anew, from the grants")
-			next[shard] = tokencache.DueNever
+			next[shard] = engine.DueNever
 			poke(r.mended)
 		}
 	}
 }
 
 // order is that in which to look at the shards: the one whose grant is due first is the first.
-func order(next [tokencache.DueShards]time.Duration) []int {
+func order(next [engine.DueShards]time.Duration) []int {
 	shards := rand.Perm(len(next)) // all are overdue: processes must not fight for one
 	slices.SortStableFunc(shards, func(a, b int) int { return cmp.Compare(next[a], next[b]) })
 	return shards
@@ -278,7 +279,7 @@ func (r *renewals) roomFor(ctx context.Context, n int) int {
 
 // tend does what is due about one grant and says when it is to be looked at next. What ends
 // before that comes back by itself.
-func (r *renewals) tend(ctx context.Context, d tokencache.Due, shard int, policy policy) {
+func (r *renewals) tend(ctx context.Context, d engine.Due, shard int, policy policy) {
 	next, seen, err := r.look(ctx, d.Key, policy)
 	leaves := errors.Is(err, tokencache.ErrSealed) || errors.Is(err, tokencache.ErrNewer)
 	switch {
@@ -314,7 +315,7 @@ func poke(ch chan<- struct{}) {
 
 // look returns when to look at the grant again (Redis' clock, 0 for never), and the record by
 // which that was decided, nil for none.
-func (r *renewals) look(ctx context.Context, k tokencache.Key, policy policy) (int64, *tokencache.Record, error) {
+func (r *renewals) look(ctx context.Context, k tokencache.Key, policy policy) (int64, *engine.Record, error) {
 	reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout) // or it could not be put back
 	defer cancel()
 	s, err := r.c.cache.Read(reading, k)
@@ -354,7 +355,7 @@ func (r *renewals) look(ctx context.Context, k tokencache.Key, policy policy) (i
 
 // early reports whether a grant is looked at before its time: the process that changed it last
 // may have died before it told that.
-func early(s *tokencache.Snapshot) bool {
+func early(s *engine.Snapshot) bool {
 	return max(s.RefreshAt, s.RetryAt, s.WarnedAt+time.Hour.Milliseconds()) > s.Now()
 }
 
@@ -373,12 +374,12 @@ func (r *renewals) policy() policy {
 // renew makes an exchange in the same way as Token does, except that it takes nothing from those who
 // wait for a token: see pacer. It puts the grant back while it still has it: two that wait for one grant
 // would both pay.
-func (r *renewals) renew(ctx context.Context, s *tokencache.Snapshot, due int64) (next int64, seen *tokencache.Record, err error) {
+func (r *renewals) renew(ctx context.Context, s *engine.Snapshot, due int64) (next int64, seen *engine.Record, err error) {
 	waiting, cancel := context.WithTimeout(ctx, r.c.cfg.ClaimTimeout)
 	defer cancel()
 	p, t := r.c.pacer, newTicket(func() bool { return false })
 	defer p.decided(t)
-	var got *tokencache.Snapshot
+	var got *engine.Snapshot
 	for err = errNoPlace; errors.Is(err, errNoPlace); {
 		if err := p.standBy(waiting, t); err != nil {
 			if waiting.Err() != nil {
@@ -406,7 +407,7 @@ func (r *renewals) renew(ctx context.Context, s *tokencache.Snapshot, due int64)
 }
 
 // revive presents the refresh token of a dead grant again, if there is room for that and budget to spare.
-func (r *renewals) revive(ctx context.Context, s *tokencache.Snapshot) (next int64, seen *tokencache.Record, err error) {
+func (r *renewals) revive(ctx context.Context, s *engine.Snapshot) (next int64, seen *engine.Record, err error) {
 	later := s.Now() + jittered(revivalLater, jitter()).Milliseconds()
 	defer r.reviving.Add(-1)
 	if r.reviving.Add(1) > revivalsAtOnce {

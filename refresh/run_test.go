@@ -12,6 +12,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // mark writes record fields behind everybody's back.
@@ -25,7 +26,7 @@ func (f *fleet) mark(w *worker, tenant string, fields ...any) {
 // score is what the due sets have of a grant.
 func (f *fleet) score(w *worker, tenant string) float64 {
 	f.t.Helper()
-	for shard := range tokencache.DueShards {
+	for shard := range engine.DueShards {
 		at, err := w.rdb.ZScore(f.ctx(), fmt.Sprintf("%s:due:zoom:%02d", f.prefix, shard), tenant).Result()
 		if err == nil {
 			return at
@@ -110,7 +111,7 @@ func (f *fleet) hears(events <-chan refresh.Event, kind refresh.EventKind, tenan
 func (f *fleet) rescheduled(w *worker, tenant string) int64 {
 	f.t.Helper()
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		for shard := range tokencache.DueShards {
+		for shard := range engine.DueShards {
 			name := fmt.Sprintf("%s:due:zoom:%02d", f.prefix, shard)
 			at, err := w.rdb.ZScore(f.ctx(), name, tenant).Result()
 			if err == nil && int64(at) > f.redisNow(w)+2*time.Hour.Milliseconds() {
@@ -206,7 +207,7 @@ func TestWhatADeadSweeperTookIsRenewedByAnother(t *testing.T) {
 	f.connect(w, "acme", false)
 	f.token(w, "acme")
 	f.inUse(w, "acme")
-	for shard := range tokencache.DueShards { // taken by a process that dies
+	for shard := range engine.DueShards { // taken by a process that dies
 		if _, err := w.cache.TakeDue(f.ctx(), "zoom", shard, 10, 0, 300*time.Millisecond); err != nil {
 			t.Fatal(err)
 		}
@@ -224,7 +225,7 @@ func TestAGrantThatNoDueSetKnowsIsFound(t *testing.T) {
 	f.connect(w, "acme", false)
 	f.token(w, "acme")
 	f.inUse(w, "acme")
-	for shard := range tokencache.DueShards {
+	for shard := range engine.DueShards {
 		w.rdb.Del(f.ctx(), fmt.Sprintf("%s:due:zoom:%02d", f.prefix, shard))
 	}
 	f.run(f.worker())

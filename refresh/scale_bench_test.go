@@ -19,7 +19,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
-	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // The aims that these benchmarks print beside what they measure.
@@ -69,11 +69,11 @@ func BenchmarkGrantMemory(b *testing.B) {
 			}
 			s, err := w.cache.Read(f.ctx(), key("acme"))
 			for i := 0; err == nil && i < c.refreshes; i++ {
-				_, s, err = w.cache.Claim(f.ctx(), s, tokencache.NewID(), "worker-1", time.Minute, tokencache.AtOnce)
+				_, s, err = w.cache.Claim(f.ctx(), s, engine.NewID(), "worker-1", time.Minute, engine.AtOnce)
 				if err == nil {
 					pair := s.Pair
-					pair.RefreshToken = tokencache.Hide(typical().RefreshToken) // rotated: the record keeps the spent ones
-					_, s, err = w.cache.Commit(f.ctx(), s, tokencache.NewID(), "worker-1", pair, false, true)
+					pair.RefreshToken = engine.Hide(typical().RefreshToken) // rotated: the record keeps the spent ones
+					_, s, err = w.cache.Commit(f.ctx(), s, engine.NewID(), "worker-1", pair, false, true)
 				}
 			}
 			if err != nil {
@@ -175,7 +175,7 @@ func (f *fleet) copied(w *worker, n int) {
 // after so many entries were added to each.
 func (f *fleet) claimTime(w *worker, app string, add int) time.Duration {
 	f.t.Helper()
-	for shard := range tokencache.DueShards {
+	for shard := range engine.DueShards {
 		for i := range add {
 			w.rdb.ZAdd(f.ctx(), fmt.Sprintf("%s:due:%s:%02d", f.prefix, app, shard), redis.Z{Score: float64(f.redisNow(w)) + 1e10, Member: i})
 		}
@@ -184,7 +184,7 @@ func (f *fleet) claimTime(w *worker, app string, add int) time.Duration {
 	taken := 0
 	start := time.Now()
 	for i := range calls {
-		due, err := w.cache.TakeDue(f.ctx(), app, i%tokencache.DueShards, 8, 2*365*24*time.Hour, time.Hour)
+		due, err := w.cache.TakeDue(f.ctx(), app, i%engine.DueShards, 8, 2*365*24*time.Hour, time.Hour)
 		if err != nil {
 			f.t.Fatal(err)
 		}

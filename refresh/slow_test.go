@@ -19,6 +19,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // by is an Exchanger of one's own, made of another one.
@@ -126,7 +127,7 @@ func TestAHolderIsAskedBeforeEachTakeOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, s, err = holder.cache.Claim(f.ctx(), s, "held", "holder", time.Second, tokencache.AfterDeadline)
+	_, s, err = holder.cache.Claim(f.ctx(), s, "held", "holder", time.Second, engine.AfterDeadline)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +145,7 @@ func TestAHolderIsAskedBeforeEachTakeOver(t *testing.T) {
 		case err := <-got:
 			t.Fatalf("taken over unasked: %v, %d exchanges", err, len(f.server.Ledger()))
 		}
-		if o, _, err := holder.cache.Extend(f.ctx(), s, "holder", time.Second, "", 0); o != tokencache.OK || err != nil {
+		if o, _, err := holder.cache.Extend(f.ctx(), s, "holder", time.Second, "", 0); o != engine.OK || err != nil {
 			t.Fatal(o, err)
 		}
 	}

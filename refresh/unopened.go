@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // unopened are the keys that sealed pairs which this process could not open: it has another keyset
@@ -17,7 +18,7 @@ type unopened struct {
 // note notes the key by which a pair is sealed, and says in the log, once for each key, which process
 // needs which keyset. It reports whether err is about such a pair.
 func (c *Coordinator) noteUnopened(k tokencache.Key, err error) bool {
-	by, ok := tokencache.SealedBy(err)
+	by, ok := engine.SealedBy(err)
 	if !ok {
 		return false
 	}
@@ -49,7 +50,7 @@ const (
 // leftAlone are the grants that a Run leaves to others, by shard, and until when.
 type leftAlone struct {
 	mu  sync.Mutex // guards all
-	all [tokencache.DueShards]map[string]time.Time
+	all [engine.DueShards]map[string]time.Time
 }
 
 func (l *leftAlone) add(shard int, tenant string) {

@@ -5,7 +5,7 @@ import (
 	"net/http"
 
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
-	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 var errUnusable = errors.New("the provider's access token cannot be sent in a header: it, or its token_type, holds control characters or bytes outside ASCII; its refresh token is kept")
@@ -16,7 +16,7 @@ const unusableRow = 20
 // unusable is what comes of a pair that is stored, since it is the only living one, and whose
 // access token nobody can send. Each try spends a refresh token and brings perhaps the
 // same again: the second follows soon, the others every 15 to 30 minutes.
-func (f *flight) unusable(before, stored *tokencache.Snapshot) (*tokencache.Snapshot, error) {
+func (f *flight) unusable(before, stored *engine.Snapshot) (*engine.Snapshot, error) {
 	f.c.log.Error().Str("tenant", f.key.Tenant).Int64("generation", stored.Generation).
 		Msg("the provider's new access token cannot be sent in a header; the refresh token is kept")
 	s, err := f.claim(stored) // presents nothing: a failure is published under a claim
@@ -28,7 +28,7 @@ func (f *flight) unusable(before, stored *tokencache.Snapshot) (*tokencache.Snap
 		row = unusableRow
 	}
 	e := &provider.Error{Class: provider.Refused, Code: "unusable_access_token", Status: http.StatusOK, Err: errUnusable}
-	return f.publish(s, e, tokencache.Failure{
-		ID: tokencache.NewID(), Verdict: tokencache.Unspent, Error: errorText(e), Retry: retryIn(row, e, jitter()),
+	return f.publish(s, e, engine.Failure{
+		ID: engine.NewID(), Verdict: engine.Unspent, Error: errorText(e), Retry: retryIn(row, e, jitter()),
 	})
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // clientLike are the answers that smell of the client, and that providers give for one tenant
@@ -140,7 +141,7 @@ func TestTenantsThatCameAfterTheDeadAreServed(t *testing.T) {
 			defer cancel()
 			var work sync.WaitGroup
 			f.ask(ctx, &work, workers, dead)
-			f.state(workers[1], "an open circuit", func(s *tokencache.AppState) bool { return s.Open })
+			f.state(workers[1], "an open circuit", func(s *engine.AppState) bool { return s.Open })
 			time.Sleep(5 * time.Second) // the dead probe
 			start := time.Now()
 			for tenant, err := range f.all(workers[1], f.expired(workers[0], 60)) {
@@ -169,10 +170,10 @@ func TestOneRefusedTenantIsRefusedAloneAndKeepsItsCode(t *testing.T) {
 			if e.Status != step.Status || e.RetryAfter <= 0 || strings.Contains(step.Body, "error") && !strings.Contains(step.Body, e.Code) {
 				t.Errorf("%v", err)
 			}
-			f.state(w, "a suspicion", func(s *tokencache.AppState) bool { return s.Refuses(dead) && !s.Open })
+			f.state(w, "a suspicion", func(s *engine.AppState) bool { return s.Refuses(dead) && !s.Open })
 			f.connect(w, "acme", true)
 			f.token(w, "acme")
-			s := f.state(w, "no suspicion", func(s *tokencache.AppState) bool { return s.Refused == "" })
+			s := f.state(w, "no suspicion", func(s *engine.AppState) bool { return s.Refused == "" })
 			for n := 0; n < 3; { // it says nothing new
 				time.Sleep(e.RetryAfter)
 				_, err := w.Token(f.ctx(), dead)
@@ -224,7 +225,7 @@ func TestCallsWaitForTheProbeThatIsUnderWay(t *testing.T) {
 	}
 	gate.Release()
 	calls.Wait()
-	f.state(workers[1], "a closed circuit", func(s *tokencache.AppState) bool { return !s.Open })
+	f.state(workers[1], "a closed circuit", func(s *engine.AppState) bool { return !s.Open })
 }
 
 // A tenant that was refused does not take the probe of one that was not.
@@ -243,13 +244,13 @@ func TestARefusedTenantProbesOnlyIfNobodyElseComes(t *testing.T) {
 		_, err := w.Token(f.ctx(), tenant)
 		kind(t, err, refresh.ErrClientConfig, "invalid_client")
 	}
-	opened := f.state(w, "an open circuit", func(s *tokencache.AppState) bool { return s.Open })
+	opened := f.state(w, "an open circuit", func(s *engine.AppState) bool { return s.Open })
 	if opened.Until(opened.ProbeAt) > 0 {
 		t.Errorf("the first probe is not made at once: %+v", opened)
 	}
 	f.server.SetClientSecrets("secret")
 	f.recovers(w, refused) // nobody else is there
-	f.state(w, "a closed circuit", func(s *tokencache.AppState) bool { return !s.Open })
+	f.state(w, "a closed circuit", func(s *engine.AppState) bool { return !s.Open })
 	l := f.server.Ledger()
 	if took := l[len(l)-2].Arrived.Sub(l[len(l)-3].Arrived); took < 900*time.Millisecond {
 		t.Errorf("a tenant that was refused probed after %v", took)
@@ -270,7 +271,7 @@ func TestAnAcceptanceThatWasUnderWayClosesTheCircuit(t *testing.T) {
 	f.opened(w, 12, time.Hour)
 	gate.Release()
 	calls.Wait()
-	f.state(w, "a closed circuit", func(s *tokencache.AppState) bool { return !s.Open })
+	f.state(w, "a closed circuit", func(s *engine.AppState) bool { return !s.Open })
 	f.token(w, "next")
 }
 
@@ -319,7 +320,7 @@ func TestOneTenantsRetryAfterStopsNobodyElse(t *testing.T) {
 			t.Errorf("%s: %v", tenant, err)
 		}
 	}
-	f.state(w, "no suspicion", func(s *tokencache.AppState) bool { return s.Limited == "" && s.ThrottledUntil == 0 })
+	f.state(w, "no suspicion", func(s *engine.AppState) bool { return s.Limited == "" && s.ThrottledUntil == 0 })
 }
 
 // When a pause is over, 300 tenants wait for it. The provider must not get them all at once.
@@ -337,7 +338,7 @@ func TestTheFleetRampsUpAfterAPause(t *testing.T) {
 		_, err := w.Token(f.ctx(), tenants[i])
 		kind(t, err, refresh.ErrUnavailable, "")
 	}
-	paused := f.state(workers[1], "a pause", func(s *tokencache.AppState) bool { return s.ThrottledUntil > 0 })
+	paused := f.state(workers[1], "a pause", func(s *engine.AppState) bool { return s.ThrottledUntil > 0 })
 	over := time.Now().Add(paused.Until(paused.ThrottledUntil))
 	var all sync.WaitGroup
 	for i, tenant := range tenants {

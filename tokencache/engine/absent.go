@@ -1,0 +1,83 @@
+package engine
+
+import (
+	"sync"
+	"time"
+)
+
+// Webhooks of customers that are long gone go on for months. What is known of a tenant without a
+// grant is that: while this process is subscribed to its events nothing can come into being there
+// unheard.
+
+const (
+	// maxAbsent bounds how many tenants without a grant are remembered as such.
+	maxAbsent = 512
+	// absentFor is how long that is believed.
+	absentFor = time.Minute
+)
+
+// strangers are the tenants without a grant that are remembered, each pinned, oldest first.
+type strangers struct {
+	mu   sync.Mutex // guards pins
+	pins []*Pin
+}
+
+// noteAbsent notes that Redis was found to have no such grant.
+func (c *Cache) noteAbsent(k Key, a answer) {
+	e, ok := c.hot.load(k)
+	if !ok {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.absent, e.absentAt = a.session, monotonic()
+}
+
+// KnownAbsent reports whether a tenant is known to have no grant, without a look at Redis.
+func (c *Cache) KnownAbsent(k Key) bool {
+	e, ok := c.hot.load(k)
+	if !ok || e.snap.Load() != nil {
+		return false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.absent != 0 && e.absent == c.hub.session.Load() && monotonic()-e.absentAt < absentFor
+}
+
+// KeepAbsent is Unpin for a tenant without a grant: it stays subscribed for a while, so that the
+// next who ask need not ask Redis. The pin is the cache's from then on.
+func (p *Pin) KeepAbsent() {
+	if p.e.snap.Load() != nil || !p.c.KnownAbsent(p.e.key) {
+		p.Unpin()
+		return
+	}
+	s := &p.c.strangers
+	s.mu.Lock()
+	s.pins = append(s.pins, p)
+	var out *Pin
+	if len(s.pins) > maxAbsent {
+		out, s.pins = s.pins[0], s.pins[1:]
+	}
+	s.mu.Unlock()
+	if out != nil {
+		out.Unpin()
+	}
+}
+
+// forget unpins an app's strangers.
+func (s *strangers) forget(app string) {
+	s.mu.Lock()
+	var out, keep []*Pin
+	for _, p := range s.pins {
+		if p.e.key.App == app {
+			out = append(out, p)
+		} else {
+			keep = append(keep, p)
+		}
+	}
+	s.pins = keep
+	s.mu.Unlock()
+	for _, p := range out {
+		p.Unpin()
+	}
+}

@@ -1,0 +1,94 @@
+package engine
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
+)
+
+// Whoever may write to Redis can copy what is sealed, and cannot make it be taken for another
+// grant's, deployment's, consent's or generation's.
+func TestASealedPairServesNoOtherRecord(t *testing.T) {
+	t.Parallel()
+	for name, aead := range map[string]AEAD{"Plaintext": Plaintext, "keyset": realAEAD(t)} {
+		server := redistest.Start(t)
+		scene := func(t *testing.T) (c *Cache, first string) {
+			c = newCache(t, server.Client(t), redistest.Prefix(t), sealedWith(aead))
+			base := connect(t, c, acme, 1)
+			first = c.rdb.Get(t.Context(), c.keys(acme).secret()).Val()
+			commit(t, c, claim(t, c, base, "worker"), 2)
+			return c, first
+		}
+		put := func(t *testing.T, c *Cache, k Key, sealed string) {
+			t.Helper()
+			if err := c.rdb.Set(t.Context(), c.keys(k).secret(), sealed, 0).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		closed := func(t *testing.T, c *Cache, k Key) {
+			t.Helper()
+			fresh := newCache(t, c.rdb, c.prefix, sealedWith(aead))
+			s := read(t, fresh, k)
+			if !errors.Is(s.Err, ErrSealed) || s.Token() != nil || s.Pair.RefreshToken.Reveal() != "" {
+				t.Errorf("it opens: %v, %v", s.Err, s.Pair)
+			}
+			pin := fresh.Pin(k)
+			defer pin.Unpin()
+			confirm(t, pin)
+			if _, err := c.Ask(t.Context(), k, 1, 0, 0); err != nil {
+				t.Fatal(err)
+			}
+			if s := fresh.Remembered(k); s != nil && s.Token() != nil {
+				t.Errorf("memory has it: %v", s.Pair)
+			}
+		}
+		t.Run(name+" another generation", func(t *testing.T) {
+			t.Parallel()
+			c, first := scene(t)
+			put(t, c, acme, first)
+			closed(t, c, acme)
+		})
+		t.Run(name+" another consent", func(t *testing.T) {
+			t.Parallel()
+			c, _ := scene(t)
+			second := c.rdb.Get(t.Context(), c.keys(acme).secret()).Val()
+			connect(t, c, acme, 3)
+			put(t, c, acme, second)
+			closed(t, c, acme)
+		})
+		t.Run(name+" another grant", func(t *testing.T) {
+			t.Parallel()
+			c, first := scene(t)
+			other := Key{"zoom", "umbrella"}
+			connect(t, c, other, 1)
+			put(t, c, other, first)
+			closed(t, c, other)
+			// Nor with its record.
+			if err := c.rdb.Copy(t.Context(), c.keys(acme).grant(), c.keys(other).grant(), 0, true).Err(); err != nil {
+				t.Fatal(err)
+			}
+			put(t, c, other, c.rdb.Get(t.Context(), c.keys(acme).secret()).Val())
+			closed(t, c, other)
+		})
+		t.Run(name+" another prefix", func(t *testing.T) {
+			t.Parallel()
+			c, _ := scene(t)
+			staging := newCache(t, c.rdb, redistest.Prefix(t), sealedWith(aead))
+			for _, of := range []func(keys) string{keys.grant, keys.secret, keys.spare} {
+				c.rdb.Copy(t.Context(), of(c.keys(acme)), of(staging.keys(acme)), 0, true)
+			}
+			closed(t, staging, acme)
+		})
+		t.Run(name+" beside a tombstone", func(t *testing.T) {
+			t.Parallel()
+			c, first := scene(t)
+			disconnect(t, c, acme)
+			put(t, c, acme, first)
+			fresh := newCache(t, c.rdb, c.prefix, sealedWith(aead))
+			if s := read(t, fresh, acme); s.State != Disconnected || s.Token() != nil || s.Pair.RefreshToken.Reveal() != "" {
+				t.Errorf("%s, %v", s.State, s.Pair)
+			}
+		})
+	}
+}

@@ -1,0 +1,175 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/puzpuzpuz/xsync/v4"
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+)
+
+const (
+	defaultHotGrants  = 10_000
+	defaultJournalLen = 32
+	minJournalLen     = 16
+)
+
+// Config of a Cache. AEAD is required.
+type Config struct {
+	// Prefix of all keys. Default "tl".
+	Prefix string
+	// AEAD seals the pairs: tokencache/seal, or Plaintext in so many words.
+	AEAD AEAD
+	// HotGrants is how many grants this process keeps in memory, each with a
+	// subscription to its events. Default 10,000.
+	HotGrants int
+	// JournalLen is how many events of a grant are kept. Default 32, at least 16: a commit
+	// that is repeated late finds itself there.
+	JournalLen int
+	// Log is silent by default.
+	Log zerolog.Logger
+}
+
+// Cache is the grants in Redis, and the memory of the hot ones. It is safe for
+// concurrent use.
+type Cache struct {
+	rdb     redis.UniversalClient
+	prefix  string
+	name    string
+	id      string // of this cache, among those that ask
+	aead    AEAD
+	hot     *hotMap
+	ring    ring
+	limit   int
+	journal int
+	log     zerolog.Logger
+	hub     *hub
+	clock   clock
+	proof   proof
+	giving  sync.WaitGroup // grants back to Redis
+
+	plainLua atomic.Bool // the server knows no first line with flags
+
+	strangers strangers
+
+	cold     coldUse
+	rides    rides
+	servers  servers
+	reloaded atomic.Int64              // mono: when the map of a Cluster's slots was last asked for
+	lines    *xsync.Map[string, *line] // by server
+	apps     *xsync.Map[string, *app]
+	sent     *xsync.Map[string, struct{}]          // scripts, by hash, whose text this process has sent to Redis
+	watchers *xsync.Map[string, *watchers[Change]] // by app
+}
+
+// New returns a Cache on rdb. It does not talk to Redis yet.
+func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
+	if rdb == nil {
+		return nil, errors.New("tokencache: New needs a Redis client")
+	}
+	if cfg.AEAD == nil {
+		return nil, errors.New("tokencache: Config.AEAD is missing: give a keyset from tokencache/seal, or say tokencache.Plaintext if tokens may stand readable in Redis")
+	}
+	if cfg.Prefix == "" {
+		cfg.Prefix = defaultPrefix
+	}
+	if err := validPrefix(cfg.Prefix); err != nil {
+		return nil, err
+	}
+	if cfg.HotGrants < 0 || cfg.JournalLen < 0 {
+		return nil, fmt.Errorf("tokencache: Config.HotGrants (%d) and Config.JournalLen (%d) must not be negative; 0 takes the default", cfg.HotGrants, cfg.JournalLen)
+	}
+	if cfg.JournalLen != 0 && cfg.JournalLen < minJournalLen {
+		return nil, fmt.Errorf("tokencache: Config.JournalLen is %d, at least %d are needed", cfg.JournalLen, minJournalLen)
+	}
+	if _, ring := rdb.(*redis.Ring); ring {
+		return nil, errors.New("tokencache: a redis.Ring listens to the events of one shard only: use a Client, a FailoverClient or a ClusterClient")
+	}
+	if cluster, ok := rdb.(*redis.ClusterClient); ok {
+		if o := cluster.Options(); o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
+			return nil, errors.New("tokencache: this ClusterClient reads from replicas, which lag: a replaced token would be served; switch off ReadOnly, RouteByLatency and RouteRandomly")
+		}
+	}
+	c := &Cache{
+		rdb: rdb, rides: rides{rdb: rdb}, prefix: cfg.Prefix, name: processName(), id: NewID(), aead: cfg.AEAD, log: cfg.Log,
+		hot:     newHotMap(orDefault(cfg.HotGrants, defaultHotGrants)),
+		limit:   orDefault(cfg.HotGrants, defaultHotGrants),
+		journal: orDefault(cfg.JournalLen, defaultJournalLen),
+
+		lines:    xsync.NewMap[string, *line](),
+		apps:     xsync.NewMap[string, *app](),
+		sent:     xsync.NewMap[string, struct{}](),
+		watchers: xsync.NewMap[string, *watchers[Change]](),
+	}
+	_, c.clock.many = rdb.(*redis.ClusterClient)
+	c.clock.onSet = func(by mono) {
+		c.log.Error().Dur("forward_ms", by).Msg("somebody has set Redis' clock, or another server with another clock has taken its place: no claim is taken over for as long as one stands")
+	}
+	c.hub = newHub(rdb, cfg.Log, c.pushed)
+	c.hub.heartbeats = cfg.Prefix + ":heartbeat:"
+	c.hub.ready = func(ctx context.Context) { _, _ = c.identify(ctx) } // without the key nothing that is pushed is believed
+	c.hub.begun, c.hub.along, c.hub.ticked, c.hub.unanswered = c.connected, c.watchMasters, c.weigh, c.unanswered
+	return c, nil
+}
+
+// ended waits for work until ctx ends.
+func ended(ctx context.Context, work *sync.WaitGroup) error {
+	done := make(chan struct{})
+	go func() {
+		work.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func processName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return host + "/" + strconv.Itoa(os.Getpid())
+}
+
+func orDefault(n, def int) int {
+	if n == 0 {
+		return def
+	}
+	return n
+}
+
+// Format prints the prefix, whatever the verb: what is inside changes all the time.
+func (c *Cache) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "tokencache.Cache(%s)", c.prefix) }
+
+// Redis is the client the cache works on.
+func (c *Cache) Redis() redis.UniversalClient { return c.rdb }
+
+// Forget drops an app's grants from memory and ends their subscriptions. With none
+// left the subscriber connection is closed; Forget waits for that until ctx ends.
+// Pinned grants stay until they are unpinned.
+func (c *Cache) Forget(ctx context.Context, app string) error {
+	c.strangers.forget(app)
+	for e := range c.hot.all() {
+		if e.key.App == app {
+			c.evict(e)
+		}
+	}
+	c.forgetApp(app)
+	if c.hot.size()+c.apps.Size() > 0 {
+		return nil
+	}
+	if err := c.hub.wait(ctx); err != nil {
+		return err
+	}
+	return ended(ctx, &c.giving)
+}

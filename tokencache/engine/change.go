@@ -1,0 +1,468 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Outcome says how a change of a grant ended.
+type Outcome string
+
+// The outcomes of Claim, Commit, Fail and Reject.
+const (
+	OK      Outcome = "ok"
+	Moved   Outcome = "moved"   // another epoch or generation is stored: adopt it
+	Dead    Outcome = "dead"    // the grant is not active
+	Wait    Outcome = "wait"    // retry_at, or with Reject reject_at, is still ahead
+	Claimed Outcome = "claimed" // another claim is unresolved
+	Gone    Outcome = "none"    // Redis had lost the record; it was restored if memory had it
+	// Replaced: another server answers than the one that the grant was judged on: see Doubtful.
+	Replaced Outcome = "replaced"
+)
+
+// change runs a script that changes base's grant and takes the result into memory.
+// pair is what belongs to the record if the script stored it or left it as it was.
+func (c *Cache) change(op string, base *Snapshot, pair Pair, run func() (answer, error)) (Outcome, *Snapshot, error) {
+	a, err := run()
+	if errors.Is(err, ErrDamaged) { // perhaps this process can put it right
+		s, err := c.Read(context.Background(), base.Key)
+		return Moved, s, err
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	if kind := kindOf(op, base, a); kind != "" && a.lacks == nil {
+		c.changed(Change{base.Key, kind, a.snap.Record, a.now})
+	}
+	switch {
+	case a.snap == nil:
+	case a.status == string(Moved), a.status == string(Replaced):
+		a.snap.needsPair()
+	default:
+		a.snap.Pair = pair
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	snap, err := c.reconcile(ctx, base.Key, a)
+	if err = cmp.Or(err, a.lacks); err != nil {
+		return Outcome(a.status), nil, err
+	}
+	return Outcome(a.status), snap, nil
+}
+
+// Takeover says when an unresolved claim may be taken over, once the lease is free.
+type Takeover time.Duration
+
+const (
+	// AfterDeadline: after the claim's hard deadline, and the end of the access token unless an
+	// API has refused it.
+	AfterDeadline Takeover = 0
+	// AtOnce: presenting again does no harm.
+	AtOnce Takeover = -1
+	// A positive Takeover: at once within so long of the first presentation.
+)
+
+func (t Takeover) millis() int64 {
+	if t <= 0 {
+		return int64(t)
+	}
+	return time.Duration(t).Milliseconds()
+}
+
+// OpensAt is the Redis time, unix ms, from which a grant's unresolved claim may be
+// taken over; the script decides, this tells a waiter when to ask.
+func (t Takeover) OpensAt(s *Snapshot) int64 {
+	now := s.Now()
+	if t < 0 || t > 0 && now < s.Claim.At+t.millis() && now >= s.Claim.At-stepped {
+		return now
+	}
+	if s.Refused() {
+		return s.ClaimUntil()
+	}
+	return max(s.ClaimUntil(), s.expires())
+}
+
+// Claim notes that holder `by` presents base's generation within ttl. Anything but OK
+// means: do not present. The snapshot is the grant as it is then. An unresolved claim is taken over only
+// if base has it: whether its time is over is known by this process's clock, too, and Redis' can be set. If base is dead it is claimed for a
+// revival, once its RetryAt has come.
+func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl time.Duration, t Takeover, opts ...ChangeOption) (Outcome, *Snapshot, error) {
+	ks, revival, over := c.keys(base.Key), "", ""
+	if base.State == Reauthorize {
+		revival = "revival"
+	}
+	if base.ended() {
+		over = "over"
+	}
+	return c.change("claim", base, base.Pair, func() (answer, error) {
+		a, err := c.store(ctx, "claim", claimScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()}, opts,
+			ks.events(), c.journal, id, clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), Fingerprint(base.Pair.RefreshToken.Reveal()), base.judged,
+			revival, base.Claim.ID, over)
+		if a.status != string(OK) {
+			a.lacks = nil // nothing is claimed
+		}
+		if a.status == string(Replaced) {
+			c.servers.forget()
+		}
+		return a, err
+	})
+}
+
+// Extend says that the exchange under base's claim is still under way, and puts the claim's hard
+// deadline off to ttl from now. With an error (class/code/status) callers get that meanwhile, and may
+// ask again after retry; without one they wait. Moved: the grant has moved on. Claimed: that claim
+// does not stand any more.
+func (c *Cache) Extend(ctx context.Context, base *Snapshot, by string, ttl time.Duration, failure string, retry time.Duration) (Outcome, *Snapshot, error) {
+	ks := c.keys(base.Key)
+	return c.change("extend", base, base.Pair, func() (answer, error) {
+		return c.run(ctx, "extend", extendScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
+			ks.events(), c.journal, clip(by), base.Epoch, base.Generation, base.Claim.ID, ttl.Milliseconds(), clip(failure), retry.Milliseconds())
+	})
+}
+
+// Commit stores the pair that the exchange of base's generation brought. OK: it is
+// stored, by this or an earlier call with this id. Moved: refused, since a newer
+// consent or a sibling is stored, which the snapshot is. spare says that the pair is
+// the grant's spare, which is spent by this; used, that somebody has asked for it.
+func (c *Cache) Commit(ctx context.Context, base *Snapshot, id, by string, pair Pair, spare, used bool, opts ...ChangeOption) (Outcome, *Snapshot, error) {
+	kind := ""
+	if spare {
+		kind = "spare"
+	}
+	ks, pair := c.keys(base.Key), pair.bounded(base.Now())
+	fields := pair.fields()
+	if used {
+		fields = append(fields, "used_at", msText(base.Now()))
+	}
+	return c.change("commit", base, pair, func() (a answer, err error) {
+		// A late pair of a grant that has died since follows the generation that is stored.
+		for generation := base.Generation + 1; ; generation = a.snap.Generation + 1 {
+			sealed, err := c.seal(base.Key, base.Epoch, generation, pair)
+			if err != nil {
+				return answer{}, err
+			}
+			args := append([]any{ks.events(), c.journal, id, clip(by), base.Epoch, base.Generation, sealed, generation, kind}, fields...)
+			a, err = c.store(ctx, "commit", commitScript, base.Key, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, opts, args...)
+			if err != nil || a.status != "reseal" {
+				return a, err
+			}
+		}
+	})
+}
+
+// Hold takes a pair that could not be committed yet into memory, so that this process
+// serves its access token and never presents the old refresh token again. It changes the record as
+// commit.lua does.
+func (c *Cache) Hold(base *Snapshot, id, by string, pair Pair) *Snapshot {
+	pair = pair.bounded(base.Now())
+	s := &Snapshot{Key: base.Key, Record: base.Record, Pair: pair, Pending: true, now: base.now, at: base.at}
+	s.Generation++
+	s.Rev++
+	s.State, s.Reason, s.By, s.CommitID = Active, "", clip(by), id
+	s.IssuedAt, s.ExpiresAt = pair.IssuedAt, pair.ExpiresAt
+	s.RefreshAt, s.RefreshTokenExpiresAt = pair.RefreshAt, pair.RefreshTokenExpiresAt
+	s.AccessFP, s.RefreshFP = Fingerprint(pair.AccessToken.Reveal()), Fingerprint(pair.RefreshToken.Reveal())
+	s.Spent = base.spend(s.RefreshFP)
+	s.Claim, s.Fails, s.RetryAt, s.Error, s.ErrorAt = Claim{}, 0, 0, "", 0
+	s.RefusedAt, s.Revivals = 0, 0
+	s.Schema, s.SpareEpoch = schema, 0
+	if base.Foreign > 0 && base.ForeignGen != base.Generation && base.State == Active {
+		s.Foreign, s.ForeignGen = 0, 0
+	}
+	if base.WarnedAt != 0 && pair.RefreshTokenExpiresAt > base.RefreshTokenExpiresAt+24*time.Hour.Milliseconds() {
+		s.WarnedAt = 0
+	}
+	return c.adopt(s.finish())
+}
+
+// spend is the function of that name in common.lua.
+func (r *Record) spend(successor string) string {
+	if r.RefreshFP == "" || r.RefreshFP == successor {
+		return r.Spent
+	}
+	list := append([]string{r.RefreshFP[:min(8, len(r.RefreshFP))]}, strings.Fields(r.Spent)...)
+	return strings.Join(list[:min(len(list), 7)], " ")
+}
+
+// Verdict says what a failed exchange did to the grant.
+type Verdict string
+
+const (
+	// Unspent: the refresh token was not consumed; the claim is resolved.
+	Unspent Verdict = "clear"
+	// Withdrawn: nothing was presented under the claim, which is resolved. The provider has not
+	// failed.
+	Withdrawn Verdict = "withdraw"
+	// MaybeSpent: nobody knows; the claim stays unresolved.
+	MaybeSpent Verdict = "keep"
+	// Refused: verified; the tenant must consent again. Of a grant that is dead already it counts a
+	// revival, as any other verdict does.
+	Refused Verdict = "dead"
+	// Again: refused, and to be presented once more under the same claim, which stands for Retry
+	// from now.
+	Again Verdict = "again"
+)
+
+// Failure is what Fail stores.
+type Failure struct {
+	ID       string
+	Verdict  Verdict
+	Error    string        // class/code/status
+	Reason   string        // why the tenant must reauthorize, or why the grant is suspect
+	Retry    time.Duration // until the next try; with Refused until the first revival, 0 for none
+	Deadline bool          // with MaybeSpent: no next try before the claim's hard deadline
+	Unknown  bool          // no rule knows the answer: how long that goes on is counted
+	// Over is by how much that comes sooner, since the exchange has ended: no pair is on its way.
+	Over time.Duration
+}
+
+// Fail publishes that the exchange under base's claim failed. Claimed: another holder
+// took over; what it brings counts.
+func (c *Cache) Fail(ctx context.Context, base *Snapshot, by string, f Failure) (Outcome, *Snapshot, error) {
+	op, deadline, unknown := "fail", "", ""
+	switch {
+	case base.State == Reauthorize:
+		op = "revival"
+	case f.Verdict == Again:
+		op = "refused"
+	}
+	if f.Deadline {
+		deadline = "deadline"
+	}
+	if f.Unknown {
+		unknown = "unknown"
+	}
+	ks := c.keys(base.Key)
+	return c.change(op, base, base.Pair, func() (answer, error) {
+		return c.run(ctx, "fail", failScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
+			ks.events(), c.journal, f.ID, clip(by), base.Epoch, base.Generation, base.Claim.ID,
+			string(f.Verdict), clip(f.Error), clip(f.Reason), f.Retry.Milliseconds(), deadline, unknown, f.Over.Milliseconds())
+	})
+}
+
+// Reject notes that an API refused base's access token. OK: an exchange may be forced,
+// because of this report or an earlier one of the same generation. Wait: not before the
+// record's RejectAt, since several in a row did not help. waits are how long after the
+// first, second, … of a row the next must wait (the last holds for all that follow); a row
+// ends when forget has passed after that without a report. A token that is older than
+// fresh forces one at once, and makes the row no longer.
+func (c *Cache) Reject(ctx context.Context, base *Snapshot, by string, forget, fresh time.Duration, waits ...time.Duration) (Outcome, *Snapshot, error) {
+	ks := c.keys(base.Key)
+	args := []any{ks.events(), c.journal, clip(by), base.Epoch, base.Generation, Fingerprint(base.Pair.AccessToken.Reveal()), forget.Milliseconds(), fresh.Milliseconds()}
+	for _, w := range waits {
+		args = append(args, w.Milliseconds())
+	}
+	return c.change("reject", base, base.Pair, func() (answer, error) {
+		return c.run(ctx, "reject", rejectScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()}, args...)
+	})
+}
+
+const (
+	// tombstoneLife is how long a disconnected grant leaves a trace: far longer than an exchange
+	// that was under way can take.
+	tombstoneLife = 90 * 24 * time.Hour
+	// callbacksApart is how close two consents of one tenant can come that their callbacks may
+	// arrive in the other order.
+	callbacksApart = 10 * time.Minute
+)
+
+var (
+	// ErrSpent: Connect brought a refresh token that this fleet has redeemed already.
+	ErrSpent = errors.New("tokencache: this refresh token has been redeemed already: what is stored is newer")
+	// ErrEnded: Connect brought the pair of a consent that Disconnect has ended since.
+	ErrEnded = errors.New("tokencache: this consent has been ended by Disconnect: the tenant must consent anew")
+	// ErrExists: Import found a grant, or what Disconnect left of one.
+	ErrExists = errors.New("tokencache: the tenant has a grant already")
+)
+
+// Connect stores the first pair of a consent under a new epoch, which wins over
+// everything older. make builds the pair, given Redis' time in unix ms.
+//
+// A repeat changes nothing, whatever has happened in between, and returns what is stored: one by
+// go-redis, whose reply was lost, and one by a caller that got an error, which brings the same
+// pair. The error is ErrSpent or ErrEnded where that pair is over.
+func (c *Cache) Connect(ctx context.Context, k Key, by string, make func(now int64) Pair, opts ...ChangeOption) (*Snapshot, error) {
+	return c.connect(ctx, k, by, "", make, opts)
+}
+
+// Import is Connect for a tenant that has no grant. The error is ErrExists if it has one.
+func (c *Cache) Import(ctx context.Context, k Key, by string, make func(now int64) Pair, opts ...ChangeOption) (*Snapshot, error) {
+	return c.connect(ctx, k, by, "import", make, opts)
+}
+
+func (c *Cache) connect(ctx context.Context, k Key, by, mode string, make func(now int64) Pair, opts []ChangeOption) (*Snapshot, error) {
+	id := NewID() // of all attempts: they are one call
+	for range 100 {
+		// The pair is sealed with epoch and generation, so these must be known first.
+		at, err := c.nextConsent(ctx, k)
+		if err != nil {
+			return nil, err
+		}
+		pair := make(at.now).bounded(at.now)
+		sealed, err := c.seal(k, at.epoch, at.generation, pair)
+		if err != nil {
+			return nil, err
+		}
+		ks := c.keys(k)
+		args := append([]any{ks.events(), c.journal, id, clip(by), at.epoch, sealed, at.generation, mode, callbacksApart.Milliseconds()}, pair.fields()...)
+		a, err := c.store(ctx, "connect", connectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, opts, args...)
+		if err != nil {
+			return nil, err
+		}
+		if a.damaged != nil {
+			return nil, a.damaged
+		}
+		switch a.status {
+		case string(OK):
+			c.changed(Change{k, "connect", a.snap.Record, a.now})
+			if err := c.Schedule(ctx, k, pair.RefreshAt); err != nil {
+				c.log.Warn().Err(err).Stringer("grant", k).Msg("connected, but not scheduled for renewal: Repair will")
+			}
+			a.snap.Pair = pair
+			return c.adopt(a.snap.finish()), a.lacks
+		case "repeat":
+			a.snap.needsPair()
+			s, err := c.reconcile(ctx, k, a)
+			return s, cmp.Or(err, a.lacks)
+		case "spent":
+			return nil, fmt.Errorf("%w (%s)", ErrSpent, k)
+		case "ended":
+			return nil, fmt.Errorf("%w (%s)", ErrEnded, k)
+		case "exists":
+			if a.lacks != nil { // it may be what an earlier attempt of the caller's has stored
+				return nil, a.lacks
+			}
+			return nil, fmt.Errorf("%w (%s)", ErrExists, k)
+		}
+	}
+	return nil, errors.New("tokencache: connect " + k.String() + ": other consents of this grant keep coming; try again")
+}
+
+// consent is the place of a new consent among a grant's states.
+type consent struct{ now, epoch, generation int64 }
+
+// nextConsent comes after whatever is stored or remembered.
+func (c *Cache) nextConsent(ctx context.Context, k Key) (consent, error) {
+	a, err := c.read(ctx, k)
+	if err == nil && a.snap == nil && c.Remembered(k) == nil {
+		if told, _ := c.inquire(ctx, k); told {
+			a, err = c.read(ctx, k)
+		}
+	}
+	if err == nil && c.knowsBetter(k, a) {
+		// Redis must know again what this process remembers, or the repeat of an old consent is taken for
+		// a new one.
+		if _, err = c.restore(ctx, c.Remembered(k).sure()); err == nil {
+			a, err = c.read(ctx, k)
+		}
+	}
+	if err != nil {
+		return consent{}, err
+	}
+	next := consent{now: a.now, epoch: a.now, generation: 1}
+	if a.snap != nil && max(a.snap.Generation, a.snap.Rev) > 8e15 { // as in connect.lua
+		next.epoch = max(next.epoch, a.snap.Epoch+1)
+	} else if a.snap != nil {
+		next.epoch, next.generation = max(next.epoch, a.snap.Epoch+1), a.snap.Generation+1
+	}
+	if mem := c.Remembered(k); mem != nil {
+		next.epoch = max(next.epoch, mem.Epoch+1)
+	}
+	return next, nil
+}
+
+// knowsBetter reports whether this process can give back a newer state than Redis had.
+func (c *Cache) knowsBetter(k Key, a answer) bool {
+	mem := c.Remembered(k).sure()
+	return mem != nil && mem.Err == nil && !mem.incomplete() && a.sent > mem.taken && (a.snap == nil || mem.compare(&a.snap.Record) > 0)
+}
+
+// Disconnect ends the grant and leaves a tombstone, for 90 days. Where there is no grant, and this
+// process remembers none, it leaves nothing.
+func (c *Cache) Disconnect(ctx context.Context, k Key, by string, opts ...ChangeOption) error {
+	ks, known := c.keys(k), int64(0)
+	if mem := c.Remembered(k); mem != nil {
+		known = mem.Epoch
+		_, _ = c.Read(ctx, k) // gives back what Redis has lost: the tombstone must tell which consent it ended
+	}
+	end := func(id string) (answer, error) {
+		return c.store(ctx, "disconnect", disconnectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal(), ks.unread()}, opts,
+			ks.events(), c.journal, id, clip(by), known, tombstoneLife.Milliseconds())
+	}
+	id := NewID()
+	a, err := end(id)
+	if err == nil && a.snap == nil { // another process may remember a grant that Redis has lost
+		if told, _ := c.inquire(ctx, k); told {
+			a, err = end(id)
+		}
+	}
+	switch {
+	case err != nil:
+		return err
+	case a.snap == nil: // there is none
+		return nil
+	case a.status != string(OK): // a repeat
+		a.snap.needsPair()
+		_, err := c.reconcile(ctx, k, a)
+		return cmp.Or(err, a.lacks)
+	}
+	c.changed(Change{k, "disconnect", a.snap.Record, a.now})
+	_ = c.rdb.ZRem(ctx, c.dueKey(k.App, shardOf(k.Tenant)), k.Tenant).Err() // else the process that finds it there removes it
+	if err := c.scheduleAfter(ctx, k, &a.snap.Record); err != nil {
+		c.log.Warn().Err(err).Stringer("grant", k).Msg("disconnected; if it was connected again meanwhile, Repair will schedule it for renewal")
+	}
+	c.adopt(a.snap.finish())
+	return a.lacks
+}
+
+// Spare returns the grant's spare: a genuine successor that lost against a sibling, or the pair of a
+// consent that another one replaced a moment after.
+func (c *Cache) Spare(ctx context.Context, base *Snapshot) (Pair, bool, error) {
+	sealed, err := c.rdb.GetRange(ctx, c.keys(base.Key).spare(), 0, maxSealed).Bytes()
+	switch {
+	case redis.HasErrorPrefix(err, "WRONGTYPE"), err == nil && len(sealed) == 0:
+		return Pair{}, false, nil
+	case err != nil:
+		return Pair{}, false, err
+	}
+	epoch, err := epochOf(sealed)
+	if err != nil || epoch != base.Epoch && epoch != base.SpareEpoch {
+		return Pair{}, false, nil // of a consent that is over
+	}
+	p, err := c.open(base.Key, epoch, anyGeneration, sealed)
+	return p, err == nil, err
+}
+
+// Alive tells the waiters that the holder still has the lease, for ttl from now.
+func (c *Cache) Alive(ctx context.Context, k Key, ttl time.Duration) error {
+	_, err := c.say(ctx, k, aliveEvent(c.clock.told(), ttl))
+	return err
+}
+
+// CapLease lets a grant's lease end within d, unless it is extended.
+func (c *Cache) CapLease(ctx context.Context, k Key, d time.Duration) error {
+	return c.rdb.ExpireLT(ctx, c.LockKey(k), d).Err()
+}
+
+// Ask asks the other processes for a grant of which Redis has no record, as after a
+// restart without its data: whoever remembers it restores it. It reports whether
+// anybody may be listening.
+//
+// epoch, generation and rev are what the caller knows; only who knows another consent, or a
+// newer state, answers.
+func (c *Cache) Ask(ctx context.Context, k Key, epoch, generation, rev int64) (bool, error) {
+	n, err := c.say(ctx, k, askEvent(c.clock.told(), epoch, generation, rev, c.id))
+	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
+		return err == nil, err // the count is that of one node
+	}
+	if c.hub.sessionOf(c.keys(k).events()) != 0 {
+		n-- // this process listens too
+	}
+	return n > 0, err
+}

@@ -1,0 +1,360 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
+)
+
+// damages is what each field of a record is set to.
+func damages() map[string]string {
+	return map[string]string{
+		"no number": "abc", "an exponent": "1e3", "negative": "-1", "a sign": "+5", "a fraction": "1.5", "spaces": " 7",
+		"10^18": "1000000000000000000", "2^53": "9007199254740992", "year 2255": "9000000000000", "the largest counter": "9000000000000000",
+		"empty": "", "100 KB": strings.Repeat("x", 100<<10), "two lines": "x\nstate disconnected\ngen 99", "no text": "\x00\xff",
+	}
+}
+
+// doors is what the scripts say of a record, and what Go says. The two must agree: where one lets
+// through what the other refuses, a flight goes round and round.
+func doors(t *testing.T, c *Cache, k Key, base *Snapshot) (lua, goes error) {
+	t.Helper()
+	ks := c.keys(k)
+	_, lua = c.run(t.Context(), "warn", warnScript, k, []string{ks.grant(), ks.secret(), ks.journal()},
+		ks.events(), c.journal, "test", base.Epoch+1, base.Generation) // never the current one: changes nothing
+	return lua, second(c.Status(t.Context(), k))
+}
+
+func TestNoDamagedFieldStopsAnybodyForGood(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	prefix := redistest.Prefix(t)
+	for name, value := range damages() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCache(t, server.Client(t), prefix)
+			for _, f := range fields {
+				k := Key{"zoom", f.name + "/" + name}
+				base := claim(t, c, connect(t, c, k, 1), "worker")
+				hset(t, c, k, f.name, value)
+				lua, goes := doors(t, c, k, base)
+				if errors.Is(lua, ErrDamaged) != errors.Is(goes, ErrDamaged) || errors.Is(lua, ErrNewer) != errors.Is(goes, ErrNewer) {
+					t.Errorf("%s = %.20q: scripts say %v, Go says %v", f.name, value, lua, goes)
+				}
+				if goes != nil && !errors.Is(goes, ErrDamaged) {
+					t.Errorf("%s = %.20q: %v", f.name, value, goes)
+				}
+				if goes != nil && (len(goes.Error()) > 500 || !strings.Contains(goes.Error(), k.String())) {
+					t.Errorf("%s = %.20q: the error is no good: %.600v", f.name, value, goes)
+				}
+				heals(t, c, k, fmt.Sprintf("%s = %.20q", f.name, value))
+			}
+		})
+	}
+}
+
+// heals asserts that a new consent makes a grant whole.
+func heals(t *testing.T, c *Cache, k Key, what string) {
+	t.Helper()
+	s, err := c.Connect(t.Context(), k, "connector", pairNo(2))
+	if err != nil {
+		t.Errorf("%s: Connect: %v", what, err)
+		return
+	}
+	if s.State != Active || s.Pair.RefreshToken.Reveal() != "rt-2" || s.Claim.Unresolved() || s.RetryAt != 0 || s.Error != "" {
+		t.Errorf("%s: Connect left %+v", what, s.Record)
+	}
+	if s, err = c.Read(t.Context(), k); err != nil || s.Err != nil || s.Pair.RefreshToken.Reveal() != "rt-2" {
+		t.Errorf("%s: Read after Connect: %v %v", what, s, err)
+		return
+	}
+	o, s, err := c.Claim(t.Context(), s, NewID(), "worker", time.Minute, AfterDeadline)
+	if o != OK || err != nil {
+		t.Errorf("%s: claim after Connect: %s %v", what, o, err)
+		return
+	}
+	if o, _, err = c.Commit(t.Context(), s, NewID(), "worker", pairNo(3)(s.At()), false, false); o != OK || err != nil {
+		t.Errorf("%s: commit after Connect: %s %v", what, o, err)
+	}
+}
+
+func TestAWorkerThatRemembersTheGrantHealsADamagedRecord(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	for name, value := range map[string]string{"gen": "x", "retry_at": "9000000000000000", "state": "odd", "epoch": "", "by": "a\nb", "": ""} {
+		k := Key{"zoom", "acme-" + name}
+		base := connect(t, c, k, 1)
+		hot(t, c, k)
+		if name == "" { // the key is of another type
+			c.rdb.Del(t.Context(), c.keys(k).grant())
+			c.rdb.Set(t.Context(), c.keys(k).grant(), "x", 0)
+		} else {
+			hset(t, c, k, name, value)
+		}
+		o, s, err := c.Claim(t.Context(), base, NewID(), "worker", time.Minute, AfterDeadline)
+		if o != Moved || err != nil || s.Generation != 1 || s.Pair.RefreshToken.Reveal() != "rt-1" {
+			t.Errorf("%s = %q: claim: %s %v", name, value, o, err)
+		}
+		st, err := c.Status(t.Context(), k)
+		if err != nil || st.State != Active || st.Generation != 1 || st.By != "connector" {
+			t.Errorf("%s = %q: not healed: %v %v", name, value, st, err)
+		}
+	}
+}
+
+// A process that missed the last generation does not put its own over what is left of it.
+func TestADamagedRecordIsNotHealedFromAnOlderMemory(t *testing.T) {
+	t.Parallel()
+	for name, aead := range map[string]AEAD{"Plaintext": Plaintext, "keyset": realAEAD(t)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server, prefix := redistest.Start(t), redistest.Prefix(t)
+			proxy := redistest.NewProxy(t, server.Addr())
+			late := newCache(t, server.ClientWith(t, func(o *redis.Options) { o.Addr = proxy.Addr() }), prefix, sealedWith(aead))
+			c := newCache(t, server.Client(t), prefix, sealedWith(aead))
+			base := connect(t, c, acme, 1)
+			hot(t, late, acme)
+			proxy.Refuse()
+			proxy.Cut()
+			commit(t, c, claim(t, c, base, "worker"), 2)
+			hset(t, c, acme, "rev", "x")
+			proxy.Accept()
+			if s, err := late.Read(t.Context(), acme); !errors.Is(err, ErrDamaged) {
+				t.Errorf("read %v, %v", s, err)
+			}
+			late.giveBackAll(t)
+			if got, err := c.unsealed(t, acme, base.Epoch); err != nil || got.RefreshToken.Reveal() != "rt-2" {
+				t.Errorf("the living pair was overwritten: %v %v", got, err)
+			}
+		})
+	}
+}
+
+// giveBackAll is what a process does that hears of a loss.
+func (c *Cache) giveBackAll(t *testing.T) { t.Helper(); _ = c.giveBack(t.Context(), "") }
+
+func (c *Cache) unsealed(t *testing.T, k Key, epoch int64) (Pair, error) {
+	t.Helper()
+	p, _, err := c.unseal(k, epoch, []byte(c.rdb.Get(t.Context(), c.keys(k).secret()).Val()))
+	return p, err
+}
+
+// What is damaged may be a grant.
+func TestImportLeavesADamagedGrantAlone(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	connect(t, c, acme, 1)
+	hset(t, c, acme, "gen", "x")
+	before := remember(t, c, acme)
+	if _, err := c.Import(t.Context(), acme, "importer", pairNo(2)); !errors.Is(err, ErrExists) {
+		t.Errorf("Import: %v", err)
+	}
+	if after := remember(t, c, acme); after.secret != before.secret {
+		t.Error("the pair was overwritten")
+	}
+}
+
+func TestARecordOfALaterVersionIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	base := connect(t, c, acme, 1)
+	claimed := claim(t, c, base, "worker")
+	hot(t, c, acme) // remembers it as it was
+	ks := c.keys(acme)
+	hset(t, c, acme, "v", "3")
+	all := []string{ks.grant(), ks.secret(), ks.journal()}
+	var before []string
+	for _, key := range all {
+		before = append(before, c.rdb.Dump(t.Context(), key).Val())
+	}
+	do := map[string]func() error{
+		"Read":       func() error { return second(c.Read(t.Context(), acme)) },
+		"Status":     func() error { return second(c.Status(t.Context(), acme)) },
+		"Connect":    func() error { return second(c.Connect(t.Context(), acme, "x", pairNo(2))) },
+		"Import":     func() error { return second(c.Import(t.Context(), acme, "x", pairNo(2))) },
+		"Disconnect": func() error { return c.Disconnect(t.Context(), acme, "x") },
+		"restore":    func() error { return second(c.restore(t.Context(), base)) },
+		"Claim": func() error {
+			_, _, err := c.Claim(t.Context(), base, NewID(), "x", time.Minute, AtOnce)
+			return err
+		},
+		"Commit": func() error {
+			_, _, err := c.Commit(t.Context(), claimed, NewID(), "x", pairNo(2)(base.At()), false, true)
+			return err
+		},
+		"Fail": func() error {
+			_, _, err := c.Fail(t.Context(), claimed, "x", Failure{ID: NewID(), Verdict: Refused})
+			return err
+		},
+		"Reject": func() error {
+			_, _, err := c.Reject(t.Context(), base, "x", time.Hour, time.Hour, 0)
+			return err
+		},
+	}
+	for name, call := range do {
+		if err := call(); !errors.Is(err, ErrNewer) || !strings.Contains(err.Error(), "upgrade") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := touchScript.Run(t.Context(), c.rdb, []string{ks.grant()}, 0).Err(); err != nil {
+		t.Error(err)
+	}
+	for i, key := range all {
+		if c.rdb.Dump(t.Context(), key).Val() != before[i] {
+			t.Errorf("%s was changed", key)
+		}
+	}
+	for _, v := range []string{"0", "1", "2"} {
+		hset(t, c, acme, "v", v)
+		if _, err := c.Read(t.Context(), acme); err != nil {
+			t.Errorf("version %s: %v", v, err)
+		}
+	}
+}
+
+// Connect takes an Expiry of any year: what is stored of it must not count as damage.
+func TestAPairsTimesAreStoredWithinBounds(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	for _, at := range []int64{math.MaxInt64, math.MinInt64, -1, 253402300799000} {
+		k := Key{"zoom", strconv.FormatInt(at, 10)}
+		wild := func(int64) Pair {
+			return Pair{AccessToken: Hide("a"), RefreshToken: Hide("r"), IssuedAt: at, ExpiresAt: at, RefreshAt: at, RefreshTokenExpiresAt: at}
+		}
+		base, err := c.Connect(t.Context(), k, "x", wild)
+		if err != nil {
+			t.Errorf("Connect with %d: %v", at, err)
+			continue
+		}
+		pair := wild(0)
+		pair.RefreshToken = Hide("r2")
+		o, s, err := c.Commit(t.Context(), base, NewID(), "x", pair, false, false)
+		if err != nil || o != OK {
+			t.Errorf("Commit with %d: %s %v", at, o, err)
+			continue
+		}
+		held := c.Hold(s, NewID(), "x", pair)
+		if err := held.check(s.Now()); err != nil {
+			t.Errorf("Hold with %d: %v", at, err)
+		}
+		if _, err := c.Read(t.Context(), k); err != nil {
+			t.Errorf("Read with %d: %v", at, err)
+		}
+	}
+}
+
+func TestKeysOfAnotherTypeAreHealedByAConsent(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	for _, of := range []string{"grant", "secret", "spare", "journal", "proof", "masters", "due"} {
+		for _, kind := range []string{"string", "list", "hash"} {
+			t.Run(of+" is a "+kind, func(t *testing.T) {
+				t.Parallel()
+				c := newCache(t, server.Client(t), redistest.Prefix(t))
+				base := connect(t, c, acme, 1)
+				key := string(c.keys(acme)) + of
+				switch of {
+				case "proof":
+					key = c.proofKey()
+				case "masters":
+					key = c.prefix + ":masters"
+				case "due":
+					key = c.dueKey("zoom", shardOf("acme"))
+				}
+				spoil(t, c.rdb, key, kind)
+				fresh := newCache(t, c.rdb, c.prefix)
+				for what, call := range map[string]func() error{
+					"Read":   func() error { return second(fresh.Read(t.Context(), acme)) },
+					"Status": func() error { return second(fresh.Status(t.Context(), acme)) },
+					"Claim": func() error {
+						_, _, err := fresh.Claim(t.Context(), base, NewID(), "x", time.Minute, AtOnce)
+						return err
+					},
+					"Spare": func() error { _, _, err := fresh.Spare(t.Context(), base); return err },
+				} {
+					if err := call(); err != nil && !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrNone) {
+						t.Errorf("%s: %v", what, err)
+					}
+				}
+				heals(t, fresh, acme, of)
+				if of == "proof" {
+					if got := c.rdb.Get(t.Context(), key).Val(); len(got) < minProof {
+						t.Errorf("the proof key is %q", got)
+					}
+				}
+			})
+		}
+	}
+}
+
+func spoil(t *testing.T, rdb redis.UniversalClient, key, kind string) {
+	t.Helper()
+	var err error
+	rdb.Del(t.Context(), key)
+	switch kind {
+	case "string":
+		err = rdb.Set(t.Context(), key, "x", 0).Err()
+	case "list":
+		err = rdb.LPush(t.Context(), key, "x").Err()
+	case "hash":
+		err = rdb.HSet(t.Context(), key, "x", "y").Err()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// All processes that find the proof key spoilt agree on one, and none takes that for a loss.
+func TestASpoiltProofKeyIsMadeAnewOnce(t *testing.T) {
+	t.Parallel()
+	server, prefix := redistest.Start(t), redistest.Prefix(t)
+	rdb := server.Client(t)
+	rdb.LPush(t.Context(), prefix+":proof", "x")
+	keys := make([]string, 16)
+	var all sync.WaitGroup
+	for i := range keys {
+		c := newCache(t, rdb, prefix)
+		all.Go(func() { keys[i] = c.proofOf(context.Background()) })
+	}
+	all.Wait()
+	for _, key := range keys {
+		if key != keys[0] || len(key) < minProof {
+			t.Fatalf("%q", keys)
+		}
+	}
+}
+
+// The pair is bounded by what an answer of a provider can be; what is longer is not read.
+func TestAHugeSecretIsNotReadWhole(t *testing.T) {
+	server := redistest.Own(t)
+	c := newCache(t, server.Client(t), "tl")
+	connect(t, c, acme, 1)
+	if err := c.rdb.SetRange(t.Context(), c.keys(acme).secret(), 200<<20, "x").Err(); err != nil {
+		t.Skipf("Redis has no room: %v", err)
+	}
+	fresh := newCache(t, server.Client(t), "tl")
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	s, err := fresh.Read(t.Context(), acme)
+	runtime.ReadMemStats(&after)
+	if err != nil || !errors.Is(s.Err, ErrSealed) || s.Token() != nil {
+		t.Errorf("%v %v", s, err)
+	}
+	allocated := (after.TotalAlloc - before.TotalAlloc) >> 20
+	t.Logf("one Read allocated %d MiB", allocated)
+	if allocated > 50 {
+		t.Errorf("one Read allocated %d MiB", allocated)
+	}
+	heals(t, fresh, acme, "200 MB")
+}

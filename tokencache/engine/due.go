@@ -1,0 +1,488 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// DueShards is in how many sorted sets an app's due grants lie: on a Cluster they are
+// spread over the nodes.
+const DueShards = 16
+
+// shardOf is the same in all processes and versions.
+func shardOf(tenant string) int {
+	h := fnv.New32a()
+	h.Write([]byte(tenant))
+	return int(h.Sum32() % DueShards)
+}
+
+func (c *Cache) dueKey(app string, shard int) string {
+	return fmt.Sprintf("%s:due:%s:%02d", c.prefix, escape(app), shard)
+}
+
+// The due sets and the record lie on different nodes of a Cluster, so that no script can change
+// both in one step, and a process may come late with what it knows. Two rules keep an entry from
+// being later than its newest pair needs:
+//
+//  1. Every process may bring an entry nearer; only the process that took it may put it off. The
+//     worst that a late process does is one look too many.
+//  2. The process that puts an entry off or removes it reads the record afterwards. A newer pair
+//     may have been scheduled before, which changed nothing if its time was later than that of
+//     the taken entry; but then the record has that pair, and the process schedules it again.
+
+// Schedule says that a grant must be looked at by then, or sooner: Redis' clock, unix ms. That
+// is a hint for the processes that run the renewals: what is lost of it, Repair puts back.
+func (c *Cache) Schedule(ctx context.Context, k Key, at int64) error {
+	return scheduleBy(ctx, c.rdb, c.dueKey(k.App, shardOf(k.Tenant)), k, at).Err()
+}
+
+func scheduleBy(ctx context.Context, to redis.Cmdable, dueKey string, k Key, at int64) *redis.IntCmd {
+	return to.ZAddArgs(ctx, dueKey, redis.ZAddArgs{LT: true, Members: []redis.Z{dueEntry(k, at)}})
+}
+
+func dueEntry(k Key, at int64) redis.Z { return redis.Z{Score: float64(at), Member: k.Tenant} }
+
+// Due is a grant that was taken from the due set.
+type Due struct {
+	Key
+	// Since is when it became due, Redis' clock, unix ms: who leaves it to others puts it back there.
+	Since int64
+	score string // that it has until then
+}
+
+// TakeDue takes at most limit grants of one shard that are due within ahead from now. They
+// come back by themselves after hold, unless Reschedule says otherwise. Those of the tenants in leave are
+// not taken.
+func (c *Cache) TakeDue(ctx context.Context, app string, shard, limit int, ahead, hold time.Duration, leave ...string) ([]Due, error) {
+	args := []any{limit, ahead.Milliseconds(), hold.Milliseconds()}
+	for _, tenant := range leave {
+		args = append(args, tenant)
+	}
+	got, err := bounded(ctx, nodePatience, func(ctx context.Context) ([]string, error) {
+		return dueScript.Run(ctx, c.rdb, []string{c.dueKey(app, shard)}, args...).StringSlice()
+	})
+	if err == nil && len(got) == 0 {
+		err = errors.New("script answered nothing")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("tokencache: due grants of %s: %w", app, err)
+	}
+	due := make([]Due, 0, len(got)/2)
+	for i := 1; i+1 < len(got); i += 2 {
+		since, _ := strconv.ParseInt(got[i+1], 10, 64)
+		due = append(due, Due{Key{app, got[i]}, since, got[0]})
+	}
+	return due, nil
+}
+
+// What NextDue says of a shard of which nothing is due at a time.
+const (
+	DueNever   time.Duration = -1 - iota
+	DueUnknown               // its key, or its node, does not answer
+)
+
+// NextDue is how long it is until each shard has a grant that is due, DueNever, or DueUnknown; the
+// shards in skip are not asked. It also returns Redis' time, unix ms. The error says why some are not
+// known: the others are.
+func (c *Cache) NextDue(ctx context.Context, app string, skip ...int) (next [DueShards]time.Duration, now int64, err error) {
+	var asked []int
+	var keys []string
+	for shard := range next {
+		if next[shard] = DueUnknown; !slices.Contains(skip, shard) {
+			asked, keys = append(asked, shard), append(keys, c.dueKey(app, shard))
+		}
+	}
+	first, err := spread(ctx, c.rdb, keys, func(p redis.Pipeliner, i int) *redis.ZSliceCmd {
+		return p.ZRangeWithScores(ctx, keys[i], 0, 0)
+	})
+	now, failed := c.redisNow(ctx)
+	if err = cmp.Or(err, failed); err != nil {
+		err = fmt.Errorf("tokencache: due grants of %s: %w", app, err)
+	}
+	for i, f := range first {
+		switch {
+		case f == nil || failed != nil:
+		case len(f.Val()) == 0:
+			next[asked[i]] = DueNever
+		default:
+			next[asked[i]] = max(0, time.Duration(int64(f.Val()[0].Score)-now)*time.Millisecond)
+		}
+	}
+	return next, now, err
+}
+
+// redisNow is Redis' time, as replies have told it of late, or by asking.
+func (c *Cache) redisNow(ctx context.Context) (int64, error) {
+	if now, ok := c.clock.guess(monotonic()); ok {
+		return now, nil
+	}
+	_, err := bounded(ctx, nodePatience, func(ctx context.Context) (struct{}, error) { return struct{}{}, c.learnTime(ctx) })
+	now, known := c.clock.estimate(monotonic())
+	if known {
+		return now, nil
+	}
+	return 0, err
+}
+
+// MendDue deletes the due set of a shard if its key is of another type, and reports whether it was:
+// then Repair puts its grants back.
+func (c *Cache) MendDue(ctx context.Context, app string, shard int) (bool, error) {
+	key := c.dueKey(app, shard)
+	if err := c.rdb.ZCard(ctx, key).Err(); !redis.HasErrorPrefix(err, "WRONGTYPE") {
+		return false, err
+	}
+	n, err := c.rdb.Del(ctx, key).Result()
+	return n > 0, err
+}
+
+// Reschedule says when a grant that was taken is to be looked at next, given the record that
+// was seen since; at 0 is never, seen nil is no record. A newer pair keeps its own time.
+func (c *Cache) Reschedule(ctx context.Context, d Due, at int64, seen *Record) error {
+	key := c.dueKey(d.App, shardOf(d.Tenant))
+	if err := dueSetScript.Run(ctx, c.rdb, []string{key}, d.Tenant, d.score, msText(at)).Err(); err != nil {
+		return err
+	}
+	if seen == nil {
+		seen = &Record{}
+	}
+	return c.scheduleAfter(ctx, d.Key, seen)
+}
+
+// scheduleAfter schedules a grant by its stored pair if that is newer than seen.
+func (c *Cache) scheduleAfter(ctx context.Context, k Key, seen *Record) error {
+	got, err := c.rdb.HMGet(ctx, c.keys(k).grant(), "state", "refresh_at", "epoch", "gen").Result()
+	if err != nil {
+		return err
+	}
+	at, active := activeSince(got[:2])
+	epoch, _ := strconv.ParseInt(fmt.Sprint(got[2]), 10, 64)
+	gen, _ := strconv.ParseInt(fmt.Sprint(got[3]), 10, 64)
+	if newer := epoch > seen.Epoch || epoch == seen.Epoch && gen > seen.Generation; !active || !newer {
+		return nil
+	}
+	return c.Schedule(ctx, k, at)
+}
+
+// dueSample is in how many of the shards CountDue counts.
+const dueSample = 4
+
+// CountDue reckons how many grants of an app are due within each of the times from now. It
+// counts in a few shards: tenants are spread evenly. The error says that none of them answers.
+func (c *Cache) CountDue(ctx context.Context, app string, now int64, within ...time.Duration) ([]int64, error) {
+	keys := c.sample(app)
+	counts, err := spread(ctx, c.rdb, slices.Repeat(keys, len(within)), func(p redis.Pipeliner, i int) *redis.IntCmd {
+		return p.ZCount(ctx, keys[i%len(keys)], "-inf", msText(now+within[i/len(keys)].Milliseconds()))
+	})
+	sums := make([]int64, len(within))
+	for i := range sums {
+		var known bool
+		if sums[i], known = reckon(counts[i*len(keys) : (i+1)*len(keys)]); !known {
+			return nil, err
+		}
+	}
+	return sums, nil
+}
+
+// sample is the due sets of a few shards.
+func (c *Cache) sample(app string) []string {
+	first := rand.N(DueShards)
+	keys := make([]string, dueSample)
+	for i := range keys {
+		keys[i] = c.dueKey(app, (first+i)%DueShards)
+	}
+	return keys
+}
+
+// reckon is how many all shards have, by those of the sample that have answered.
+func reckon(counts []*redis.IntCmd) (sum int64, known bool) {
+	shards := int64(0)
+	for _, n := range counts {
+		if n != nil {
+			sum += n.Val()
+			shards++
+		}
+	}
+	if shards == 0 {
+		return 0, false
+	}
+	return sum * DueShards / shards, true
+}
+
+// Released tells the waiters that the lease is free, and schedules the grant in the same round
+// trip, if `at` is not 0.
+func (c *Cache) Released(ctx context.Context, k Key, at int64) error {
+	if at == 0 {
+		return c.Alive(ctx, k, 0)
+	}
+	if _, cluster := c.rdb.(*redis.ClusterClient); cluster { // another node has the due set
+		return errors.Join(c.Alive(ctx, k, 0), c.Schedule(ctx, k, at))
+	}
+	channel := c.keys(k).events()
+	free := c.sign(ctx, channel, aliveEvent(c.clock.told(), 0))
+	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		p.Publish(ctx, channel, free)
+		scheduleBy(ctx, p, c.dueKey(k.App, shardOf(k.Tenant)), k, at)
+		return nil
+	})
+	return err
+}
+
+// repairPage is how many keys one step of Repair looks at.
+const repairPage = 500
+
+// Repair walks through all grants of an app and schedules those that no due set knows, one
+// page of keys and one pause after the other. It returns how many that were. What fails, a node or a
+// key, stops only itself; the error tells.
+func (c *Cache) Repair(ctx context.Context, app string, pause time.Duration) (missing int, err error) {
+	nodes, err := c.nodes(ctx)
+	for _, node := range nodes {
+		n, failed := c.repairNode(ctx, node, app, pause)
+		missing += n
+		err = errors.Join(err, failed)
+	}
+	return missing, err
+}
+
+func (c *Cache) repairNode(ctx context.Context, node redis.Cmdable, app string, pause time.Duration) (missing int, err error) {
+	for cursor := uint64(0); ; {
+		page, failed := bounded(ctx, 3*nodePatience, func(ctx context.Context) (*redis.ScanCmd, error) {
+			page := node.Scan(ctx, cursor, c.prefix+":{"+escape(app)+":*}:grant", repairPage)
+			return page, page.Err()
+		})
+		if failed != nil {
+			return missing, fmt.Errorf("tokencache: repair: %w", failed)
+		}
+		keys, next := page.Val()
+		n, failed := c.scheduleMissing(ctx, app, keys)
+		missing += n
+		if err = cmp.Or(err, failed); next == 0 {
+			return missing, err
+		}
+		cursor = next
+		if failed := sleep(ctx, pause); failed != nil {
+			return missing, failed
+		}
+	}
+}
+
+// nodes are the Redis that have grants.
+func (c *Cache) nodes(ctx context.Context) (nodes []redis.Cmdable, err error) {
+	cluster, ok := c.rdb.(*redis.ClusterClient)
+	if !ok {
+		return []redis.Cmdable{c.rdb}, nil
+	}
+	turn := make(chan struct{}, 1) // ForEachMaster calls at the same time
+	err = cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
+		turn <- struct{}{}
+		nodes = append(nodes, node)
+		<-turn
+		return nil
+	})
+	return nodes, err
+}
+
+// scheduleMissing schedules those of some grants that are active and in no due set.
+func (c *Cache) scheduleMissing(ctx context.Context, app string, grantKeys []string) (missing int, err error) {
+	records, err := spread(ctx, c.rdb, grantKeys, func(p redis.Pipeliner, i int) *redis.SliceCmd {
+		return p.HMGet(ctx, grantKeys[i], "state", "refresh_at")
+	})
+	var dueKeys []string
+	var entries []redis.Z
+	for i, r := range records {
+		if r == nil {
+			continue
+		}
+		at, ok := activeSince(r.Val())
+		if tenant := c.tenantOf(app, grantKeys[i]); ok && tenant != "" {
+			dueKeys = append(dueKeys, c.dueKey(app, shardOf(tenant)))
+			entries = append(entries, dueEntry(Key{app, tenant}, at))
+		}
+	}
+	added, failed := spread(ctx, c.rdb, dueKeys, func(p redis.Pipeliner, i int) *redis.IntCmd {
+		return p.ZAddNX(ctx, dueKeys[i], entries[i])
+	})
+	for _, a := range added {
+		if a != nil {
+			missing += int(a.Val())
+		}
+	}
+	return missing, cmp.Or(err, failed)
+}
+
+// activeSince reads state and refresh_at.
+func activeSince(record []any) (refreshAt int64, ok bool) {
+	if len(record) != 2 || record[0] != string(Active) {
+		return 0, false
+	}
+	text, _ := record[1].(string)
+	refreshAt, err := strconv.ParseInt(text, 10, 64)
+	return refreshAt, err == nil
+}
+
+func (c *Cache) tenantOf(app, grantKey string) string {
+	name := strings.TrimPrefix(grantKey, c.prefix+":{"+escape(app)+":")
+	return unescape(strings.TrimSuffix(name, "}:grant"))
+}
+
+// TakeTurn reports whether this process is the one that may do something which one of the
+// fleet does, every so often.
+func (c *Cache) TakeTurn(ctx context.Context, app, what, by string, every time.Duration) (bool, error) {
+	key := c.turnKey(app, what)
+	ok, err := bounded(ctx, nodePatience, func(ctx context.Context) (bool, error) {
+		return c.rdb.SetNX(ctx, key, clip(by), every).Result()
+	})
+	if err == nil && !ok { // nobody's turn lasts longer: Redis' clock was set back, or somebody set it by hand
+		err = c.rdb.ExpireLT(ctx, key, every).Err()
+	}
+	return ok, err
+}
+
+// ShortenTurn lets the next one have the turn sooner.
+func (c *Cache) ShortenTurn(ctx context.Context, app, what string, to time.Duration) error {
+	return c.rdb.PExpire(ctx, c.turnKey(app, what), to).Err()
+}
+
+func (c *Cache) turnKey(app, what string) string {
+	return c.prefix + ":turn:" + escape(app) + ":" + what
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Warn says in the journal and to all workers, once, that base's refresh token ends at a
+// fixed date which refreshing does not put off.
+func (c *Cache) Warn(ctx context.Context, base *Snapshot, by string) (Outcome, *Snapshot, error) {
+	ks := c.keys(base.Key)
+	return c.change("reauth_due", base, base.Pair, func() (answer, error) {
+		return c.run(ctx, "warn", warnScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
+			ks.events(), c.journal, clip(by), base.Epoch, base.Generation)
+	})
+}
+
+// keptAtRest is how many of a journal's last entries stay when it is compacted: the last refresh,
+// which is a claim and a commit.
+const keptAtRest = 2
+
+// Compact stores a grant's journal at its own size, for a grant that will rest for long. Of the
+// refreshes that went well it keeps only the last few.
+func (c *Cache) Compact(ctx context.Context, k Key) error {
+	return compactScript.Run(ctx, c.rdb, []string{c.keys(k).journal()}, keptAtRest).Err()
+}
+
+// touchPage is how many notes go to Redis at once.
+const touchPage = 100
+
+// Touch notes in Redis which of an app's grants were asked for, unless that was noted within
+// coarse. It sends at most one command per hot grant and coarse; of those that memory has no
+// room for it knows the first thousand since it was last called.
+func (c *Cache) Touch(ctx context.Context, app string, coarse time.Duration) error {
+	var failed error
+	at := int64(monotonic())
+	var page []Key
+	var entries []*entry
+	flush := func() {
+		if err := c.touch(ctx, page, coarse); err != nil {
+			failed = err
+		} else {
+			for _, e := range entries {
+				e.touched.Store(at)
+			}
+		}
+		page, entries = page[:0], entries[:0]
+	}
+	for e := range c.hot.all() {
+		if e.key.App == app && e.untold(coarse) {
+			page, entries = append(page, e.key), append(entries, e)
+		}
+		if len(page) == touchPage {
+			flush()
+		}
+	}
+	page = append(page, c.cold.take(app)...)
+	flush()
+	return failed
+}
+
+// untold reports whether somebody has asked for the grant's token since that was noted, and
+// an earlier note is older than coarse.
+func (e *entry) untold(coarse time.Duration) bool {
+	asked, touched := mono(e.asked.Load()), mono(e.touched.Load())
+	if asked == 0 || asked <= touched || touched != 0 && monotonic()-touched < coarse {
+		return false
+	}
+	s := e.snap.Load()
+	return s != nil && s.State == Active && s.Now()-s.UsedAt >= coarse.Milliseconds()
+}
+
+// touch notes that grants are in use, in one round trip.
+func (c *Cache) touch(ctx context.Context, grants []Key, coarse time.Duration) error {
+	if len(grants) == 0 {
+		return nil
+	}
+	keys := make([]string, len(grants))
+	for i, k := range grants {
+		keys[i] = c.keys(k).grant()
+	}
+	told, err := spread(ctx, c.rdb, keys, func(p redis.Pipeliner, i int) *redis.Cmd {
+		return touchScript.EvalSha(ctx, p, keys[i:i+1], coarse.Milliseconds())
+	})
+	if !redis.HasErrorPrefix(err, "NOSCRIPT") {
+		return err
+	}
+	for i := range told {
+		if told[i] == nil {
+			err = touchScript.Run(ctx, c.rdb, keys[i:i+1], coarse.Milliseconds()).Err()
+		}
+	}
+	return err
+}
+
+// coldUse is which grants were asked for that memory has no room for.
+type coldUse struct {
+	mu     sync.Mutex // guards grants
+	grants map[Key]struct{}
+}
+
+const maxCold = 1000
+
+func (u *coldUse) note(k Key) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.grants == nil {
+		u.grants = make(map[Key]struct{})
+	}
+	if len(u.grants) < maxCold {
+		u.grants[k] = struct{}{}
+	}
+}
+
+func (u *coldUse) take(app string) (grants []Key) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for k := range u.grants {
+		if k.App == app {
+			grants = append(grants, k)
+			delete(u.grants, k)
+		}
+	}
+	return grants
+}

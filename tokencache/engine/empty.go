@@ -1,0 +1,298 @@
+package engine
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Redis can come back empty: a restart without its file, FLUSHALL, a new server at the old address.
+// Then the processes' memories are the only copies of the grants, and each is gone with its process:
+//
+//  1. The proof key is missing, or another one: that tells a lost database from a new one. A
+//     process looks for it at the beginning of each subscriber session, before it closes without
+//     one, and when the database holds fewer keys than before, at which it looks every three
+//     seconds and before it closes.
+//  2. Whoever notices it says so in the app's state (lost_at), once for the fleet, by push.
+//  3. Every process gives back all that it remembers, unasked; the newest state wins. Then it puts
+//     the key back, if that is still gone.
+//  4. A tenant of whom nobody knows is then not "not connected": nobody can tell. That holds
+//     until an operator accepts the loss.
+
+//go:embed lua/app_lost.lua
+var appLostLua string
+
+//go:embed lua/app_accept_loss.lua
+var acceptLossLua string
+
+var (
+	appLostScript    = appScript(appLostLua)
+	acceptLossScript = appScript(acceptLossLua)
+)
+
+const (
+	// lookEvery is how often a process looks whether Redis has become emptier.
+	lookEvery = 3 * time.Second
+	// identifyEvery is how often it asks for the proof key all the same.
+	identifyEvery = 10 * time.Minute
+	// giversBack is how many grants are given back at once.
+	giversBack = 16
+)
+
+// birthMark is the one that goes with a proof key, which is no secret.
+func birthMark(key string) string { return Fingerprint(key) }
+
+// identify compares the proof key in Redis with the one that this process knows, and reports
+// whether Redis has lost the data that this process came to know it with.
+func (c *Cache) identify(ctx context.Context) (lost bool, err error) {
+	p := &c.proof
+	p.fetching.Lock()
+	defer p.fetching.Unlock()
+	before := p.key.Load()
+	_, fate, err := c.fetchProof(ctx)
+	if before != nil && fate != keyKept && (p.was == "" || fate == keyChanged) {
+		if p.was == "" {
+			p.was = *before
+		}
+		c.suspectAll()
+		c.log.Error().Msg("Redis has lost its data: this process gives back what it remembers; look at the persistence of Redis")
+	}
+	return p.was != "", err
+}
+
+// A grant is three keys and more. Two may go while all is well: a lock, and a spare that is not
+// needed any more.
+const fewKeys = 2
+
+// calm reports whether there is no reason to ask for the proof key: the database does not hold fewer
+// keys than before, one in `part` and a few aside, and the key was asked for not long ago. It does
+// not know where Redis does not tell how many there are: a Cluster, a user without INFO.
+func (c *Cache) calm(ctx context.Context, part int64) bool {
+	n, told := c.countKeys(ctx)
+	p := &c.proof
+	p.fetching.Lock()
+	defer p.fetching.Unlock()
+	calm := told && n >= p.keys-p.keys/part-fewKeys && n > 2*c.known() && p.was == "" && monotonic()-p.asked < identifyEvery
+	p.counted, p.keys = monotonic(), n
+	return calm
+}
+
+// known is how many grants this process remembers. Redis has more than two keys for each, also where
+// the last count is from before those grants were.
+func (c *Cache) known() (n int64) {
+	for e := range c.hot.all() {
+		if e.snap.Load() != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// countKeys is how many keys the database has, by INFO.
+func (c *Cache) countKeys(ctx context.Context) (n int64, told bool) {
+	client, ok := c.rdb.(*redis.Client)
+	if !ok {
+		return 0, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
+	defer cancel()
+	text, err := client.Info(ctx, "server", "replication", "keyspace").Result()
+	if err != nil {
+		return 0, false
+	}
+	c.sameServer(ctx, text)
+	counts, _, _ := strings.Cut(strings.TrimPrefix(infoOf(text)[fmt.Sprint("db", client.Options().DB)], "keys="), ",")
+	n, err = strconv.ParseInt(counts, 10, 64)
+	return n, err == nil // an empty database is not listed
+}
+
+// rescue says in the state of every app that this process works for that Redis has lost its data,
+// and gives back what this process remembers.
+func (c *Cache) rescue(ctx context.Context) error {
+	p := &c.proof
+	p.fetching.Lock()
+	was, now := p.was, p.key.Load()
+	p.fetching.Unlock()
+	if was == "" || now == nil {
+		return nil
+	}
+	var failed error
+	lostAt := map[*app]int64{}
+	for _, a := range c.apps.All() {
+		_, _, s, err := c.changeAt(ctx, "data_lost", appLostScript, a, NewID(), clip(c.name), birthMark(was), birthMark(*now))
+		failed = errors.Join(failed, err)
+		if err == nil {
+			lostAt[a] = s.LostAt
+		}
+	}
+	if failed = errors.Join(failed, c.giveBack(ctx, "")); failed != nil {
+		return failed
+	}
+	for a, at := range lostAt {
+		a.given.Store(at)
+	}
+	// Last: as long as the key is gone, whoever looks sees that the data is.
+	if err := c.rdb.SetNX(ctx, c.proofKey(), *now, 0).Err(); err != nil {
+		return fmt.Errorf("tokencache: put back %s: %w", c.proofKey(), err)
+	}
+	p.fetching.Lock()
+	defer p.fetching.Unlock()
+	if p.was == was {
+		p.was = ""
+	}
+	return nil
+}
+
+// giveBack gives Redis all that this process remembers of an app's grants, or of all apps' for "",
+// and that Redis has not got. The error names each grant that it did not take.
+func (c *Cache) giveBack(ctx context.Context, app string) error {
+	var mu sync.Mutex
+	var failed error
+	var work sync.WaitGroup
+	room := make(chan struct{}, giversBack)
+	for e := range c.hot.all() {
+		mem := e.snap.Load().sure()
+		if mem == nil || mem.incomplete() || mem.Err != nil || app != "" && e.key.App != app {
+			continue
+		}
+		room <- struct{}{}
+		work.Go(func() {
+			defer func() { <-room }()
+			if err := c.handBack(ctx, mem); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				failed = errors.Join(failed, err)
+			}
+		})
+	}
+	work.Wait()
+	return failed
+}
+
+// handBack gives one grant back, and has it renewed again: the due sets are lost, too.
+func (c *Cache) handBack(ctx context.Context, mem *Snapshot) error {
+	s, err := c.restore(ctx, mem)
+	if err != nil {
+		return fmt.Errorf("tokencache: %s is remembered by this process, and Redis does not take it: %w", mem.Key, err)
+	}
+	if s.State != Active {
+		return nil
+	}
+	return c.Schedule(ctx, s.Key, s.RefreshAt)
+}
+
+// Rescue is for a process that ends: if Redis has lost its data, it gives back what this process
+// remembers. The error names each grant that Redis did not take.
+func (c *Cache) Rescue(ctx context.Context, app string) error {
+	if c.proof.key.Load() == nil || c.hot.app(c, app).tenants.Size() == 0 {
+		return nil // it has never known this database, or has nothing to give
+	}
+	a := c.app(app)
+	// In a session a loss that another process has noticed is heard of; between two it is not.
+	if session := c.hub.session.Load(); session%2 == 0 && c.calm(ctx, math.MaxInt64) && c.hub.session.Load() == session {
+		if s := a.state.Load(); s != nil && s.LostAt != 0 && a.given.Load() != s.LostAt {
+			return c.giveBack(ctx, app)
+		}
+		return nil
+	}
+	lost, err := c.identify(ctx)
+	switch {
+	case lost:
+		return c.rescue(ctx)
+	case err != nil:
+		return nil // nobody knows of a loss
+	}
+	// Another process may have noticed it first: then the key is there again, and so are most grants.
+	// The news may be on its way, and what it sets off would find nothing left to give.
+	a.suspect()
+	if s, err := c.AppState(ctx, app); err == nil && s.LostAt != 0 && a.given.Load() != s.LostAt {
+		return c.giveBack(ctx, app)
+	}
+	return nil
+}
+
+// giveRest gives back what this process remembers of an app whose data another process has found
+// lost, unless it has, or does so just now.
+func (c *Cache) giveRest(ctx context.Context, a *app) error {
+	s := a.state.Load()
+	if s == nil || s.LostAt == 0 || s.LostAt == a.given.Load() || !a.giving.CompareAndSwap(false, true) {
+		return nil
+	}
+	defer a.giving.Store(false)
+	err := c.giveBack(ctx, a.name)
+	if err == nil {
+		a.given.Store(s.LostAt)
+	}
+	return err
+}
+
+// giveRests is giveRest for all apps: an attempt may have failed.
+func (c *Cache) giveRests(ctx context.Context) (failed error) {
+	for _, a := range c.apps.All() {
+		failed = errors.Join(failed, c.giveRest(ctx, a))
+	}
+	return failed
+}
+
+// AcceptLoss notes that an operator has accepted that what Redis lost of an app is gone: a tenant
+// without a grant counts as not connected again.
+func (c *Cache) AcceptLoss(ctx context.Context, app, by string) error {
+	_, _, _, err := c.changeApp(ctx, "loss_accepted", acceptLossScript, app, NewID(), clip(by))
+	return err
+}
+
+// lossHeard gives back what this process remembers when it hears that Redis has lost an app's data.
+func (c *Cache) lossHeard(a *app, before, now *AppState) {
+	if now.LostAt == 0 || before != nil && before.LostAt == now.LostAt {
+		return
+	}
+	c.giving.Go(func() { // the subscriber connection must not wait for it
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := c.giveRest(ctx, a); err != nil {
+			c.log.Error().Err(err).Msg("Redis has lost its data, and did not take back what this process remembers")
+		}
+	})
+}
+
+// lossMissed looks whether another process has said that Redis has lost an app's data while this one
+// had no subscriber connection.
+func (c *Cache) lossMissed(ctx context.Context) {
+	for _, a := range c.apps.All() {
+		before := a.state.Load()
+		a.suspect()
+		s, err := c.AppState(ctx, a.name) // gives back what this process remembers
+		if err == nil && s.LostAt != 0 && (before == nil || before.LostAt != s.LostAt) {
+			a.told.tell(AppChange{"data_lost", s})
+		}
+	}
+}
+
+// askWait is how long others have to give back what Redis lost.
+const askWait = 300 * time.Millisecond
+
+// inquire asks the other processes for a grant that neither Redis nor this process has, before a
+// consent or its end is stored: the grant that they remember may have begun later, by a clock
+// that was ahead. It reports whether anybody may have given it back. Where nobody listens to the
+// grant it costs one PUBLISH.
+func (c *Cache) inquire(ctx context.Context, k Key) (told bool, err error) {
+	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
+		// The number of listeners is that of one node: ask only if there is a reason to.
+		if s, err := c.AppState(ctx, k.App); err != nil || s.LostAt == 0 {
+			return false, nil
+		}
+	}
+	listening, err := c.Ask(ctx, k, 0, 0, 0)
+	if err != nil || !listening {
+		return false, err
+	}
+	return true, sleep(ctx, askWait)
+}

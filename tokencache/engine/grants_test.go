@@ -1,0 +1,344 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/oauth2"
+
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
+)
+
+func TestHandleServesOnlyWhatIsCoherentAndFresh(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	connect(t, c, acme, 1)
+	grants := c.Grants(acme.App)
+	h := grants.Handle(acme.Tenant)
+	serves := func(when, want string) {
+		t.Helper()
+		for what, tok := range map[string]string{"handle": accessOf(h.Fresh()), "grants": accessOf(grants.Fresh(acme.Tenant))} {
+			if tok != want {
+				t.Errorf("%s: the %s serves %q, want %q", when, what, tok, want)
+			}
+		}
+	}
+	serves("before it is hot", "")
+	p := hot(t, c, acme)
+	serves("hot", "at-1")
+	base := commit(t, c, claim(t, c, c.Peek(acme), by), 2)
+	serves("after a commit", "at-2")
+	heard(t, c, p)
+	p.e.suspect()
+	serves("in doubt", "")
+	read(t, c, acme)
+	serves("read again", "at-2")
+
+	// Due, by a push.
+	soon := pairNo(3)(base.Now())
+	soon.RefreshAt = base.At() - 1000
+	if o, _, err := c.Commit(t.Context(), base, NewID(), by, soon, false, false); o != OK {
+		t.Fatal(o, err)
+	}
+	serves("due", "")
+	disconnect(t, c, acme)
+	serves("disconnected", "")
+}
+
+// heard waits until everything has arrived that was published before.
+func heard(t *testing.T, c *Cache, p *Pin) {
+	t.Helper()
+	if err := c.Alive(t.Context(), p.e.key, maxLease); err != nil {
+		t.Fatal(err)
+	}
+	until(t, p, "what was published last", func() bool { return p.LeaseHeld() > 0 })
+}
+
+func accessOf(tok *oauth2.Token) string {
+	if tok == nil {
+		return ""
+	}
+	return tok.AccessToken
+}
+
+// A grant can be forgotten and remembered again while somebody holds its handle.
+func TestHandleOutlivesEviction(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	base := connect(t, c, acme, 1)
+	h := c.Grants(acme.App).Handle(acme.Tenant)
+	p := c.Pin(acme)
+	confirm(t, p)
+	read(t, c, acme)
+	if accessOf(h.Fresh()) != "at-1" {
+		t.Fatal("not hot")
+	}
+	p.Unpin()
+	c.evict(p.e)
+	if h.Fresh() != nil {
+		t.Error("a forgotten grant is served")
+	}
+	commit(t, c, claim(t, c, base, by), 2) // unheard
+	hot(t, c, acme)
+	if got := accessOf(h.Fresh()); got != "at-2" {
+		t.Errorf("the handle serves %q", got)
+	}
+}
+
+// Whoever looked a grant up before it was forgotten must not make it coherent after that.
+func TestNothingIsAdoptedIntoAForgottenGrant(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	base := connect(t, c, acme, 1)
+	for i := range int64(2000) {
+		p := c.Pin(acme)
+		s := *base
+		s.home, s.session, s.Generation = p.e, 2, base.Generation+i
+		p.e.snap.Store(base)
+		p.e.pins.Store(0)
+		var both sync.WaitGroup
+		both.Go(func() { c.adopt(&s) })
+		both.Go(func() { c.evict(p.e) })
+		both.Wait()
+		if got := p.e.snap.Load(); got.session != 0 {
+			t.Fatalf("round %d: a forgotten grant looks coherent", i)
+		}
+	}
+}
+
+// The clock is read once a second for all; in the last seconds it is asked itself.
+func TestTokenIsNotServedAsFreshAfterItIsDue(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	due := 300 * time.Millisecond
+	_, err := c.Connect(t.Context(), acme, by, func(now int64) Pair {
+		p := pairNo(1)(now)
+		p.RefreshAt = now + due.Milliseconds()
+		return p
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hot(t, c, acme)
+	h := c.Grants(acme.App).Handle(acme.Tenant)
+	for {
+		now := c.Peek(acme).Now() // before: this goroutine may have to wait in between
+		tok := h.Fresh()
+		if tok != nil && now > c.Peek(acme).RefreshAt {
+			t.Fatal("a due token was served as fresh")
+		}
+		if tok == nil {
+			return
+		}
+	}
+}
+
+func TestAPassOverColdGrantsDoesNotPushHotOnesOut(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t, func(cfg *Config) { cfg.HotGrants = 4 })
+	for i := range 4 {
+		k := Key{"zoom", fmt.Sprint("hot-", i)}
+		connect(t, c, k, 1)
+		c.Remember(read(t, c, k))
+	}
+	for i := range 50 {
+		k := Key{"zoom", fmt.Sprint("cold-", i)}
+		connect(t, c, k, 1)
+		c.Remember(read(t, c, k))
+	}
+	for i := range 4 {
+		if c.Remembered(Key{"zoom", fmt.Sprint("hot-", i)}) == nil {
+			t.Errorf("hot-%d was pushed out", i)
+		}
+	}
+	again := Key{"zoom", "cold-49"}
+	c.Remember(read(t, c, again))
+	if c.Remembered(again) == nil {
+		t.Error("asked for twice, and not remembered")
+	}
+}
+
+// full is a cache whose memory has no room.
+func full(t *testing.T, rdb redis.UniversalClient, prefix string) *Cache {
+	t.Helper()
+	c := newCache(t, rdb, prefix, func(cfg *Config) { cfg.HotGrants = 1 })
+	hot(t, c, Key{"zoom", "takes-the-room"})
+	return c
+}
+
+func TestGlanceIsOneGet(t *testing.T) {
+	t.Parallel()
+	server := redistest.Own(t)
+	rdb := server.Client(t)
+	stage := newCache(t, rdb, "tl")
+	connect(t, stage, Key{"zoom", "takes-the-room"}, 9)
+	connect(t, stage, acme, 1)
+	c := full(t, rdb, "tl")
+	calls := redistest.Commands(t, rdb, func() {
+		s, err := c.Glance(t.Context(), acme)
+		if err != nil || s == nil || !s.Fresh() || s.Token().AccessToken != "at-1" {
+			t.Fatalf("%v, %v", s, err)
+		}
+	})
+	if len(calls) != 1 || calls["getrange"] != 1 {
+		t.Errorf("a glance cost %v", calls)
+	}
+	if s, err := c.Glance(t.Context(), acme); s != nil || err != nil {
+		t.Errorf("asked for twice: it is to be read and remembered, not glanced at: %v, %v", s, err)
+	}
+}
+
+func TestGlanceSeesNothingButFreshTokens(t *testing.T) {
+	t.Parallel()
+	server, prefix := redistest.Start(t), redistest.Prefix(t)
+	rdb := server.Client(t)
+	stage := newCache(t, rdb, prefix)
+	connect(t, stage, Key{"zoom", "takes-the-room"}, 9)
+	c := full(t, rdb, prefix)
+	grant := func(name string, alter func(now int64, p *Pair)) Key {
+		k := Key{"zoom", name}
+		_, err := stage.Connect(t.Context(), k, by, func(now int64) Pair {
+			p := pairNo(1)(now)
+			alter(now, &p)
+			return p
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	gone := grant("gone", func(int64, *Pair) {})
+	disconnect(t, stage, gone)
+	broken := grant("broken", func(int64, *Pair) {})
+	rdb.Set(t.Context(), stage.keys(broken).secret(), "no epoch here", 0)
+	other := grant("other", func(int64, *Pair) {})
+	copied := rdb.Get(t.Context(), stage.keys(other).secret()).Val()
+	foreign := grant("foreign", func(int64, *Pair) {})
+	rdb.Set(t.Context(), stage.keys(foreign).secret(), copied, 0)
+	for _, k := range []Key{
+		grant("due", func(now int64, p *Pair) { p.RefreshAt = now - 1000 }),
+		grant("expired", func(now int64, p *Pair) { p.RefreshAt, p.ExpiresAt = now-2, now-1 }),
+		gone, broken, foreign, {"zoom", "nobody"},
+	} {
+		if s, err := c.Glance(t.Context(), k); s != nil || err != nil {
+			t.Errorf("%s: %v, %v", k.Tenant, s, err)
+		}
+	}
+	if s, _ := c.Glance(t.Context(), grant("control", func(int64, *Pair) {})); s == nil {
+		t.Error("a fresh token was not seen: nothing is proven")
+	}
+	c.clock.heard.Store(int64(monotonic() - 2*recent))
+	if s, _ := c.Glance(t.Context(), grant("stale clock", func(int64, *Pair) {})); s != nil {
+		t.Error("a glance by a clock that Redis has not told for long")
+	}
+}
+
+func TestReadIsRepeatedWhenItsReplyIsLost(t *testing.T) {
+	t.Parallel()
+	server, prefix := redistest.Start(t), redistest.Prefix(t)
+	connect(t, newCache(t, server.Client(t), prefix), acme, 1)
+	proxy := redistest.NewProxy(t, server.Addr())
+	c := newCache(t, server.ClientWith(t, func(o *redis.Options) { o.Addr = proxy.Addr() }), prefix)
+	eaten := proxy.EatReply("hmget")
+	read(t, c, acme)
+	eaten.Await(t)
+
+	proxy.Refuse()
+	proxy.Cut()
+	if _, err := c.Read(t.Context(), acme); err == nil || errors.Is(err, ErrNone) {
+		t.Errorf("without Redis: %v", err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	hungUp := errors.New("hung up")
+	cancel(hungUp)
+	if _, err := c.Read(ctx, acme); !errors.Is(err, hungUp) {
+		t.Errorf("got %v, want the cause", err)
+	}
+}
+
+// A snapshot is shared by readers: what is forgotten and remembered again is a copy.
+func TestRememberingAgainDoesNotWriteToWhatOthersRead(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	connect(t, c, acme, 1)
+	p := c.Pin(acme)
+	confirm(t, p)
+	s := read(t, c, acme)
+	session := s.session
+	p.Unpin()
+	c.evict(p.e)
+	c.Remember(s)
+	if s.session != session || c.Remembered(acme) == nil || c.Remembered(acme).session != 0 {
+		t.Errorf("session %d became %d", session, s.session)
+	}
+}
+
+// One question is one knock, also if a glance found that the token is due.
+func TestGrantThatIsAskedForOnceTakesNoPlace(t *testing.T) {
+	t.Parallel()
+	server, prefix := redistest.Start(t), redistest.Prefix(t)
+	stage := newCache(t, server.Client(t), prefix)
+	room := Key{"zoom", "takes-the-room"}
+	connect(t, stage, room, 9)
+	c := newCache(t, server.Client(t), prefix, func(cfg *Config) { cfg.HotGrants = 1 })
+	c.Remember(read(t, c, room)) // not pinned: it could be displaced
+	if _, err := stage.Connect(t.Context(), acme, by, func(now int64) Pair {
+		p := pairNo(1)(now)
+		p.RefreshAt = now - 1000
+		return p
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := c.Glance(t.Context(), acme); s != nil || err != nil {
+		t.Fatal(s, err)
+	}
+	c.Remember(read(t, c, acme))
+	if c.Remembered(acme) != nil || c.Remembered(room) == nil {
+		t.Error("remembered, though asked for once")
+	}
+}
+
+func TestClusterClientThatReadsFromReplicasIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, o := range []redis.ClusterOptions{{ReadOnly: true}, {RouteByLatency: true}, {RouteRandomly: true}} {
+		o.Addrs = []string{"127.0.0.1:1"}
+		rdb := redis.NewClusterClient(&o)
+		if _, err := New(rdb, Config{AEAD: Plaintext}); err == nil {
+			t.Errorf("%+v was accepted", o)
+		}
+		_ = rdb.Close()
+	}
+}
+
+// Who comes again after many more others than memory has room for would be pushed out before the
+// next time, too: to remember it costs a reading and a subscription, and helps nobody.
+func TestARoundThroughMoreGrantsThanThereIsRoomForIsGlances(t *testing.T) {
+	t.Parallel()
+	server := redistest.Own(t)
+	rdb := server.Client(t)
+	stage := newCache(t, rdb, "tl")
+	connect(t, stage, Key{"zoom", "takes-the-room"}, 9)
+	const grants = 1000
+	for i := range grants {
+		connect(t, stage, Key{"zoom", fmt.Sprint(i)}, 1)
+	}
+	c := full(t, rdb, "tl")
+	glances := 0
+	for range 2 {
+		for i := range grants {
+			if s, err := c.Glance(t.Context(), Key{"zoom", fmt.Sprint(i)}); err != nil {
+				t.Fatal(err)
+			} else if s != nil {
+				glances++
+			}
+		}
+	}
+	if glances < 2*grants-20 {
+		t.Errorf("%d of %d were glances", glances, 2*grants)
+	}
+}

@@ -1,0 +1,196 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
+)
+
+// hearing is a process that makes changes, and one that hears of them.
+func hearing(t *testing.T) (maker, listener *Cache, p *Pin, base *Snapshot) {
+	t.Helper()
+	server := redistest.Own(t)
+	maker, listener = newCache(t, server.Client(t), "tl"), newCache(t, server.Client(t), "tl")
+	base = connect(t, maker, acme, 1)
+	return maker, listener, hot(t, listener, acme), base
+}
+
+// gone makes a process forget all, as its end does.
+func gone(t *testing.T, c *Cache) { t.Helper(); closeCache(t, c) }
+
+func TestATombstoneThatWasOnlyHeardIsNotWrittenBack(t *testing.T) {
+	t.Parallel()
+	maker, listener, p, _ := hearing(t)
+	before := remember(t, maker, acme)
+	disconnect(t, maker, acme)
+	until(t, p, "the end", func() bool { return listener.Remembered(acme).State == Disconnected })
+	gone(t, maker)
+	rewind(t, listener, acme, before)
+	sealed := listener.rdb.Get(t.Context(), listener.keys(acme).secret()).Val()
+	wrote := func() bool {
+		return listener.rdb.HGet(t.Context(), listener.keys(acme).grant(), "state").Val() != string(Active) ||
+			listener.rdb.Get(t.Context(), listener.keys(acme).secret()).Val() != sealed
+	}
+	start := time.Now()
+	for { // believed for a while, then Redis' word counts
+		s, err := listener.Read(t.Context(), acme)
+		if wrote() {
+			t.Fatal("what was only heard was written over a pair")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.State == Active {
+			break
+		}
+		if time.Since(start) > patience {
+			t.Fatal("what was only heard is believed for good")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if took := time.Since(start); took < believedFor-time.Second {
+		t.Errorf("believed for %v only: the others had no time", took)
+	}
+	_ = listener.giveBack(t.Context(), "")
+	if _, err := listener.Ask(t.Context(), acme, 1, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	if wrote() {
+		t.Error("given back after all")
+	}
+}
+
+// While it is believed the others are asked: the process that knows it for sure gives it back.
+func TestWhoeverMadeWhatWasHeardGivesItBack(t *testing.T) {
+	t.Parallel()
+	maker, listener, p, base := hearing(t)
+	hot(t, maker, acme)
+	before := remember(t, maker, acme)
+	claimed := claim(t, maker, base, "maker")
+	until(t, p, "the claim", func() bool { return listener.Remembered(acme).Claim.Unresolved() })
+	rewind(t, maker, acme, before)
+	if s, err := listener.Read(t.Context(), acme); err != nil || s.Claim.ID != claimed.Claim.ID {
+		t.Errorf("read %v %v", s, err)
+	}
+	until(t, p, "the claim in Redis", func() bool {
+		return listener.rdb.HGet(t.Context(), listener.keys(acme).grant(), "claim_id").Val() == claimed.Claim.ID
+	})
+}
+
+// A claim that was heard keeps others from presenting for five seconds at most, and asking for it
+// costs one question, not one a look.
+func TestAClaimThatWasOnlyHeardIsBelievedForAWhile(t *testing.T) {
+	t.Parallel()
+	maker, listener, p, base := hearing(t)
+	before := remember(t, maker, acme)
+	claim(t, maker, base, "maker")
+	until(t, p, "the claim", func() bool { return listener.Remembered(acme).Claim.Unresolved() })
+	gone(t, maker)
+	rewind(t, listener, acme, before)
+	start, reads, highest := time.Now(), 0, int64(0)
+	var took time.Duration
+	calls := redistest.Commands(t, listener.rdb, func() {
+		for time.Since(start) < patience {
+			s, err := listener.Read(t.Context(), acme)
+			reads++
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.Generation < highest {
+				t.Fatalf("generation %d after %d", s.Generation, highest)
+			}
+			highest = s.Generation
+			if !s.Claim.Unresolved() {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		took = time.Since(start)
+	})
+	if took < believedFor-time.Second || took > 2*believedFor {
+		t.Errorf("believed for %v", took)
+	}
+	if calls["publish"] > 2 || calls["hmget"] > reads+2 || calls["evalsha"]+calls["eval"] > 0 {
+		t.Errorf("%d reads cost %v", reads, calls)
+	}
+}
+
+// A generation that was heard without a pair that opens, and that Redis does not know: a read is
+// answered at once, by an error, and does not go round.
+func TestAnIncompleteStateThatRedisDoesNotKnowIsNoLoop(t *testing.T) {
+	t.Parallel()
+	maker, listener, p, base := hearing(t)
+	now := listener.clock.told()
+	ev := event{kind: "commit", now: now, record: base.Record}
+	ev.record.Generation, ev.record.Rev, ev.record.RefreshFP, ev.record.AccessFP = 2, 9, "x", "y"
+	e, _ := listener.hot.load(acme)
+	listener.take(e, ev, monotonic())
+	if s := listener.Remembered(acme); s == nil || !s.incomplete() || s.Generation != 2 {
+		t.Fatalf("the scene is not set: %v", s)
+	}
+	gone(t, maker)
+	var first error
+	calls := redistest.Commands(t, listener.rdb, func() { _, first = listener.Read(t.Context(), acme) })
+	if !errors.Is(first, errContradicted) {
+		t.Errorf("read: %v", first)
+	}
+	if calls["hmget"] > 1 {
+		t.Errorf("one Read looked %d times", calls["hmget"])
+	}
+	eventually(t, "Redis' word to count", patience, func() bool {
+		s, err := listener.Read(t.Context(), acme)
+		if err == nil && s.Generation != 1 {
+			t.Fatalf("generation %d", s.Generation)
+		}
+		time.Sleep(10 * time.Millisecond)
+		return err == nil
+	})
+	_ = p
+}
+
+// Nor while one such state after the other is pushed.
+func TestAReadEndsWhilePushesOvertakeIt(t *testing.T) {
+	t.Parallel()
+	maker, listener, _, base := hearing(t)
+	gone(t, maker)
+	e, _ := listener.hot.load(acme)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan struct{})
+	overtake := func() {
+		s := listener.Remembered(acme)
+		ev := event{kind: "commit", now: listener.clock.told(), record: base.Record}
+		ev.record.Generation, ev.record.RefreshFP = s.Generation+1, "x"
+		listener.take(e, ev, monotonic())
+	}
+	listener.rdb.AddHook(redisHook{overtake})
+	go func() {
+		defer close(done)
+		_, _ = listener.Read(ctx, acme)
+	}()
+	select {
+	case <-done:
+	case <-time.After(patience):
+		t.Error("a Read goes round for ever")
+		cancel()
+		<-done
+	}
+}
+
+// redisHook does something while each transaction is on its way.
+type redisHook struct{ do func() }
+
+func (redisHook) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (redisHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (h redisHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		h.do()
+		return err
+	}
+}

@@ -1,0 +1,288 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"errors"
+	mathrand "math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// A server that answers PING need not be the one that is written to: after a planned failover, where
+// an endpoint has moved, and on a Cluster's node that was removed or is parted from the others, the
+// subscriber connection stays with a server that nobody publishes to any more. So every two seconds
+// a process publishes a message of its own, the way its commands go, and believes a session only
+// while these come back:
+//
+//  1. The first SUBSCRIBE of a session is to the heartbeat's channel, with the grants'.
+//  2. When Redis has confirmed it, the process publishes something that nobody can guess.
+//  3. When that comes back the session begins: what is read from now on is coherent.
+//  4. When nothing that was published in the last six seconds has come back it ends.
+//  5. When the server that took it says that nobody listens, it ends at once.
+//
+// It costs a command every two seconds while there is something to listen to.
+
+//go:embed lua/heartbeat.lua
+var heartbeatLua string
+
+var heartbeatScript = redis.NewScript(heartbeatLua)
+
+const (
+	beatEvery = 2 * time.Second
+	// silentFor is how old what memory holds can be: no heartbeat that was sent in this time has
+	// come back.
+	silentFor = 6 * time.Second
+	// firstBeat is how long a new connection has to prove itself.
+	firstBeat = 3 * time.Second
+	// overtaken is how long a heartbeat may still be on its way after the answer to it.
+	overtaken = 500 * time.Millisecond
+	// maxBeats are at work at once: Redis may not answer.
+	maxBeats = 8
+)
+
+var (
+	errSilent    = errors.New("no heartbeat of this process has come back: Redis does not answer, or the server that it listens to is not the one that it writes to, or is parted from it")
+	errElsewhere = errors.New("the server that this process writes to is not the one that it listens to")
+)
+
+// heartbeat is that of one session.
+type heartbeat struct {
+	channel string
+	node    string        // of a Cluster, to which the session listens; "" elsewhere
+	ready   chan struct{} // closed when Redis has confirmed the channel
+	over    chan error    // has room for one: why the session must end
+
+	mu     sync.Mutex // guards what follows
+	opened bool       // ready is closed
+	sent   map[string]mono
+	began  mono  // when it was made
+	last   mono  // when the newest that came back was sent; 0 for none
+	failed error // of the last one that Redis has answered
+	ended  error // why the session ended
+}
+
+func newHeartbeat(channel, node string) *heartbeat {
+	return &heartbeat{
+		channel: channel, node: node, ready: make(chan struct{}), over: make(chan error, 1),
+		sent: make(map[string]mono), began: monotonic(),
+	}
+}
+
+// open notes that Redis has confirmed the channel.
+func (b *heartbeat) open() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.opened {
+		b.opened, b.began = true, monotonic()
+		close(b.ready)
+	}
+}
+
+// next is what is to be published now.
+func (b *heartbeat) next() (nonce string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	nonce = rand.Text()
+	b.sent[nonce] = monotonic()
+	return nonce
+}
+
+// heard takes a message from the channel, and reports whether it is the first of this process's own.
+func (b *heartbeat) heard(nonce string) (first bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	at, own := b.sent[nonce]
+	if !own {
+		return false // whoever may publish may send anything
+	}
+	first = b.last == 0
+	b.last = max(b.last, at)
+	for other, sent := range b.sent {
+		if sent <= at {
+			delete(b.sent, other)
+		}
+	}
+	return first
+}
+
+// lacks reports whether what was published has not come back, nor anything that was published after.
+func (b *heartbeat) lacks(nonce string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, out := b.sent[nonce]
+	return out
+}
+
+// proven is when the newest heartbeat that came back was sent; 0 if none has.
+func (b *heartbeat) proven() mono {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.last
+}
+
+// until is when the session is believed no more, unless another heartbeat comes back.
+func (b *heartbeat) until() mono {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.last == 0 {
+		return b.began + firstBeat
+	}
+	return b.last + silentFor
+}
+
+func (b *heartbeat) answered(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failed = err
+}
+
+// end has the session ended soon.
+func (b *heartbeat) end(why error) {
+	select {
+	case b.over <- why:
+	default:
+	}
+}
+
+// because notes why the session has ended.
+func (b *heartbeat) because(why error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.failed != nil && errors.Is(why, errSilent) {
+		why = errors.Join(why, b.failed)
+	}
+	b.ended = why
+}
+
+// reason is why the session ended, if this process ended it, else what the connection said.
+func (b *heartbeat) reason(said error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ended != nil {
+		return b.ended
+	}
+	return said
+}
+
+// deaf is the node that does not hear what others took; "" for none.
+func (b *heartbeat) deaf() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ended == nil || b.failed != nil {
+		return ""
+	}
+	return b.node
+}
+
+// beats publishes heartbeats until ctx ends.
+func (h *hub) beats(ctx context.Context, b *heartbeat, work *sync.WaitGroup) {
+	select {
+	case <-b.ready:
+	case <-ctx.Done():
+		return
+	}
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	for {
+		if h.beating.Add(1) <= maxBeats {
+			work.Go(func() { // one that Redis does not answer must not hold up the next
+				defer h.beating.Add(-1)
+				h.beat(ctx, b)
+			})
+		} else {
+			h.beating.Add(-1)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// beat publishes one heartbeat. Where it can tell that the session listens to another server it ends
+// that at once.
+func (h *hub) beat(ctx context.Context, b *heartbeat) {
+	nonce := b.next()
+	bounded, cancel := context.WithTimeout(ctx, silentFor)
+	listeners, err := h.publish(bounded, b.channel, nonce)
+	cancel()
+	b.answered(err)
+	if err != nil {
+		h.unanswered(err)
+		if b.proven() == 0 {
+			b.end(errSilent) // the next connection may have a better way
+		}
+		return
+	}
+	if listeners == 0 && sleep(ctx, overtaken) == nil && b.lacks(nonce) {
+		b.end(errElsewhere)
+	}
+}
+
+// publish sends a heartbeat the way that commands go. On a Cluster the number of listeners is that of
+// one node, and is not told.
+func (h *hub) publish(ctx context.Context, channel, nonce string) (listeners int64, err error) {
+	if _, cluster := h.rdb.(*redis.ClusterClient); cluster {
+		return -1, heartbeatScript.Run(ctx, h.rdb, []string{channel}, nonce).Err()
+	}
+	return h.rdb.Publish(ctx, channel, nonce).Result()
+}
+
+// subscriber is a PubSub without a connection yet, and the heartbeat of its session.
+//
+// On a Cluster any node hears everything, but go-redis would dial the one that has the first
+// channel's slot, which may be the one that is away. The heartbeat is sent to another node than the
+// one that listens, or it would prove nothing about what lies between them.
+func (h *hub) subscriber(ctx context.Context) (*redis.PubSub, *heartbeat) {
+	channel := h.heartbeats + NewID()
+	cluster, ok := h.rdb.(*redis.ClusterClient)
+	if !ok {
+		return h.rdb.Subscribe(ctx), newHeartbeat(channel, "")
+	}
+	nodes := h.listenTo(ctx, masters(ctx, cluster))
+	if len(nodes) == 0 {
+		return h.rdb.Subscribe(ctx), newHeartbeat(channel, "")
+	}
+	way := nodes[len(nodes)-1].Options().Addr // the same node where no other answers
+	for range 256 {
+		if owner, err := cluster.MasterForKey(ctx, channel); err != nil || owner.Options().Addr == way {
+			break
+		}
+		channel = h.heartbeats + NewID()
+	}
+	return nodes[0].Subscribe(ctx), newHeartbeat(channel, nodes[0].Options().Addr)
+}
+
+// listenTo picks two nodes that answer, or one: to listen to, and to send heartbeats to. It listens to
+// any other rather than the one that was deaf in the session before.
+func (h *hub) listenTo(ctx context.Context, nodes []*redis.Client) (two []*redis.Client) {
+	mathrand.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
+	slices.SortStableFunc(nodes, func(a, b *redis.Client) int {
+		return boolInt(a.Options().Addr == h.deaf) - boolInt(b.Options().Addr == h.deaf)
+	})
+	for _, node := range nodes {
+		asked, cancel := context.WithTimeout(ctx, time.Second)
+		err := node.Ping(asked).Err()
+		cancel()
+		if err == nil {
+			two = append(two, node)
+		}
+		if len(two) == 2 {
+			break
+		}
+	}
+	return two
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

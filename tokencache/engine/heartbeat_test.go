@@ -1,0 +1,368 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
+)
+
+// beating is the heartbeat of a cache's session.
+func beating(t *testing.T, c *Cache) *heartbeat {
+	t.Helper()
+	b := c.hub.current.Load()
+	if b == nil {
+		t.Fatal("no session")
+	}
+	return b
+}
+
+// A connection that stands, to a server that answers, proves nothing.
+func TestASessionBeginsWithItsFirstHeartbeat(t *testing.T) {
+	t.Parallel()
+	old, now := redistest.Own(t), redistest.Own(t)
+	proxy := redistest.NewProxy(t, now.Addr())
+	rdb := now.ClientWith(t, func(o *redis.Options) { o.Addr, o.PoolSize, o.PipelinePoolSize = proxy.Addr(), 1, 1 })
+	c := newCache(t, rdb, "tl")
+	connect(t, newCache(t, now.Client(t), "tl"), acme, 1)
+	read(t, c, acme) // its connections for commands stand
+	if err := rdb.Ping(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	proxy.Move(old.Addr()) // the subscriber's
+	p := c.Pin(acme)
+	defer p.Unpin()
+	for range 3 {
+		if err := p.Confirmed(t.Context()); !errors.Is(err, errSubscriber) {
+			t.Fatalf("Confirmed says %v", err)
+		}
+		if _, err := c.Read(t.Context(), acme); err == nil && c.Peek(acme) != nil {
+			t.Fatal("coherent, and it listens to another server")
+		}
+	}
+	proxy.Move(now.Addr())
+	confirm(t, p)
+	read(t, c, acme)
+	if c.Peek(acme) == nil {
+		t.Error("not coherent")
+	}
+}
+
+// Whoever may publish can send to the channel, but nobody can guess what is on its way.
+func TestAForeignHeartbeatProvesNothing(t *testing.T) {
+	t.Parallel()
+	b := newHeartbeat("tl:heartbeat:x", "")
+	b.open()
+	nonce := b.next()
+	if b.heard("forged") || b.proven() != 0 || b.until() > monotonic()+firstBeat {
+		t.Error("a forged heartbeat is believed")
+	}
+	if !b.heard(nonce) || b.proven() == 0 {
+		t.Error("the own one is not")
+	}
+	at := b.proven()
+	if b.heard(nonce) || b.proven() != at {
+		t.Error("a repeated one is believed again")
+	}
+	older, newer := b.next(), b.next()
+	b.heard(newer)
+	at = b.proven()
+	if b.heard(older); b.proven() != at || b.lacks(older) {
+		t.Error("what was overtaken still counts")
+	}
+}
+
+// A heartbeat that nobody hears where it is sent to ends the session at once, not after six seconds.
+func TestASessionOnAnotherServerEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	server, other := redistest.Own(t), redistest.Own(t)
+	proxy := redistest.NewProxy(t, server.Addr())
+	c := newCache(t, server.ClientWith(t, func(o *redis.Options) {
+		o.Addr, o.ConnMaxLifetime = proxy.Addr(), 100*time.Millisecond // commands move, the subscriber stays
+	}), "tl")
+	connect(t, c, acme, 1)
+	hot(t, c, acme)
+	b := beating(t, c)
+	proxy.Move(other.Addr())
+	start := time.Now()
+	eventually(t, "the session to end", patience, func() bool { return c.Peek(acme) == nil })
+	if took := time.Since(start); took > beatEvery+overtaken+2*time.Second {
+		t.Errorf("after %v", took)
+	}
+	eventually(t, "the reason", patience, func() bool { return errors.Is(b.reason(nil), errElsewhere) || errors.Is(b.reason(nil), errReplaced) })
+}
+
+// Where commands get no answer, memory is as good as with a Redis that is away.
+func TestWithoutAWayForCommandsMemoryIsNotCoherentAndStaysValid(t *testing.T) {
+	t.Parallel()
+	server := redistest.Own(t)
+	proxy := redistest.NewProxy(t, server.Addr())
+	c := newCache(t, server.ClientWith(t, func(o *redis.Options) {
+		o.Addr, o.ConnMaxLifetime, o.MaxRetries = proxy.Addr(), 100*time.Millisecond, -1
+	}), "tl")
+	connect(t, c, acme, 1)
+	hot(t, c, acme)
+	proxy.Refuse() // new connections; the subscriber's is well
+	start := time.Now()
+	eventually(t, "the session to end", patience, func() bool { return c.Peek(acme) == nil })
+	if took := time.Since(start); took > silentFor+2*time.Second {
+		t.Errorf("after %v", took)
+	}
+	if s := c.Remembered(acme); s == nil || !s.Valid() {
+		t.Error("the token that is still valid is forgotten")
+	}
+	proxy.Accept()
+	eventually(t, "memory to be coherent again", patience, func() bool {
+		_, _ = c.Read(t.Context(), acme)
+		return c.Peek(acme) != nil
+	})
+}
+
+// A user who may not publish is told so, and reads.
+func TestAUserWhoMayNotPublishHasNoCoherentMemory(t *testing.T) {
+	t.Parallel()
+	server := redistest.Own(t)
+	acl := []any{"ACL", "SETUSER", "worker", "on", ">secret", "~*", "&*", "+@all", "-publish"}
+	if err := server.Client(t).Do(t.Context(), acl...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	c := newCache(t, server.ClientWith(t, func(o *redis.Options) { o.Username, o.Password = "worker", "secret" }), "tl")
+	connect(t, c, acme, 1)
+	p := c.Pin(acme)
+	defer p.Unpin()
+	if err := p.Confirmed(t.Context()); err == nil {
+		t.Error("believed without a heartbeat")
+	}
+	if s := read(t, c, acme); s.Generation != 1 {
+		t.Error("not read")
+	}
+}
+
+// What a process costs Redis while nothing happens.
+func TestAHeartbeatCostsOneCommandEveryTwoSeconds(t *testing.T) {
+	t.Parallel()
+	server := redistest.Own(t)
+	c := newCache(t, server.Client(t), "tl")
+	root := server.Client(t)
+	time.Sleep(beatEvery)
+	if n := calls(t, root, "publish"); n != 0 {
+		t.Errorf("%d heartbeats with nothing to listen to", n)
+	}
+	connect(t, c, acme, 1)
+	hot(t, c, acme)
+	before, start := calls(t, root, "publish"), time.Now()
+	time.Sleep(3*beatEvery + beatEvery/2)
+	got, most := calls(t, root, "publish")-before, int(time.Since(start)/beatEvery)+1
+	if got < 2 || got > most {
+		t.Errorf("%d heartbeats, want 3", got)
+	}
+	if n := calls(t, root, "ping"); n != 0 {
+		t.Errorf("%d PINGs", n)
+	}
+}
+
+// A claim is judged where it is made: commands can come to another server at any time.
+func TestAClaimIsRefusedByAServerThatWasNotJudged(t *testing.T) {
+	t.Parallel()
+	server := redistest.Own(t)
+	c := newCache(t, server.Client(t), "tl")
+	s := connect(t, c, acme, 1)
+	judged, _, doubtful, err := c.Doubtful(t.Context(), s)
+	if err != nil || doubtful {
+		t.Fatal(doubtful, err)
+	}
+	// It gets another history: a replica of another for a moment, as one that is promoted.
+	root, other := server.Client(t), redistest.Own(t)
+	host, port, _ := net.SplitHostPort(other.Addr())
+	if err := root.ReplicaOf(t.Context(), host, port).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := root.ReplicaOf(t.Context(), "NO", "ONE").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if root.Exists(t.Context(), c.keys(acme).grant()).Val() == 0 { // it had synced already
+		connect(t, c, acme, 1)
+		s = read(t, c, acme)
+		own := *s
+		own.judged = judged.judged
+		judged = &own
+	}
+	outcome, got, err := c.Claim(t.Context(), judged, NewID(), "a", time.Minute, AfterDeadline)
+	if err != nil || outcome != Replaced || got.Claim.Unresolved() {
+		t.Fatalf("%s %v", outcome, err)
+	}
+	again, left, doubtful, err := c.Doubtful(t.Context(), aged(s))
+	if err != nil || !doubtful || left <= 0 || again.judged == judged.judged {
+		t.Errorf("the server is not judged anew: %v %v %v", left, doubtful, err)
+	}
+	own := *s
+	own.judged = again.judged
+	if outcome, _, err := c.Claim(t.Context(), &own, NewID(), "a", time.Minute, AfterDeadline); err != nil || outcome != OK {
+		t.Errorf("the claim where it was judged: %s %v", outcome, err)
+	}
+}
+
+// A server that is made a replica and promoted again keeps its connections.
+func TestAServerThatIsPromotedInPlaceIsNoticed(t *testing.T) {
+	t.Parallel()
+	server, other := redistest.Own(t), redistest.Own(t)
+	c := newCache(t, server.Client(t), "tl")
+	connect(t, c, acme, 1)
+	hot(t, c, acme)
+	eventually(t, "the server to be known", patience, func() bool { return c.servers.of("") != nil })
+	session := c.hub.session.Load()
+	root := server.Client(t)
+	host, port, _ := net.SplitHostPort(other.Addr())
+	for _, step := range [][2]string{{host, port}, {"NO", "ONE"}} {
+		if err := root.ReplicaOf(t.Context(), step[0], step[1]).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start := time.Now()
+	eventually(t, "a new session", patience, func() bool {
+		now := c.hub.session.Load()
+		return now != session && now%2 == 0
+	})
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("after %v", took)
+	}
+	if _, left, _, err := c.Doubtful(t.Context(), read(t, c, acme)); err != nil || left <= 0 || left > reunionAfterFailover {
+		t.Errorf("%s left, %v", left, err)
+	}
+}
+
+// The clock of the replica that takes over may go behind the master's by seconds.
+func TestWhatAServerSaysIsDoubtedThoughItsClockIsBehind(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	replid := strings.Repeat("a", 40)
+	for _, k := range []struct {
+		behind   time.Duration // the new server's clock
+		promoted bool
+		doubted  bool
+	}{
+		{behind: 0, promoted: true, doubted: true},
+		{behind: 20 * time.Second, promoted: true, doubted: true},
+		{behind: -20 * time.Second, promoted: true, doubted: true},
+		{behind: 20 * time.Second, doubted: false}, // it has started: the clock is the same as before
+	} {
+		s := connect(t, c, acme, 1)
+		changed := s.changedAt()
+		now := changed + 5000 - k.behind.Milliseconds() // five seconds after the change
+		id := replid + fmt.Sprint(k.behind, k.promoted)
+		info := map[string]string{
+			"role": "master", "server_time_usec": strconv.FormatInt(1000*now, 10), "uptime_in_seconds": "0",
+			"master_replid": id, "master_replid2": strings.Repeat("0", 40),
+		}
+		if k.promoted {
+			info["uptime_in_seconds"], info["master_replid2"] = "9999", replid
+		}
+		server, err := c.judge(t.Context(), info, monotonic())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.servers.note("", server)
+		if _, _, doubtful, err := c.Doubtful(t.Context(), s); doubtful != k.doubted || err != nil {
+			t.Errorf("%+v: doubted %v, %v", k, doubtful, err)
+		}
+	}
+}
+
+// Ten thousand grants of late are read again in a second or two, though each takes a while.
+func TestLateChangesAreReadAgainManyAtATime(t *testing.T) {
+	t.Parallel()
+	server := redistest.Own(t)
+	rdb := server.Client(t)
+	c := newCache(t, rdb, "tl")
+	const grants, each = 320, 10 * time.Millisecond
+	for i := range grants {
+		k := Key{"zoom", strconv.Itoa(i)}
+		connect(t, c, k, i)
+		p := c.Pin(k)
+		read(t, c, k)
+		p.Unpin()
+	}
+	rdb.AddHook(slow(each))
+	before := calls(t, rdb, "hmget")
+	start := time.Now()
+	if !c.readAgain(t.Context(), monotonic()) {
+		t.Fatal("not all")
+	}
+	if n := calls(t, rdb, "hmget") - before; n != grants {
+		t.Errorf("%d of %d read", n, grants)
+	}
+	if took, alone := time.Since(start), grants*each; took > alone/4 {
+		t.Errorf("%v; one after the other it takes %v", took, alone)
+	}
+}
+
+// slow makes each round trip take a while.
+type slow time.Duration
+
+func (s slow) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (s slow) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return next
+}
+func (s slow) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		time.Sleep(time.Duration(s))
+		return next(ctx, cmds)
+	}
+}
+
+// To go-redis a node that is away says nothing of who has taken its place.
+func TestAClusterIsAskedWhoIsWhereWhenANodeDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t)
+	c := newCache(t, cluster.Client(t), "tl")
+	read := func() (n int) {
+		for _, node := range cluster.Nodes {
+			n += calls(t, node.Client(t), "cluster|slots")
+		}
+		return n
+	}
+	_ = c.rdb.Get(t.Context(), "any").Err()
+	before := read()
+	for _, err := range []error{nil, redis.Nil, context.Canceled} {
+		c.unanswered(err)
+	}
+	time.Sleep(50 * time.Millisecond)
+	if n := read() - before; n != 0 {
+		t.Errorf("asked %d times without a reason", n)
+	}
+	for range 100 {
+		c.unanswered(net.ErrClosed)
+	}
+	eventually(t, "the nodes to be asked", patience, func() bool { return read() > before })
+	time.Sleep(300 * time.Millisecond)
+	if n := read() - before; n > 2 {
+		t.Errorf("asked %d times in a moment", n)
+	}
+}
+
+// What a heartbeat takes, there and back: a process does it every two seconds.
+func BenchmarkHeartbeat(b *testing.B) {
+	c := freshCache(b)
+	p := c.Pin(acme)
+	defer p.Unpin()
+	confirm(b, p)
+	beat := c.hub.current.Load()
+	for b.Loop() {
+		nonce := beat.next()
+		if _, err := c.hub.publish(b.Context(), beat.channel, nonce); err != nil {
+			b.Fatal(err)
+		}
+		for beat.lacks(nonce) {
+			runtime.Gosched()
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package engine
+
+import (
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+)
+
+// A pair that Redis does not take is held in memory, with the record that commit.lua would have made:
+// two ways to say one thing.
+func TestWhatIsHeldIsWhatACommitWouldHaveStored(t *testing.T) {
+	t.Parallel()
+	hour := int64(3_600_000)
+	for name, alter := range map[string]func(now int64) []any{
+		"an ordinary grant": func(int64) []any { return nil },
+		"one that failed": func(now int64) []any {
+			return []any{"fails", 3, "retry_at", now - 1, "error", "ambiguous//502", "error_at", now - 5}
+		},
+		"one that was suspect": func(now int64) []any {
+			return []any{"reason", "suspect", "rejects", 2, "reject_at", now + hour, "rejected_gen", 1}
+		},
+		"one whose end is put off":             func(now int64) []any { return []any{"warned_at", now - hour, "rt_expires_at", now - 2*hour} },
+		"one whose fixed end was said":         func(now int64) []any { return []any{"warned_at", now - hour, "rt_expires_at", now + 86_400_000} },
+		"one that somebody else used":          func(int64) []any { return []any{"foreign", 2, "foreign_gen", 1} },
+		"one that somebody else used before":   func(int64) []any { return []any{"foreign", 2, "foreign_gen", 0} },
+		"a dead one that somebody used before": func(int64) []any { return []any{"state", "reauthorize", "foreign", 2, "foreign_gen", 0} },
+		"one whose consent replaced another":   func(now int64) []any { return []any{"spare_epoch", now - hour, "past", "aaaaaaaabbbbbbbb"} },
+		"one that has redeemed many": func(int64) []any {
+			return []any{"spent", "11111111 22222222 33333333 44444444 55555555 66666666 77777777"}
+		},
+		"one that is in use":                   func(now int64) []any { return []any{"used_at", now - hour} },
+		"one with an earlier unresolved claim": func(now int64) []any { return []any{"claim_prior", now + hour, "claim_n", 2} },
+		"one that has died, with an unread end": func(now int64) []any {
+			return []any{"state", "reauthorize", "reason", "lost_response", "error", "reauthorize/invalid_grant/400"}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := freshCache(t)
+			base := claim(t, c, connect(t, c, acme, 1), "holder")
+			if fields := alter(base.At()); fields != nil {
+				hset(t, c, acme, append(fields, "rev", base.Rev+1)...)
+				base = read(t, c, acme)
+			}
+			id := NewID()
+			pair := pairNo(2)(base.At())
+			other := newCache(t, c.rdb, c.prefix) // remembers nothing of it
+			held := other.Hold(base, id, "a holder", pair)
+			if o, _, err := c.Commit(t.Context(), base, id, "a holder", pair, false, false); err != nil || o != OK {
+				t.Fatal(o, err)
+			}
+			stored := read(t, newCache(t, c.rdb, c.prefix), acme)
+			if !reflect.DeepEqual(held.Record, stored.Record) {
+				t.Errorf("held\n%+v\nstored\n%+v", held.Record, stored.Record)
+			}
+		})
+	}
+}
+
+// A process without a subscriber connection is told of what it does itself.
+func TestWhoMakesAChangeIsToldWithoutASubscription(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	var kinds []string
+	w, _ := c.watchers.LoadOrStore("zoom", &watchers[Change]{})
+	w.add(func(ch Change) { kinds = append(kinds, ch.Kind) }, func() {})
+	base := connect(t, c, acme, 1)
+	p := c.Pin(acme)
+	defer p.Unpin()
+	read(t, c, acme)
+	reject := func(want Outcome) {
+		t.Helper()
+		o, s, err := c.Reject(t.Context(), base, "a", time.Hour, 10*time.Minute, 0, time.Hour)
+		if err != nil || o != want {
+			t.Fatal(o, err)
+		}
+		base = s
+	}
+	reject(OK)
+	base = commit(t, c, claim(t, c, base, "a"), 2)
+	reject(OK)
+	base = commit(t, c, claim(t, c, base, "a"), 3)
+	reject(Wait)
+	reject(Wait)
+	if n := count(kinds, "suspect"); n != 1 {
+		t.Errorf("told %v: suspect %d times", kinds, n)
+	}
+	lose(t, c, acme)
+	read(t, c, acme)
+	if n := count(kinds, "restore"); n != 1 {
+		t.Errorf("told %v: restore %d times", kinds, n)
+	}
+	if slices.Contains(kinds, "reject") {
+		t.Errorf("told %v: a step on the way", kinds)
+	}
+}
+
+func count(kinds []string, kind string) (n int) {
+	for _, k := range kinds {
+		if k == kind {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,308 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Redis can lose its last writes: a replica that becomes the master has not got all of them,
+// and a server that starts again reads a file that lags. Then a record says less than some
+// process remembers, and its refresh token is spent:
+//
+//  1. A process commits generation 2 and tells the others. The master dies.
+//  2. A replica takes its place, which knows generation 1 only.
+//  3. A process that remembers nothing reads that, and presents generation 1 again.
+//
+// Two things prevent the third step where claims do not wait for replicas. Whoever remembers a
+// change of late reads that grant again as soon as Redis is back, and gives back what is missing.
+// And whoever is about to present a pair that is older than the server waits for the others to come
+// back, and asks them: see Doubtful. Which server that is the claim itself tells, since commands and
+// subscriptions can be with two.
+
+const (
+	// atRisk is how old a change may be that Redis may have lost, and how long after its beginning
+	// a server is not believed.
+	atRisk = 2 * time.Minute
+	// clocksApart is how far the clocks of a master and of the replica that takes its place may differ.
+	clocksApart = 30 * time.Second
+)
+
+// How long the other processes take to come back. A process whose Redis starts again notices that
+// its connection broke. After a failover that may be silence: then it takes silentFor, the dialing,
+// and reading again what may be lost. On a Cluster most processes listen to another node, and all look
+// every lookEvery who the masters are; who listened to the node that went silent has noticed
+// before the node timeout was over.
+const (
+	reunionAfterStart    = 5 * time.Second
+	reunionAfterFailover = silentFor + 4*time.Second
+	reunionOnCluster     = lookEvery + 2*time.Second
+)
+
+// connected is called when a subscriber session has begun; lost is since when something may have been
+// missed. It reports whether all that Redis may have lost of late has been read again.
+func (c *Cache) connected(ctx context.Context, lost mono) bool {
+	if _, cluster := c.rdb.(*redis.ClusterClient); !cluster {
+		_, _ = c.serverOf(ctx, Key{}) // so that the first exchange need not ask
+	}
+	if lost == 0 {
+		return true
+	}
+	c.lossMissed(ctx)
+	return c.readAgain(ctx, lost)
+}
+
+// readAgain reads the grants again that had been changed within atRisk before a time, which gives
+// back what Redis has lost of them. It reports whether it has read all.
+func (c *Cache) readAgain(ctx context.Context, lost mono) bool {
+	var doubted []Key
+	for e := range c.hot.all() {
+		if s := e.snap.Load(); s != nil && s.young(lost) {
+			doubted = append(doubted, e.key)
+		}
+	}
+	// Just after a failover it can take more than one attempt.
+	last := monotonic() + time.Minute
+	for pause := 50 * time.Millisecond; len(doubted) > 0; pause = min(2*pause, 500*time.Millisecond) {
+		doubted = c.unverified(ctx, doubted)
+		if monotonic() > last && len(doubted) > 0 {
+			c.log.Warn().Int("grants", len(doubted)).Msg("whether Redis has lost their last changes is not known")
+			return true
+		}
+		if len(doubted) > 0 && sleep(ctx, pause) != nil {
+			return false // the next session does it
+		}
+	}
+	return true
+}
+
+// young reports whether a grant had been changed within atRisk before a time.
+func (s *Snapshot) young(at mono) bool {
+	return time.Duration(s.now-s.changedAt())*time.Millisecond+at-s.at < atRisk
+}
+
+// changedAt is when a grant's state changed last, by Redis' clock: a consent, a commit, a claim
+// or a failure.
+func (r *Record) changedAt() int64 { return max(r.Epoch, r.IssuedAt, r.Claim.At, r.ErrorAt) }
+
+// unverified reads grants that this process remembers, several at a time, and returns those of which
+// Redis has told nothing.
+func (c *Cache) unverified(ctx context.Context, keys []Key) []Key {
+	var work sync.WaitGroup
+	failed := make([]bool, len(keys))
+	room := make(chan struct{}, giversBack)
+	for i, k := range keys {
+		room <- struct{}{}
+		work.Go(func() {
+			defer func() { <-room }()
+			failed[i] = ctx.Err() != nil || !c.verified(ctx, k)
+		})
+	}
+	work.Wait()
+	i := -1
+	return slices.DeleteFunc(keys, func(Key) bool { i++; return !failed[i] })
+}
+
+// verified reads a grant that this process remembers, which gives back what Redis has lost. It
+// reports whether Redis has answered.
+func (c *Cache) verified(ctx context.Context, k Key) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_, err := c.Read(ctx, k)
+	return err == nil || errors.Is(err, ErrNone)
+}
+
+// Doubtful reports whether Redis may have lost newer states of a grant: the server has begun a
+// short while ago, by starting or by becoming the master, and has not changed the grant since.
+// left is how long it takes until the other processes are back, of whom one may know better;
+// negative for how long they have been. The error says that Redis does not answer; a server
+// that does not tell (INFO) is not doubted.
+//
+// What it says is about one server: judged is the grant as it may be claimed there, and nowhere else.
+func (c *Cache) Doubtful(ctx context.Context, s *Snapshot) (judged *Snapshot, left time.Duration, doubtful bool, err error) {
+	server, err := c.serverOf(ctx, s.Key)
+	if err != nil {
+		return nil, 0, false, fmt.Errorf("tokencache: %s: since when Redis is the master is not known: %w", s.Key, err)
+	}
+	own := *s
+	own.judged = server.replid
+	age := server.age(monotonic())
+	if age < -time.Second { // the server's clock was set back: nothing can be said
+		return &own, 0, false, nil
+	}
+	return &own, server.reunion - age, s.changedAt() < server.believed && age < atRisk, nil
+}
+
+// server is what a process has found out about one that was the master.
+type server struct {
+	replid   string        // another one after each start and each promotion; "" if it does not tell
+	began    int64         // its clock, unix ms, when it began to be the master; a little before, if need be
+	believed int64         // its clock, from which on what was changed was changed by itself
+	reunion  time.Duration // from then on, until the other processes are back
+
+	now int64 // its clock at `at`
+	at  mono
+}
+
+func (s *server) age(at mono) time.Duration { return span(s.now-s.began) + at - s.at }
+
+// servers are the masters by address; "" is the address where it is not a Cluster.
+type servers struct {
+	mu sync.Mutex // guards by
+	by map[string]*server
+}
+
+func (v *servers) of(addr string) *server {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.by[addr]
+}
+
+func (v *servers) note(addr string, s *server) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.by == nil {
+		v.by = make(map[string]*server)
+	}
+	v.by[addr] = s
+}
+
+// forget has all be asked again.
+func (v *servers) forget() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.by = nil
+}
+
+// serverOf is the server that has a grant. What is known of it is right for as long as it has the
+// same replication id, which the claim looks at.
+func (c *Cache) serverOf(ctx context.Context, k Key) (*server, error) {
+	if _, addr, err := c.nodeOf(ctx, k); err != nil {
+		return nil, err
+	} else if s := c.servers.of(addr); s != nil {
+		return s, nil
+	}
+	if _, cluster := c.rdb.(*redis.ClusterClient); !cluster {
+		return c.inspect(ctx, k)
+	}
+	return insist(ctx, c, func() (*server, error) { return c.inspect(ctx, k) })
+}
+
+// inspect asks the server that has a grant what it is.
+func (c *Cache) inspect(ctx context.Context, k Key) (*server, error) {
+	node, addr, err := c.nodeOf(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	at := monotonic()
+	text, err := node.Info(ctx, "server", "replication").Result()
+	if err != nil && !forbidden(err) {
+		c.unanswered(err)
+		return nil, err
+	}
+	s, err := c.judge(ctx, infoOf(text), at)
+	if err != nil {
+		c.unanswered(err) // the map of the slots is old
+		return nil, err
+	}
+	if s.replid == "" {
+		c.log.Debug().Msg("Redis does not tell its age by INFO: what it may have lost is not doubted")
+	}
+	if addr != "" {
+		s.reunion = min(s.reunion, reunionOnCluster)
+	}
+	c.servers.note(addr, s)
+	return s, nil
+}
+
+var errReplica = errors.New("this is a replica")
+
+// judge makes of INFO what a server is. It tells in which second it has started, but not when it
+// was promoted.
+func (c *Cache) judge(ctx context.Context, info map[string]string, at mono) (*server, error) {
+	if info["role"] == "slave" {
+		return nil, errReplica
+	}
+	micros, err1 := strconv.ParseInt(info["server_time_usec"], 10, 64)
+	up, err2 := strconv.ParseInt(info["uptime_in_seconds"], 10, 64)
+	if errors.Join(err1, err2) != nil || info["master_replid"] == "" {
+		return &server{at: at}, nil
+	}
+	now := micros / 1000
+	s := &server{replid: info["master_replid"], now: now, at: at, began: 1000 * (now/1000 - up), reunion: reunionAfterStart}
+	s.believed = s.began
+	if promoted := strings.Trim(info["master_replid2"], "0") != ""; promoted {
+		s.began = max(s.began, c.firstSeen(ctx, s.replid, now))
+		s.believed = s.began + clocksApart.Milliseconds()
+		s.reunion = reunionAfterFailover
+	}
+	return s, nil
+}
+
+// forbidden reports whether Redis does not let this client, or anybody, run a command like this.
+func forbidden(err error) bool {
+	var said redis.Error
+	return errors.As(err, &said) && (strings.HasPrefix(said.Error(), "NOPERM ") || strings.HasPrefix(said.Error(), "ERR "))
+}
+
+// firstSeen is when any process first saw a server that was a replica before. Redis gives it a
+// new replication id then, and does not tell when. Where that cannot be noted, on another node that
+// is away, it is seen now.
+func (c *Cache) firstSeen(ctx context.Context, replid string, now int64) int64 {
+	key := c.prefix + ":masters"
+	err := c.rdb.HSetNX(ctx, key, replid, now).Err()
+	var first int64
+	if err == nil {
+		first, err = c.rdb.HGet(ctx, key, replid).Int64()
+	}
+	if err != nil {
+		c.unanswered(err)
+		return now
+	}
+	return first
+}
+
+// infoOf reads the name:value lines of INFO.
+func infoOf(text string) map[string]string {
+	fields := make(map[string]string)
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			fields[name] = value
+		}
+	}
+	return fields
+}
+
+var errReplaced = errors.New("Redis is another server than before, or has become the master anew")
+
+// sameServer looks at what Redis says of itself every few seconds. A server that was promoted in
+// place, or made a replica, keeps its connections: what it has now may not be what was pushed.
+func (c *Cache) sameServer(ctx context.Context, text string) {
+	known, info := c.servers.of(""), infoOf(text)
+	switch {
+	case info["role"] == "slave":
+		c.servers.forget()
+		c.hub.distrust(errReplica)
+		c.leave(ctx)
+	case known != nil && known.replid != "" && info["master_replid"] != "" && info["master_replid"] != known.replid:
+		c.servers.forget()
+		c.hub.distrust(errReplaced)
+	}
+}
+
+// leave has go-redis close the connections to a server that has become a replica, one by one: an
+// endpoint may lead elsewhere by now. It does so where a write is refused, and this one writes nothing.
+func (c *Cache) leave(ctx context.Context) {
+	for range 10 {
+		if err := c.rdb.Persist(ctx, c.proofKey()).Err(); err == nil || ctx.Err() != nil {
+			return
+		}
+	}
+}

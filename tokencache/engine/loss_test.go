@@ -1,0 +1,391 @@
+package engine
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
+)
+
+// next exchanges a generation, as holder `by`, for pair n.
+func next(t *testing.T, c *Cache, base *Snapshot, by string, n int) *Snapshot {
+	t.Helper()
+	_, claimed, err := c.Claim(t.Context(), base, NewID(), by, time.Minute, AfterDeadline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	outcome, s, err := c.Commit(t.Context(), claimed, NewID(), by, pairNo(n)(base.At()), false, false)
+	if err != nil || outcome != OK {
+		t.Fatal(outcome, err)
+	}
+	return s
+}
+
+// The reply to a commit is lost; when it is repeated, its refresh token has been spent.
+func TestCommitRepeatedAfterTheNextGenerationIsNoSpare(t *testing.T) {
+	t.Parallel()
+	for name, first := range map[string]func(t *testing.T, c *Cache, claimed *Snapshot, id string) *Snapshot{
+		"stored by commit": func(t *testing.T, c *Cache, claimed *Snapshot, id string) *Snapshot {
+			_, s, err := c.Commit(t.Context(), claimed, id, "a", pairNo(2)(claimed.At()), false, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		},
+		"stored by restore": func(t *testing.T, c *Cache, claimed *Snapshot, id string) *Snapshot {
+			held := c.Hold(claimed, id, "a", pairNo(2)(claimed.At()))
+			for monotonic() <= held.taken { // the read is sent after memory knew
+				time.Sleep(time.Millisecond)
+			}
+			return read(t, c, acme)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := freshCache(t)
+			defer c.Pin(acme).Unpin()
+			_, claimed, err := c.Claim(t.Context(), connect(t, c, acme, 1), NewID(), "a", time.Minute, AfterDeadline)
+			if err != nil {
+				t.Fatal(err)
+			}
+			id := NewID()
+			s := next(t, c, first(t, c, claimed, id), "b", 3)
+			if outcome, _, err := c.Commit(t.Context(), claimed, id, "a", pairNo(2)(s.At()), false, false); outcome != Moved || err != nil {
+				t.Fatal(outcome, err)
+			}
+			if p, ok, err := c.Spare(t.Context(), s); ok || err != nil {
+				t.Errorf("%s is spent, and lies spare (%v)", p, err)
+			}
+		})
+	}
+}
+
+// A pair that comes late, after its sibling won and died, is the only living one.
+func TestSiblingThatComesAfterTheWinnerDiedIsCommitted(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	s := connect(t, c, acme, 1)
+	late := claim(t, c, s, "late")
+	winner := claim(t, c, next(t, c, s, "wins", 2), "wins")
+	if _, _, err := c.Fail(t.Context(), winner, "wins", Failure{ID: NewID(), Verdict: Refused, Reason: "invalid_grant"}); err != nil {
+		t.Fatal(err)
+	}
+	id := NewID()
+	for range 2 { // a repeat is answered like the first
+		outcome, got, err := c.Commit(t.Context(), late, id, "late", pairNo(3)(s.At()), false, false)
+		if err != nil || outcome != OK || got.State != Active || got.Generation != 3 || got.Pair.AccessToken.Reveal() != pairNo(3)(0).AccessToken.Reveal() {
+			t.Fatalf("%s %v: generation %d is %s", outcome, err, got.Generation, got.State)
+		}
+	}
+}
+
+func TestReplyThatCrossesAnEvictionIsNotCoherent(t *testing.T) {
+	t.Parallel()
+	rdb, prefix := redistest.Start(t).Client(t), redistest.Prefix(t)
+	c, other := newCache(t, rdb, prefix), newCache(t, rdb, prefix)
+	keep := c.Pin(Key{"zoom", "keeps the connection"})
+	defer keep.Unpin()
+	s := connect(t, other, acme, 1)
+	p := c.Pin(acme)
+	confirm(t, p)
+	late, err := c.read(t.Context(), acme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Unpin()
+	c.evict(p.e)
+	next(t, other, s, "b", 2) // nobody here hears it
+	hot(t, c, acme)
+	if _, err := c.reconcile(t.Context(), acme, late); err != nil {
+		t.Fatal(err)
+	}
+	if s := c.Peek(acme); s != nil && s.Generation == 1 {
+		t.Error("generation 1 is served, 2 is stored")
+	}
+}
+
+func TestGenerationWhosePairIsGoneIsNeverPresented(t *testing.T) {
+	t.Parallel()
+	rdb, prefix := redistest.Start(t).Client(t), redistest.Prefix(t)
+	c, other := newCache(t, rdb, prefix), newCache(t, rdb, prefix)
+	s := connect(t, other, acme, 1)
+	hot(t, other, acme)
+	next(t, other, s, "b", 2)
+	rdb.Del(t.Context(), c.keys(acme).secret())
+	p := c.Pin(acme)
+	defer p.Unpin()
+	outcome, got, err := c.Claim(t.Context(), s, NewID(), "a", time.Minute, AfterDeadline)
+	if outcome != Moved || err != nil || !errors.Is(got.Err, ErrSealed) {
+		t.Errorf("%s %v: the pair's error is %v", outcome, err, got.Err)
+	}
+	// A worker that remembers the pair puts it back.
+	if s := read(t, other, acme); s.Err != nil || rdb.Exists(t.Context(), c.keys(acme).secret()).Val() != 1 {
+		t.Errorf("not put back: %v", s.Err)
+	}
+}
+
+func TestPinnedGrantIsAlwaysSubscribed(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	keep := c.Pin(Key{"zoom", "keeps the connection"})
+	defer keep.Unpin()
+	var pinners sync.WaitGroup
+	for range 3 {
+		pinners.Go(func() {
+			for range 2000 {
+				p := c.Pin(acme)
+				c.hub.mu.Lock()
+				if c.hub.channels[p.e.channel] == nil {
+					t.Error("pinned, but not subscribed")
+				}
+				c.hub.mu.Unlock()
+				p.Unpin()
+			}
+		})
+	}
+	pinners.Wait()
+}
+
+// After lost writes two pairs can share epoch, generation and revision.
+func TestPairThatIsNotTheStoredOneIsNeverPresented(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	connect(t, c, acme, 1)
+	p := hot(t, c, acme)
+	mine := c.Peek(acme)
+	stored := pairNo(2)(mine.At())
+	ks := c.keys(acme)
+	c.rdb.Set(t.Context(), ks.secret(), mustSeal(t, c, acme, mine.Epoch, mine.Generation, stored), 0)
+	c.rdb.HSet(t.Context(), ks.grant(), "rt_fp", Fingerprint(stored.RefreshToken.Reveal()))
+	outcome, _, err := c.Claim(t.Context(), mine, NewID(), "a", time.Minute, AfterDeadline)
+	if outcome != Moved || err != nil {
+		t.Fatalf("the claim of the other pair: %s %v", outcome, err)
+	}
+	now := c.Peek(acme)
+	if now == nil || now.Pair.RefreshToken.Reveal() != stored.RefreshToken.Reveal() {
+		t.Fatal("memory keeps the pair that is not stored")
+	}
+	// A push without a pair does not lend the one of memory to another's record.
+	ev := event{kind: "claim", now: now.At(), record: now.Record}
+	ev.record.Rev++
+	ev.record.RefreshFP = mine.RefreshFP
+	c.take(p.e, ev, monotonic())
+	if c.Peek(acme) != nil {
+		t.Error("a record is coherent with a pair that is not its own")
+	}
+}
+
+// Two consents can bring the same refresh token; a pair is sealed with its consent.
+func TestPairOfAnOlderConsentIsNotPutBesideANewerRecord(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	older := connect(t, c, acme, 1)
+	connect(t, c, acme, 2)
+	hset(t, c, acme, "rt_fp", older.RefreshFP)
+	secret := c.keys(acme).secret()
+	c.rdb.Del(t.Context(), secret)
+	got, err := c.restore(t.Context(), older)
+	if err != nil || !errors.Is(got.Err, ErrSealed) {
+		t.Errorf("%v: the pair's error is %v", err, got.Err)
+	}
+	if c.rdb.Exists(t.Context(), secret).Val() != 0 {
+		t.Error("a pair that nobody can open stands in Redis")
+	}
+}
+
+// What a server says that has just begun is doubted, unless it has changed the grant itself.
+func TestWhatIsOlderThanTheServerIsDoubted(t *testing.T) {
+	t.Parallel()
+	for name, rdb := range map[string]redis.UniversalClient{
+		"one Redis": redistest.Own(t).Client(t), "Cluster": redistest.StartCluster(t).Client(t),
+	} {
+		t.Run(name, func(t *testing.T) { doubted(t, newCache(t, rdb, "tl")) })
+	}
+}
+
+func doubted(t *testing.T, c *Cache) {
+	s := connect(t, c, acme, 1)
+	if _, left, doubtful, err := c.Doubtful(t.Context(), s); doubtful || err != nil {
+		t.Errorf("a consent of this moment, %s before the others are back", left)
+	}
+	old := aged(s)
+	if _, left, doubtful, _ := c.Doubtful(t.Context(), old); !doubtful || left > reunionOnCluster || left < -time.Minute {
+		t.Errorf("a consent of an hour ago: %v, %s", doubtful, left)
+	}
+	old.ErrorAt = s.Epoch
+	if _, _, doubtful, _ := c.Doubtful(t.Context(), old); doubtful {
+		t.Error("a failure of this moment")
+	}
+}
+
+// aged is a grant as if nothing had changed it for an hour.
+func aged(s *Snapshot) *Snapshot {
+	old := *s
+	old.Epoch, old.IssuedAt = s.Epoch-3_600_000, s.IssuedAt-3_600_000
+	return &old
+}
+
+// Times are cut to milliseconds: a server that is first seen just now can seem to be of the next.
+func TestAServerOfThisMomentIsDoubted(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	old := aged(connect(t, c, acme, 1))
+	for _, ahead := range []int64{0, 1, 2} {
+		now := old.Now()
+		c.servers.note("", &server{replid: "a", began: now + ahead, believed: now + ahead, now: now, at: monotonic()})
+		if _, left, doubtful, err := c.Doubtful(t.Context(), old); !doubtful || err != nil {
+			t.Errorf("%d ms ahead: not doubted, with %s left, %v", ahead, left, err)
+		}
+	}
+}
+
+// Where INFO is forbidden nothing is doubted; where Redis does not answer nothing is presented.
+func TestAServerThatDoesNotTellItsAgeIsTrusted(t *testing.T) {
+	t.Parallel()
+	server := redistest.Own(t)
+	acl := []any{"ACL", "SETUSER", "worker", "on", ">secret", "~*", "&*", "+@all", "-info"}
+	if err := server.Client(t).Do(t.Context(), acl...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	c := newCache(t, server.ClientWith(t, func(o *redis.Options) { o.Username, o.Password = "worker", "secret" }), "tl")
+	old := aged(connect(t, c, acme, 1))
+	if judged, _, doubtful, err := c.Doubtful(t.Context(), old); doubtful || err != nil || judged.judged != "" {
+		t.Errorf("doubted: %v, %v", doubtful, err)
+	}
+	away := newCache(t, server.Client(t), "tl")
+	server.Kill(t)
+	if _, _, _, err := away.Doubtful(t.Context(), old); err == nil {
+		t.Error("who does not answer is trusted")
+	}
+}
+
+// A clock that was set back must not keep anybody waiting until it is where it was.
+func TestAServerFromTheFutureIsNotDoubted(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	s := connect(t, c, acme, 1)
+	ahead := s.At() + 3_600_000
+	c.servers.note("", &server{replid: "a", began: ahead, believed: ahead, now: s.At(), at: monotonic()})
+	if _, left, doubtful, err := c.Doubtful(t.Context(), s); doubtful || err != nil {
+		t.Errorf("doubted, with %s left", left)
+	}
+}
+
+// A server that was a replica says so for ever: what counts is when it was first seen.
+func TestANewMasterIsFirstSeenOnce(t *testing.T) {
+	t.Parallel()
+	rdb, prefix := redistest.Start(t).Client(t), redistest.Prefix(t)
+	a, b := newCache(t, rdb, prefix), newCache(t, rdb, prefix)
+	for i, c := range []*Cache{a, b, a} {
+		if at := c.firstSeen(t.Context(), "replid", int64(100+i)); at != 100 {
+			t.Errorf("%d: %d", i, at)
+		}
+	}
+}
+
+// Just after a failover nothing may work yet, and one grant must not hold up the others.
+func TestLateChangesAreGivenBackAfterAReconnection(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Own(t).Client(t)
+	c := newCache(t, rdb, "tl")
+	keys := []Key{acme, {"zoom", "globex"}, {"zoom", "initech"}}
+	for _, k := range keys {
+		connect(t, c, k, 1)
+		hot(t, c, k)
+		lose(t, c, k)
+		hset(t, c, k, "v", 99) // this cannot be read
+	}
+	before := calls(t, rdb, "hmget")
+	if n := rdb.ClientKillByFilter(t.Context(), "TYPE", "pubsub").Val(); n != 1 {
+		t.Fatalf("%d connections", n)
+	}
+	eventually(t, "all to be tried", 10*time.Second, func() bool {
+		return calls(t, rdb, "hmget") >= before+len(keys)
+	})
+	lose(t, c, acme)
+	eventually(t, "the grant to be back", 10*time.Second, func() bool {
+		return rdb.HGet(t.Context(), c.keys(acme).grant(), "gen").Val() == "1"
+	})
+}
+
+func TestOnlyChangesOfLateAreReadAgain(t *testing.T) {
+	const minute = int64(60_000)
+	for _, c := range []struct {
+		change, read, lost int64 // Redis' clock, ms
+		want               bool
+	}{
+		{change: 100 * minute, read: 100 * minute, lost: 101 * minute, want: true},
+		{change: 100 * minute, read: 100 * minute, lost: 103 * minute},
+		{change: 100 * minute, read: 150 * minute, lost: 151 * minute},            // read of late, and old
+		{change: 100 * minute, read: 100 * minute, lost: 99 * minute, want: true}, // made when the connection had gone
+	} {
+		s := &Snapshot{now: c.read, at: time.Hour}
+		s.IssuedAt = c.change
+		if got := s.young(s.at + time.Duration(c.lost-c.read)*time.Millisecond); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
+// calls is how often a command was called on a server.
+func calls(t *testing.T, rdb redis.UniversalClient, command string) int {
+	t.Helper()
+	said := infoOf(rdb.Info(t.Context(), "commandstats").Val())["cmdstat_"+command]
+	n, _, _ := strings.Cut(strings.TrimPrefix(said, "calls="), ",")
+	count, _ := strconv.Atoi(n)
+	return count
+}
+
+// The first that notices puts the key back, and most grants: what tells the others is the app's state.
+func TestWhoNoticesALossLateGivesBackWhatOnlyItRemembers(t *testing.T) {
+	t.Parallel()
+	rdb, prefix := redistest.Own(t).Client(t), redistest.Prefix(t)
+	first, late := newCache(t, rdb, prefix), newCache(t, rdb, prefix)
+	for i := range 20 {
+		k := Key{"zoom", strconv.Itoa(i)}
+		connect(t, first, k, i)
+		hot(t, first, k)
+	}
+	other := Key{"zoom", "globex"}
+	for _, k := range []Key{acme, other} {
+		connect(t, first, k, 100)
+		hot(t, late, k)
+	}
+	if _, err := first.AppState(t.Context(), "zoom"); err != nil { // it works for that app
+		t.Fatal(err)
+	}
+	for _, c := range []*Cache{first, late} { // which knows how many keys there are
+		c.calm(t.Context(), 8)
+	}
+	rdb.FlushAll(t.Context())
+	for _, c := range []*Cache{first, late} {
+		if err := c.Rescue(t.Context(), "zoom"); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := rdb.Exists(t.Context(), first.keys(acme).grant(), first.keys(other).grant(), first.keys(Key{"zoom", "0"}).grant()).Val(); n != 3 {
+		t.Error("what only one of them remembered is lost")
+	}
+}
+
+// The count of keys may be from a moment at which there were next to none.
+func TestALossIsNoticedThoughTheLastCountIsFromBeforeTheGrants(t *testing.T) {
+	t.Parallel()
+	c := newCache(t, redistest.Own(t).Client(t), redistest.Prefix(t))
+	c.proofOf(t.Context())
+	c.calm(t.Context(), 8)
+	connect(t, c, acme, 1)
+	hot(t, c, acme)
+	c.rdb.FlushAll(t.Context())
+	if err := c.rdb.Set(t.Context(), "another", "key", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if c.calm(t.Context(), 8) {
+		t.Error("not noticed")
+	}
+}

@@ -1,0 +1,243 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
+)
+
+func TestMain(m *testing.M) {
+	redis.SetLogger(silent{}) // servers are killed here, and go-redis says so at length
+	goleak.VerifyTestMain(m)
+}
+
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
+// patience is far above what any of these tests takes on a busy machine.
+const patience = 30 * time.Second
+
+var acme = Key{"zoom", "acme"}
+
+// newCache returns a cache, which forgets everything when the test ends.
+func newCache(t testing.TB, rdb redis.UniversalClient, prefix string, alter ...func(*Config)) *Cache {
+	t.Helper()
+	cfg := Config{Prefix: prefix, AEAD: Plaintext}
+	for _, a := range alter {
+		a(&cfg)
+	}
+	c, err := New(rdb, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeCache(t, c) })
+	return c
+}
+
+// closeCache forgets pinned grants too, and waits for the hub's end.
+func closeCache(t testing.TB, c *Cache) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for e := range c.hot.all() {
+		e.pins.Store(0)
+		c.evict(e)
+	}
+	for name := range c.apps.All() {
+		c.forgetApp(name)
+	}
+	if err := c.hub.wait(ctx); err != nil {
+		t.Errorf("the hub does not end: %v", err)
+	}
+}
+
+// freshCache is a cache on a prefix of its own of a Redis that others may share.
+func freshCache(t testing.TB, alter ...func(*Config)) *Cache {
+	t.Helper()
+	return newCache(t, redistest.Start(t).Client(t), redistest.Prefix(t), alter...)
+}
+
+// pairNo returns a pair that lives for an hour.
+func pairNo(n int) func(now int64) Pair {
+	return func(now int64) Pair {
+		return Pair{
+			AccessToken: Hide(fmt.Sprint("at-", n)), RefreshToken: Hide(fmt.Sprint("rt-", n)), TokenType: "Bearer", Scope: "a b",
+			IssuedAt: now, ExpiresAt: now + 3_600_000, RefreshAt: now + 3_000_000, RefreshTokenExpiresAt: now + 86_400_000,
+		}
+	}
+}
+
+func connect(t testing.TB, c *Cache, k Key, n int) *Snapshot {
+	t.Helper()
+	s, err := c.Connect(t.Context(), k, "connector", pairNo(n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func read(t testing.TB, c *Cache, k Key) *Snapshot {
+	t.Helper()
+	s, err := c.Read(t.Context(), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func claim(t testing.TB, c *Cache, base *Snapshot, by string) *Snapshot {
+	t.Helper()
+	o, s, err := c.Claim(t.Context(), base, NewID(), by, time.Minute, AfterDeadline)
+	if err != nil || o != OK {
+		t.Fatalf("claim: %s, %v", o, err)
+	}
+	return s
+}
+
+func commit(t testing.TB, c *Cache, base *Snapshot, n int) *Snapshot {
+	t.Helper()
+	o, s, err := c.Commit(t.Context(), base, NewID(), "committer", pairNo(n)(base.At()), false, false)
+	if err != nil || o != OK {
+		t.Fatalf("commit: %s, %v", o, err)
+	}
+	return s
+}
+
+func disconnect(t testing.TB, c *Cache, k Key) {
+	t.Helper()
+	if err := c.Disconnect(t.Context(), k, "disconnector"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// hset writes record fields behind the cache's back, to make a past or a future.
+func hset(t testing.TB, c *Cache, k Key, values ...any) {
+	t.Helper()
+	if err := c.rdb.HSet(context.Background(), c.keys(k).grant(), values...).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// lose deletes all that Redis has of a grant, as FLUSHALL would.
+func lose(t testing.TB, c *Cache, k Key) {
+	t.Helper()
+	ks := c.keys(k)
+	if err := c.rdb.Del(context.Background(), ks.grant(), ks.secret(), ks.spare(), ks.journal()).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// stored is what Redis has: the grant's keys, to be put back by rewind.
+type stored struct {
+	grant  map[string]string
+	secret string
+}
+
+func remember(t testing.TB, c *Cache, k Key) stored {
+	t.Helper()
+	ks := c.keys(k)
+	return stored{c.rdb.HGetAll(t.Context(), ks.grant()).Val(), c.rdb.Get(t.Context(), ks.secret()).Val()}
+}
+
+// rewind puts an older state back, as the restore of a backup would.
+func rewind(t testing.TB, c *Cache, k Key, s stored) {
+	t.Helper()
+	lose(t, c, k)
+	for name, value := range s.grant {
+		hset(t, c, k, name, value)
+	}
+	if err := c.rdb.Set(t.Context(), c.keys(k).secret(), s.secret, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// hot pins a grant and waits until it is subscribed and coherent.
+func hot(t testing.TB, c *Cache, k Key) *Pin {
+	t.Helper()
+	p := c.Pin(k)
+	t.Cleanup(p.Unpin)
+	confirm(t, p)
+	read(t, c, k)
+	if c.Peek(k) == nil {
+		t.Fatal("subscribed and read, and yet not coherent")
+	}
+	return p
+}
+
+func confirm(t testing.TB, p *Pin) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for {
+		err := p.Confirmed(ctx)
+		if err == nil {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("no subscription: %v", err)
+		}
+	}
+}
+
+// until waits for news of a pinned grant until what it looks for is true.
+func until(t testing.TB, p *Pin, what string, reached func() bool) {
+	t.Helper()
+	timeout := time.After(patience)
+	for {
+		news := p.Changed()
+		if reached() {
+			return
+		}
+		select {
+		case <-news:
+		case <-timeout:
+			t.Fatalf("waited %v for %s", patience, what)
+		}
+	}
+}
+
+// eventually is for what makes no event.
+func eventually(t testing.TB, what string, within time.Duration, reached func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(within); !reached(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %v for %s", within, what)
+		}
+	}
+}
+
+// journal is the kinds of a grant's journal entries, in order.
+func journal(t testing.TB, c *Cache, k Key) []string {
+	t.Helper()
+	entries, err := c.rdb.XRange(t.Context(), c.keys(k).journal(), "-", "+").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := []string{}
+	for _, e := range entries {
+		kinds = append(kinds, fmt.Sprint(e.Values["kind"]))
+	}
+	return kinds
+}
+
+// published is the event in a message, whose sender must have proven that it may send it.
+func published(t testing.TB, c *Cache, m *redis.Message) event {
+	t.Helper()
+	c.proofOf(t.Context())
+	body, ok := c.proven(m.Channel, m.Payload)
+	if !ok {
+		t.Fatalf("%s: %q is not proven", m.Channel, m.Payload)
+	}
+	e, err := parseEvent(body)
+	if err != nil {
+		t.Fatalf("published %q: %v", body, err)
+	}
+	return e
+}

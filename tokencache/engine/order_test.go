@@ -1,0 +1,315 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
+)
+
+// watcher holds every look at a cache against the one before.
+type watcher struct {
+	t    *testing.T
+	c    *Cache
+	k    Key
+	last *Snapshot
+}
+
+func (w *watcher) look() {
+	for what, s := range map[string]*Snapshot{"Remembered": w.c.Remembered(w.k), "Peek": w.c.Peek(w.k)} {
+		if s == nil {
+			continue
+		}
+		if w.last != nil && (s.Epoch < w.last.Epoch || s.Epoch == w.last.Epoch && s.Generation < w.last.Generation) {
+			w.t.Errorf("%s went back from (%d, %d) to (%d, %d)", what, w.last.Epoch, w.last.Generation, s.Epoch, s.Generation)
+		}
+		if what == "Remembered" { // Peek came first or later, in no order
+			w.last = s
+		}
+	}
+}
+
+// Many processes change one grant in every way, Redis loses it and gets old states back:
+// in no process's eyes does (epoch, generation) go backwards.
+func TestGenerationsNeverGoBackwards(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(3) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { interleave(t, seed) })
+	}
+}
+
+func interleave(t *testing.T, seed uint64) {
+	server, prefix := redistest.Start(t), redistest.Prefix(t)
+	stage := newCache(t, server.Client(t), prefix)
+	connect(t, stage, acme, 0)
+	var all sync.WaitGroup
+	caches := make([]*Cache, 5)
+	for i := range caches {
+		caches[i] = newCache(t, server.Client(t), prefix)
+		hot(t, caches[i], acme) // before anybody changes anything
+	}
+	for i, c := range caches {
+		for j := range 2 {
+			random := rand.New(rand.NewPCG(seed, uint64(10*i+j)))
+			all.Go(func() {
+				w := &watcher{t: t, c: c, k: acme}
+				for range 120 {
+					step(t, c, random)
+					w.look()
+				}
+			})
+		}
+	}
+	for range 10 { // the operator
+		backup := remember(t, stage, acme)
+		random := rand.New(rand.NewPCG(seed, 99))
+		for range 20 + random.IntN(20) {
+			step(t, stage, random)
+		}
+		if random.IntN(2) == 0 {
+			lose(t, stage, acme)
+		} else if len(backup.grant) > 0 {
+			rewind(t, stage, acme, backup)
+		}
+	}
+	all.Wait()
+}
+
+// step does one random thing. Outcomes do not matter, errors do.
+func step(t *testing.T, c *Cache, random *rand.Rand) {
+	base, err := c.Read(t.Context(), acme)
+	if errors.Is(err, ErrNone) {
+		return
+	}
+	if err != nil {
+		// A half-written backup is a record, but no pair.
+		if !errors.Is(err, ErrSealed) {
+			t.Log(err)
+		}
+		return
+	}
+	id, n := NewID(), random.IntN(1000)
+	takeover := []Takeover{AtOnce, AfterDeadline, Takeover(time.Millisecond)}[random.IntN(3)]
+	switch random.IntN(12) {
+	case 0:
+		_, err = c.Connect(t.Context(), acme, by, pairNo(n))
+	case 1:
+		err = c.Disconnect(t.Context(), acme, by)
+	case 2, 3, 4:
+		_, _, err = c.Claim(t.Context(), base, id, by, time.Minute, takeover)
+	case 5, 6, 7:
+		_, _, err = c.Commit(t.Context(), base, id, by, pairNo(n)(base.At()), false, false)
+	case 8:
+		c.Hold(base, id, by, pairNo(n)(base.At()))
+	case 9, 10:
+		verdict := []Verdict{Unspent, MaybeSpent, Refused}[random.IntN(3)]
+		_, _, err = c.Fail(t.Context(), base, by, Failure{ID: id, Verdict: verdict})
+	}
+	if err != nil && !errors.Is(err, ErrNone) && !errors.Is(err, ErrSealed) {
+		t.Log(err)
+	}
+}
+
+// FLUSHALL: every warm process can restore, and one of them is enough.
+func TestWarmCacheRestoresAfterFlushAll(t *testing.T) {
+	t.Parallel()
+	server := redistest.Own(t)
+	warm, cold := newCache(t, server.Client(t), "tl"), newCache(t, server.Client(t), "tl")
+	var want []*Snapshot
+	keys := []Key{acme, {"zoom", "umbrella"}, {"xero", "acme"}}
+	for i, k := range keys {
+		connect(t, warm, k, i)
+		hot(t, warm, k)
+		want = append(want, warm.Peek(k))
+	}
+	if err := cold.rdb.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for i, k := range keys {
+		if _, err := cold.Read(t.Context(), k); !errors.Is(err, ErrNone) {
+			t.Errorf("cold: %v", err)
+		}
+		s := read(t, warm, k)
+		got := read(t, cold, k)
+		if got.Epoch != want[i].Epoch || got.Generation != want[i].Generation || got.Pair.RefreshToken.Reveal() != want[i].Pair.RefreshToken.Reveal() || s.Pending {
+			t.Errorf("%s: %+v became %+v", k, want[i].Record, got.Record)
+		}
+	}
+}
+
+// A process that found nothing asks the others, who restore.
+func TestAskedProcessesRestore(t *testing.T) {
+	t.Parallel()
+	server, prefix := redistest.Start(t), redistest.Prefix(t)
+	cold := newCache(t, server.Client(t), prefix)
+	base := connect(t, cold, acme, 1)
+	p := cold.Pin(acme)
+	defer p.Unpin()
+	confirm(t, p)
+	for range 3 {
+		hot(t, newCache(t, server.Client(t), prefix), acme)
+	}
+	lose(t, cold, acme)
+	if anybody, err := cold.Ask(t.Context(), acme, 0, 0, 0); err != nil || !anybody {
+		t.Fatalf("Ask: %v %v", anybody, err)
+	}
+	until(t, p, "the restored grant", func() bool { return cold.Remembered(acme) != nil })
+	if s := read(t, cold, acme); s.Generation != base.Generation || s.Pair.RefreshToken.Reveal() != "rt-1" {
+		t.Errorf("%+v", s.Record)
+	}
+	if got := journal(t, cold, acme); len(got) != 1 || got[0] != "restore" {
+		t.Errorf("journal %v", got)
+	}
+}
+
+func TestAskedProcessesGiveBackALostClaim(t *testing.T) {
+	t.Parallel()
+	server, prefix := redistest.Start(t), redistest.Prefix(t)
+	rdb := server.Client(t)
+	warm, late := newCache(t, rdb, prefix), newCache(t, rdb, prefix)
+	base := connect(t, warm, acme, 1)
+	hot(t, warm, acme)
+	p := late.Pin(acme)
+	defer p.Unpin()
+	confirm(t, p)
+	name := warm.keys(acme).grant()
+	before := rdb.HGetAll(t.Context(), name).Val()
+	claimed := claim(t, warm, base, "w")
+	rdb.Del(t.Context(), name)
+	rdb.HSet(t.Context(), name, before)
+	if anybody, err := late.Ask(t.Context(), acme, claimed.Epoch, claimed.Generation, claimed.Rev); err != nil || !anybody {
+		t.Fatal(anybody, err)
+	}
+	if _, err := late.Ask(t.Context(), acme, base.Epoch, base.Generation, base.Rev); err != nil {
+		t.Fatal(err)
+	}
+	until(t, p, "the claim", func() bool { return rdb.HGet(t.Context(), name, "claim_id").Val() == claimed.Claim.ID })
+	if got := journal(t, late, acme); strings.Join(got, " ") != "connect claim restore" {
+		t.Errorf("who knows no more than asked for says something: %v", got)
+	}
+}
+
+// A pair that could not be committed is served, and is committed by whoever reads next.
+func TestHeldPairIsServedAndStored(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	base := claim(t, c, connect(t, c, acme, 1), by)
+	t.Cleanup(c.Pin(acme).Unpin)
+	read(t, c, acme)
+	id := NewID()
+	held := c.Hold(base, id, by, pairNo(2)(base.At()))
+	if !held.Pending || c.Remembered(acme) != held || held.Token().AccessToken != "at-2" || c.Peek(acme) != nil {
+		t.Fatalf("held %+v", held.Record)
+	}
+	s := read(t, c, acme)
+	if s.Pending || s.Generation != 2 || s.Pair.RefreshToken.Reveal() != "rt-2" || s.RetryAt > s.At() {
+		t.Errorf("stored %+v", s.Record)
+	}
+	if o, _, err := c.Commit(t.Context(), base, id, by, pairNo(2)(base.At()), false, false); o != OK || err != nil {
+		t.Errorf("the commit that comes through at last: %s %v", o, err)
+	}
+}
+
+func TestHeldPairYieldsToTheSiblingThatWasStored(t *testing.T) {
+	t.Parallel()
+	server, prefix := redistest.Start(t), redistest.Prefix(t)
+	c, other := newCache(t, server.Client(t), prefix), newCache(t, server.Client(t), prefix)
+	base := claim(t, c, connect(t, c, acme, 1), by)
+	hot(t, c, acme)
+	p := c.Pin(acme)
+	defer p.Unpin()
+	c.Hold(base, NewID(), by, pairNo(2)(base.At()))
+	commit(t, other, base, 3)
+	until(t, p, "the sibling", func() bool { s := c.Peek(acme); return s != nil && s.Token().AccessToken == "at-3" })
+	if o, s, err := c.Commit(t.Context(), base, NewID(), by, pairNo(2)(base.At()), false, false); o != Moved || err != nil || s.Pair.AccessToken.Reveal() != "at-3" {
+		t.Errorf("%s %v", o, err)
+	}
+	if spare, ok, err := c.Spare(t.Context(), base); !ok || err != nil || spare.RefreshToken.Reveal() != "rt-2" {
+		t.Errorf("spare %v %v %v", spare, ok, err)
+	}
+}
+
+// Redis that lost the pair alone: whoever remembers it goes on, others say so.
+func TestRecordWithoutItsPair(t *testing.T) {
+	t.Parallel()
+	server, prefix := redistest.Start(t), redistest.Prefix(t)
+	warm, cold := newCache(t, server.Client(t), prefix), newCache(t, server.Client(t), prefix)
+	base := connect(t, warm, acme, 1)
+	hot(t, warm, acme)
+	if err := warm.rdb.Del(t.Context(), warm.keys(acme).secret()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := cold.Read(t.Context(), acme); err != nil || !errors.Is(s.Err, ErrSealed) || s.Valid() {
+		t.Errorf("cold: %v %v", s, err)
+	}
+	if s := read(t, warm, acme); s.Err != nil || s.Pair.RefreshToken.Reveal() != "rt-1" {
+		t.Errorf("warm: %v %v", s.Pair, s.Err)
+	}
+	commit(t, warm, claim(t, warm, base, by), 2)
+	if s := read(t, cold, acme); s.Pair.RefreshToken.Reveal() != "rt-2" {
+		t.Errorf("after a commit: %v %v", s.Pair, s.Err)
+	}
+}
+
+// Keys and script of a grant share one slot; a push reaches subscribers on every node.
+func TestWholeLifeOnACluster(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t)
+	c, other := newCache(t, cluster.Client(t), "tl"), newCache(t, cluster.Client(t), "tl")
+	var nodes []func() []event
+	for i := range 9 { // some of each slot range
+		k := Key{"zoom", fmt.Sprint("tenant ", i)}
+		var slots []int64
+		ks := c.keys(k)
+		for _, name := range []string{ks.grant(), ks.secret(), ks.spare(), ks.lock(), ks.journal(), ks.events()} {
+			slots = append(slots, c.rdb.(*redis.ClusterClient).ClusterKeySlot(t.Context(), name).Val())
+		}
+		for _, slot := range slots {
+			if slot != slots[0] {
+				t.Fatalf("slots %v", slots)
+			}
+		}
+		owner, err := c.rdb.(*redis.ClusterClient).MasterForKey(t.Context(), ks.grant())
+		if err != nil {
+			t.Fatal(err)
+		}
+		nodes = nodes[:0]
+		for _, node := range cluster.Nodes {
+			nodes = append(nodes, listen(t, c, node.Client(t), owner, ks.events()))
+		}
+		p := other.Pin(k)
+		confirm(t, p)
+		base := claim(t, c, connect(t, c, k, 1), by)
+		commit(t, c, base, 2)
+		if o, _, err := c.Commit(t.Context(), base, NewID(), by, pairNo(3)(base.At()), false, false); o != Moved || err != nil {
+			t.Fatal(o, err)
+		}
+		s := claim(t, c, read(t, c, k), by)
+		if o, _, err := c.Fail(t.Context(), s, by, Failure{ID: NewID(), Verdict: Refused}); o != OK || err != nil {
+			t.Fatal(o, err)
+		}
+		until(t, p, "the death", func() bool { s := other.Peek(k); return s != nil && s.State == Reauthorize })
+		lose(t, c, k)
+		read(t, other, k) // restores
+		disconnect(t, c, k)
+		until(t, p, "the end", func() bool { return other.Peek(k).State == Disconnected })
+		p.Unpin()
+		want := []string{"connect", "claim", "commit", "spare", "claim", "reauthorize", "restore", "disconnect"}
+		for n, published := range nodes {
+			var kinds []string
+			for _, e := range published() {
+				kinds = append(kinds, e.kind)
+			}
+			if fmt.Sprint(kinds) != fmt.Sprint(want) {
+				t.Errorf("node %d heard %v, not %v", n, kinds, want)
+			}
+		}
+	}
+}

@@ -1,0 +1,167 @@
+package engine
+
+import (
+	"context"
+	"strings"
+	"time"
+)
+
+// pushed takes a message from the subscriber connection. An empty payload means that the channel
+// is newly subscribed: whoever waits must read again.
+func (c *Cache) pushed(channel, payload string) {
+	if payload == "" {
+		c.believe(channel, "")
+	} else if body, ok := c.proven(channel, payload); ok && !c.stale(channel, body) {
+		c.believe(channel, body)
+	} else {
+		c.proof.doubt(channel, payload)
+		c.hub.nudge()
+	}
+}
+
+// believe takes a message whose sender may read the grants into memory.
+func (c *Cache) believe(channel, payload string) {
+	at := monotonic()
+	if c.appPushed(channel, payload, at) || c.changePushed(channel, payload) {
+		return
+	}
+	k, ok := c.keyOf(channel)
+	if !ok {
+		return
+	}
+	e, ok := c.hot.load(k)
+	if !ok {
+		return
+	}
+	if payload == "" {
+		e.mu.Lock()
+		e.leaseFor = 0 // its release may have been missed
+		e.told++
+		e.news()
+		e.mu.Unlock()
+		return
+	}
+	ev, err := parseEvent(payload)
+	if err != nil {
+		c.log.Warn().Err(err).Str("channel", channel).Msg("event not understood: reading the grant again")
+		e.suspect()
+		return
+	}
+	if ev.kind == alive {
+		e.leaseTold(ev, at, c.clock.arrived(at, ev.now)-ev.now)
+		return
+	}
+	if ev.kind == ask {
+		if ev.record.By == c.id {
+			return // its own question: what is known here is no news
+		}
+		e.mu.Lock()
+		if e.atIt != nil {
+			(*e.atIt)()
+		}
+		e.mu.Unlock()
+		if s := e.snap.Load().sure(); s != nil && (s.Epoch != ev.record.Epoch || s.compare(&ev.record) > 0) {
+			c.tell(e)
+		}
+		return
+	}
+	c.take(e, ev, at)
+}
+
+// leaseTold takes what a holder says of its lease; it said so `age` ms ago. What was said before
+// what is known already is a repeat, or late: it wakes nobody.
+func (e *entry) leaseTold(ev event, at mono, age int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	until := max(at, at+ev.lease-span(age))
+	early := ev.now < e.leaseSaid && e.leaseSaid-ev.now < believedWithin.Milliseconds() // else Redis' clock was set back
+	if early || ev.now == e.leaseSaid && until >= e.leaseFor {
+		return
+	}
+	e.leaseFor, e.leaseSaid = until, ev.now
+	e.told++
+	e.news()
+}
+
+// tell answers a process that found no record, if this one remembers the grant: Redis
+// has lost it, and gets it back. Every process that knows may answer; the script takes
+// the newest. However many ask, a process answers for a grant once at a time and once a second.
+func (c *Cache) tell(e *entry) {
+	mem := e.snap.Load().sure()
+	if mem == nil || mem.incomplete() {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if now := monotonic(); e.telling || e.toldAt != 0 && now-e.toldAt < tellEvery {
+		return
+	}
+	e.telling = true
+	go func() { // the subscriber connection must not wait for it
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		defer e.hasTold()
+		_, err := c.restore(ctx, mem)
+		for noAnswer(err) && sleep(ctx, tellEvery/2) == nil { // its node may just be replaced
+			_, err = c.restore(ctx, mem)
+		}
+		if err != nil {
+			c.log.Warn().Err(err).Stringer("grant", e.key).Msg("Redis has lost this grant, and did not take it back")
+		}
+	}()
+}
+
+// take makes a snapshot of an event. The pair is the one that memory has of the same
+// generation, or comes with it; else the grant must be read.
+func (c *Cache) take(e *entry, ev event, at mono) {
+	s := &Snapshot{
+		Key: e.key, Record: ev.record, home: e, heard: true,
+		now: c.clock.arrived(at, ev.now), at: at, session: c.hub.sessionOf(e.channel),
+	}
+	s.behind = c.clock.behind(&s.Record, s.now)
+	old := e.snap.Load()
+	if old != nil && old.compare(&ev.record) > 0 && (ev.kind == "restore" || ev.now > old.now) {
+		c.tell(e) // news of an older state: Redis has lost what we know
+		return
+	}
+	known := old != nil && !old.Pending && old.Epoch == s.Epoch && old.Generation == s.Generation &&
+		old.AccessFP == s.AccessFP && old.RefreshFP == s.RefreshFP
+	if old == nil {
+		s.session = 0 // the first look at a grant is a read: what is repeated to a process that knows nothing would be all it knows
+	}
+	switch {
+	case known && old.Pair.AccessToken.Reveal() != "": // as for the holder itself
+		s.Pair, s.solid = old.Pair, old.sure()
+	case ev.sealed != "":
+		s.Pair, s.Err = c.open(s.Key, s.Epoch, s.Generation, []byte(ev.sealed))
+		s.heard = s.Err != nil
+	case known:
+		s.Err = old.Err
+	case s.State != Disconnected:
+		s.session = 0 // known to have changed, but to be read
+	}
+	c.adopt(s.finish())
+}
+
+// keyOf is the grant of an events channel.
+func (c *Cache) keyOf(channel string) (Key, bool) {
+	name, ok := strings.CutPrefix(channel, c.prefix+":{")
+	if !ok {
+		return Key{}, false
+	}
+	name, ok = strings.CutSuffix(name, "}:events")
+	if !ok {
+		return Key{}, false
+	}
+	app, tenant, ok := strings.Cut(name, ":")
+	return Key{unescape(app), unescape(tenant)}, ok
+}
+
+// tellEvery is how often a process answers those who ask about one grant.
+const tellEvery = time.Second
+
+func (e *entry) hasTold() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.telling, e.toldAt = false, monotonic()
+}

@@ -1,0 +1,324 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha1" // as scripts have it
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// ErrNone says that Redis has no such grant and this process remembers none.
+var ErrNone = errors.New("tokencache: no such grant")
+
+// Read reads a grant from Redis in one round trip and remembers it if it is pinned or
+// hot. A record that is older than what memory holds, or is gone, is first repaired
+// from memory. The error is ErrNone, or says why Redis did not answer.
+func (c *Cache) Read(ctx context.Context, k Key) (*Snapshot, error) {
+	for range 10 {
+		a, err := c.read(ctx, k)
+		if err != nil {
+			return nil, err
+		}
+		s, err := c.reconcile(ctx, k, a)
+		if err != nil || !s.incomplete() {
+			return s, err
+		}
+		// A push overtook the reply and brought the record alone: read its pair.
+	}
+	return nil, fmt.Errorf("tokencache: read %s: newer states keep coming; try again", k)
+}
+
+// Glance is for a caller who wants no more than a fresh token of a grant that memory has
+// no room for: a bare GET, which costs two thirds of a Read. The snapshot's record knows
+// the epoch and the times alone. It is nil where there is no fresh token, or only a Read
+// can tell. What it cannot tell is whether the pair is still the record's: a pair that somebody who
+// may write to Redis has put back is served until it expires, though the tenant is disconnected.
+// Asking for the record in the same round trip would cost a fifth more.
+func (c *Cache) Glance(ctx context.Context, k Key) (*Snapshot, error) {
+	at := monotonic()
+	now, ok := c.clock.guess(at)
+	if _, hot := c.hot.load(k); hot || !ok || c.hot.size() < c.limit || c.hot.seen.lately(k) {
+		return nil, nil // it is to be read and remembered
+	}
+	sealed, err := c.rides.secret(ctx, c.keys(k).secret())
+	if err != nil {
+		return nil, fmt.Errorf("tokencache: glance %s: %w", k, err)
+	}
+	epoch, err := epochOf(sealed)
+	if err != nil {
+		return nil, nil // there is none, or it is damaged
+	}
+	s := &Snapshot{Key: k, now: now, at: at}
+	if s.Pair, err = c.open(k, epoch, anyGeneration, sealed); err != nil {
+		return nil, nil // Read says it better
+	}
+	s.State, s.Epoch, s.Schema = Active, epoch, schema
+	s.IssuedAt, s.ExpiresAt, s.RefreshAt = s.Pair.IssuedAt, s.Pair.ExpiresAt, s.Pair.RefreshAt
+	s.behind = c.clock.behind(&s.Record, now)
+	if s.finish(); !s.Fresh() {
+		return nil, nil
+	}
+	c.hot.seen.again(k)
+	c.cold.note(k)
+	return s, nil
+}
+
+// read is record, sealed pair and Redis' time, in one round trip.
+func (c *Cache) read(ctx context.Context, k Key) (answer, error) {
+	ks, once := c.keys(k), c.readOnce
+	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
+		once = func(ctx context.Context, ks keys) (reply, error) {
+			return insist(ctx, c, func() (reply, error) { return c.readOnce(ctx, ks) })
+		}
+	}
+	for again := 2; ; again-- {
+		torn := false
+		a, err := c.roundTrip(ctx, "read", k, func() (reply, error) { return once(ctx, ks) })
+		if a.snap != nil {
+			a.snap.needsPair()
+			torn = errors.Is(a.snap.Err, errOtherPair) || errors.Is(a.snap.Err, errNoPair)
+		}
+		if err != nil || !torn || again == 0 {
+			return a, err
+		}
+	}
+}
+
+// readOnce reads the record before the pair: if somebody changes the grant in between, the pair is
+// one of a later state, and does not open as the record's. A transaction would be of one moment, but a
+// Redis that is out of memory refuses it, and it costs more.
+func (c *Cache) readOnce(ctx context.Context, ks keys) (reply, error) {
+	var record *redis.SliceCmd
+	var secret *redis.StringCmd
+	now, told, err := c.together(ctx, ks.grant(), false, func(p redis.Pipeliner) {
+		record, secret = p.HMGet(ctx, ks.grant(), fieldNames...), p.GetRange(ctx, ks.secret(), 0, maxSealed)
+	})
+	r := reply{status: "ok", now: now, told: told, values: record.Val(), sealed: secret.Val()}
+	if redis.HasErrorPrefix(record.Err(), "WRONGTYPE") {
+		r.damaged = fmt.Errorf("%w (the key is no HASH)", ErrDamaged)
+	}
+	return r, err // a secret of another type is none
+}
+
+// together runs a few reads about one key in one round trip, and tells Redis' time; told says that
+// it was asked for, which is not done more often than once a second unless exact is wanted: what this
+// process takes the time to be is ahead by up to a round trip. On a Cluster they all go to the
+// node that has the key, whose time it is then. What is of another type is no error.
+func (c *Cache) together(ctx context.Context, key string, exact bool, reads func(redis.Pipeliner)) (now int64, told bool, err error) {
+	cluster, ok := c.rdb.(*redis.ClusterClient)
+	known := false
+	if !ok && !exact {
+		now, known = c.clock.toldJustNow(monotonic())
+	}
+	var clock *redis.StringSliceCmd
+	commands := func(p redis.Pipeliner) error {
+		if reads(p); known {
+			return nil
+		}
+		clock = redis.NewStringSliceCmd(ctx, "time") // as text: a time.Time could be taken for this machine's
+		return p.Process(ctx, clock)
+	}
+	if !ok {
+		err = firstError(c.rdb.Pipelined(ctx, commands))
+	} else {
+		var node *redis.Client
+		if node, err = cluster.MasterForKey(ctx, key); err == nil {
+			err = firstError(node.Pipelined(ctx, commands))
+		}
+		if err != nil && !timedOut(err) {
+			err = firstError(cluster.TxPipelined(ctx, commands)) // follows a key that has moved to another node
+		}
+	}
+	if err != nil || known {
+		return now, false, err
+	}
+	now, err = millis(clock.Val())
+	return now, true, err
+}
+
+// firstError is the first error of some commands that is not about a key's type. Of a transaction Redis
+// says why it failed in the answer to one of its commands, and in the others no more than EXECABORT.
+func firstError(commands []redis.Cmder, err error) error {
+	var aborted error
+	for _, cmd := range commands {
+		switch err := cmd.Err(); {
+		case redis.HasErrorPrefix(err, "EXECABORT"):
+			aborted = err
+		case err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE"):
+			return err
+		}
+	}
+	if redis.HasErrorPrefix(err, "WRONGTYPE") {
+		err = nil
+	}
+	return cmp.Or(aborted, err)
+}
+
+func timedOut(err error) bool {
+	var network net.Error
+	return errors.As(err, &network) && network.Timeout()
+}
+
+// millis reads the answer of TIME: seconds, and microseconds in that second.
+func millis(answer []string) (int64, error) {
+	if len(answer) != 2 {
+		return 0, errors.New("TIME answered no time")
+	}
+	seconds, err := strconv.ParseInt(answer[0], 10, 64)
+	if err != nil {
+		return 0, errors.New("TIME answered no time")
+	}
+	micros, err := strconv.ParseInt(answer[1], 10, 64)
+	if err != nil {
+		return 0, errors.New("TIME answered no time")
+	}
+	return seconds*1000 + micros/1000, nil
+}
+
+// reconcile holds what a script found against memory and takes the newer of the two.
+// If that is memory, either a push has overtaken the script's reply, or Redis has lost
+// something and gets it back: a request that was sent after memory knew cannot
+// honestly have found less.
+func (c *Cache) reconcile(ctx context.Context, k Key, a answer) (*Snapshot, error) {
+	mem := c.Remembered(k)
+	if a.damaged != nil {
+		if sure := mem.sure(); sure != nil {
+			return c.restore(ctx, sure)
+		}
+		return nil, a.damaged
+	}
+	if mem != nil && a.snap != nil && a.snap.Err != nil && mem.Pair.AccessToken.Reveal() != "" &&
+		mem.Epoch == a.snap.Epoch && mem.Generation == a.snap.Generation && mem.RefreshFP == a.snap.RefreshFP {
+		if sure := mem.sure(); errors.Is(a.snap.Err, errNoPair) && sure != nil && sure.RefreshFP == mem.RefreshFP {
+			return c.restore(ctx, sure)
+		}
+		a.snap.Pair, a.snap.Err = mem.Pair, nil // the record is good, and memory has its pair
+	}
+	older := mem != nil && (a.snap == nil || !a.snap.supersedes(mem) && mem.compare(&a.snap.Record) > 0)
+	sure := mem.sure()
+	switch {
+	case older && a.sent > mem.taken && sure != nil && (a.snap == nil || sure.compare(&a.snap.Record) > 0):
+		return c.restore(ctx, sure)
+	case older && a.sent > mem.taken:
+		return c.contradict(ctx, k, a)
+	case older:
+		return mem, nil
+	case a.snap == nil:
+		c.noteAbsent(k, a)
+		return nil, ErrNone
+	default:
+		return c.adopt(a.snap.finish()), nil
+	}
+}
+
+// settle is for how long nobody presents a restored generation: a worker that
+// remembers a newer one needs a moment to say so.
+const settle = time.Second
+
+// restore gives Redis back what this process remembers.
+func (c *Cache) restore(ctx context.Context, mem *Snapshot) (*Snapshot, error) {
+	if mem.Err != nil || mem.State != Disconnected && mem.Pair.AccessToken.Reveal() == "" {
+		return nil, fmt.Errorf("tokencache: %s: Redis lost the grant, and this process cannot restore it: %w", mem.Key, errors.Join(mem.Err, ErrNone))
+	}
+	sealed, quiet := "", settle
+	if mem.State != Disconnected {
+		var err error
+		if sealed, err = c.seal(mem.Key, mem.Epoch, mem.Generation, mem.Pair); err != nil {
+			return nil, err
+		}
+	}
+	if mem.Pending {
+		quiet = 0 // we made this generation: nobody has a newer one
+	}
+	ks := c.keys(mem.Key)
+	var a answer
+	for judged := ""; ; judged = fmt.Sprintf("%x", sha1.Sum([]byte(a.sealed))) {
+		var err error
+		args := append([]any{ks.events(), c.journal, clip(mem.By), quiet.Milliseconds(), sealed, tombstoneLife.Milliseconds(), judged}, mem.flat()...)
+		a, err = c.run(ctx, "restore", restoreScript, mem.Key, []string{ks.grant(), ks.secret(), ks.journal(), ks.spare()}, args...)
+		switch {
+		case err != nil:
+			return nil, err
+		case a.status == "judge" && c.outlived(mem, a.sealed):
+			return nil, fmt.Errorf("tokencache: restore %s: %w, or a process that remembers more than this one", mem.Key, ErrDamaged)
+		}
+		if a.status != "judge" {
+			break
+		}
+	}
+	if a.status == "ok" {
+		c.log.Warn().Str("app", mem.App).Str("tenant", mem.Tenant).Int64("generation", mem.Generation).
+			Msg("Redis had lost this grant's newest state: restored from memory")
+		c.changed(Change{mem.Key, "restore", a.snap.Record, a.now})
+		a.snap.Pair = mem.Pair
+	} else {
+		a.snap.needsPair()
+	}
+	return c.adopt(a.snap.finish()), nil
+}
+
+// believedFor is how long a state that was only heard of stands against a Redis that knows nothing
+// of it: whoever made it, or has its pair, gives it back in that time.
+const believedFor = 5 * time.Second
+
+var errContradicted = errors.New("tokencache: this process has heard of a newer state, which Redis has lost and the others are asked for; try again in a moment")
+
+// contradict is for a newer state in memory that was only heard of: it is not given back. The
+// others are asked for it; what nobody gives back was nothing, and Redis' word counts then.
+func (c *Cache) contradict(ctx context.Context, k Key, a answer) (*Snapshot, error) {
+	e, hot := c.hot.load(k)
+	if !hot {
+		return c.accept(a)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	mem := e.snap.Load()
+	if mem == nil || !mem.heard || a.sent <= mem.taken {
+		return c.accept(a)
+	}
+	now := monotonic()
+	if e.contradicted == 0 || e.contradictedRev != mem.Rev {
+		e.contradicted, e.contradictedRev = now, mem.Rev
+		known := Record{}
+		if a.snap != nil {
+			known = a.snap.Record
+		}
+		go func() { // the lock is held
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), proofTimeout)
+			defer cancel()
+			_, _ = c.Ask(ctx, k, known.Epoch, known.Generation, known.Rev)
+		}()
+	}
+	switch {
+	case now-e.contradicted < believedFor && (mem.incomplete() || mem.Err != nil):
+		return nil, fmt.Errorf("%w (%s)", errContradicted, k)
+	case now-e.contradicted < believedFor:
+		return mem, nil
+	}
+	e.contradicted = 0
+	if a.snap == nil {
+		e.snap.Store(nil)
+		e.news()
+		return nil, ErrNone
+	}
+	if a.snap.home != e {
+		a.snap.session, a.snap.home = 0, e
+	}
+	e.snap.Store(a.snap.finish())
+	e.news()
+	return a.snap, nil
+}
+
+// accept is Redis' answer as it is, for a grant that is not remembered.
+func (c *Cache) accept(a answer) (*Snapshot, error) {
+	if a.snap == nil {
+		return nil, ErrNone
+	}
+	return a.snap.finish(), nil
+}

@@ -1,0 +1,239 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The names are what people on call type into redis-cli.
+func TestRedisNamesAreAsDocumented(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t, func(cfg *Config) { cfg.Prefix = "" })
+	ks := c.keys(Key{"zoom", "acme"})
+	for got, want := range map[string]string{
+		ks.grant(): "grant", ks.secret(): "secret", ks.spare(): "spare", ks.journal(): "journal",
+		ks.lock(): "lock", ks.events(): "events", c.LockKey(acme): "lock", c.EventsChannel(acme): "events",
+	} {
+		if got != "tl:{zoom:acme}:"+want {
+			t.Errorf("%s is called %s", want, got)
+		}
+	}
+	if got := c.keys(Key{"my app", "a:b}@x.y"}).grant(); got != "tl:{my%20app:a%3Ab%7D@x.y}:grant" {
+		t.Error(got)
+	}
+}
+
+func TestRecordFieldsAreAsDocumented(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	base := connect(t, c, acme, 1)
+	t.Logf("MEMORY USAGE of a usual record: %d bytes", c.rdb.MemoryUsage(t.Context(), c.keys(acme).grant()).Val())
+	claim(t, c, base, "worker")
+	const usual = `at_fp by claim_at claim_by claim_id claim_n claim_until commit_id
+		consent_fp consent_id epoch expires_at gen issued_at refresh_at rev rt_expires_at rt_fp state v`
+	fieldsAre(t, c, usual)
+	if _, _, err := c.Reject(t.Context(), base, "worker", time.Hour, time.Hour, 0); err != nil {
+		t.Fatal(err)
+	}
+	fieldsAre(t, c, usual+" reject_at rejected_gen rejects")
+	if !slices.Equal(slices.Sorted(slices.Values(fieldNames)), slices.Sorted(slices.Values(strings.Fields(usual+` claim_prior error error_at fails reason retry_at
+		reject_at rejected_gen rejects used_at warned_at foreign foreign_gen past spent spare_epoch refused_at revivals`)))) {
+		t.Errorf("a read asks for %v", fieldNames)
+	}
+}
+
+func fieldsAre(t *testing.T, c *Cache, want string) {
+	t.Helper()
+	got, err := c.rdb.HKeys(t.Context(), c.keys(acme).grant()).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(got)
+	if want := slices.Sorted(slices.Values(strings.Fields(want))); !slices.Equal(got, want) {
+		t.Errorf("fields\n%v, not\n%v", got, want)
+	}
+}
+
+// Every way into the record is tried with names that are too long and too odd for it.
+func TestRecordStaysCompact(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	odd := strings.Repeat("höst\n\x00\xff} ", 40)
+	pin := c.Pin(acme)
+	t.Cleanup(pin.Unpin)
+	compact := func(when string) {
+		t.Helper()
+		record, err := c.rdb.HGetAll(t.Context(), c.keys(acme).grant()).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range record {
+			if len(value) > maxValue || strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' }) {
+				t.Errorf("%s: field %s has %d bytes: %q", when, name, len(value), value)
+			}
+		}
+		if encoding := c.rdb.ObjectEncoding(t.Context(), c.keys(acme).grant()).Val(); encoding != "listpack" {
+			t.Errorf("%s: the record is a %s", when, encoding)
+		}
+	}
+	base, err := c.Connect(t.Context(), acme, odd, pairNo(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compact("connect")
+	_, base, err = c.Claim(t.Context(), base, NewID(), odd, time.Minute, AtOnce)
+	if err != nil {
+		t.Fatal(err)
+	}
+	compact("claim")
+	if _, _, err = c.Fail(t.Context(), base, odd, Failure{ID: NewID(), Verdict: MaybeSpent, Error: odd, Reason: odd}); err != nil {
+		t.Fatal(err)
+	}
+	compact("fail")
+	t.Logf("MEMORY USAGE of a full record: %d bytes", c.rdb.MemoryUsage(t.Context(), c.keys(acme).grant()).Val())
+	c.Hold(base, NewID(), odd, pairNo(2)(base.At()))
+	lose(t, c, acme)
+	read(t, c, acme)
+	compact("restore of a held pair")
+	if _, _, err = c.Commit(t.Context(), base, NewID(), odd, pairNo(3)(base.At()), false, false); err != nil {
+		t.Fatal(err)
+	}
+	compact("commit")
+	t.Logf("MEMORY USAGE of a quiet record: %d bytes", c.rdb.MemoryUsage(t.Context(), c.keys(acme).grant()).Val())
+	if err := c.Disconnect(t.Context(), acme, odd); err != nil {
+		t.Fatal(err)
+	}
+	compact("disconnect")
+}
+
+func TestJournalKeepsExactlyTheLast32(t *testing.T) {
+	t.Parallel()
+	for _, length := range []int{0, 20} {
+		c := freshCache(t, func(cfg *Config) { cfg.JournalLen = length })
+		want := length
+		if want == 0 {
+			want = 32
+		}
+		for n := range want + 7 {
+			connect(t, c, acme, n)
+			if got := c.rdb.XLen(t.Context(), c.keys(acme).journal()).Val(); got != int64(min(n+1, want)) {
+				t.Fatalf("after %d changes the journal has %d entries", n+1, got)
+			}
+		}
+		last, err := c.rdb.XRevRangeN(t.Context(), c.keys(acme).journal(), "+", "-", 1).Result()
+		if err != nil || fmt.Sprint(last[0].Values["gen"]) != fmt.Sprint(want+7) {
+			t.Errorf("the last entry is %v %v", last, err)
+		}
+	}
+}
+
+// A record that is not ours is left as it is, and the error says what is wrong.
+func TestCorruptRecordIsAClearErrorAndStaysAsItIs(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		corrupt func(c *Cache, key string) error
+		says    string
+	}{
+		"a string": {func(c *Cache, key string) error {
+			c.rdb.Del(t.Context(), key)
+			return c.rdb.Set(t.Context(), key, "x", 0).Err()
+		}, "is no HASH"},
+		"gen no number":         {func(c *Cache, key string) error { return c.rdb.HSet(t.Context(), key, "gen", "x\nsecret").Err() }, `gen="x_secret" is no whole number`},
+		"expires_at a fraction": {func(c *Cache, key string) error { return c.rdb.HSet(t.Context(), key, "expires_at", "1.5").Err() }, `expires_at="1.5" is no whole number`},
+		"schema of the future":  {func(c *Cache, key string) error { return c.rdb.HSet(t.Context(), key, "v", 99).Err() }, "upgrade this process"},
+		"zeroes":                {func(c *Cache, key string) error { return c.rdb.HSet(t.Context(), key, "gen", 0, "epoch", 0).Err() }, "no epoch"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			c := freshCache(t)
+			connect(t, c, acme, 1)
+			key := c.keys(acme).grant()
+			if err := tc.corrupt(c, key); err != nil {
+				t.Fatal(err)
+			}
+			before := c.rdb.Dump(t.Context(), key).Val()
+			for what, err := range map[string]error{"Status": second(c.Status(t.Context(), acme)), "Read": second(c.Read(t.Context(), acme))} {
+				if err == nil || !strings.Contains(fmt.Sprint(err), tc.says) || !strings.Contains(err.Error(), "zoom:acme") {
+					t.Errorf("%s: %v does not say %q", what, err, tc.says)
+				}
+			}
+			if after := c.rdb.Dump(t.Context(), key).Val(); after != before {
+				t.Error("the record was changed")
+			}
+		})
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func TestUnknownFieldsOfANewerVersionSurvive(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	base := connect(t, c, acme, 1)
+	hset(t, c, acme, "later", "kept")
+	commit(t, c, claim(t, c, base, "worker"), 2)
+	if got := c.rdb.HGet(t.Context(), c.keys(acme).grant(), "later").Val(); got != "kept" {
+		t.Errorf("later=%q", got)
+	}
+}
+
+func TestStatusTellsWhatIsStored(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	s := claim(t, c, connect(t, c, acme, 1), "worker")
+	got, err := c.Status(t.Context(), acme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.State != Active || got.Generation != 1 || got.Epoch.UnixMilli() != s.Epoch || got.ClaimBy != "worker" ||
+		got.ClaimUntil.UnixMilli() != s.Claim.Until || got.UnresolvedPresentations != 1 || got.By != "connector" ||
+		got.AccessTokenFingerprint != Fingerprint("at-1") || got.Now.Before(got.Epoch) || !got.RetryAt.IsZero() {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestNamesAreChecked(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	for _, k := range []Key{{"", "acme"}, {"zoom", ""}, {strings.Repeat("a", 257), "acme"}, {"zoom", strings.Repeat("a", 257)}} {
+		_, read := c.Read(t.Context(), k)
+		_, connect := c.Connect(t.Context(), k, by, pairNo(1))
+		_, status := c.Status(t.Context(), k)
+		for what, err := range map[string]error{"Validate": k.Validate(), "Read": read, "Connect": connect, "Status": status, "Disconnect": c.Disconnect(t.Context(), k, by)} {
+			if !strings.Contains(fmt.Sprint(err), ErrName.Error()) {
+				t.Errorf("%s of %.10q: %v", what, k, err)
+			}
+		}
+	}
+	if err := (Key{strings.Repeat("ä", 128), strings.Repeat("}", 256)}).Validate(); err != nil {
+		t.Error(err)
+	}
+	for _, prefix := range []string{"a{b", "a}", "a b", "ä", "a%", "a\n", strings.Repeat("a", 65)} {
+		if _, err := New(c.rdb, Config{Prefix: prefix, AEAD: Plaintext}); err == nil {
+			t.Errorf("Prefix %q is taken", prefix)
+		}
+	}
+	if _, err := New(c.rdb, Config{Prefix: "team-1:tl", AEAD: Plaintext}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNewRefusesWhatCannotWork(t *testing.T) {
+	t.Parallel()
+	rdb := freshCache(t).rdb
+	for says, cfg := range map[string]Config{
+		"Config.AEAD is missing": {},
+		"must not be negative":   {AEAD: Plaintext, HotGrants: -1},
+		"JournalLen (-1)":        {AEAD: Plaintext, JournalLen: -1},
+	} {
+		if _, err := New(rdb, cfg); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%v does not say %q", err, says)
+		}
+	}
+	if _, err := New(nil, Config{AEAD: Plaintext}); err == nil {
+		t.Error("a cache without Redis")
+	}
+}

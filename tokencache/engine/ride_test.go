@@ -1,0 +1,92 @@
+package engine
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
+)
+
+// Each of those who read at the same time gets its own, and its own error.
+func TestSharedRidesBringEachItsOwn(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	ctx := t.Context()
+	c.rdb.Set(ctx, c.prefix+":one", "first", 0)
+	c.rdb.Set(ctx, c.prefix+":two", "second", 0)
+	c.rdb.LPush(ctx, c.prefix+":list", "x")
+	var all sync.WaitGroup
+	for caller := range 48 {
+		all.Go(func() {
+			for range 100 {
+				switch caller % 4 {
+				case 0:
+					if b, err := c.rides.secret(ctx, c.prefix+":one"); string(b) != "first" || err != nil {
+						t.Errorf("%q, %v", b, err)
+					}
+				case 1:
+					if b, err := c.rides.secret(ctx, c.prefix+":two"); string(b) != "second" || err != nil {
+						t.Errorf("%q, %v", b, err)
+					}
+				case 2:
+					if b, err := c.rides.secret(ctx, c.prefix+":none"); len(b) != 0 || err != nil {
+						t.Errorf("%q, %v", b, err)
+					}
+				case 3:
+					if _, err := c.rides.secret(ctx, c.prefix+":list"); !redis.HasErrorPrefix(err, "WRONGTYPE") {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
+	if c.rides.flying != 0 || len(c.rides.waiting) != 0 {
+		t.Errorf("%d under way, %d wait", c.rides.flying, len(c.rides.waiting))
+	}
+}
+
+// Callers who come while Redis is slow share one round trip, and it is made again when the connection ends.
+func TestCallersShareARideWhileRedisIsSlow(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	proxy := redistest.NewProxy(t, server.Addr())
+	rdb := redis.NewClient(&redis.Options{Addr: proxy.Addr(), ReadTimeout: patience})
+	t.Cleanup(func() { _ = rdb.Close() })
+	r := rides{rdb: rdb}
+	rdb.Set(t.Context(), "key", "value", 0)
+	for name, end := range map[string]func(){"answered": proxy.Thaw, "cut": func() { proxy.Cut(); proxy.Thaw() }} {
+		t.Run(name, func(t *testing.T) {
+			proxy.Freeze()
+			var all sync.WaitGroup
+			failed := make(chan error, 100)
+			for range 100 {
+				all.Go(func() {
+					if b, err := r.secret(t.Context(), "key"); string(b) != "value" || err != nil {
+						failed <- fmt.Errorf("%q, %w", b, err)
+					}
+				})
+			}
+			for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+				r.mu.Lock()
+				n := len(r.waiting)
+				r.mu.Unlock()
+				if n == 100-maxRides {
+					break
+				}
+				if time.Now().After(end) {
+					t.Fatalf("%d wait", n)
+				}
+			}
+			end()
+			all.Wait()
+			if n := len(failed); n > 0 {
+				t.Errorf("%d failed: %v", n, <-failed)
+			}
+		})
+	}
+}

@@ -1,0 +1,820 @@
+package engine
+
+import (
+	"errors"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
+)
+
+// A world is one grant, and two caches on it: one does what is tested, the other sets
+// the scene and looks at the result.
+type world struct {
+	*testing.T
+	c, stage *Cache
+	k        Key
+}
+
+// by is the holder's name in what is tested. The lossy backend loses the first reply to
+// a script that holds it.
+const by = "worker-under-test"
+
+// An operation is one call, with what it has to answer and to leave behind: run once, run
+// on miniredis, or run twice because its first reply was lost.
+type operation struct {
+	name    string
+	stage   func(w *world) *Snapshot              // the base of the call
+	call    func(w *world, base *Snapshot) result // nil: commit of pair 2
+	want    Outcome
+	journal []string // kinds that the call adds; each is published once
+
+	published []string // if others are than are journaled
+	check     func(w *world, base, now *Snapshot)
+}
+
+type result struct {
+	outcome Outcome
+	snap    *Snapshot
+	err     error
+}
+
+func connected(w *world) *Snapshot { return connect(w.T, w.stage, w.k, 1) }
+func claimed(w *world) *Snapshot   { return claim(w.T, w.stage, connected(w), by) }
+
+func doClaim(takeover Takeover) func(*world, *Snapshot) result {
+	return func(w *world, base *Snapshot) result {
+		o, s, err := w.c.Claim(w.Context(), base, NewID(), by, time.Minute, takeover)
+		return result{o, s, err}
+	}
+}
+
+func doCommit(n int, spare bool) func(*world, *Snapshot) result {
+	return func(w *world, base *Snapshot) result {
+		o, s, err := w.c.Commit(w.Context(), base, NewID(), by, pairNo(n)(base.At()), spare, false)
+		return result{o, s, err}
+	}
+}
+
+func doFail(f Failure) func(*world, *Snapshot) result {
+	return func(w *world, base *Snapshot) result {
+		f := f // operations run in parallel
+		f.ID, f.Error = NewID(), "transient/timeout/0"
+		o, s, err := w.c.Fail(w.Context(), base, by, f)
+		return result{o, s, err}
+	}
+}
+
+func doExtend(failure string) func(*world, *Snapshot) result {
+	return func(w *world, base *Snapshot) result {
+		o, s, err := w.c.Extend(w.Context(), base, by, time.Hour, failure, time.Minute)
+		return result{o, s, err}
+	}
+}
+
+func doConnect(w *world, _ *Snapshot) result {
+	s, err := w.c.Connect(w.Context(), w.k, by, pairNo(2))
+	return result{OK, s, err}
+}
+
+func doDisconnect(w *world, _ *Snapshot) result {
+	return result{OK, nil, w.c.Disconnect(w.Context(), w.k, by)}
+}
+
+func doRead(w *world, _ *Snapshot) result {
+	s, err := w.c.Read(w.Context(), w.k)
+	return result{OK, s, err}
+}
+
+// rejected reports the access token of the stored pair as refused, and commits the next
+// one, n times.
+func rejected(w *world, n int) *Snapshot {
+	s := connected(w)
+	for i := range n {
+		o, noted, err := w.stage.Reject(w.Context(), s, "stage", time.Hour, 10*time.Minute, 0, time.Minute, time.Hour)
+		if err != nil || o != OK {
+			w.Fatalf("refusal %d: %s, %v", i, o, err)
+		}
+		s = commit(w.T, w.stage, noted, i+2)
+	}
+	return s
+}
+
+func doReject(w *world, base *Snapshot) result {
+	o, s, err := w.c.Reject(w.Context(), base, by, time.Hour, 10*time.Minute, 0, time.Minute, time.Hour)
+	return result{o, s, err}
+}
+
+// rejects asserts how many refusals count, and that the next is to wait for `wait`.
+func rejects(n int64, wait time.Duration) func(w *world, base, now *Snapshot) {
+	return func(w *world, base, now *Snapshot) {
+		since := now.RejectAt - wait.Milliseconds() // when it was noted; a snapshot's time may be some ms ahead
+		if now.Rejects != n || now.RejectedGen != base.Generation || since < base.At()-5 || since > now.At()+5 || now.Reason != "" {
+			w.Errorf("%d refusals, of generation %d, next in %d ms, reason %q", now.Rejects, now.RejectedGen, now.RejectAt-now.At(), now.Reason)
+		}
+	}
+}
+
+var operations = []operation{
+	// Reject: one exchange for each refused generation, ever more rarely in a row.
+	{name: "reject", stage: connected, call: doReject, want: OK, journal: []string{"reject"}, check: rejects(1, 0)},
+	{name: "reject of a fresh generation", call: doReject, want: OK, journal: []string{"reject"}, check: rejects(2, time.Minute),
+		stage: func(w *world) *Snapshot { return rejected(w, 1) }},
+	{name: "reject by a straggler", call: doReject, want: Moved,
+		stage: func(w *world) *Snapshot { base := connected(w); commit(w.T, w.stage, base, 2); return base }},
+	{name: "reject of a pair that shares its generation with the stored one", call: doReject, want: Moved,
+		stage: func(w *world) *Snapshot {
+			base := connected(w)
+			hset(w.T, w.stage, w.k, "at_fp", Fingerprint("of the sibling"))
+			return base
+		}},
+	{name: "reject of what another has reported", call: doReject, want: OK,
+		stage: func(w *world) *Snapshot {
+			base := rejected(w, 1)
+			_, _, err := w.stage.Reject(w.Context(), base, "stage", time.Hour, 10*time.Minute, 0, time.Minute)
+			if err != nil {
+				w.Fatal(err)
+			}
+			return base
+		}, check: func(w *world, _, now *Snapshot) {
+			if now.Rejects != 2 {
+				w.Errorf("%d refusals count", now.Rejects)
+			}
+		}},
+	{name: "reject of a third in a row", call: doReject, want: Wait, journal: []string{"suspect"},
+		stage: func(w *world) *Snapshot { return rejected(w, 2) },
+		check: func(w *world, _, now *Snapshot) {
+			if now.Rejects != 2 || now.Reason != "suspect" || now.State != Active {
+				w.Errorf("%d refusals, reason %q", now.Rejects, now.Reason)
+			}
+		}},
+	{name: "reject of a third in a row, known to be suspect", call: doReject, want: Wait,
+		stage: func(w *world) *Snapshot {
+			base := rejected(w, 2)
+			_, base, err := w.stage.Reject(w.Context(), base, "stage", time.Hour, 10*time.Minute, 0, time.Minute)
+			if err != nil {
+				w.Fatal(err)
+			}
+			return base
+		}},
+	{name: "reject when the time has come", call: doReject, want: OK, journal: []string{"reject"}, check: rejects(3, time.Hour),
+		stage: func(w *world) *Snapshot {
+			rejected(w, 2)
+			hset(w.T, w.stage, w.k, "reject_at", read(w.T, w.stage, w.k).At()-1)
+			return read(w.T, w.stage, w.k)
+		}},
+	{name: "reject long after the last", call: doReject, want: OK, journal: []string{"reject"}, check: rejects(1, 0),
+		stage: func(w *world) *Snapshot {
+			rejected(w, 2)
+			hset(w.T, w.stage, w.k, "reject_at", read(w.T, w.stage, w.k).At()-3_600_100)
+			return read(w.T, w.stage, w.k)
+		}},
+	{name: "reject more often than waits are given", call: doReject, want: OK, journal: []string{"reject"}, check: rejects(9, time.Hour),
+		stage: func(w *world) *Snapshot {
+			base := rejected(w, 1)
+			hset(w.T, w.stage, w.k, "rejects", 8)
+			return base
+		}},
+	{name: "reject of a token that has worked for a while", call: doReject, want: OK, journal: []string{"reject"}, check: rejects(2, time.Minute),
+		stage: func(w *world) *Snapshot {
+			s := rejected(w, 2)
+			hset(w.T, w.stage, w.k, "issued_at", s.At()-600_000)
+			return read(w.T, w.stage, w.k)
+		}},
+	{name: "reject after a consent", call: doReject, want: OK, journal: []string{"reject"}, check: rejects(1, 0),
+		stage: func(w *world) *Snapshot { rejected(w, 2); return connect(w.T, w.stage, w.k, 9) }},
+	{name: "reject of a dead grant", call: doReject, want: Dead,
+		stage: func(w *world) *Snapshot { return dead(w, claimed(w)) }},
+
+	// Claim: only the generation and epoch that were read, active, unclaimed, not too early.
+	{name: "claim", stage: connected, call: doClaim(AfterDeadline), want: OK, journal: []string{"claim"},
+		check: func(w *world, base, now *Snapshot) {
+			if now.Claim.By != by || now.Claim.N != 1 || now.Claim.Prior != 0 || now.Claim.Until != now.Claim.At+60_000 || now.Generation != base.Generation {
+				w.Errorf("claim: %+v", now.Claim)
+			}
+		}},
+	{name: "claim of a generation that has moved on", call: doClaim(AtOnce), want: Moved,
+		stage: func(w *world) *Snapshot { base := connected(w); commit(w.T, w.stage, base, 2); return base }},
+	{name: "claim after another consent", call: doClaim(AtOnce), want: Moved,
+		stage: func(w *world) *Snapshot { base := connected(w); connect(w.T, w.stage, w.k, 2); return base }},
+	{name: "claim after Disconnect", call: doClaim(AtOnce), want: Moved,
+		stage: func(w *world) *Snapshot { base := connected(w); disconnect(w.T, w.stage, w.k); return base }},
+	{name: "claim of a dead grant", call: doClaim(AtOnce), want: Dead,
+		stage: func(w *world) *Snapshot { return dead(w, claimed(w)) }},
+	{name: "claim before retry_at", call: doClaim(AtOnce), want: Wait,
+		stage: func(w *world) *Snapshot {
+			base := claimed(w)
+			doFailAs(w, base, Failure{Verdict: Unspent, Retry: time.Hour})
+			return base
+		}},
+	{name: "claim after retry_at", call: doClaim(AfterDeadline), want: OK, journal: []string{"claim"},
+		stage: func(w *world) *Snapshot {
+			base := claimed(w)
+			doFailAs(w, base, Failure{Verdict: Unspent})
+			hset(w.T, w.stage, w.k, "retry_at", base.At()-1)
+			return base
+		}},
+	{name: "claim of a claimed generation", stage: claimed, call: doClaim(AfterDeadline), want: Claimed},
+	{name: "claim taken over", stage: claimed, call: doClaim(AtOnce), want: OK, journal: []string{"claim"},
+		check: func(w *world, base, now *Snapshot) {
+			if now.Claim.N != 2 || now.Claim.At != base.Claim.At || now.Claim.Prior != base.Claim.Until || now.Claim.Until < base.Claim.Until {
+				w.Errorf("the earlier claim %+v became %+v", base.Claim, now.Claim)
+			}
+		}},
+
+	// Extend: only the claim under which it is asked for.
+	{name: "extend", stage: claimed, call: doExtend(""), want: OK, published: []string{"extend"},
+		check: func(w *world, base, now *Snapshot) {
+			if late := now.Claim.Until - base.Claim.Until; late < 3_000_000 || now.Claim.ID != base.Claim.ID || now.Claim.At != base.Claim.At || now.RetryAt != 0 {
+				w.Errorf("claim %+v became %+v", base.Claim, now.Claim)
+			}
+			has(w, now, "at-1")
+		}},
+	{name: "extend with an error that callers get", stage: claimed, call: doExtend("ambiguous/slow/0"), want: OK, journal: []string{"extend"},
+		check: func(w *world, base, now *Snapshot) {
+			if now.Error != "ambiguous/slow/0" || now.RetryAt < base.At()+60_000 || now.RetryAt > now.At()+60_000 || now.Fails != 0 || now.Claim.Until <= base.Claim.Until {
+				w.Errorf("record: %+v", now.Record)
+			}
+		}},
+	{name: "extend never brings the deadline nearer", stage: claimed, want: OK,
+		call: func(w *world, base *Snapshot) result {
+			o, s, err := w.c.Extend(w.Context(), base, by, time.Second, "", 0)
+			return result{o, s, err}
+		},
+		check: func(w *world, base, now *Snapshot) {
+			if now.Claim != base.Claim {
+				w.Errorf("claim %+v became %+v", base.Claim, now.Claim)
+			}
+		}},
+	{name: "extend after a takeover", call: doExtend(""), want: Claimed,
+		stage: func(w *world) *Snapshot {
+			base := claimed(w)
+			if o, _, err := w.stage.Claim(w.Context(), base, NewID(), "second", time.Minute, AtOnce); o != OK {
+				w.Fatal(o, err)
+			}
+			return base
+		}},
+	{name: "extend after the commit", call: doExtend(""), want: Moved, check: func(w *world, _, now *Snapshot) { has(w, now, "at-2") },
+		stage: func(w *world) *Snapshot { base := claimed(w); commit(w.T, w.stage, base, 2); return base }},
+
+	// Commit: judged by generation alone.
+	{name: "commit", stage: claimed, want: OK, journal: []string{"commit"},
+		check: func(w *world, base, now *Snapshot) {
+			if now.Generation != base.Generation+1 || now.Epoch != base.Epoch || now.Claim != (Claim{}) || now.By != by || now.AccessFP != Fingerprint("at-2") {
+				w.Errorf("record: %+v", now.Record)
+			}
+		}},
+	{name: "commit of a lapsed claim that another took over", want: OK, journal: []string{"commit"},
+		stage: func(w *world) *Snapshot {
+			base := claimed(w)
+			if o, _, err := w.stage.Claim(w.Context(), base, NewID(), "other", time.Minute, AtOnce); o != OK {
+				w.Fatal(o, err)
+			}
+			return base
+		}},
+	{name: "commit after the claim was cleared", want: OK, journal: []string{"commit"},
+		stage: func(w *world) *Snapshot {
+			base := claimed(w)
+			doFailAs(w, base, Failure{Verdict: Unspent})
+			return base
+		},
+		check: func(w *world, _, now *Snapshot) {
+			if now.Fails != 0 || now.Error != "" || now.RetryAt != 0 {
+				w.Errorf("failure left: %+v", now.Record)
+			}
+		}},
+	{name: "late successor heals a dead grant", want: OK, journal: []string{"commit"},
+		stage: func(w *world) *Snapshot { base := claimed(w); dead(w, base); return base },
+		check: func(w *world, _, now *Snapshot) {
+			if now.State != Active || now.Reason != "" {
+				w.Errorf("state %s, reason %q", now.State, now.Reason)
+			}
+		}},
+	{name: "commit after another consent", want: Moved,
+		stage: func(w *world) *Snapshot { base := claimed(w); connect(w.T, w.stage, w.k, 3); return base },
+		check: func(w *world, _, now *Snapshot) { has(w, now, "at-3"); spareIs(w, now, "rt-1") }},
+	{name: "commit after Disconnect", want: Moved,
+		stage: func(w *world) *Snapshot { base := claimed(w); disconnect(w.T, w.stage, w.k); return base },
+		check: func(w *world, _, now *Snapshot) {
+			hasNoSpare(w)
+			if now.State != Disconnected || w.stage.rdb.Exists(w.Context(), w.stage.keys(w.k).secret()).Val() != 0 {
+				w.Error("resurrected")
+			}
+		}},
+	{name: "commit after a sibling", want: Moved, journal: []string{"spare"},
+		stage: func(w *world) *Snapshot { base := claimed(w); commit(w.T, w.stage, base, 3); return base },
+		check: func(w *world, base, now *Snapshot) {
+			has(w, now, "at-3")
+			spareIs(w, base, "rt-2")
+		}},
+	{name: "commit after a sibling with the same pair", want: Moved,
+		stage: func(w *world) *Snapshot { base := claimed(w); commit(w.T, w.stage, base, 2); return base },
+		check: func(w *world, _, now *Snapshot) { hasNoSpare(w); has(w, now, "at-2") }},
+	{name: "commit repeated after its pair was spent", want: Moved,
+		stage: func(w *world) *Snapshot { return claimed(w) },
+		call: func(w *world, base *Snapshot) result {
+			id, pair := NewID(), pairNo(2)(base.At())
+			o, s, err := w.stage.Commit(w.Context(), base, id, by, pair, false, false)
+			if o != OK || err != nil {
+				w.Fatal(o, err)
+			}
+			commit(w.T, w.stage, claim(w.T, w.stage, s, "next"), 3)
+			o, s, err = w.c.Commit(w.Context(), base, id, by, pair, false, false)
+			return result{o, s, err}
+		},
+		journal: []string{"commit", "claim", "commit"},
+		check:   func(w *world, _, now *Snapshot) { hasNoSpare(w); has(w, now, "at-3") }},
+	{name: "commit repeated after it became the spare", want: Moved, journal: []string{"spare"},
+		stage: func(w *world) *Snapshot { base := claimed(w); commit(w.T, w.stage, base, 3); return base },
+		call: func(w *world, base *Snapshot) result {
+			id, pair := NewID(), pairNo(2)(base.At())
+			if o, _, err := w.stage.Commit(w.Context(), base, id, by, pair, false, false); o != Moved || err != nil {
+				w.Fatal(o, err)
+			}
+			o, s, err := w.c.Commit(w.Context(), base, id, by, pair, false, false) // sealed anew
+			return result{o, s, err}
+		}},
+	{name: "commit of the spare", call: doCommit(2, true), want: OK, journal: []string{"commit"},
+		stage: func(w *world) *Snapshot { return withSpare(w) },
+		check: func(w *world, _, now *Snapshot) { hasNoSpare(w); has(w, now, "at-2") }},
+	{name: "commit of the spare after it moved on", call: doCommit(2, true), want: Moved,
+		stage: func(w *world) *Snapshot {
+			base := withSpare(w)
+			commit(w.T, w.stage, base, 4)
+			return base
+		},
+		check: func(w *world, base, now *Snapshot) {
+			has(w, now, "at-4")
+			if _, ok, _ := w.stage.Spare(w.Context(), base); !ok {
+				w.Error("a genuine pair was thrown away")
+			}
+		}},
+	{name: "commit after Redis lost the grant", want: OK, journal: []string{"commit"},
+		stage: func(w *world) *Snapshot { base := claimed(w); lose(w.T, w.stage, w.k); return base },
+		check: func(w *world, base, now *Snapshot) {
+			if now.Generation != base.Generation+1 || now.Epoch != base.Epoch {
+				w.Errorf("record: %+v", now.Record)
+			}
+		}},
+	{name: "commit over an older generation", want: OK, journal: []string{"commit"},
+		stage: func(w *world) *Snapshot {
+			base := connected(w)
+			backup := remember(w.T, w.stage, w.k)
+			base = claim(w.T, w.stage, commit(w.T, w.stage, base, 3), by)
+			rewind(w.T, w.stage, w.k, backup)
+			return base
+		},
+		check: func(w *world, base, now *Snapshot) {
+			if now.Generation != base.Generation+1 {
+				w.Errorf("generation %d after %d", now.Generation, base.Generation)
+			}
+		}},
+	{name: "commit over an older consent", want: OK, journal: []string{"commit"},
+		stage: func(w *world) *Snapshot {
+			connect(w.T, w.stage, w.k, 3)
+			backup := remember(w.T, w.stage, w.k)
+			base := claim(w.T, w.stage, connect(w.T, w.stage, w.k, 3), by)
+			rewind(w.T, w.stage, w.k, backup)
+			return base
+		},
+		check: func(w *world, base, now *Snapshot) {
+			if now.Epoch != base.Epoch || now.Generation != base.Generation+1 {
+				w.Errorf("record: %+v", now.Record)
+			}
+		}},
+
+	// Fail: by CAS on generation, epoch and claim.
+	{name: "fail unspent", stage: claimed, call: doFail(Failure{Verdict: Unspent, Retry: time.Minute}), want: OK, journal: []string{"fail"},
+		check: func(w *world, base, now *Snapshot) {
+			if now.Claim != (Claim{}) || now.Fails != 1 || now.RetryAt != now.ErrorAt+60_000 || now.Error != "transient/timeout/0" || now.State != Active {
+				w.Errorf("record: %+v", now.Record)
+			}
+			has(w, now, "at-1")
+		}},
+	{name: "fail unspent after a takeover", call: doFail(Failure{Verdict: Unspent}), want: OK, journal: []string{"fail"},
+		stage: func(w *world) *Snapshot {
+			_, s, _ := w.stage.Claim(w.Context(), claimed(w), NewID(), "second", time.Minute, AtOnce)
+			return s
+		},
+		check: func(w *world, base, now *Snapshot) {
+			if !now.Claim.Unresolved() || now.Claim.N != 1 || now.Claim.At != base.Claim.At || now.Claim.Until < base.Claim.Prior {
+				w.Errorf("the earlier claim %+v became %+v", base.Claim, now.Claim)
+			}
+		}},
+	{name: "fail perhaps spent", stage: claimed, call: doFail(Failure{Verdict: MaybeSpent, Retry: time.Second, Deadline: true}), want: OK, journal: []string{"fail"},
+		check: func(w *world, base, now *Snapshot) {
+			if now.Claim != base.Claim || now.RetryAt != base.Claim.Until {
+				w.Errorf("claim %+v, retry_at %d", now.Claim, now.RetryAt)
+			}
+		}},
+	{name: "fail perhaps spent, and over", stage: claimed, call: doFail(Failure{Verdict: MaybeSpent, Retry: time.Second, Deadline: true, Over: 40 * time.Second}), want: OK, journal: []string{"fail"},
+		check: func(w *world, base, now *Snapshot) {
+			if sooner := base.Claim.Until - now.Claim.Until; sooner != 40_000 || now.RetryAt != now.Claim.Until || !now.Claim.Unresolved() {
+				w.Errorf("claim %+v, %d ms sooner, retry_at %d", now.Claim, sooner, now.RetryAt)
+			}
+		}},
+	{name: "fail perhaps spent, and over while an earlier one is not", call: doFail(Failure{Verdict: MaybeSpent, Deadline: true, Over: time.Minute}), want: OK, journal: []string{"fail"},
+		stage: func(w *world) *Snapshot {
+			_, s, _ := w.stage.Claim(w.Context(), claimed(w), NewID(), "second", time.Hour, AtOnce)
+			return s
+		},
+		check: func(w *world, base, now *Snapshot) {
+			if now.Claim.Until < base.Claim.Prior || now.Claim.Until >= base.Claim.Until {
+				w.Errorf("the earlier claim %+v became %+v", base.Claim, now.Claim)
+			}
+		}},
+	{name: "fail perhaps spent, replay harmless", stage: claimed, call: doFail(Failure{Verdict: MaybeSpent, Retry: time.Second}), want: OK, journal: []string{"fail"},
+		check: func(w *world, base, now *Snapshot) {
+			if !now.Claim.Unresolved() || now.RetryAt != now.ErrorAt+1000 {
+				w.Errorf("claim %+v, retry_at %d", now.Claim, now.RetryAt)
+			}
+		}},
+	{name: "fail dead", stage: claimed, call: doFail(Failure{Verdict: Refused, Reason: "invalid_grant", Retry: time.Hour}), want: OK, journal: []string{"reauthorize"},
+		check: func(w *world, base, now *Snapshot) {
+			if now.State != Reauthorize || now.Reason != "invalid_grant" || now.Claim.Unresolved() || now.RetryAt != now.ErrorAt+time.Hour.Milliseconds() || now.Generation != base.Generation {
+				w.Errorf("record: %+v", now.Record)
+			}
+		}},
+	{name: "fail refused once", stage: claimed, call: doFail(Failure{Verdict: Again, Retry: time.Hour}), want: OK, journal: []string{"refused"},
+		check: func(w *world, base, now *Snapshot) {
+			if now.State != Active || now.Claim.ID != base.Claim.ID || now.Claim.N != 1 || now.Claim.Until < now.ErrorAt+time.Hour.Milliseconds() || now.RetryAt != 0 || now.Fails != 0 {
+				w.Errorf("record: %+v", now.Record)
+			}
+		}},
+	{name: "claim for a revival", stage: func(w *world) *Snapshot { return mortal(w, "retry_at", 1) }, call: doClaim(AfterDeadline), want: OK, journal: []string{"claim"}},
+	{name: "claim for a revival too early", stage: func(w *world) *Snapshot { return mortal(w) }, call: doClaim(AfterDeadline), want: Wait},
+	{name: "claim for a revival that is not to be", stage: func(w *world) *Snapshot { return mortal(w, "retry_at", "") }, call: doClaim(AfterDeadline), want: Dead},
+	{name: "fail a revival", stage: revival, call: doFail(Failure{Verdict: Refused, Reason: "other", Retry: time.Hour}), want: OK, journal: []string{"revival"}, check: stillDead(false)},
+	{name: "fail a revival, unspent", stage: revival, call: doFail(Failure{Verdict: Unspent, Retry: time.Hour}), want: OK, journal: []string{"revival"}, check: stillDead(false)},
+	{name: "fail a revival, perhaps spent", stage: revival, call: doFail(Failure{Verdict: MaybeSpent, Retry: time.Hour}), want: OK, journal: []string{"revival"}, check: stillDead(true)},
+	{name: "fail a revival after another consent", call: doFail(Failure{Verdict: Refused}), want: Moved,
+		stage: func(w *world) *Snapshot { base := revival(w); connect(w.T, w.stage, w.k, 3); return base },
+		check: func(w *world, _, now *Snapshot) { has(w, now, "at-3") }},
+	{name: "commit of a revival", stage: revival, want: OK, journal: []string{"commit"},
+		check: func(w *world, _, now *Snapshot) {
+			if now.State != Active || now.Reason != "" || now.Revivals != 0 || now.RetryAt != 0 {
+				w.Errorf("record: %+v", now.Record)
+			}
+		}},
+	{name: "fail in a way that no rule knows", call: doFail(Failure{Verdict: Unspent, Retry: time.Hour, Unknown: true}), want: OK, journal: []string{"fail"},
+		stage: func(w *world) *Snapshot {
+			base := claimed(w)
+			hset(w.T, w.stage, w.k, "refused_at", 1700000000000)
+			return base
+		},
+		check: func(w *world, _, now *Snapshot) {
+			if now.RefusedAt != 1700000000000 {
+				w.Errorf("refused since %d", now.RefusedAt)
+			}
+		}},
+	{name: "fail dead after it moved on", call: doFail(Failure{Verdict: Refused}), want: Moved,
+		stage: func(w *world) *Snapshot { base := claimed(w); commit(w.T, w.stage, base, 3); return base },
+		check: func(w *world, _, now *Snapshot) { has(w, now, "at-3") }},
+	{name: "fail dead after another consent", call: doFail(Failure{Verdict: Refused}), want: Moved,
+		stage: func(w *world) *Snapshot { base := claimed(w); connect(w.T, w.stage, w.k, 3); return base },
+		check: func(w *world, _, now *Snapshot) { has(w, now, "at-3") }},
+	{name: "fail dead after a takeover", call: doFail(Failure{Verdict: Refused}), want: Claimed,
+		stage: func(w *world) *Snapshot {
+			base := claimed(w)
+			_, _, _ = w.stage.Claim(w.Context(), base, NewID(), "second", time.Minute, AtOnce)
+			return base
+		},
+		check: func(w *world, _, now *Snapshot) {
+			if now.State != Active || now.Claim.By != "second" {
+				w.Errorf("record: %+v", now.Record)
+			}
+		}},
+
+	// Consent.
+	{name: "first connect", stage: func(*world) *Snapshot { return nil }, call: doConnect, want: OK, journal: []string{"connect"},
+		check: func(w *world, _, now *Snapshot) {
+			if now.Generation != 1 || now.State != Active || now.Epoch > now.At() || now.Epoch < now.At()-60_000 {
+				w.Errorf("record: %+v", now.Record)
+			}
+		}},
+	{name: "connect over a claimed, failed grant with a spare", call: doConnect, want: OK, journal: []string{"connect"},
+		stage: func(w *world) *Snapshot {
+			base := claim(w.T, w.stage, withSpare(w), by)
+			doFailAs(w, base, Failure{Verdict: MaybeSpent, Retry: time.Hour})
+			return base
+		},
+		check: func(w *world, base, now *Snapshot) {
+			spareIs(w, now, "rt-3") // of the consent that was replaced a moment after
+			if now.Epoch <= base.Epoch || now.Generation != base.Generation+1 || now.Claim != (Claim{}) || now.RetryAt != 0 || now.Fails != 0 {
+				w.Errorf("record: %+v", now.Record)
+			}
+		}},
+	{name: "connect while Redis' clock is behind", call: doConnect, want: OK, journal: []string{"connect"},
+		stage: inTheFuture, check: epochGrew},
+	{name: "disconnect", call: doDisconnect, want: OK, journal: []string{"disconnect"},
+		stage: func(w *world) *Snapshot { return claim(w.T, w.stage, withSpare(w), by) },
+		check: func(w *world, base, now *Snapshot) {
+			epochGrew(w, base, now)
+			hasNoSpare(w)
+			if now.State != Disconnected || now.Claim != (Claim{}) || now.AccessFP != "" || now.Token() != nil || now.Pair.AccessToken.Reveal() != "" {
+				w.Errorf("tombstone: %+v", now.Record)
+			}
+		}},
+	{name: "disconnect while Redis' clock is behind", call: doDisconnect, want: OK, journal: []string{"disconnect"},
+		stage: inTheFuture, check: epochGrew},
+	{name: "connect over a tombstone", call: doConnect, want: OK, journal: []string{"connect"}, check: epochGrew,
+		stage: func(w *world) *Snapshot { connected(w); disconnect(w.T, w.stage, w.k); return read(w.T, w.stage, w.k) }},
+
+	// Read, and the repair of what Redis lost.
+	{name: "read", stage: claimed, call: doRead, want: OK, check: func(w *world, _, now *Snapshot) { has(w, now, "at-1") }},
+	{name: "restore after Redis lost the grant", call: doRead, want: OK, journal: []string{"restore"}, check: restored,
+		stage: func(w *world) *Snapshot { s := inMemory(w); lose(w.T, w.stage, w.k); return s }},
+	{name: "restore over an older generation", call: doRead, want: OK, journal: []string{"restore"}, check: restored,
+		stage: func(w *world) *Snapshot {
+			connect(w.T, w.stage, w.k, 3)
+			backup := remember(w.T, w.stage, w.k)
+			s := inMemory(w)
+			rewind(w.T, w.stage, w.k, backup)
+			return s
+		}},
+	{name: "restore over an older state of the same generation", call: doRead, want: OK, journal: []string{"restore"}, check: restored,
+		stage: func(w *world) *Snapshot {
+			s := inMemory(w)
+			backup := remember(w.T, w.stage, w.k)
+			s = claim(w.T, w.c, s, by)
+			rewind(w.T, w.stage, w.k, backup)
+			return s
+		}},
+	{name: "restore of an older memory is refused", want: OK,
+		stage: func(w *world) *Snapshot {
+			old, err := w.stage.Connect(w.Context(), w.k, by, pairNo(1))
+			if err != nil {
+				w.Fatal(err)
+			}
+			commit(w.T, w.stage, claim(w.T, w.stage, old, by), 2)
+			return old
+		},
+		call: func(w *world, old *Snapshot) result {
+			s, err := w.c.restore(w.Context(), old)
+			return result{OK, s, err}
+		},
+		check: func(w *world, _, now *Snapshot) { has(w, now, "at-2") }},
+	{name: "restore of a tombstone", call: doRead, want: OK, journal: []string{"restore"},
+		stage: func(w *world) *Snapshot {
+			inMemory(w)
+			if err := w.c.Disconnect(w.Context(), w.k, by); err != nil {
+				w.Fatal(err)
+			}
+			lose(w.T, w.stage, w.k)
+			return w.c.Remembered(w.k)
+		},
+		check: func(w *world, base, now *Snapshot) {
+			if now.State != Disconnected || now.Epoch != base.Epoch || w.stage.rdb.Exists(w.Context(), w.stage.keys(w.k).secret()).Val() != 0 {
+				w.Errorf("tombstone: %+v", now.Record)
+			}
+		}},
+}
+
+// inMemory makes the grant one that the cache under test remembers, stored by `by`.
+func inMemory(w *world) *Snapshot {
+	p := w.c.Pin(w.k)
+	w.Cleanup(p.Unpin)
+	confirm(w.T, p)
+	s, err := w.c.Connect(w.Context(), w.k, by, pairNo(1))
+	if err != nil {
+		w.Fatal(err)
+	}
+	return s
+}
+
+func restored(w *world, mem, now *Snapshot) {
+	has(w, now, mem.Pair.AccessToken.Reveal())
+	if now.Epoch != mem.Epoch || now.Generation != mem.Generation || now.Rev <= mem.Rev || now.Claim != mem.Claim || now.RefreshTokenExpiresAt != mem.RefreshTokenExpiresAt {
+		w.Errorf("%+v was restored as %+v", mem.Record, now.Record)
+	}
+	if quiet := now.RetryAt - now.At(); quiet <= 0 || quiet > settle.Milliseconds() {
+		w.Errorf("nobody presents it for %d ms", quiet)
+	}
+}
+
+func inTheFuture(w *world) *Snapshot {
+	s := connected(w)
+	hset(w.T, w.stage, w.k, "epoch", s.At()+3_600_000)
+	s.Epoch = s.At() + 3_600_000
+	return s
+}
+
+func epochGrew(w *world, base, now *Snapshot) {
+	if now.Epoch <= base.Epoch {
+		w.Errorf("epoch %d after %d", now.Epoch, base.Epoch)
+	}
+}
+
+func dead(w *world, base *Snapshot) *Snapshot {
+	return doFailAs(w, base, Failure{Verdict: Refused, Reason: "invalid_grant"})
+}
+
+// mortal is a grant that died by a refusal, and is to be presented again in an hour.
+func mortal(w *world, fields ...any) *Snapshot {
+	doFailAs(w, claimed(w), Failure{Verdict: Refused, Reason: "invalid_grant", Retry: time.Hour})
+	if len(fields) > 0 {
+		hset(w.T, w.stage, w.k, fields...)
+	}
+	return read(w.T, w.stage, w.k)
+}
+
+// revival is one that is being presented again.
+func revival(w *world) *Snapshot {
+	return claim(w.T, w.stage, mortal(w, "retry_at", 1), by)
+}
+
+// stillDead is what a revival that failed leaves: nobody is told that it died again.
+func stillDead(claimed bool) func(w *world, base, now *Snapshot) {
+	return func(w *world, base, now *Snapshot) {
+		if now.State != Reauthorize || now.Reason != "invalid_grant" || now.Revivals != 1 || now.CommitID != base.CommitID ||
+			now.ErrorAt != base.ErrorAt || now.Fails != base.Fails || now.Claim.Unresolved() != claimed || now.RetryAt <= now.At() {
+			w.Errorf("record: %+v", now.Record)
+		}
+	}
+}
+
+func doFailAs(w *world, base *Snapshot, f Failure) *Snapshot {
+	f.ID = NewID()
+	o, s, err := w.stage.Fail(w.Context(), base, "stage", f)
+	if o != OK || err != nil {
+		w.Fatal(o, err)
+	}
+	return s
+}
+
+// withSpare is a grant whose pair 2 lost against pair 3.
+func withSpare(w *world) *Snapshot {
+	base := claimed(w)
+	s := commit(w.T, w.stage, base, 3)
+	if o, _, err := w.stage.Commit(w.Context(), base, NewID(), "loser", pairNo(2)(base.At()), false, false); o != Moved {
+		w.Fatal(o, err)
+	}
+	return s
+}
+
+func spareIs(w *world, base *Snapshot, refreshToken string) {
+	if p, ok, err := w.stage.Spare(w.Context(), base); err != nil || !ok || p.RefreshToken.Reveal() != refreshToken {
+		w.Errorf("the spare is %v %v %v, not %s", p, ok, err, refreshToken)
+	}
+}
+
+func hasNoSpare(w *world) {
+	if w.stage.rdb.Exists(w.Context(), w.stage.keys(w.k).spare()).Val() != 0 {
+		w.Error("there is a spare")
+	}
+}
+
+func has(w *world, s *Snapshot, accessToken string) {
+	if s.Err != nil || s.Pair.AccessToken.Reveal() != accessToken || s.Token() != nil && s.Token().AccessToken != accessToken {
+		w.Errorf("the pair is %v (%v), not that of %s", s.Pair, s.Err, accessToken)
+	}
+}
+
+func TestScriptsOnMiniredis(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Miniredis(t)
+	for _, op := range operations {
+		t.Run(op.name, func(t *testing.T) { run(t, op, rdb, rdb, func() func() { return func() {} }) })
+	}
+}
+
+func TestScriptsOnRedis(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	for _, op := range operations {
+		t.Run(op.name, func(t *testing.T) { run(t, op, rdb, rdb, func() func() { return func() {} }) })
+	}
+}
+
+// A command whose reply is lost is sent again by go-redis: each script is safe to run twice.
+func TestScriptsRunTwiceAreRunOnce(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	direct := server.Client(t)
+	for _, s := range []*redis.Script{claimScript, rejectScript, commitScript, failScript, extendScript, connectScript, disconnectScript, restoreScript} {
+		if err := s.Load(t.Context(), direct).Err(); err != nil { // else a NOSCRIPT would be lost
+			t.Fatal(err)
+		}
+	}
+	for _, op := range operations {
+		t.Run(op.name, func(t *testing.T) {
+			proxy := redistest.NewProxy(t, server.Addr())
+			lossy := server.ClientWith(t, func(o *redis.Options) { o.Addr = proxy.Addr() })
+			run(t, op, direct, lossy, func() func() {
+				match := by
+				if op.name == "read" {
+					match = "hmget"
+				}
+				eaten := proxy.EatReply(match)
+				return func() { eaten.Await(t) }
+			})
+		})
+	}
+}
+
+// run does one operation and holds its answer against what is stored then.
+func run(t *testing.T, op operation, direct, tested redis.UniversalClient, lossy func() (lost func())) {
+	prefix := redistest.Prefix(t)
+	w := &world{T: t, c: newCache(t, tested, prefix), stage: newCache(t, direct, prefix), k: acme}
+	base := op.stage(w)
+	before := journal(t, w.stage, w.k)
+	var rev int64
+	if base != nil {
+		rev, _ = direct.HGet(t.Context(), w.stage.keys(w.k).grant(), "rev").Int64()
+	}
+	events := listen(t, w.stage, direct, direct, w.stage.EventsChannel(w.k))
+	call := op.call
+	if call == nil {
+		call = doCommit(2, false)
+	}
+	lost := lossy()
+	got := call(w, base)
+	lost()
+	if got.err != nil {
+		t.Fatal(got.err)
+	}
+	if got.outcome != op.want {
+		t.Errorf("answered %q, not %q", got.outcome, op.want)
+	}
+	published := events()
+	added := journal(t, w.stage, w.k)[len(before):]
+	if !slices.Equal(added, append([]string{}, op.journal...)) {
+		t.Errorf("journal: %v, not %v", added, op.journal)
+	}
+	kinds := []string{}
+	for _, e := range published {
+		if e.kind != ask { // no change
+			kinds = append(kinds, e.kind)
+		}
+	}
+	if want := append(slices.Clone(op.journal), op.published...); !slices.Equal(kinds, append([]string{}, want...)) {
+		t.Errorf("published: %v, not %v", kinds, want)
+	}
+	now := read(t, w.stage, w.k)
+	if changes := int64(len(op.journal) + len(op.published)); op.want == OK && slices.Index(op.journal, "restore") < 0 && base != nil && rev != 0 && now.Rev != rev+changes {
+		t.Errorf("revision %d after %d, with %d changes", now.Rev, rev, changes)
+	}
+	if got.snap != nil && (!reflect.DeepEqual(got.snap.Record, now.Record) || got.snap.Pair.String() != now.Pair.String()) {
+		t.Errorf("answered\n%+v %v\nstored is\n%+v %v", got.snap.Record, got.snap.Pair, now.Record, now.Pair)
+	}
+	if n := len(published); n > 0 && !reflect.DeepEqual(published[n-1].record, now.Record) {
+		t.Errorf("published\n%+v\nstored is\n%+v", published[n-1].record, now.Record)
+	}
+	if op.check != nil {
+		op.check(w, base, now)
+	}
+}
+
+// listen returns a function that returns all events published since, up to its call. On
+// a Cluster the publisher must be the node of the grant: others are heard in no order.
+func listen(t *testing.T, c *Cache, node, publisher redis.UniversalClient, channel string) func() []event {
+	t.Helper()
+	ps := node.Subscribe(t.Context(), channel)
+	t.Cleanup(func() { _ = ps.Close() })
+	if _, err := ps.Receive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return func() []event {
+		t.Helper()
+		const end = "that was all"
+		if err := publisher.Publish(t.Context(), channel, end).Err(); err != nil {
+			t.Fatal(err)
+		}
+		var events []event
+		for {
+			m, err := ps.ReceiveMessage(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.Payload == end {
+				return events
+			}
+			events = append(events, published(t, c, m))
+		}
+	}
+}
+
+func TestNothingIsNone(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	if _, err := c.Read(t.Context(), acme); !errors.Is(err, ErrNone) {
+		t.Errorf("Read: %v", err)
+	}
+	if _, err := c.Status(t.Context(), acme); !errors.Is(err, ErrNone) {
+		t.Errorf("Status: %v", err)
+	}
+	base := &Snapshot{Key: acme, Record: Record{Epoch: 1, Generation: 1}}
+	if o, _, err := c.Claim(t.Context(), base, NewID(), by, time.Minute, AtOnce); o != Gone || !errors.Is(err, ErrNone) {
+		t.Errorf("Claim: %s %v", o, err)
+	}
+	if o, _, err := c.Fail(t.Context(), base, by, Failure{ID: NewID(), Verdict: Refused}); o != Gone || !errors.Is(err, ErrNone) {
+		t.Errorf("Fail: %s %v", o, err)
+	}
+	if n := c.rdb.Exists(t.Context(), c.keys(acme).grant(), c.keys(acme).journal()).Val(); n != 0 {
+		t.Error("something was stored")
+	}
+}

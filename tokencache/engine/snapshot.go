@@ -1,0 +1,173 @@
+package engine
+
+import (
+	"fmt"
+	"time"
+
+	"golang.org/x/oauth2"
+)
+
+// Snapshot is what this process knows of a grant: one moment of its record, with
+// the opened pair. It does not change.
+type Snapshot struct {
+	// What a reader in a hurry looks at stands first, in one cache line.
+	session uint64         // subscription session in which it was read or pushed; 0 none
+	calm    mono           // until this tick it is fresh for sure
+	fresh   mono           // until then neither due nor expired
+	ends    mono           // until then not expired
+	token   **oauth2.Token // two steps away: fmt follows one, also where it cannot call Format
+
+	Key
+	Record
+	// Pair is empty while the grant is disconnected.
+	Pair Pair
+	// Err says why the sealed pair did not open; the record is good all the same.
+	Err error
+	// Pending: the pair is genuine but not yet in Redis.
+	Pending bool
+
+	heard bool      // known from a push alone, without a sealed pair of this state that opened
+	solid *Snapshot // with heard: the last state before it that was read or made here; may be nil
+
+	claimEnds mono // when the claim's hard deadline is, by what was first known of it
+
+	behind int64 // ms by which the pair has aged more than now says: Redis' clock was set back
+
+	now   int64 // Redis' clock at `at`; never early
+	at    mono
+	home  *entry // hot when the request was sent, or the event came
+	taken mono   // when this process knew it
+
+	judged string // the server on which it may be claimed, see [Cache.Doubtful]; "" for any
+}
+
+// finish computes what readers need on their fast path.
+func (s *Snapshot) finish() *Snapshot {
+	s.taken = monotonic()
+	s.claimEnds = s.at + span(s.Claim.Until-s.now)
+	if s.token = nil; s.Pair.AccessToken.Reveal() == "" || s.State == Reauthorize && s.Refused() {
+		return s // there is none, or two have said that it is dead: an API, and the provider of the grant
+	}
+	s.ends = s.at + span(s.Pair.ExpiresAt-s.now-s.behind)
+	s.fresh = min(s.ends, s.at+span(s.Pair.RefreshAt-s.now-s.behind))
+	s.calm = s.fresh - 3*tickEvery // a tick may be late, though not by so much
+	left := s.ends - monotonic()
+	token := (&oauth2.Token{
+		AccessToken: s.Pair.AccessToken.Reveal(),
+		TokenType:   s.Pair.TokenType,
+		Expiry:      time.Now().Add(left),
+	}).WithExtra(s.Pair.Extra)
+	s.token = &token
+	return s
+}
+
+// Now is Redis' time at this moment, unix ms, as far as this process can tell; it
+// may be ahead by the duration of one request, never behind.
+func (s *Snapshot) Now() int64 {
+	return s.now + (monotonic() - s.at).Milliseconds()
+}
+
+// At is the Redis time, unix ms, at which this was read or pushed.
+func (s *Snapshot) At() int64 { return s.now }
+
+// Until is how long it is from now to a time of Redis' clock; never negative. It knows at once that
+// the machine was suspended.
+func (s *Snapshot) Until(t int64) time.Duration {
+	wake()
+	return max(0, s.at+span(t-s.now)-monotonic())
+}
+
+// Valid reports whether the access token has not expired.
+func (s *Snapshot) Valid() bool { return s.token != nil && monotonic() < s.ends }
+
+// ClaimUntil is the Redis time, unix ms, at which the claim's hard deadline passes by this process's
+// clock: what it first knew of it counts, should Redis' clock be set.
+func (s *Snapshot) ClaimUntil() int64 {
+	if s.claimEnds == 0 {
+		return s.Claim.Until
+	}
+	return s.now + int64((s.claimEnds-s.at+time.Millisecond-1)/time.Millisecond)
+}
+
+// ended reports whether the access token is known to have expired.
+func (s *Snapshot) ended() bool { return s.token != nil && monotonic() >= s.ends }
+
+// expires is the Redis time, unix ms, at which the access token has expired.
+func (s *Snapshot) expires() int64 {
+	if s.ended() {
+		return min(s.ExpiresAt, s.now)
+	}
+	return s.ExpiresAt - s.behind
+}
+
+// Behind is by how much more the pair has aged than Redis' clock says, since that was set back.
+func (s *Snapshot) Behind() time.Duration { return span(s.behind) }
+
+// dated takes over what old has of the deadlines that both have: they are turned into such of our clock
+// once. Redis' may have been set in between. It changes s, which nobody else knows.
+func (s *Snapshot) dated(old *Snapshot) {
+	if s.Claim.Unresolved() && s.Claim.ID == old.Claim.ID && s.Claim.Until == old.Claim.Until {
+		s.claimEnds = old.claimEnds
+	}
+	const differ = stepped * time.Millisecond // else the last one to be asked knows it best
+	if s.Epoch == old.Epoch && s.Generation == old.Generation && s.AccessFP == old.AccessFP && old.token != nil && s.token != nil && s.ends > old.ends+differ {
+		s.ends, s.fresh, s.calm, s.token = old.ends, old.fresh, old.calm, old.token
+		s.behind = max(s.behind, old.behind+(old.now-s.now)+(s.at-old.at).Milliseconds())
+	}
+}
+
+// Fresh reports whether the access token is neither due nor expired.
+func (s *Snapshot) Fresh() bool { return s.token != nil && monotonic() < s.fresh }
+
+// Token is the access token, without the refresh token; nil where there is none.
+// It is shared: do not change it.
+func (s *Snapshot) Token() *oauth2.Token {
+	if s.token == nil {
+		return nil
+	}
+	return *s.token
+}
+
+// incomplete reports that only the record was pushed: the pair must be read.
+func (s *Snapshot) incomplete() bool {
+	return s.Pair.AccessToken.Reveal() == "" && s.Err == nil && s.State != Disconnected
+}
+
+// sure is the newest state that this process has read, made, or been sent with a sealed pair that
+// opens: what it may give back to Redis. A tombstone that was only heard of is none, and what was
+// there before it is over. Nil for none.
+func (s *Snapshot) sure() *Snapshot {
+	switch {
+	case s == nil || s.heard && s.State == Disconnected:
+		return nil
+	case s.heard:
+		return s.solid
+	}
+	return s
+}
+
+// errNoPair says that Redis has the record, but not the pair.
+var errNoPair = fmt.Errorf("%w (Redis has the record, but not the pair: a key was deleted or evicted)", ErrSealed)
+
+// needsPair makes a record that was read without its pair say so.
+func (s *Snapshot) needsPair() {
+	if s.incomplete() {
+		s.Err = errNoPair
+	}
+}
+
+// ahead is how far Redis' clock is ahead of ours by this snapshot, at most.
+func (s *Snapshot) ahead() mono { return time.Duration(s.now)*time.Millisecond - s.at }
+
+// supersedes reports whether s takes the place of old in this process's memory:
+// generations never go backwards, but a pair that never reached Redis yields to
+// the one that did.
+func (s *Snapshot) supersedes(old *Snapshot) bool {
+	if old == nil {
+		return true
+	}
+	if old.Pending && !s.Pending && s.Epoch == old.Epoch && s.Generation == old.Generation {
+		return true
+	}
+	return s.compare(&old.Record) > 0
+}

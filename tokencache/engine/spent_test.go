@@ -1,0 +1,114 @@
+package engine
+
+import (
+	"fmt"
+	"testing"
+)
+
+// Commit and Hold store the same change, one in Redis, the other in memory: they must agree on
+// every field, whatever stood in the record.
+func TestHoldMakesTheRecordThatCommitMakes(t *testing.T) {
+	t.Parallel()
+	for name, before := range map[string][]any{
+		"a claim":                      nil,
+		"a failure":                    {"fails", 3, "error", "x/y/503", "error_at", 1700000000000, "retry_at", 1700000000001},
+		"a grant that died":            {"state", "reauthorize", "reason", "invalid_grant"},
+		"rejects":                      {"rejects", 2, "reject_at", 1700000000000, "rejected_gen", 3, "reason", "suspect"},
+		"a stranger":                   {"foreign", 2, "foreign_gen", 1},
+		"a stranger of this pair":      {"foreign", 2, "foreign_gen", 4},
+		"a stranger, died":             {"foreign", 2, "foreign_gen", 1, "state", "reauthorize"},
+		"a warning":                    {"warned_at", 1700000000000, "rt_expires_at", 1700000000000},
+		"a warning, the same end":      {"warned_at", 1700000000000},
+		"a spare of an older consent":  {"spare_epoch", 1700000000000},
+		"no refresh token":             {"rt_fp", ""},
+		"a short fingerprint":          {"rt_fp", "abc"},
+		"a long list of spent ones":    {"spent", "11111111 22222222 33333333 44444444 55555555 66666666 77777777"},
+		"a list that is longer yet":    {"spent", "1 2 3 4 5 6 7 8 9"},
+		"an older version":             {"v", 1},
+		"a note of use":                {"used_at", 1700000000000},
+		"the same refresh token again": {"rt_fp", Fingerprint("rt-5")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := freshCache(t)
+			base := connect(t, c, acme, 1)
+			for n := 2; n <= 4; n++ {
+				base = commit(t, c, claim(t, c, base, "worker"), n)
+			}
+			claim(t, c, base, "worker")
+			if len(before) > 0 {
+				hset(t, c, acme, before...)
+			}
+			base = read(t, c, acme)
+			pair, id := pairNo(5)(base.At()), NewID()
+			held := c.Hold(base, id, "committer", pair)
+			o, stored, err := c.Commit(t.Context(), base, id, "committer", pair, false, false)
+			if o != OK || err != nil {
+				t.Fatal(o, err)
+			}
+			for i, f := range held.flat() {
+				if got := stored.flat()[i]; got != f {
+					t.Errorf("%v: held %q, committed %q", fields[i/2].name, f, got)
+				}
+			}
+		})
+	}
+}
+
+// A process can be stopped between Redis' execution of its commit and the reply, for long. The
+// repeat brings a pair that was spent since.
+func TestARepeatedCommitWhoseJournalEntryIsGoneRaisesNoDead(t *testing.T) {
+	t.Parallel()
+	for _, since := range []int{1, 3, 6, 7, 8, 40} {
+		for _, died := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%d refreshes, died %v", since, died), func(t *testing.T) {
+				t.Parallel()
+				c := freshCache(t)
+				base := claim(t, c, connect(t, c, acme, 1), "slow")
+				id, pair := NewID(), pairNo(2)(base.At())
+				again := func() (Outcome, *Snapshot, error) {
+					return c.Commit(t.Context(), base, id, "slow", pair, false, false)
+				}
+				o, s, err := again()
+				if o != OK || err != nil {
+					t.Fatal(o, err)
+				}
+				for n := range since {
+					s = commit(t, c, claim(t, c, s, "worker"), 3+n)
+				}
+				if died {
+					s = claim(t, c, s, "worker")
+					if o, s, err = c.Fail(t.Context(), s, "worker", Failure{ID: NewID(), Verdict: Refused, Reason: "invalid_grant"}); o != OK || err != nil {
+						t.Fatal(o, err)
+					}
+				}
+				if err := c.rdb.Del(t.Context(), c.keys(acme).journal()).Err(); err != nil {
+					t.Fatal(err)
+				}
+				before := remember(t, c, acme)
+				o, _, err = again()
+				if o != Moved || err != nil {
+					t.Errorf("the repeat: %s %v", o, err)
+				}
+				after := remember(t, c, acme)
+				if fmt.Sprint(after) != fmt.Sprint(before) {
+					t.Errorf("the repeat changed\n%v to\n%v", before, after)
+				}
+				if _, there, err := c.Spare(t.Context(), s); there || err != nil {
+					t.Errorf("a spent pair lies spare: %v %v", there, err)
+				}
+				if n := c.rdb.XLen(t.Context(), c.keys(acme).journal()).Val(); n != 0 {
+					t.Errorf("%d journal entries", n)
+				}
+				_, err = c.Connect(t.Context(), acme, "x", func(now int64) Pair { // nor as a consent
+					p := pairNo(2)(now)
+					p.IssuedAt = now
+					return p
+				})
+				if spentStill := since < 8; spentStill && err == nil {
+					t.Error("a consent with a spent token was taken")
+				}
+			})
+		}
+	}
+}

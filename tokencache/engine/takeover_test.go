@@ -1,0 +1,190 @@
+package engine
+
+import (
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestUnresolvedClaimIsTakenOverByTheRules makes pasts and futures by writing the
+// record's times, and holds OpensAt, by which waiters wait, against the script.
+func TestUnresolvedClaimIsTakenOverByTheRules(t *testing.T) {
+	t.Parallel()
+	const hour, ago = 3_600_000, -3_600_000 // ms from now
+	cases := []struct {
+		name                  string
+		takeover              Takeover
+		first, until, expires int64
+		refused               bool
+		want                  Outcome
+	}{
+		{"harmless: at once", AtOnce, 0, hour, hour, false, OK},
+		{"window open", Takeover(time.Minute), -1000, hour, hour, false, OK},
+		{"window over, deadline ahead", Takeover(time.Minute), -120_000, hour, ago, false, Claimed},
+		{"window over, token valid", Takeover(time.Minute), -120_000, ago, hour, false, Claimed},
+		{"window over, deadline and token past", Takeover(time.Minute), -120_000, ago, ago, false, OK},
+		{"window below a millisecond", Takeover(time.Microsecond), 0, hour, hour, false, Claimed},
+		{"dead: deadline ahead", AfterDeadline, ago, hour, ago, false, Claimed},
+		{"dead: token valid", AfterDeadline, ago, ago, hour, false, Claimed},
+		{"dead: deadline and token past", AfterDeadline, 2 * ago, ago, ago, false, OK},
+		{"dead: token refused by an API", AfterDeadline, ago, ago, hour, true, OK},
+		{"dead: token refused, deadline ahead", AfterDeadline, ago, hour, hour, true, Claimed},
+		{"window over, token refused", Takeover(time.Minute), -120_000, ago, hour, true, OK},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			c := freshCache(t)
+			base := claim(t, c, connect(t, c, acme, 1), "first")
+			now := base.At()
+			hset(t, c, acme, "claim_at", now+tc.first, "claim_until", now+tc.until, "expires_at", now+tc.expires)
+			if tc.refused {
+				hset(t, c, acme, "rejected_gen", base.Generation)
+			}
+			base = read(t, c, acme)
+			o, s, err := c.Claim(t.Context(), base, NewID(), "second", time.Minute, tc.takeover)
+			if err != nil || o != tc.want {
+				t.Fatalf("%s %v, not %s", o, err, tc.want)
+			}
+			if open := tc.takeover.OpensAt(base) <= base.Now(); open != (tc.want == OK) {
+				t.Errorf("OpensAt says %v", open)
+			}
+			if o == OK && (s.Claim.Prior != now+tc.until || s.Claim.Until < now+tc.until || s.Claim.At != now+tc.first || s.Claim.N != 2) {
+				t.Errorf("claim %+v", s.Claim)
+			}
+		})
+	}
+}
+
+// The hard deadline of the first of several holders is never forgotten.
+func TestEarliestHolderKeepsItsDeadlineThroughTakeovers(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	base := connect(t, c, acme, 1)
+	var longest int64
+	for n, ttl := range []time.Duration{time.Hour, time.Minute, time.Second} {
+		o, s, err := c.Claim(t.Context(), base, NewID(), "holder", ttl, AtOnce)
+		if o != OK || err != nil {
+			t.Fatal(o, err)
+		}
+		if s.Claim.N != int64(n+1) || s.Claim.Until < longest || n > 0 && s.Claim.Prior < longest {
+			t.Errorf("claim %d: %+v, an earlier one ends at %d", n, s.Claim, longest)
+		}
+		longest = max(longest, s.Claim.Until)
+	}
+}
+
+func TestClaimWaitsForRetryAtByRedisClock(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	base := claim(t, c, connect(t, c, acme, 1), "first")
+	_, failed, err := c.Fail(t.Context(), base, "first", Failure{ID: NewID(), Verdict: Unspent, Retry: 60 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "retry_at", patience, func() bool {
+		o, s, err := c.Claim(t.Context(), base, NewID(), "second", time.Minute, AtOnce)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if early := s.At() < failed.RetryAt; (o == Wait) != early {
+			t.Fatalf("%s at %d, retry_at is %d", o, s.At(), failed.RetryAt)
+		}
+		return o == OK
+	})
+}
+
+func TestRacingConnectsHaveEpochsOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	const n = 16
+	epochs := make(chan int64, n)
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			s, err := c.Connect(t.Context(), acme, "racer", pairNo(i))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			epochs <- s.Epoch
+		})
+	}
+	all.Wait()
+	close(epochs)
+	seen, last := map[int64]bool{}, int64(0)
+	for e := range epochs {
+		if seen[e] {
+			t.Errorf("epoch %d twice", e)
+		}
+		seen[e] = true
+		last = max(last, e)
+	}
+	if s := read(t, c, acme); s.Epoch != last || s.Generation != int64(len(seen)) || s.Err != nil {
+		t.Errorf("stored: epoch %d generation %d (%v), the last of %d connects had %d", s.Epoch, s.Generation, s.Err, len(seen), last)
+	}
+}
+
+// Of two that claim at once, one presents.
+func TestOneOfManyClaimsIsOK(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	base := connect(t, c, acme, 1)
+	outcomes := make(chan Outcome, 16)
+	var all sync.WaitGroup
+	for range cap(outcomes) {
+		all.Go(func() {
+			o, _, err := c.Claim(t.Context(), base, NewID(), "racer", time.Minute, AfterDeadline)
+			if err != nil {
+				t.Error(err)
+			}
+			outcomes <- o
+		})
+	}
+	all.Wait()
+	close(outcomes)
+	count := map[Outcome]int{}
+	for o := range outcomes {
+		count[o]++
+	}
+	if count[OK] != 1 || count[Claimed] != 15 {
+		t.Errorf("outcomes %v", count)
+	}
+}
+
+// Memory that is ahead of a Redis which lost its data raises the epoch of a new consent
+// or its end, even if Redis' clock is behind: else the old grant would come back.
+func TestConsentWinsOverMemoryThatIsAhead(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"connect", "disconnect"} {
+		t.Run(how, func(t *testing.T) {
+			c := freshCache(t)
+			t.Cleanup(c.Pin(acme).Unpin)
+			s := connect(t, c, acme, 1)
+			hset(t, c, acme, "epoch", s.Epoch+3_600_000)
+			if err := c.rdb.Set(t.Context(), c.keys(acme).secret(), mustSeal(t, c, acme, s.Epoch+3_600_000, s.Generation, s.Pair), 0).Err(); err != nil {
+				t.Fatal(err)
+			}
+			ahead := read(t, c, acme)
+			lose(t, c, acme)
+			want := Active
+			if how == "connect" {
+				connect(t, c, acme, 2)
+			} else {
+				disconnect(t, c, acme)
+				want = Disconnected
+			}
+			if now := read(t, c, acme); now.Epoch <= ahead.Epoch || now.State != want || now.Pair.AccessToken.Reveal() == "at-1" {
+				t.Errorf("epoch %d after %d, %s %v", now.Epoch, ahead.Epoch, now.State, now.Pair)
+			}
+		})
+	}
+}
+
+func mustSeal(t testing.TB, c *Cache, k Key, epoch, generation int64, p Pair) string {
+	t.Helper()
+	sealed, err := c.seal(k, epoch, generation, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sealed
+}

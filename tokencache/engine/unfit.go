@@ -1,0 +1,265 @@
+package engine
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+//go:embed lua/fit.lua
+var fitLua string
+
+var fitScript = redis.NewScript(fitLua)
+
+// ErrUnfit is in the chain of the error about a Redis that cannot do what is needed: its version, the
+// rights of its user, a proxy in front of it. Trying again does not help.
+var ErrUnfit = errors.New("tokencache: this Redis cannot do what is needed")
+
+// unfitError says what is to be done about an error of Redis.
+type unfitError struct {
+	todo string
+	err  error // may be nil
+}
+
+func (e *unfitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("%v: %s", ErrUnfit, e.todo)
+	}
+	return fmt.Sprintf("%v: %s: %v", ErrUnfit, e.todo, e.err)
+}
+
+func (e *unfitError) Unwrap() []error {
+	if e.err == nil {
+		return []error{ErrUnfit}
+	}
+	return []error{ErrUnfit, e.err}
+}
+
+const (
+	todoVersion = "Redis 7.0 or newer is needed, or Valkey"
+	todoProxy   = "a command is not known: " + todoVersion + ", with no command renamed and no proxy in front that leaves out MULTI, EVAL or PUBLISH"
+	todoRights  = "its user lacks a right: README lists the commands, keys and channels to allow"
+	todoLogin   = "look at user name and password"
+	todoSingle  = "it is no Cluster: use a redis.Client"
+	todoClosed  = "it closes the connection at commands that it does not know: connect to Redis itself, not to a proxy without HELLO, MULTI, EVAL or TIME"
+	todoTLS     = "its port wants TLS: set Options.TLSConfig"
+)
+
+// Unfit returns err as an ErrUnfit if it says that an operator must mend the Redis, or what leads
+// to it; nil for any other, such as one that nobody can reach just now. A replica (READONLY) is not
+// unfit: after a failover clients find the master by themselves.
+func Unfit(err error) error {
+	if err == nil || errors.Is(err, ErrUnfit) {
+		return err
+	}
+	var said redis.Error
+	if !errors.As(err, &said) {
+		return nil
+	}
+	text := strings.ToLower(said.Error())
+	has := func(parts ...string) bool {
+		for _, part := range parts {
+			if strings.Contains(text, part) {
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	case has("noperm", "no permissions"):
+		return &unfitError{todoRights, err}
+	case has("noauth", "wrongpass", "invalid password", "auth <password> called", "hello must be called"):
+		return &unfitError{todoLogin, err}
+	case has("unknown command", "unknown redis command", "command not supported", "unsupported command", "unknown subcommand", "is not allowed from script", "command is not allowed"):
+		return &unfitError{todoProxy, err}
+	case has("syntax error", "wrong number of arguments", "unexpected engine", "could not find engine"):
+		return &unfitError{todoVersion, err}
+	case has("cluster support disabled"):
+		return &unfitError{todoSingle, err}
+	}
+	return nil
+}
+
+// lostReply reports whether a connection ended under a command.
+func lostReply(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// Fit asks whether this Redis, and this client's user, can do what a grant needs in its life, in one
+// round trip: else it would be found at the first expiry. The error is an ErrUnfit; any other says that
+// nothing is known. Rights without which the rest works are said in the log. thorough asks in a
+// transaction, of which a proxy may know nothing.
+func (c *Cache) Fit(ctx context.Context, k Key, thorough bool) error {
+	denied, err := c.tryOut(ctx, k, thorough)
+	// A connection that ends can be the network's trouble, or a server's that restarts: only what
+	// happens again and again, to a server that answers in between, is a proxy's way to say no.
+	for again := 0; lostReply(err); again++ {
+		switch first, heard := c.greeting(ctx); {
+		case heard && first == tlsAlert:
+			return &unfitError{todoTLS, err}
+		case !heard && !c.answers(ctx):
+			return err
+		case again == 2:
+			return &unfitError{todoClosed, err}
+		}
+		denied, err = c.tryOut(ctx, k, thorough)
+	}
+	if unfit := Unfit(err); unfit != nil {
+		return unfit
+	}
+	if err != nil {
+		return err
+	}
+	if len(denied) == 1 && denied[0] == "old" {
+		return c.old(ctx)
+	}
+	var needed, useful []string
+	spared := []string{"publish", "subscribe", "dump", "restore"} // without pushes, or with journals that take more room
+	for _, what := range denied {
+		if name, of, _ := strings.Cut(what, " "); strings.HasPrefix(of, string(c.keys(k))) && !slices.Contains(spared, name) || of == "" || strings.HasPrefix(name, "EVAL") {
+			needed = append(needed, what)
+		} else {
+			useful = append(useful, what)
+		}
+	}
+	if len(needed) > 0 {
+		return &unfitError{todoRights + "; refused: " + strings.Join(needed, ", "), nil}
+	}
+	if len(useful) > 0 {
+		c.log.Error().Strs("refused", useful).Msg("this Redis' user lacks rights that are needed for pushes, renewals or the app's state: README lists the commands, keys and channels to allow")
+	}
+	return nil
+}
+
+// tryOut names the commands that the client's user may not give.
+func (c *Cache) tryOut(ctx context.Context, k Key, thorough bool) (denied []string, err error) {
+	return bounded(ctx, nodePatience, func(ctx context.Context) ([]string, error) {
+		ask := func(on redis.Scripter) *redis.Cmd {
+			return fitScript.Eval(ctx, on, []string{c.keys(k).grant()}, c.needs(k)...)
+		}
+		if !thorough {
+			return ask(c.rdb).StringSlice()
+		}
+		var said *redis.Cmd
+		if err := firstError(c.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { said = ask(p); return nil })); err != nil {
+			return nil, err
+		}
+		return said.StringSlice()
+	})
+}
+
+// needs are the commands that are used, with a key each, as fit.lua takes them. What has no key comes
+// first; see Fit for what is needed at all cost.
+func (c *Cache) needs(k Key) (args []any) {
+	add := func(words ...any) { args = append(append(args, words...), "") }
+	ks := c.keys(k)
+	for _, name := range []string{"TIME", "MULTI", "EXEC", "PING"} {
+		add(name)
+	}
+	add("EVAL", "return 1", "0")
+	add("EVALSHA", "0", "0")
+	for name, of := range map[string][]string{
+		ks.grant():   {"hgetall", "hmget x", "hset x x", "hdel x", "pexpire 1", "persist", "del"},
+		ks.secret():  {"getrange 0 1", "set x", "del"},
+		ks.spare():   {"getrange 0 1", "set x", "del"},
+		ks.journal(): {"xadd * x x", "xrange - +", "del", "persist", "pexpire 1", "pttl", "dump", "restore 0 x"},
+		ks.unread():  {"rpush x", "lrange 0 1", "ltrim 0 1", "pexpire 1", "del"},
+		ks.lock():    {"set x", "get", "del", "pexpire 1", "pttl"},
+		ks.events():  {"publish x", "subscribe"},
+
+		c.hub.heartbeats: {"publish x", "subscribe"},
+
+		c.AppKey(k.App):         {"hgetall", "hset x x", "hdel x", "publish x", "subscribe"},
+		c.ChangesChannel(k.App): {"publish x", "subscribe"},
+		c.dueKey(k.App, 0):      {"zadd 1 x", "zrem x", "zscore x", "zrange 0 0", "zrangebyscore 0 1", "zcount 0 1", "zcard", "del"},
+		c.inflightKey(k.App):    {"zadd 1 x", "zrem x", "zscore x", "zrange 0 0", "zremrangebyscore 0 1", "zcard"},
+		c.turnKey(k.App, "x"):   {"set x", "expire 1", "pexpire 1"},
+		c.RateKey(k.App):        {"get", "set x"},
+		c.proofKey():            {"get", "set x", "setnx x"},
+	} {
+		for _, line := range of {
+			words := strings.Fields(line)
+			call := []any{words[0], name}
+			for _, word := range words[1:] {
+				call = append(call, word)
+			}
+			add(call...)
+		}
+	}
+	return args
+}
+
+// closedAt is err, which says that the connection ended under a transaction; or an ErrUnfit, if that
+// happens again and again while plain commands are answered.
+func (c *Cache) closedAt(ctx context.Context, err error) error {
+	for range 2 {
+		if !c.answers(ctx) {
+			return err
+		}
+		_, again := bounded(ctx, nodePatience, func(ctx context.Context) ([]redis.Cmder, error) {
+			return c.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { return p.Get(ctx, c.proofKey()).Err() })
+		})
+		if !lostReply(again) {
+			return err
+		}
+	}
+	return &unfitError{todoClosed, err}
+}
+
+// tlsAlert is how the answer of a TLS server begins to one who does not speak it.
+const tlsAlert = 0x15
+
+// greeting is the first byte of what the server says to a bare PING, on a connection of its own: a
+// client's connection begins with HELLO, which some proxies answer by closing it.
+func (c *Cache) greeting(ctx context.Context) (first byte, heard bool) {
+	client, ok := c.rdb.(*redis.Client)
+	if !ok || client.Options().Dialer == nil || client.Options().TLSConfig != nil {
+		return 0, false
+	}
+	o := client.Options()
+	ctx, cancel := context.WithTimeout(ctx, nodePatience)
+	defer cancel()
+	conn, err := o.Dialer(ctx, o.Network, o.Addr)
+	if err != nil {
+		return 0, false
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(nodePatience))
+	var answer [1]byte
+	_, err = conn.Write([]byte("*1\r\n$4\r\nPING\r\n"))
+	if err == nil {
+		_, err = conn.Read(answer[:])
+	}
+	return answer[0], err == nil
+}
+
+// answers reports whether a plain command is answered.
+func (c *Cache) answers(ctx context.Context) bool {
+	_, err := bounded(ctx, nodePatience, func(ctx context.Context) (string, error) { return c.rdb.Get(ctx, c.proofKey()).Result() })
+	return err == nil || errors.Is(err, redis.Nil)
+}
+
+// old is for a server that does not know what Redis 7.0 knows.
+func (c *Cache) old(ctx context.Context) error {
+	text, err := bounded(ctx, nodePatience, func(ctx context.Context) (string, error) { return c.rdb.Info(ctx, "server").Result() })
+	if err != nil {
+		return nil // nobody knows; a command that is missing will tell
+	}
+	version := infoOf(text)["redis_version"]
+	major, _, _ := strings.Cut(version, ".")
+	if n, err := strconv.Atoi(major); err == nil && n < 7 {
+		return &unfitError{todoVersion + "; this is version " + version, nil}
+	}
+	return nil
+}

@@ -1,0 +1,55 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync/atomic"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// hangingUp ends the connection under the next so many scripts.
+type hangingUp struct{ left atomic.Int64 }
+
+func (h *hangingUp) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if (cmd.Name() == "evalsha" || cmd.Name() == "eval") && h.left.Add(-1) >= 0 {
+			cmd.SetErr(io.EOF)
+			return io.EOF
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (h *hangingUp) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
+}
+
+func (h *hangingUp) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// A network that breaks a connection is no proxy that knows no scripts.
+func TestAConnectionThatEndsOnceMakesNoRedisUnfit(t *testing.T) {
+	t.Parallel()
+	k := Key{"zoom", "acme"}
+	for _, ends := range []int64{1, 2} {
+		c := freshCache(t)
+		hook := &hangingUp{}
+		hook.left.Store(ends)
+		c.rdb.AddHook(hook)
+		if err := c.Fit(t.Context(), k, false); err != nil {
+			t.Errorf("after %d connections that ended: %v", ends, err)
+		}
+	}
+	c := freshCache(t)
+	hook := &hangingUp{}
+	hook.left.Store(1 << 30)
+	c.rdb.AddHook(hook)
+	if err := c.Fit(t.Context(), k, false); !errors.Is(err, ErrUnfit) {
+		t.Errorf("a server that ends them all: %v", err)
+	}
+}

@@ -1,0 +1,113 @@
+package engine
+
+import (
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Change is one state change of a grant, as the journal calls it: "connect", "commit",
+// "fail", "reauthorize", "reauth_due", "suspect", "restore", "disconnect".
+type Change struct {
+	Key
+	Kind   string
+	Record Record // as it was then
+	At     int64  // Redis' clock, unix ms
+}
+
+// ChangesChannel is the channel on which the state changes of all grants of an app are
+// published, without their pairs.
+func (c *Cache) ChangesChannel(app string) string { return c.changesPrefix() + escape(app) }
+
+func (c *Cache) changesPrefix() string { return c.prefix + ":events:" }
+
+// OnChange has f called for every state change of an app's grants that any process makes,
+// as long as this one is subscribed; for one's own also twice. f runs on the subscriber's
+// goroutine among others, and must not block. stop ends it.
+func (c *Cache) OnChange(app string, f func(Change)) (stop func()) {
+	channel := c.ChangesChannel(app)
+	w, _ := c.watchers.LoadOrStore(app, &watchers[Change]{})
+	remove := w.add(f, func() { c.hub.add(channel) })
+	return func() { remove(func() { c.hub.remove(channel) }) }
+}
+
+func (c *Cache) changed(ch Change) {
+	if w, ok := c.watchers.Load(ch.App); ok {
+		w.tell(ch)
+	}
+}
+
+// changePushed takes what was published on a ChangesChannel: the channel of the grant, and its
+// event. It reports whether the channel is one.
+func (c *Cache) changePushed(channel, payload string) bool {
+	if !strings.HasPrefix(channel, c.changesPrefix()) {
+		return false
+	}
+	from, text, _ := strings.Cut(payload, "\n")
+	k, known := c.keyOf(from)
+	if !known {
+		return true // newly subscribed
+	}
+	ev, err := parseEvent(text + "\n\n")
+	if err != nil {
+		c.log.Warn().Err(err).Str("channel", channel).Msg("change not understood")
+		return true
+	}
+	c.changed(Change{Key: k, Kind: ev.kind, Record: ev.record, At: ev.now})
+	return true
+}
+
+// watchers are those who are told something, in no order.
+type watchers[T any] struct {
+	mu   sync.Mutex // guards list, which is never changed in place
+	list []*func(T)
+}
+
+// add adds f; first runs before, if it is the only one.
+func (w *watchers[T]) add(f func(T), first func()) (stop func(last func())) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.list) == 0 {
+		first()
+	}
+	w.list = append(slices.Clip(w.list), &f)
+	return func(last func()) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		n := len(w.list)
+		w.list = slices.DeleteFunc(slices.Clone(w.list), func(g *func(T)) bool { return g == &f })
+		if n == 1 && len(w.list) == 0 {
+			last()
+		}
+	}
+}
+
+func (w *watchers[T]) tell(t T) {
+	w.mu.Lock()
+	list := w.list
+	w.mu.Unlock()
+	for _, f := range list {
+		(*f)(t)
+	}
+}
+
+func (w *watchers[T]) none() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.list) == 0
+}
+
+// kindOf is the kind of a change that a script has made to base, from its answer; empty for none.
+func kindOf(op string, base *Snapshot, a answer) string {
+	switch {
+	case a.snap == nil:
+		return ""
+	case op == "reject" && a.snap.Reason != "" && a.snap.Reason != base.Reason:
+		return "suspect" // also where that was all, and no exchange may be forced
+	case a.status != string(OK) || op == "reject":
+		return ""
+	case op == "fail" && a.snap.State == Reauthorize:
+		return "reauthorize"
+	}
+	return op
+}

@@ -1,0 +1,65 @@
+// Package tokencache keeps grants in Redis, and the hot ones in memory. Make a Cache, and give it to
+// package refresh:
+//
+//	cache, err := tokencache.New(rdb, tokencache.Config{AEAD: aead})
+//	tokens, err := refresh.New(refresh.Config{App: "zoom", Cache: cache, Provider: zoom})
+//
+// AEAD seals the token pairs; package tokencache/seal makes one of a Tink keyset.
+//
+// This package is the door. What package refresh drives is in tokencache/engine, which follows refresh
+// and not semantic versioning.
+package tokencache
+
+import (
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+)
+
+// Cache is the grants in Redis, and the memory of the hot ones. It is safe for concurrent use.
+type Cache = engine.Cache
+
+// Config of a Cache. AEAD is required.
+type Config = engine.Config
+
+// New returns a Cache on rdb. It does not talk to Redis yet. The error says which setting is wrong.
+func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) { return engine.New(rdb, cfg) }
+
+// Key names a grant: what one tenant let one app do.
+type Key = engine.Key
+
+// Status is a grant's state for people: no token, times by Redis' clock.
+type Status = engine.Status
+
+// State of a grant.
+type State = engine.State
+
+// The states of a grant.
+const (
+	Active       = engine.Active       // has a pair
+	Reauthorize  = engine.Reauthorize  // the tenant must consent again
+	Disconnected = engine.Disconnected // a tombstone
+)
+
+// AEAD seals pairs. It is Tink's interface.
+type AEAD = engine.AEAD
+
+// Plaintext is the AEAD that does not encrypt: every reader of Redis has the tokens. For tests and
+// demonstrations.
+var Plaintext = engine.Plaintext
+
+// Errors that package refresh wraps.
+var (
+	ErrName          = engine.ErrName          // a bad app or tenant name, or prefix
+	ErrNone          = engine.ErrNone          // Redis has no such grant
+	ErrSealed        = engine.ErrSealed        // the sealed pair does not open: give this process the right keyset
+	ErrSealing       = engine.ErrSealing       // the AEAD does not seal
+	ErrDamaged       = engine.ErrDamaged       // the record in Redis cannot be true; a new consent begins it anew
+	ErrNewer         = engine.ErrNewer         // a later version wrote the record: upgrade this process
+	ErrUnfit         = engine.ErrUnfit         // this Redis cannot do what is needed
+	ErrNotReplicated = engine.ErrNotReplicated // fewer replicas than Config.Replicas have acknowledged a change
+	ErrSpent         = engine.ErrSpent         // this fleet has itself redeemed the refresh token
+)
+
+// Fingerprint names a token without telling it: the first 12 hex digits of its SHA-256.
+func Fingerprint(token string) string { return engine.Fingerprint(token) }

@@ -51,7 +51,7 @@ func packages(t *testing.T) []pkg {
 		}
 		all = append(all, p)
 	}
-	for _, name := range []string{"lock", "tokencache", "tokencache/engine", "tokencache/seal", "refresh", "refresh/provider"} {
+	for _, name := range []string{"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/seal", "refresh", "refresh/provider"} {
 		if !slices.ContainsFunc(all, func(p pkg) bool { return p.short() == name }) {
 			t.Fatalf("go list does not know %s: nothing is proven", name)
 		}
@@ -73,11 +73,12 @@ func below(path, parent string) bool { return path == parent || strings.HasPrefi
 func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
 	mayKnow := map[string][]string{
 		"lock":                {},
-		"tokencache":          {"tokencache/engine"},
-		"tokencache/engine":   {},
+		"tokencache":          {"tokencache/engine", "tokencache/grant"},
+		"tokencache/engine":   {"tokencache/grant"},
+		"tokencache/grant":    {},
 		"tokencache/seal":     {},
 		"refresh/provider":    {},
-		"refresh":             {"lock", "tokencache", "tokencache/engine", "refresh/provider"},
+		"refresh":             {"lock", "tokencache", "tokencache/engine", "tokencache/grant", "refresh/provider"},
 		"refresh/refreshtest": {"refresh/provider"},
 	}
 	for _, p := range packages(t) {
@@ -107,6 +108,9 @@ var importRules = []struct {
 	{"golang.org/x/oauth2/clientcredentials", either(is("refresh/provider"), command), false},
 	{"embed", either(is("tokencache/engine"), command, support), false},
 	{"testing", support, false},
+	// Values of a grant: no Redis, no goroutine, no ctx.
+	{"github.com/redis/go-redis", either(is("lock", "tokencache", "tokencache/engine", "refresh"), command, support), false},
+	{"context", func(short string) bool { return short != "tokencache/grant" }, true},
 }
 
 func is(names ...string) func(string) bool {
@@ -138,7 +142,7 @@ func TestEachDependencyIsImportedInItsPlaceOnly(t *testing.T) {
 // The core must not pull in what only some users need.
 func TestTheCoreDoesNotLinkTinkOrMiniredis(t *testing.T) {
 	for _, p := range packages(t) {
-		if !slices.Contains([]string{"lock", "tokencache", "tokencache/engine", "refresh", "refresh/provider"}, p.short()) {
+		if !slices.Contains([]string{"lock", "tokencache", "tokencache/engine", "tokencache/grant", "refresh", "refresh/provider"}, p.short()) {
 			continue
 		}
 		for _, dep := range p.Deps {

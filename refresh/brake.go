@@ -12,6 +12,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // Two brakes, for what cannot be undone:
@@ -80,7 +81,7 @@ func braked(s *engine.AppState, random float64) *Error {
 }
 
 // isDoubted reports whether a grant was refused as if it were dead, which was not believed.
-func isDoubted(r *engine.Record) bool { return strings.HasPrefix(r.Error, massDeath+"/") }
+func isDoubted(r *grant.Record) bool { return strings.HasPrefix(r.Error, massDeath+"/") }
 
 // massDies reports whether deaths are doubted.
 func massDies(s *engine.AppState) bool {
@@ -128,8 +129,8 @@ func (f *flight) doubt(s *engine.Snapshot, e *provider.Error) (*engine.Snapshot,
 		Msg("refused, but so are too many others: it will be tried again")
 	doubted := *e
 	doubted.Err = errMassDeath
-	snap, err := f.publish(s, &doubted, engine.Failure{
-		ID: engine.NewID(), Verdict: engine.Unspent, Reason: suspect,
+	snap, err := f.publish(s, &doubted, grant.Failure{
+		ID: engine.NewID(), Verdict: grant.Unspent, Reason: suspect,
 		Error: massDeath + strings.TrimPrefix(errorText(e), e.Class.String()),
 		Retry: jittered(doubtedRetry, 4*jitter()),
 	})

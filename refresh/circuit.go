@@ -9,6 +9,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // Whose trouble is it? An answer is about one tenant until there is evidence of more.
@@ -85,7 +86,7 @@ func acceptsClient(e *provider.Error) bool {
 }
 
 // wasRefused reports whether a grant's last exchange was refused as if the client were.
-func wasRefused(r *engine.Record) bool {
+func wasRefused(r *grant.Record) bool {
 	return strings.HasPrefix(r.Error, provider.AppRefused.String()+"/")
 }
 
@@ -112,7 +113,7 @@ type applicant struct {
 	profile string // digest of the profile by which the answer is read
 }
 
-func (c *Coordinator) applicant(tenant string, r *engine.Record) applicant {
+func (c *Coordinator) applicant(tenant string, r *grant.Record) applicant {
 	a := applicant{tenant: tenant, profile: c.digest}
 	if r != nil {
 		a.refused, a.doubted = wasRefused(r), isDoubted(r)

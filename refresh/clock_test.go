@@ -12,6 +12,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // clockedFleet is a fleet on a Redis whose clock can be set.
@@ -136,7 +137,7 @@ func TestWhatIsReadForTheFirstTimeAfterTheClockWasSetBackIsAsOldAsItIs(t *testin
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o, _, err := w.cache.Commit(f.ctx(), s, "id2", "w", p, false, false); o != engine.OK || err != nil {
+	if o, _, err := w.cache.Commit(f.ctx(), s, "id2", "w", p, false, false); o != grant.OK || err != nil {
 		t.Fatal(o, err)
 	}
 	set(0)

@@ -15,6 +15,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // Connect stores the pair of a new consent: what oauth2.Config.Exchange returned after
@@ -110,7 +111,7 @@ func (c *Coordinator) Import(ctx context.Context, tenant string, tok *oauth2.Tok
 }
 
 // firstPair is how the first pair of a grant is made, given Redis' time; or what is wrong with tok.
-func (c *Coordinator) firstPair(call string, tok *oauth2.Token, opts []ConnectOption) (func(now int64) engine.Pair, error) {
+func (c *Coordinator) firstPair(call string, tok *oauth2.Token, opts []ConnectOption) (func(now int64) grant.Pair, error) {
 	if tok == nil || tok.AccessToken == "" {
 		return nil, fmt.Errorf("refresh: %s: the token has no access token", call)
 	}
@@ -125,7 +126,7 @@ func (c *Coordinator) firstPair(call string, tok *oauth2.Token, opts []ConnectOp
 	if err != nil {
 		return nil, fmt.Errorf("refresh: %s: WithExtra: %w", call, err)
 	}
-	return func(now int64) engine.Pair {
+	return func(now int64) grant.Pair {
 		p := c.consented(tok, now)
 		p.Extra = extra
 		return p
@@ -232,7 +233,7 @@ func (c *Coordinator) mintFirst(ctx context.Context, k tokencache.Key, before *e
 	c.accepted(engine.Acceptance{Read: true})
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 	defer cancel()
-	_, err = c.cache.Connect(ctx, k, c.locker.Name(), func(now int64) engine.Pair {
+	_, err = c.cache.Connect(ctx, k, c.locker.Name(), func(now int64) grant.Pair {
 		return c.pair(&engine.Snapshot{Key: k}, p, now-time.Since(start).Milliseconds()-1)
 	}, c.acked)
 	if err != nil {
@@ -296,7 +297,7 @@ func orLeft(err error, ctx context.Context, k tokencache.Key) error {
 	return left(ctx, k)
 }
 
-func (c *Coordinator) consented(tok *oauth2.Token, now int64) engine.Pair {
+func (c *Coordinator) consented(tok *oauth2.Token, now int64) grant.Pair {
 	// Expiry was made from expires_in by this machine's clock, and is undone by it.
 	var life time.Duration
 	if tok.Expiry.IsZero() {
@@ -309,8 +310,8 @@ func (c *Coordinator) consented(tok *oauth2.Token, now int64) engine.Pair {
 		expires = now
 	}
 	scope, _ := tok.Extra("scope").(string)
-	return engine.Pair{
-		AccessToken: engine.Hide(tok.AccessToken), RefreshToken: engine.Hide(tok.RefreshToken), TokenType: tok.TokenType, Scope: scope,
+	return grant.Pair{
+		AccessToken: grant.Hide(tok.AccessToken), RefreshToken: grant.Hide(tok.RefreshToken), TokenType: tok.TokenType, Scope: scope,
 		IssuedAt: now, ExpiresAt: expires,
 		RefreshAt:             refreshAt(c.profile, now, expires, jitter()),
 		RefreshTokenExpiresAt: refreshTokenExpiry(c.profile, saidLifetime(c.profile, tok), now, now, 0),

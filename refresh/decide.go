@@ -8,12 +8,13 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // position orders the pairs of a grant.
 type position struct{ epoch, generation int64 }
 
-func (p position) before(r *engine.Record) bool {
+func (p position) before(r *grant.Record) bool {
 	return p.epoch < r.Epoch || p.epoch == r.Epoch && p.generation < r.Generation
 }
 
@@ -30,7 +31,7 @@ type want struct {
 
 // view is a grant at one moment, for decide.
 type view struct {
-	engine.Record
+	grant.Record
 	now          int64 // Redis' clock, unix ms
 	valid, fresh bool
 	broken       error         // the sealed pair does not open
@@ -249,7 +250,7 @@ func refreshTokenExpiry(p provider.Profile, said time.Duration, now, consent, be
 }
 
 // reasonFor tells the ways apart in which a grant dies.
-func reasonFor(r *engine.Record, now int64) string {
+func reasonFor(r *grant.Record, now int64) string {
 	switch {
 	case r.Claim.N > 1:
 		return lostResponse // an earlier presentation's answer never arrived
@@ -280,7 +281,7 @@ const refusedForLong = "refused_for_long"
 const longEnough = 3 * 24 * time.Hour
 
 // refusedToTheEnd reports whether one more refusal that no rule knows is one too many.
-func refusedToTheEnd(r *engine.Record, now int64, valid bool) bool {
+func refusedToTheEnd(r *grant.Record, now int64, valid bool) bool {
 	if end := r.RefreshTokenExpiresAt; end != 0 && now >= end {
 		return true
 	}
@@ -312,7 +313,7 @@ const externalRotation = "external_rotation"
 // foreignBefore is at how many generations in a row before this one somebody else seems to
 // have used the grant. One such sign alone can be the tenant who removes the app: its
 // access token dies, and then its refresh token is refused.
-func foreignBefore(r *engine.Record) int64 {
+func foreignBefore(r *grant.Record) int64 {
 	if r.ForeignGen == r.Generation {
 		return r.Foreign - 1
 	}

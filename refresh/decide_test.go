@@ -8,13 +8,14 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 const now = int64(1_000_000)
 
 // grantView is an active grant of generation 7 whose token has expired.
 func grantView(alter ...func(*view)) view {
-	v := view{now: now, Record: engine.Record{State: tokencache.Active, Epoch: 1, Generation: 7}}
+	v := view{now: now, Record: grant.Record{State: tokencache.Active, Epoch: 1, Generation: 7}}
 	for _, a := range alter {
 		a(&v)
 	}
@@ -25,7 +26,7 @@ func valid(v *view) { v.valid = true }
 func fresh(v *view) { v.valid, v.fresh = true, true }
 func claimed(until, opens int64) func(*view) {
 	return func(v *view) {
-		v.Claim = engine.Claim{ID: "c", N: 1, Until: now + until}
+		v.Claim = grant.Claim{ID: "c", N: 1, Until: now + until}
 		v.opens = now + opens
 	}
 }
@@ -217,17 +218,17 @@ func TestRefreshTokenExpiry(t *testing.T) {
 }
 
 func TestReasonTellsTheWaysOfDyingApart(t *testing.T) {
-	once := engine.Claim{N: 1}
+	once := grant.Claim{N: 1}
 	for _, c := range []struct {
 		name, want string
-		r          engine.Record
+		r          grant.Record
 	}{
-		{"presented before", "lost_response", engine.Record{Claim: engine.Claim{N: 2}, RefreshTokenExpiresAt: now - 1}},
-		{"too old", "refresh_token_expired", engine.Record{Claim: once, RefreshTokenExpiresAt: now, Foreign: 1}},
-		{"neither", "invalid_grant", engine.Record{Claim: once, RefreshTokenExpiresAt: now + 1}},
-		{"its access token died early too: the tenant has removed the app", "invalid_grant", engine.Record{Claim: once, Generation: 7, Foreign: 1, ForeignGen: 7}},
-		{"and so did the one before", "external_rotation", engine.Record{Claim: once, Generation: 7, Foreign: 2, ForeignGen: 7}},
-		{"the last consent ended in the same way", "external_rotation", engine.Record{Claim: once, Generation: 7, Foreign: 1, ForeignGen: 6}},
+		{"presented before", "lost_response", grant.Record{Claim: grant.Claim{N: 2}, RefreshTokenExpiresAt: now - 1}},
+		{"too old", "refresh_token_expired", grant.Record{Claim: once, RefreshTokenExpiresAt: now, Foreign: 1}},
+		{"neither", "invalid_grant", grant.Record{Claim: once, RefreshTokenExpiresAt: now + 1}},
+		{"its access token died early too: the tenant has removed the app", "invalid_grant", grant.Record{Claim: once, Generation: 7, Foreign: 1, ForeignGen: 7}},
+		{"and so did the one before", "external_rotation", grant.Record{Claim: once, Generation: 7, Foreign: 2, ForeignGen: 7}},
+		{"the last consent ended in the same way", "external_rotation", grant.Record{Claim: once, Generation: 7, Foreign: 1, ForeignGen: 6}},
 	} {
 		if got := reasonFor(&c.r, now); got != c.want {
 			t.Errorf("%s: got %s, want %s", c.name, got, c.want)

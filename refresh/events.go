@@ -9,6 +9,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // EventKind says what has happened.
@@ -270,7 +271,7 @@ func lastEvents(s *engine.Snapshot) []Event {
 	return last
 }
 
-func grantEvent(kind EventKind, k tokencache.Key, r *engine.Record, at int64) Event {
+func grantEvent(kind EventKind, k tokencache.Key, r *grant.Record, at int64) Event {
 	which := r.CommitID
 	switch kind {
 	case EventReauthDue:

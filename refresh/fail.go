@@ -8,6 +8,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // failed publishes what came of a failed exchange, so that everybody gets the same
@@ -21,12 +22,12 @@ func (f *flight) failed(s *engine.Snapshot, e *provider.Error) (*engine.Snapshot
 	case e.Class == provider.Refused && !f.c.cfg.Provider.Mints && refusedToTheEnd(&s.Record, s.Now(), s.Valid()):
 		return f.verify(s, e, refusedForLong)
 	}
-	failure := engine.Failure{
-		ID: engine.NewID(), Verdict: engine.Unspent, Error: errorText(e),
+	failure := grant.Failure{
+		ID: engine.NewID(), Verdict: grant.Unspent, Error: errorText(e),
 		Retry: retryIn(s.Fails+1, e, jitter()), Unknown: e.Class == provider.Refused,
 	}
 	if e.Class.MaybeSpent() {
-		failure.Verdict = engine.MaybeSpent
+		failure.Verdict = grant.MaybeSpent
 		failure.Deadline = f.c.takeover != engine.AtOnce
 		if e.Code != hangs {
 			failure.Over = f.c.patience()
@@ -45,15 +46,15 @@ func (f *flight) failed(s *engine.Snapshot, e *provider.Error) (*engine.Snapshot
 // stillDead publishes that a revival has failed, whatever came of it: the grant stays as dead as it
 // was, and the next revival is as far off as it would be anyway.
 func (f *flight) stillDead(s *engine.Snapshot, e *provider.Error) (*engine.Snapshot, error) {
-	failure := engine.Failure{
-		ID: engine.NewID(), Verdict: engine.Refused, Error: errorText(e), Reason: s.Reason,
+	failure := grant.Failure{
+		ID: engine.NewID(), Verdict: grant.Refused, Error: errorText(e), Reason: s.Reason,
 		Retry: revivalIn(s.Reason, s.Revivals+1, jitter()),
 	}
 	switch {
 	case e.Class.MaybeSpent():
-		failure.Verdict = engine.MaybeSpent
+		failure.Verdict = grant.MaybeSpent
 	case e.Class != provider.Reauthorize:
-		failure.Verdict = engine.Unspent
+		failure.Verdict = grant.Unspent
 	}
 	f.c.log.Info().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Int64("revivals", s.Revivals+1).
 		Str("code", e.Code).Int("status", e.Status).Msg("presented again, and still dead")
@@ -93,11 +94,11 @@ func (f *flight) secondOpinion(s *engine.Snapshot, e *provider.Error, leave *fun
 	// Not where it is written that nobody presents: then it is not, and somebody verifies later.
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
-	outcome, now, err := f.c.cache.Fail(ctx, s, f.c.locker.Name(), engine.Failure{
-		ID: engine.NewID(), Verdict: engine.Again, Error: errorText(&refused),
+	outcome, now, err := f.c.cache.Fail(ctx, s, f.c.locker.Name(), grant.Failure{
+		ID: engine.NewID(), Verdict: grant.Again, Error: errorText(&refused),
 		Retry: 2*secondOpinionAfter + secondOpinionBudget + f.c.cfg.ClaimTimeout + f.c.patience(),
 	})
-	if err != nil || outcome != engine.OK || now.Claim.ID != s.Claim.ID { // memory may have moved on meanwhile
+	if err != nil || outcome != grant.OK || now.Claim.ID != s.Claim.ID { // memory may have moved on meanwhile
 		return nil, err
 	}
 	s = now
@@ -141,8 +142,8 @@ func (f *flight) linger(s *engine.Snapshot, d time.Duration) (moved bool, err er
 // undecided ends a claim whose second presentation was not made: the refusal stands, but nobody has
 // verified it, so that the grant is tried again soon. If it has moved on, there is nothing to end. It returns why.
 func (f *flight) undecided(s *engine.Snapshot, refused *provider.Error, why error) error {
-	_, _ = f.publish(s, refused, engine.Failure{
-		ID: engine.NewID(), Verdict: engine.Unspent, Error: errorText(refused), Retry: firstRetry,
+	_, _ = f.publish(s, refused, grant.Failure{
+		ID: engine.NewID(), Verdict: grant.Unspent, Error: errorText(refused), Retry: firstRetry,
 	})
 	return why
 }
@@ -177,8 +178,8 @@ func (f *flight) verify(s *engine.Snapshot, e *provider.Error, reason string) (*
 	}
 	f.c.log.Error().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Str("reason", reason).
 		Str("code", e.Code).Int("status", e.Status).Msg("the tenant must reauthorize")
-	return f.publish(s, e, engine.Failure{
-		ID: engine.NewID(), Verdict: engine.Refused, Error: errorText(e), Reason: reason,
+	return f.publish(s, e, grant.Failure{
+		ID: engine.NewID(), Verdict: grant.Refused, Error: errorText(e), Reason: reason,
 		Retry: revivalIn(reason, 0, jitter()),
 	})
 }
@@ -204,8 +205,8 @@ func (f *flight) awaitEarlier(s *engine.Snapshot) (bool, error) {
 }
 
 // publish stores a failure. The holder's own callers get the cause with it.
-func (f *flight) publish(s *engine.Snapshot, e *provider.Error, failure engine.Failure) (*engine.Snapshot, error) {
-	var outcome engine.Outcome
+func (f *flight) publish(s *engine.Snapshot, e *provider.Error, failure grant.Failure) (*engine.Snapshot, error) {
+	var outcome grant.Outcome
 	var stored *engine.Snapshot
 	attempt := func(ctx context.Context) (err error) {
 		o, st, err := f.c.cache.Fail(ctx, s, f.c.locker.Name(), failure)
@@ -217,7 +218,7 @@ func (f *flight) publish(s *engine.Snapshot, e *provider.Error, failure engine.F
 	if err := f.c.persist(f.key, attempt); err != nil {
 		return nil, err
 	}
-	if outcome != engine.OK {
+	if outcome != grant.OK {
 		return nil, nil // somebody else's result counts
 	}
 	out := &Error{Kind: kindOf(e.Class), Code: orElse(failure.Reason, e.Code), Status: e.Status, Err: e}

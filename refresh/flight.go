@@ -12,6 +12,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/lock"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // flight is this process's one effort about a grant, for all its callers. It runs on
@@ -174,7 +175,7 @@ func (f *flight) fly() (*engine.Snapshot, error) {
 			f.saw(s, nil)
 		}
 		if errors.Is(err, tokencache.ErrNone) && f.asked.IsZero() {
-			if err = f.ask(&engine.Record{}); err == nil || errors.Is(err, tokencache.ErrNone) {
+			if err = f.ask(&grant.Record{}); err == nil || errors.Is(err, tokencache.ErrNone) {
 				continue // subscribed now: that there is none can be remembered, until a push says otherwise
 			}
 		}
@@ -285,7 +286,7 @@ func standingOf(s *engine.Snapshot) standing { return standing{s.Claim.ID, s.Cla
 
 // ask gives the other processes the chance to say that they know a state after `known`:
 // Redis may have lost it. The error is ErrNone if there is nobody to ask.
-func (f *flight) ask(known *engine.Record) error {
+func (f *flight) ask(known *grant.Record) error {
 	f.asked = time.Now()
 	if err := f.subscribed(); err != nil {
 		return err
@@ -332,7 +333,7 @@ func (f *flight) report(s *engine.Snapshot) error {
 		return err
 	}
 	log := f.c.log.Info()
-	if outcome == engine.Wait {
+	if outcome == grant.Wait {
 		log = f.c.log.Warn().Str("reason", suspect).Dur("retry_in_ms", now.Until(now.RejectAt))
 		time.Sleep(slack) // our clock may be a little ahead of Redis': do not ask at full speed
 	}

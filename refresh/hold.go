@@ -15,6 +15,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // redisTimeout bounds one Redis operation of a holder.
@@ -127,11 +128,11 @@ func (f *flight) claim(s *engine.Snapshot) (*engine.Snapshot, error) {
 	case err != nil:
 		f.unclaim(s, id, err)
 		return nil, err
-	case outcome == engine.OK && claimed.Claim.ID == id:
+	case outcome == grant.OK && claimed.Claim.ID == id:
 		return claimed, nil // else memory has moved on meanwhile: look again
-	case outcome == engine.Moved && (position{s.Epoch, s.Generation}).before(&claimed.Record):
+	case outcome == grant.Moved && (position{s.Epoch, s.Generation}).before(&claimed.Record):
 		return nil, nil // the lease was free because its holder was done
-	case outcome == engine.Claimed:
+	case outcome == grant.Claimed:
 		time.Sleep(5 * slack) // by its clock it is too early, which can have been set: do not ask at full speed
 	default:
 		time.Sleep(slack) // our clock was a little ahead of Redis': do not ask at full speed
@@ -145,7 +146,7 @@ func (f *flight) claim(s *engine.Snapshot) (*engine.Snapshot, error) {
 func (f *flight) unclaim(s *engine.Snapshot, id string, why error) {
 	stale := *s
 	stale.Claim.ID = id
-	failure := engine.Failure{ID: engine.NewID(), Verdict: engine.Withdrawn, Error: errorText(&provider.Error{Class: provider.Unsent, Code: "redis"})}
+	failure := grant.Failure{ID: engine.NewID(), Verdict: grant.Withdrawn, Error: errorText(&provider.Error{Class: provider.Unsent, Code: "redis"})}
 	if s.State == tokencache.Reauthorize {
 		failure.Retry = revivalIn(s.Reason, s.Revivals+1, jitter())
 	}
@@ -157,7 +158,7 @@ func (f *flight) unclaim(s *engine.Snapshot, id string, why error) {
 	}
 	_ = f.c.persist(f.key, func(ctx context.Context) error {
 		outcome, _, err := f.c.cache.Fail(ctx, &stale, f.c.locker.Name(), failure)
-		if tries--; err == nil && outcome == engine.Claimed && tries > 0 {
+		if tries--; err == nil && outcome == grant.Claimed && tries > 0 {
 			return errSlow // the claim may still be on its way, on another connection
 		}
 		return err
@@ -323,7 +324,7 @@ func (f *flight) extend(ctx context.Context, s *engine.Snapshot, failure string,
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	outcome, now, err := f.c.cache.Extend(ctx, s, f.c.locker.Name(), f.c.cfg.ClaimTimeout+f.c.patience(), failure, retry)
-	if err != nil || outcome != engine.OK || now.Claim.ID != s.Claim.ID {
+	if err != nil || outcome != grant.OK || now.Claim.ID != s.Claim.ID {
 		return nil
 	}
 	return now
@@ -331,7 +332,7 @@ func (f *flight) extend(ctx context.Context, s *engine.Snapshot, failure string,
 
 // pair is what is stored of an exchange's answer. Times count from the Redis time of
 // the claim, which is before the request was sent.
-func (c *Coordinator) pair(s *engine.Snapshot, p provider.Pair, now int64) engine.Pair {
+func (c *Coordinator) pair(s *engine.Snapshot, p provider.Pair, now int64) grant.Pair {
 	expires := now + c.profile.Lifetime(p.ExpiresIn).Milliseconds()
 	if !p.Usable() {
 		expires = now
@@ -340,8 +341,8 @@ func (c *Coordinator) pair(s *engine.Snapshot, p provider.Pair, now int64) engin
 	if dropped > 0 {
 		c.log.Warn().Str("tenant", s.Tenant).Int("members", dropped).Msg("members of the answer cannot be written as JSON and are left out; the pair is kept")
 	}
-	out := engine.Pair{
-		AccessToken: engine.Hide(p.AccessToken), RefreshToken: engine.Hide(orElse(p.RefreshToken, s.Pair.RefreshToken.Reveal())),
+	out := grant.Pair{
+		AccessToken: grant.Hide(p.AccessToken), RefreshToken: grant.Hide(orElse(p.RefreshToken, s.Pair.RefreshToken.Reveal())),
 		TokenType: p.TokenType, Scope: orElse(p.Scope, s.Pair.Scope), Extra: extra,
 		IssuedAt: now, ExpiresAt: expires,
 		RefreshAt:             refreshAt(c.profile, now, expires, jitter()),
@@ -363,7 +364,7 @@ func (f *flight) commit(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, 
 	switch {
 	case err != nil:
 		return stored, nil // from memory
-	case outcome != engine.OK:
+	case outcome != grant.OK:
 		return nil, nil
 	}
 	f.due = stored.RefreshAt
@@ -376,13 +377,13 @@ func (f *flight) commit(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, 
 // store stores the only living pair. If Redis does not take it at once, this process serves it from
 // memory and goes on trying for as long as it lives; that is the error, and the snapshot is what
 // memory holds.
-func (f *flight) store(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, engine.Outcome, error) {
+func (f *flight) store(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, grant.Outcome, error) {
 	id, pair := engine.NewID(), f.c.pair(s, p, s.At())
-	var outcome engine.Outcome
+	var outcome grant.Outcome
 	var stored *engine.Snapshot
 	done := f.c.underway.add(s)
 	told := func() {
-		if outcome == engine.OK {
+		if outcome == grant.OK {
 			f.c.log.Info().Str("tenant", f.key.Tenant).Int64("generation", stored.Generation).Msg("refreshed")
 			return
 		}
@@ -402,7 +403,7 @@ func (f *flight) store(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, e
 		between: func() { f.extend(context.Background(), s, "", 0) },
 		late: func(ctx context.Context) {
 			told()
-			if outcome == engine.OK {
+			if outcome == grant.OK {
 				_ = f.c.cache.Schedule(ctx, f.key, stored.RefreshAt)
 			}
 		},
@@ -426,7 +427,7 @@ func (f *flight) keepUnread(s *engine.Snapshot, p provider.Pair, e *provider.Err
 	if len(body) == 0 {
 		return
 	}
-	id, a := engine.NewID(), engine.UnreadAnswer{Status: e.Status, Body: engine.Hide(string(body))}
+	id, a := engine.NewID(), engine.UnreadAnswer{Status: e.Status, Body: grant.Hide(string(body))}
 	tell := func(level *zerolog.Event) *zerolog.Event {
 		return level.Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Int("bytes", len(body))
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache"
-	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // impatient makes CommitPatience pass within a test.
@@ -211,8 +211,8 @@ func TestAPairThatWaitsIsNotPushedOutOfMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range 20 {
-			_, err := crowd.Connect(t.Context(), key(fmt.Sprint("crowd-", i)), "crowd", func(now int64) engine.Pair {
-				return engine.Pair{AccessToken: engine.Hide("at"), IssuedAt: now, RefreshAt: now + 3e6, ExpiresAt: now + 3e6}
+			_, err := crowd.Connect(t.Context(), key(fmt.Sprint("crowd-", i)), "crowd", func(now int64) grant.Pair {
+				return grant.Pair{AccessToken: grant.Hide("at"), IssuedAt: now, RefreshAt: now + 3e6, ExpiresAt: now + 3e6}
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 var refusal = refreshtest.Step{Status: 400, Body: `{"error":"invalid_grant"}`}
@@ -147,8 +148,8 @@ func TestAProcessThatEndsBeforeItsSecondOpinionLeavesAGrantThatLives(t *testing.
 		if err != nil {
 			t.Fatal(err)
 		}
-		o, _, err := w.cache.Fail(f.ctx(), s, "dead", engine.Failure{ID: "id", Verdict: engine.Again, Error: "refused/invalid_grant/400", Retry: 2 * time.Second})
-		if o != engine.OK || err != nil {
+		o, _, err := w.cache.Fail(f.ctx(), s, "dead", grant.Failure{ID: "id", Verdict: grant.Again, Error: "refused/invalid_grant/400", Retry: 2 * time.Second})
+		if o != grant.OK || err != nil {
 			t.Fatal(o, err)
 		}
 		f.token(w, "acme") // after the claim's deadline
@@ -168,7 +169,7 @@ func (f *fleet) dies(w *worker, tenant string) {
 }
 
 // record is what Redis has of a grant.
-func (f *fleet) record(w *worker, tenant string) *engine.Record {
+func (f *fleet) record(w *worker, tenant string) *grant.Record {
 	f.t.Helper()
 	s, err := w.cache.Read(f.ctx(), key(tenant))
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
-	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // chore is what the renewals do about a grant that they look at.
@@ -100,7 +100,7 @@ func (p policy) afterlife(v view) plan {
 }
 
 // exchangeAt is when the next exchange is due; 0 for never, as long as nobody asks.
-func (p policy) exchangeAt(r *engine.Record, now int64) int64 {
+func (p policy) exchangeAt(r *grant.Record, now int64) int64 {
 	if r.UsedAt != 0 && now-r.UsedAt < p.idleAfter.Milliseconds() {
 		// Never before half of that time: it would be renewed over and over.
 		return max(r.RefreshAt-p.ahead.Milliseconds(), r.IssuedAt+(r.RefreshAt-r.IssuedAt)/2)
@@ -125,13 +125,13 @@ func keepAliveAt(from, end int64, fingerprint string) int64 {
 }
 
 // fixed reports whether the refresh token ends at a date that refreshing does not put off.
-func (p policy) fixed(r *engine.Record) bool {
+func (p policy) fixed(r *grant.Record) bool {
 	end := r.RefreshTokenExpiresAt
 	return end != 0 && p.profile.RefreshTokenLife > 0 && refreshTokenExpiry(p.profile, 0, end, r.Epoch, end) <= end
 }
 
 // warnAt is when it is to be said that the tenant must consent again; 0 for never.
-func (p policy) warnAt(r *engine.Record) int64 {
+func (p policy) warnAt(r *grant.Record) int64 {
 	life := p.profile.RefreshTokenLife.Milliseconds()
 	if p.mints || r.WarnedAt != 0 || life == 0 {
 		return 0

@@ -13,22 +13,22 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
-	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 func TestPlan(t *testing.T) {
 	const hour, day = int64(3_600_000), int64(86_400_000)
 	sliding := provider.Profile{RefreshTokenIdle: 90 * 24 * time.Hour}
 	fixed := provider.Profile{RefreshTokenLife: 100 * 24 * time.Hour}
-	due := engine.Record{State: tokencache.Active, IssuedAt: now - hour, RefreshAt: now - 1, ExpiresAt: now + 1000, Epoch: now - hour}
-	with := func(f func(*engine.Record)) engine.Record {
+	due := grant.Record{State: tokencache.Active, IssuedAt: now - hour, RefreshAt: now - 1, ExpiresAt: now + 1000, Epoch: now - hour}
+	with := func(f func(*grant.Record)) grant.Record {
 		r := due
 		f(&r)
 		return r
 	}
-	used := func(r *engine.Record) { r.UsedAt = now - hour }
-	dead := func(again int64, alter ...func(*engine.Record)) engine.Record {
-		return with(func(r *engine.Record) {
+	used := func(r *grant.Record) { r.UsedAt = now - hour }
+	dead := func(again int64, alter ...func(*grant.Record)) grant.Record {
+		return with(func(r *grant.Record) {
 			r.State, r.Reason, r.RetryAt, r.Fails, r.Error = tokencache.Reauthorize, "invalid_grant", again, 1, "reauthorize/invalid_grant/400"
 			for _, f := range alter {
 				f(r)
@@ -40,39 +40,39 @@ func TestPlan(t *testing.T) {
 		profile provider.Profile
 		mints   bool
 		ahead   time.Duration
-		r       engine.Record
+		r       grant.Record
 		opens   int64
 		want    plan
 	}{
 		{name: "in use and due", r: with(used), want: plan{do: exchange}},
-		{name: "in use, not due", r: with(func(r *engine.Record) { used(r); r.RefreshAt = now + hour }), want: plan{next: now + hour}},
-		{name: "in use, not due, the budget is short", ahead: time.Hour, r: with(func(r *engine.Record) { used(r); r.RefreshAt = now + hour/2 }), want: plan{do: exchange}},
-		{name: "not before half of its time", ahead: 3 * time.Hour, r: with(func(r *engine.Record) { used(r); r.RefreshAt = now + 2*hour }), want: plan{next: now + hour/2}},
-		{name: "idle, sliding", profile: sliding, r: with(func(r *engine.Record) { r.RefreshTokenExpiresAt = now + 90*day }),
+		{name: "in use, not due", r: with(func(r *grant.Record) { used(r); r.RefreshAt = now + hour }), want: plan{next: now + hour}},
+		{name: "in use, not due, the budget is short", ahead: time.Hour, r: with(func(r *grant.Record) { used(r); r.RefreshAt = now + hour/2 }), want: plan{do: exchange}},
+		{name: "not before half of its time", ahead: 3 * time.Hour, r: with(func(r *grant.Record) { used(r); r.RefreshAt = now + 2*hour }), want: plan{next: now + hour/2}},
+		{name: "idle, sliding", profile: sliding, r: with(func(r *grant.Record) { r.RefreshTokenExpiresAt = now + 90*day }),
 			want: plan{next: keepAliveAt(due.IssuedAt, now+90*day, "")}},
-		{name: "idle, sliding, near its end", profile: sliding, r: with(func(r *engine.Record) { r.IssuedAt = now - 89*day; r.RefreshTokenExpiresAt = now + day }), want: plan{do: exchange}},
-		{name: "idle, past its end: it may live longer than is known", profile: sliding, r: with(func(r *engine.Record) { r.IssuedAt = now - 91*day; r.RefreshTokenExpiresAt = now - day }), want: plan{do: exchange}},
+		{name: "idle, sliding, near its end", profile: sliding, r: with(func(r *grant.Record) { r.IssuedAt = now - 89*day; r.RefreshTokenExpiresAt = now + day }), want: plan{do: exchange}},
+		{name: "idle, past its end: it may live longer than is known", profile: sliding, r: with(func(r *grant.Record) { r.IssuedAt = now - 91*day; r.RefreshTokenExpiresAt = now - day }), want: plan{do: exchange}},
 		{name: "idle, nobody knows how long it lives", r: due, want: plan{next: keepAliveAt(due.IssuedAt, due.IssuedAt+idleUnknown.Milliseconds(), "")}},
-		{name: "used too long ago is idle", profile: sliding, r: with(func(r *engine.Record) { r.UsedAt = now - 26*hour; r.RefreshTokenExpiresAt = now + 90*day }),
+		{name: "used too long ago is idle", profile: sliding, r: with(func(r *grant.Record) { r.UsedAt = now - 26*hour; r.RefreshTokenExpiresAt = now + 90*day }),
 			want: plan{next: keepAliveAt(due.IssuedAt, now+90*day, "")}},
-		{name: "idle, fixed: until the warning", profile: fixed, r: with(func(r *engine.Record) { r.RefreshTokenExpiresAt = r.Epoch + 100*day }), want: plan{next: due.Epoch + 86*day}},
-		{name: "fixed, two weeks before", profile: fixed, r: with(func(r *engine.Record) { r.Epoch = now - 90*day; r.RefreshTokenExpiresAt = now + 10*day }), want: plan{do: warn}},
-		{name: "idle, fixed, warned", profile: fixed, r: with(func(r *engine.Record) {
+		{name: "idle, fixed: until the warning", profile: fixed, r: with(func(r *grant.Record) { r.RefreshTokenExpiresAt = r.Epoch + 100*day }), want: plan{next: due.Epoch + 86*day}},
+		{name: "fixed, two weeks before", profile: fixed, r: with(func(r *grant.Record) { r.Epoch = now - 90*day; r.RefreshTokenExpiresAt = now + 10*day }), want: plan{do: warn}},
+		{name: "idle, fixed, warned", profile: fixed, r: with(func(r *grant.Record) {
 			r.Epoch, r.RefreshTokenExpiresAt, r.WarnedAt = now-90*day, now+10*day, now-1
 		}), want: plan{next: now + restsForGood.Milliseconds()}},
-		{name: "in use, fixed, warned", profile: fixed, r: with(func(r *engine.Record) {
+		{name: "in use, fixed, warned", profile: fixed, r: with(func(r *grant.Record) {
 			used(r)
 			r.Epoch, r.RefreshTokenExpiresAt, r.WarnedAt = now-90*day, now+10*day, now-1
 		}), want: plan{do: exchange}},
 		{name: "idle, without refresh token", mints: true, r: due, want: plan{next: now + restsForGood.Milliseconds()}},
 		{name: "in use, without refresh token", mints: true, r: with(used), want: plan{do: exchange}},
-		{name: "after a failure", r: with(func(r *engine.Record) { used(r); r.Fails, r.RetryAt = 1, now+5000 }), want: plan{next: now + 5000 + slack.Milliseconds()}},
-		{name: "an unresolved claim", r: with(func(r *engine.Record) { used(r); r.Claim.ID = "x" }), opens: now + 7000, want: plan{next: now + 7000 + slack.Milliseconds()}},
-		{name: "reauthorize", r: engine.Record{State: tokencache.Reauthorize}, want: plan{do: drop}},
+		{name: "after a failure", r: with(func(r *grant.Record) { used(r); r.Fails, r.RetryAt = 1, now+5000 }), want: plan{next: now + 5000 + slack.Milliseconds()}},
+		{name: "an unresolved claim", r: with(func(r *grant.Record) { used(r); r.Claim.ID = "x" }), opens: now + 7000, want: plan{next: now + 7000 + slack.Milliseconds()}},
+		{name: "reauthorize", r: grant.Record{State: tokencache.Reauthorize}, want: plan{do: drop}},
 		{name: "dead, and tried again in a minute", r: dead(now + 60_000), want: plan{next: now + 60_000 + slack.Milliseconds()}},
 		{name: "the minute is over", r: dead(now), want: plan{do: revive}},
-		{name: "somebody died over that", r: dead(now, func(r *engine.Record) { r.Claim.ID = "x" }), opens: now + 7000, want: plan{next: now + 7000 + slack.Milliseconds()}},
-		{name: "disconnected", r: engine.Record{State: tokencache.Disconnected}, want: plan{do: drop}},
+		{name: "somebody died over that", r: dead(now, func(r *grant.Record) { r.Claim.ID = "x" }), opens: now + 7000, want: plan{next: now + 7000 + slack.Milliseconds()}},
+		{name: "disconnected", r: grant.Record{State: tokencache.Disconnected}, want: plan{do: drop}},
 	} {
 		p := policy{profile: c.profile, mints: c.mints, idleAfter: defaultIdleAfter, ahead: c.ahead}
 		if got := p.plan(view{Record: c.r, now: now, opens: c.opens}); got.do != c.want.do || got.do == rest && got.next != c.want.next {
@@ -135,19 +135,19 @@ func TestACrowdIsRenewedBeforeItExpiresIfTheBudgetAllowsIt(t *testing.T) {
 	limit := backgroundLimit(provider.Budget{Requests: 10, Per: time.Second})
 	perSecond := float64(limit.Rate) / limit.Period.Seconds()
 	p := policy{idleAfter: defaultIdleAfter}
-	var due []engine.Record
+	var due []grant.Record
 	for i := range grants {
-		r := engine.Record{State: tokencache.Active, UsedAt: 1, IssuedAt: 1, ExpiresAt: 1 + time.Hour.Milliseconds()}
+		r := grant.Record{State: tokencache.Active, UsedAt: 1, IssuedAt: 1, ExpiresAt: 1 + time.Hour.Milliseconds()}
 		r.RefreshAt = refreshAt(provider.Profile{}, 1, r.ExpiresAt, float64(i)/grants)
 		due = append(due, r)
 	}
-	slices.SortFunc(due, func(a, b engine.Record) int { return cmp.Compare(a.RefreshAt, b.RefreshAt) })
+	slices.SortFunc(due, func(a, b grant.Record) int { return cmp.Compare(a.RefreshAt, b.RefreshAt) })
 	var allowed, earliest float64
 	for second := range int64(3600) {
 		now := second * 1000
 		counts := make([]int64, len(horizons))
 		for i, h := range horizons {
-			n, _ := slices.BinarySearchFunc(due, now+h.Milliseconds(), func(r engine.Record, at int64) int { return cmp.Compare(r.RefreshAt, at) })
+			n, _ := slices.BinarySearchFunc(due, now+h.Milliseconds(), func(r grant.Record, at int64) int { return cmp.Compare(r.RefreshAt, at) })
 			counts[i] = int64(n)
 		}
 		p.ahead = crowded(counts, perSecond)
@@ -180,7 +180,7 @@ type world struct {
 
 // simulated is a grant, and what the provider knows of it.
 type simulated struct {
-	engine.Record
+	grant.Record
 	name       string
 	diesAt     int64 // the refresh token, at the provider
 	consentsIn int64 // after a warning, the tenant consents again

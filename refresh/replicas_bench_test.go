@@ -8,6 +8,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // BenchmarkReplicas compares what a holder does in Redis, claim and commit, acknowledged by a replica
@@ -24,14 +25,14 @@ func BenchmarkReplicas(b *testing.B) {
 			b.Fatal(err)
 		}
 		pair := s.Pair
-		pair.AccessToken = engine.Hide(strings.Repeat("a", 700))
+		pair.AccessToken = grant.Hide(strings.Repeat("a", 700))
 		return func(int) {
 			o, claimed, err := w.cache.Claim(ctx, s, engine.NewID(), "bench", time.Minute, engine.AtOnce, opts...)
-			if err != nil || o != engine.OK {
+			if err != nil || o != grant.OK {
 				b.Fatal(o, err)
 			}
 			o, s, err = w.cache.Commit(ctx, claimed, engine.NewID(), "bench", pair, false, true, opts...)
-			if err != nil || o != engine.OK {
+			if err != nil || o != grant.OK {
 				b.Fatal(o, err)
 			}
 		}

@@ -19,15 +19,16 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // due stores a genuine pair that is due and lives for so long.
 func (f *fleet) due(w *worker, tenant string, life time.Duration) *engine.Snapshot {
 	f.t.Helper()
 	tok := f.server.Grant(tenant)
-	s, err := w.cache.Connect(f.ctx(), key(tenant), "test", func(now int64) engine.Pair {
-		return engine.Pair{
-			AccessToken: engine.Hide(tok.AccessToken), RefreshToken: engine.Hide(tok.RefreshToken),
+	s, err := w.cache.Connect(f.ctx(), key(tenant), "test", func(now int64) grant.Pair {
+		return grant.Pair{
+			AccessToken: grant.Hide(tok.AccessToken), RefreshToken: grant.Hide(tok.RefreshToken),
 			IssuedAt: now, RefreshAt: now, ExpiresAt: now + life.Milliseconds(),
 		}
 	})
@@ -78,7 +79,7 @@ func TestReportThatJoinsARenewalDoesNotWaitForTheTokensEnd(t *testing.T) {
 	w, dead := f.worker(), f.worker()
 	s := f.due(dead, "acme", time.Minute)
 	o, _, err := dead.cache.Claim(f.ctx(), s, engine.NewID(), "dead", time.Second, engine.AfterDeadline)
-	if err != nil || o != engine.OK {
+	if err != nil || o != grant.OK {
 		t.Fatal(o, err)
 	}
 	tok := f.token(w, "acme") // starts a renewal

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 const (
@@ -315,7 +316,7 @@ func poke(ch chan<- struct{}) {
 
 // look returns when to look at the grant again (Redis' clock, 0 for never), and the record by
 // which that was decided, nil for none.
-func (r *renewals) look(ctx context.Context, k tokencache.Key, policy policy) (int64, *engine.Record, error) {
+func (r *renewals) look(ctx context.Context, k tokencache.Key, policy policy) (int64, *grant.Record, error) {
 	reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout) // or it could not be put back
 	defer cancel()
 	s, err := r.c.cache.Read(reading, k)
@@ -374,7 +375,7 @@ func (r *renewals) policy() policy {
 // renew makes an exchange in the same way as Token does, except that it takes nothing from those who
 // wait for a token: see pacer. It puts the grant back while it still has it: two that wait for one grant
 // would both pay.
-func (r *renewals) renew(ctx context.Context, s *engine.Snapshot, due int64) (next int64, seen *engine.Record, err error) {
+func (r *renewals) renew(ctx context.Context, s *engine.Snapshot, due int64) (next int64, seen *grant.Record, err error) {
 	waiting, cancel := context.WithTimeout(ctx, r.c.cfg.ClaimTimeout)
 	defer cancel()
 	p, t := r.c.pacer, newTicket(func() bool { return false })
@@ -407,7 +408,7 @@ func (r *renewals) renew(ctx context.Context, s *engine.Snapshot, due int64) (ne
 }
 
 // revive presents the refresh token of a dead grant again, if there is room for that and budget to spare.
-func (r *renewals) revive(ctx context.Context, s *engine.Snapshot) (next int64, seen *engine.Record, err error) {
+func (r *renewals) revive(ctx context.Context, s *engine.Snapshot) (next int64, seen *grant.Record, err error) {
 	later := s.Now() + jittered(revivalLater, jitter()).Milliseconds()
 	defer r.reviving.Add(-1)
 	if r.reviving.Add(1) > revivalsAtOnce {

@@ -20,6 +20,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // The aims that these benchmarks print beside what they measure.
@@ -72,7 +73,7 @@ func BenchmarkGrantMemory(b *testing.B) {
 				_, s, err = w.cache.Claim(f.ctx(), s, engine.NewID(), "worker-1", time.Minute, engine.AtOnce)
 				if err == nil {
 					pair := s.Pair
-					pair.RefreshToken = engine.Hide(typical().RefreshToken) // rotated: the record keeps the spent ones
+					pair.RefreshToken = grant.Hide(typical().RefreshToken) // rotated: the record keeps the spent ones
 					_, s, err = w.cache.Commit(f.ctx(), s, engine.NewID(), "worker-1", pair, false, true)
 				}
 			}

@@ -20,6 +20,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // by is an Exchanger of one's own, made of another one.
@@ -145,7 +146,7 @@ func TestAHolderIsAskedBeforeEachTakeOver(t *testing.T) {
 		case err := <-got:
 			t.Fatalf("taken over unasked: %v, %d exchanges", err, len(f.server.Ledger()))
 		}
-		if o, _, err := holder.cache.Extend(f.ctx(), s, "holder", time.Second, "", 0); o != engine.OK || err != nil {
+		if o, _, err := holder.cache.Extend(f.ctx(), s, "holder", time.Second, "", 0); o != grant.OK || err != nil {
 			t.Fatal(o, err)
 		}
 	}

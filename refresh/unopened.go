@@ -6,6 +6,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // unopened are the keys that sealed pairs which this process could not open: it has another keyset
@@ -18,7 +19,7 @@ type unopened struct {
 // note notes the key by which a pair is sealed, and says in the log, once for each key, which process
 // needs which keyset. It reports whether err is about such a pair.
 func (c *Coordinator) noteUnopened(k tokencache.Key, err error) bool {
-	by, ok := engine.SealedBy(err)
+	by, ok := grant.SealedBy(err)
 	if !ok {
 		return false
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 var errUnusable = errors.New("the provider's access token cannot be sent in a header: it, or its token_type, holds control characters or bytes outside ASCII; its refresh token is kept")
@@ -28,7 +29,7 @@ func (f *flight) unusable(before, stored *engine.Snapshot) (*engine.Snapshot, er
 		row = unusableRow
 	}
 	e := &provider.Error{Class: provider.Refused, Code: "unusable_access_token", Status: http.StatusOK, Err: errUnusable}
-	return f.publish(s, e, engine.Failure{
-		ID: engine.NewID(), Verdict: engine.Unspent, Error: errorText(e), Retry: retryIn(row, e, jitter()),
+	return f.publish(s, e, grant.Failure{
+		ID: engine.NewID(), Verdict: grant.Unspent, Error: errorText(e), Retry: retryIn(row, e, jitter()),
 	})
 }

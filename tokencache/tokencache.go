@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // Cache is the grants in Redis, and the memory of the hot ones. It is safe for concurrent use.
@@ -26,40 +27,40 @@ type Config = engine.Config
 func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) { return engine.New(rdb, cfg) }
 
 // Key names a grant: what one tenant let one app do.
-type Key = engine.Key
+type Key = grant.Key
 
 // Status is a grant's state for people: no token, times by Redis' clock.
-type Status = engine.Status
+type Status = grant.Status
 
 // State of a grant.
-type State = engine.State
+type State = grant.State
 
 // The states of a grant.
 const (
-	Active       = engine.Active       // has a pair
-	Reauthorize  = engine.Reauthorize  // the tenant must consent again
-	Disconnected = engine.Disconnected // a tombstone
+	Active       = grant.Active       // has a pair
+	Reauthorize  = grant.Reauthorize  // the tenant must consent again
+	Disconnected = grant.Disconnected // a tombstone
 )
 
 // AEAD seals pairs. It is Tink's interface.
-type AEAD = engine.AEAD
+type AEAD = grant.AEAD
 
 // Plaintext is the AEAD that does not encrypt: every reader of Redis has the tokens. For tests and
 // demonstrations.
-var Plaintext = engine.Plaintext
+var Plaintext = grant.Plaintext
 
 // Errors that package refresh wraps.
 var (
-	ErrName          = engine.ErrName          // a bad app or tenant name, or prefix
+	ErrName          = grant.ErrName           // a bad app or tenant name, or prefix
 	ErrNone          = engine.ErrNone          // Redis has no such grant
-	ErrSealed        = engine.ErrSealed        // the sealed pair does not open: give this process the right keyset
-	ErrSealing       = engine.ErrSealing       // the AEAD does not seal
-	ErrDamaged       = engine.ErrDamaged       // the record in Redis cannot be true; a new consent begins it anew
-	ErrNewer         = engine.ErrNewer         // a later version wrote the record: upgrade this process
+	ErrSealed        = grant.ErrSealed         // the sealed pair does not open: give this process the right keyset
+	ErrSealing       = grant.ErrSealing        // the AEAD does not seal
+	ErrDamaged       = grant.ErrDamaged        // the record in Redis cannot be true; a new consent begins it anew
+	ErrNewer         = grant.ErrNewer          // a later version wrote the record: upgrade this process
 	ErrUnfit         = engine.ErrUnfit         // this Redis cannot do what is needed
 	ErrNotReplicated = engine.ErrNotReplicated // fewer replicas than Config.Replicas have acknowledged a change
 	ErrSpent         = engine.ErrSpent         // this fleet has itself redeemed the refresh token
 )
 
 // Fingerprint names a token without telling it: the first 12 hex digits of its SHA-256.
-func Fingerprint(token string) string { return engine.Fingerprint(token) }
+func Fingerprint(token string) string { return grant.Fingerprint(token) }

@@ -3,6 +3,8 @@ package engine
 import (
 	"sync"
 	"time"
+
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // Webhooks of customers that are long gone go on for months. What is known of a tenant without a
@@ -23,7 +25,7 @@ type strangers struct {
 }
 
 // noteAbsent notes that Redis was found to have no such grant.
-func (c *Cache) noteAbsent(k Key, a answer) {
+func (c *Cache) noteAbsent(k grant.Key, a answer) {
 	e, ok := c.hot.load(k)
 	if !ok {
 		return
@@ -34,7 +36,7 @@ func (c *Cache) noteAbsent(k Key, a answer) {
 }
 
 // KnownAbsent reports whether a tenant is known to have no grant, without a look at Redis.
-func (c *Cache) KnownAbsent(k Key) bool {
+func (c *Cache) KnownAbsent(k grant.Key) bool {
 	e, ok := c.hot.load(k)
 	if !ok || e.snap.Load() != nil {
 		return false

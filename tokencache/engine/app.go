@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 //go:embed lua/app_trip.lua
@@ -107,7 +108,7 @@ func (s *AppState) Until(t int64) time.Duration {
 
 // believable ends what waits if Redis' clock was set back since this was written, as in app.lua.
 func (s *AppState) believable() {
-	if s.changedAt > s.now+stepped {
+	if s.changedAt > s.now+grant.ClockTolerance {
 		s.ProbeAt, s.ThrottledUntil, s.MassTryAt = 0, 0, 0
 	}
 }
@@ -129,7 +130,7 @@ func (s *AppState) Braked(digest string) bool {
 }
 
 // tenantFP is how an app's state names a tenant.
-func tenantFP(tenant string) string { return Fingerprint(tenant)[:8] }
+func tenantFP(tenant string) string { return grant.Fingerprint(tenant)[:8] }
 
 // doubtful reports whether a state that stops the app's exchanges is to be read again: an
 // operator may have deleted it, which is not pushed.
@@ -150,7 +151,7 @@ func (s *AppState) parse(text string) {
 }
 
 func (s *AppState) set(name, value string) {
-	n, _ := sane(value, maxCounter) // what cannot be true counts as nothing: this state is an economy
+	n, _ := grant.ParseNumber(value, grant.MaxCounter) // what cannot be true counts as nothing: this state is an economy
 	switch name {
 	case "circuit":
 		s.Open = value == "open"
@@ -362,13 +363,13 @@ func (c *Cache) appPushed(channel, payload string, at mono) bool {
 	if !ok {
 		return false
 	}
-	a, ok := c.apps.Load(unescape(name))
+	a, ok := c.apps.Load(grant.Unescape(name))
 	if !ok {
 		return true
 	}
 	head, lines, _ := strings.Cut(payload, "\n")
 	kind, when, _ := strings.Cut(head, " ")
-	now, err := sane(when, math.MaxInt64)
+	now, err := grant.ParseNumber(when, math.MaxInt64)
 	if payload == "" || kind == "free" || err != nil { // empty: newly subscribed
 		a.mu.Lock()
 		defer a.mu.Unlock()
@@ -440,7 +441,7 @@ func (c *Cache) Trip(ctx context.Context, name, id, by string, r Refusal, waits 
 	if r.Again {
 		again = "again"
 	}
-	args := []any{id, clip(by), clip(r.Error), tenantFP(r.Tenant), r.Probe, r.Tenants, first, again, len(waits)}
+	args := []any{id, grant.Clip(by), grant.Clip(r.Error), tenantFP(r.Tenant), r.Probe, r.Tenants, first, again, len(waits)}
 	for _, w := range waits {
 		args = append(args, w.Milliseconds())
 	}
@@ -452,14 +453,14 @@ func (c *Cache) Trip(ctx context.Context, name, id, by string, r Refusal, waits 
 // probe. One at a time has it, for hold at most; who comes late by handicap leaves others
 // the way. It is given too if the circuit is closed.
 func (c *Cache) Probe(ctx context.Context, name, id, by string, handicap, hold time.Duration) (bool, *AppState, error) {
-	_, status, s, err := c.changeApp(ctx, "probe", probeScript, name, id, clip(by), hold.Milliseconds(), handicap.Milliseconds())
-	return status == string(OK), s, err
+	_, status, s, err := c.changeApp(ctx, "probe", probeScript, name, id, grant.Clip(by), hold.Milliseconds(), handicap.Milliseconds())
+	return status == string(grant.OK), s, err
 }
 
 // Unprobe gives a probe's right back, of which nothing was learned. The next probe may be made
 // after again.
 func (c *Cache) Unprobe(ctx context.Context, name, id, by, probe string, again time.Duration) (*AppState, error) {
-	_, _, s, err := c.changeApp(ctx, "unprobe", unprobeScript, name, id, clip(by), probe, again.Milliseconds())
+	_, _, s, err := c.changeApp(ctx, "unprobe", unprobeScript, name, id, grant.Clip(by), probe, again.Milliseconds())
 	return s, err
 }
 
@@ -490,7 +491,7 @@ func (c *Cache) Accept(ctx context.Context, name, id, by string, a Acceptance) (
 	if a.Revived {
 		revived = "revived"
 	}
-	made, _, s, err := c.changeApp(ctx, "accept", acceptScript, name, id, clip(by),
+	made, _, s, err := c.changeApp(ctx, "accept", acceptScript, name, id, grant.Clip(by),
 		RampStep.Milliseconds(), rampTop, rampRest.Milliseconds(), read, revived)
 	return made == "closed", s, err
 }
@@ -499,7 +500,7 @@ func (c *Cache) Accept(ctx context.Context, name, id, by string, a Acceptance) (
 // with no acceptance in between, it stops the app's exchanges for d from now; a longer
 // pause that has begun already is kept. paused says that this call made the pause.
 func (c *Cache) Throttle(ctx context.Context, name, id, by, errorText, tenant string, d time.Duration) (paused bool, _ *AppState, err error) {
-	made, _, s, err := c.changeApp(ctx, "throttle", throttleScript, name, id, clip(by), clip(errorText), tenantFP(tenant), d.Milliseconds())
+	made, _, s, err := c.changeApp(ctx, "throttle", throttleScript, name, id, grant.Clip(by), grant.Clip(errorText), tenantFP(tenant), d.Milliseconds())
 	return made == "throttled", s, err
 }
 
@@ -507,7 +508,7 @@ func (c *Cache) Throttle(ctx context.Context, name, id, by, errorText, tenant st
 // answered one with a success that cannot be read, unless others were read before. It is like
 // an open circuit, but nobody probes. braked says that this call did it.
 func (c *Cache) Brake(ctx context.Context, name, id, by, errorText, tenant, digest string) (braked bool, _ *AppState, err error) {
-	made, _, s, err := c.changeApp(ctx, "brake", brakeScript, name, id, clip(by), clip(errorText), tenantFP(tenant), digest)
+	made, _, s, err := c.changeApp(ctx, "brake", brakeScript, name, id, grant.Clip(by), grant.Clip(errorText), tenantFP(tenant), digest)
 	return made == "open", s, err
 }
 
@@ -520,14 +521,14 @@ type Deaths struct {
 
 // Death asks whether to believe that a grant is dead. first says that this is the one too many.
 func (c *Cache) Death(ctx context.Context, name, id, by string, d Deaths) (believed, first bool, err error) {
-	made, status, _, err := c.changeApp(ctx, "death", deathScript, name, id, clip(by), d.Most, d.Within.Milliseconds(), d.Doubt.Milliseconds())
-	return status == string(OK), made == "mass_death", err
+	made, status, _, err := c.changeApp(ctx, "death", deathScript, name, id, grant.Clip(by), d.Most, d.Within.Milliseconds(), d.Doubt.Milliseconds())
+	return status == string(grant.OK), made == "mass_death", err
 }
 
 // Retry asks for the right to try a grant again whose death is doubted: one in `every` has it.
 func (c *Cache) Retry(ctx context.Context, name, id, by string, every time.Duration, d Deaths) (bool, error) {
-	_, status, _, err := c.changeApp(ctx, "retry", retryScript, name, id, clip(by), every.Milliseconds(), d.Doubt.Milliseconds())
-	return status == string(OK), err
+	_, status, _, err := c.changeApp(ctx, "retry", retryScript, name, id, grant.Clip(by), every.Milliseconds(), d.Doubt.Milliseconds())
+	return status == string(grant.OK), err
 }
 
 // CountGrants reckons how many grants of an app there are of which something is due at some
@@ -542,7 +543,7 @@ func (c *Cache) CountGrants(ctx context.Context, name string) (int64, error) {
 	return sum, nil
 }
 
-func (c *Cache) inflightKey(name string) string { return c.prefix + ":inflight:" + escape(name) }
+func (c *Cache) inflightKey(name string) string { return c.prefix + ":inflight:" + grant.Escape(name) }
 
 // Enter takes a place for one exchange in flight, of which there may be most at once, for at
 // most ttl. Without a place, wait is when one of the others has ended for sure.

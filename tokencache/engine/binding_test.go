@@ -5,13 +5,14 @@ import (
 	"testing"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // Whoever may write to Redis can copy what is sealed, and cannot make it be taken for another
 // grant's, deployment's, consent's or generation's.
 func TestASealedPairServesNoOtherRecord(t *testing.T) {
 	t.Parallel()
-	for name, aead := range map[string]AEAD{"Plaintext": Plaintext, "keyset": realAEAD(t)} {
+	for name, aead := range map[string]grant.AEAD{"Plaintext": grant.Plaintext, "keyset": realAEAD(t)} {
 		server := redistest.Start(t)
 		scene := func(t *testing.T) (c *Cache, first string) {
 			c = newCache(t, server.Client(t), redistest.Prefix(t), sealedWith(aead))
@@ -20,17 +21,17 @@ func TestASealedPairServesNoOtherRecord(t *testing.T) {
 			commit(t, c, claim(t, c, base, "worker"), 2)
 			return c, first
 		}
-		put := func(t *testing.T, c *Cache, k Key, sealed string) {
+		put := func(t *testing.T, c *Cache, k grant.Key, sealed string) {
 			t.Helper()
 			if err := c.rdb.Set(t.Context(), c.keys(k).secret(), sealed, 0).Err(); err != nil {
 				t.Fatal(err)
 			}
 		}
-		closed := func(t *testing.T, c *Cache, k Key) {
+		closed := func(t *testing.T, c *Cache, k grant.Key) {
 			t.Helper()
 			fresh := newCache(t, c.rdb, c.prefix, sealedWith(aead))
 			s := read(t, fresh, k)
-			if !errors.Is(s.Err, ErrSealed) || s.Token() != nil || s.Pair.RefreshToken.Reveal() != "" {
+			if !errors.Is(s.Err, grant.ErrSealed) || s.Token() != nil || s.Pair.RefreshToken.Reveal() != "" {
 				t.Errorf("it opens: %v, %v", s.Err, s.Pair)
 			}
 			pin := fresh.Pin(k)
@@ -60,7 +61,7 @@ func TestASealedPairServesNoOtherRecord(t *testing.T) {
 		t.Run(name+" another grant", func(t *testing.T) {
 			t.Parallel()
 			c, first := scene(t)
-			other := Key{"zoom", "umbrella"}
+			other := grant.Key{App: "zoom", Tenant: "umbrella"}
 			connect(t, c, other, 1)
 			put(t, c, other, first)
 			closed(t, c, other)
@@ -86,7 +87,7 @@ func TestASealedPairServesNoOtherRecord(t *testing.T) {
 			disconnect(t, c, acme)
 			put(t, c, acme, first)
 			fresh := newCache(t, c.rdb, c.prefix, sealedWith(aead))
-			if s := read(t, fresh, acme); s.State != Disconnected || s.Token() != nil || s.Pair.RefreshToken.Reveal() != "" {
+			if s := read(t, fresh, acme); s.State != grant.Disconnected || s.Token() != nil || s.Pair.RefreshToken.Reveal() != "" {
 				t.Errorf("%s, %v", s.State, s.Pair)
 			}
 		})

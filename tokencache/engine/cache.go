@@ -12,6 +12,7 @@ import (
 	"github.com/puzpuzpuz/xsync/v4"
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 const (
@@ -25,7 +26,7 @@ type Config struct {
 	// Prefix of all keys. Default "tl".
 	Prefix string
 	// AEAD seals the pairs: tokencache/seal, or Plaintext in so many words.
-	AEAD AEAD
+	AEAD grant.AEAD
 	// HotGrants is how many grants this process keeps in memory, each with a
 	// subscription to its events. Default 10,000.
 	HotGrants int
@@ -43,7 +44,7 @@ type Cache struct {
 	prefix  string
 	name    string
 	id      string // of this cache, among those that ask
-	aead    AEAD
+	sealer  grant.Sealer
 	hot     *hotMap
 	ring    ring
 	limit   int
@@ -77,9 +78,9 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		return nil, errors.New("tokencache: Config.AEAD is missing: give a keyset from tokencache/seal, or say tokencache.Plaintext if tokens may stand readable in Redis")
 	}
 	if cfg.Prefix == "" {
-		cfg.Prefix = defaultPrefix
+		cfg.Prefix = grant.DefaultPrefix
 	}
-	if err := validPrefix(cfg.Prefix); err != nil {
+	if err := grant.ValidPrefix(cfg.Prefix); err != nil {
 		return nil, err
 	}
 	if cfg.HotGrants < 0 || cfg.JournalLen < 0 {
@@ -97,7 +98,7 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		}
 	}
 	c := &Cache{
-		rdb: rdb, rides: rides{rdb: rdb}, prefix: cfg.Prefix, name: processName(), id: NewID(), aead: cfg.AEAD, log: cfg.Log,
+		rdb: rdb, rides: rides{rdb: rdb}, prefix: cfg.Prefix, name: processName(), id: NewID(), sealer: grant.Sealer{AEAD: cfg.AEAD, Prefix: cfg.Prefix}, log: cfg.Log,
 		hot:     newHotMap(orDefault(cfg.HotGrants, defaultHotGrants)),
 		limit:   orDefault(cfg.HotGrants, defaultHotGrants),
 		journal: orDefault(cfg.JournalLen, defaultJournalLen),

@@ -5,34 +5,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-)
-
-// Outcome says how a change of a grant ended.
-type Outcome string
-
-// The outcomes of Claim, Commit, Fail and Reject.
-const (
-	OK      Outcome = "ok"
-	Moved   Outcome = "moved"   // another epoch or generation is stored: adopt it
-	Dead    Outcome = "dead"    // the grant is not active
-	Wait    Outcome = "wait"    // retry_at, or with Reject reject_at, is still ahead
-	Claimed Outcome = "claimed" // another claim is unresolved
-	Gone    Outcome = "none"    // Redis had lost the record; it was restored if memory had it
-	// Replaced: another server answers than the one that the grant was judged on: see Doubtful.
-	Replaced Outcome = "replaced"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // change runs a script that changes base's grant and takes the result into memory.
 // pair is what belongs to the record if the script stored it or left it as it was.
-func (c *Cache) change(op string, base *Snapshot, pair Pair, run func() (answer, error)) (Outcome, *Snapshot, error) {
+func (c *Cache) change(op string, base *Snapshot, pair grant.Pair, run func() (answer, error)) (grant.Outcome, *Snapshot, error) {
 	a, err := run()
-	if errors.Is(err, ErrDamaged) { // perhaps this process can put it right
+	if errors.Is(err, grant.ErrDamaged) { // perhaps this process can put it right
 		s, err := c.Read(context.Background(), base.Key)
-		return Moved, s, err
+		return grant.Moved, s, err
 	}
 	if err != nil {
 		return "", nil, err
@@ -42,7 +27,7 @@ func (c *Cache) change(op string, base *Snapshot, pair Pair, run func() (answer,
 	}
 	switch {
 	case a.snap == nil:
-	case a.status == string(Moved), a.status == string(Replaced):
+	case a.status == string(grant.Moved), a.status == string(grant.Replaced):
 		a.snap.needsPair()
 	default:
 		a.snap.Pair = pair
@@ -51,9 +36,9 @@ func (c *Cache) change(op string, base *Snapshot, pair Pair, run func() (answer,
 	defer cancel()
 	snap, err := c.reconcile(ctx, base.Key, a)
 	if err = cmp.Or(err, a.lacks); err != nil {
-		return Outcome(a.status), nil, err
+		return grant.Outcome(a.status), nil, err
 	}
-	return Outcome(a.status), snap, nil
+	return grant.Outcome(a.status), snap, nil
 }
 
 // Takeover says when an unresolved claim may be taken over, once the lease is free.
@@ -79,7 +64,7 @@ func (t Takeover) millis() int64 {
 // taken over; the script decides, this tells a waiter when to ask.
 func (t Takeover) OpensAt(s *Snapshot) int64 {
 	now := s.Now()
-	if t < 0 || t > 0 && now < s.Claim.At+t.millis() && now >= s.Claim.At-stepped {
+	if t < 0 || t > 0 && now < s.Claim.At+t.millis() && now >= s.Claim.At-grant.ClockTolerance {
 		return now
 	}
 	if s.Refused() {
@@ -92,9 +77,9 @@ func (t Takeover) OpensAt(s *Snapshot) int64 {
 // means: do not present. The snapshot is the grant as it is then. An unresolved claim is taken over only
 // if base has it: whether its time is over is known by this process's clock, too, and Redis' can be set. If base is dead it is claimed for a
 // revival, once its RetryAt has come.
-func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl time.Duration, t Takeover, opts ...ChangeOption) (Outcome, *Snapshot, error) {
+func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl time.Duration, t Takeover, opts ...ChangeOption) (grant.Outcome, *Snapshot, error) {
 	ks, revival, over := c.keys(base.Key), "", ""
-	if base.State == Reauthorize {
+	if base.State == grant.Reauthorize {
 		revival = "revival"
 	}
 	if base.ended() {
@@ -102,12 +87,12 @@ func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl ti
 	}
 	return c.change("claim", base, base.Pair, func() (answer, error) {
 		a, err := c.store(ctx, "claim", claimScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()}, opts,
-			ks.events(), c.journal, id, clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), Fingerprint(base.Pair.RefreshToken.Reveal()), base.judged,
+			ks.events(), c.journal, id, grant.Clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), grant.Fingerprint(base.Pair.RefreshToken.Reveal()), base.judged,
 			revival, base.Claim.ID, over)
-		if a.status != string(OK) {
+		if a.status != string(grant.OK) {
 			a.lacks = nil // nothing is claimed
 		}
-		if a.status == string(Replaced) {
+		if a.status == string(grant.Replaced) {
 			c.servers.forget()
 		}
 		return a, err
@@ -118,11 +103,11 @@ func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl ti
 // deadline off to ttl from now. With an error (class/code/status) callers get that meanwhile, and may
 // ask again after retry; without one they wait. Moved: the grant has moved on. Claimed: that claim
 // does not stand any more.
-func (c *Cache) Extend(ctx context.Context, base *Snapshot, by string, ttl time.Duration, failure string, retry time.Duration) (Outcome, *Snapshot, error) {
+func (c *Cache) Extend(ctx context.Context, base *Snapshot, by string, ttl time.Duration, failure string, retry time.Duration) (grant.Outcome, *Snapshot, error) {
 	ks := c.keys(base.Key)
 	return c.change("extend", base, base.Pair, func() (answer, error) {
 		return c.run(ctx, "extend", extendScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
-			ks.events(), c.journal, clip(by), base.Epoch, base.Generation, base.Claim.ID, ttl.Milliseconds(), clip(failure), retry.Milliseconds())
+			ks.events(), c.journal, grant.Clip(by), base.Epoch, base.Generation, base.Claim.ID, ttl.Milliseconds(), grant.Clip(failure), retry.Milliseconds())
 	})
 }
 
@@ -130,24 +115,24 @@ func (c *Cache) Extend(ctx context.Context, base *Snapshot, by string, ttl time.
 // stored, by this or an earlier call with this id. Moved: refused, since a newer
 // consent or a sibling is stored, which the snapshot is. spare says that the pair is
 // the grant's spare, which is spent by this; used, that somebody has asked for it.
-func (c *Cache) Commit(ctx context.Context, base *Snapshot, id, by string, pair Pair, spare, used bool, opts ...ChangeOption) (Outcome, *Snapshot, error) {
+func (c *Cache) Commit(ctx context.Context, base *Snapshot, id, by string, pair grant.Pair, spare, used bool, opts ...ChangeOption) (grant.Outcome, *Snapshot, error) {
 	kind := ""
 	if spare {
 		kind = "spare"
 	}
-	ks, pair := c.keys(base.Key), pair.bounded(base.Now())
-	fields := pair.fields()
+	ks, pair := c.keys(base.Key), pair.Bounded(base.Now())
+	fields := pair.Fields()
 	if used {
-		fields = append(fields, "used_at", msText(base.Now()))
+		fields = append(fields, "used_at", grant.Millis(base.Now()))
 	}
 	return c.change("commit", base, pair, func() (a answer, err error) {
 		// A late pair of a grant that has died since follows the generation that is stored.
 		for generation := base.Generation + 1; ; generation = a.snap.Generation + 1 {
-			sealed, err := c.seal(base.Key, base.Epoch, generation, pair)
+			sealed, err := c.sealer.Seal(base.Key, base.Epoch, generation, pair)
 			if err != nil {
 				return answer{}, err
 			}
-			args := append([]any{ks.events(), c.journal, id, clip(by), base.Epoch, base.Generation, sealed, generation, kind}, fields...)
+			args := append([]any{ks.events(), c.journal, id, grant.Clip(by), base.Epoch, base.Generation, sealed, generation, kind}, fields...)
 			a, err = c.store(ctx, "commit", commitScript, base.Key, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, opts, args...)
 			if err != nil || a.status != "reseal" {
 				return a, err
@@ -159,20 +144,20 @@ func (c *Cache) Commit(ctx context.Context, base *Snapshot, id, by string, pair 
 // Hold takes a pair that could not be committed yet into memory, so that this process
 // serves its access token and never presents the old refresh token again. It changes the record as
 // commit.lua does.
-func (c *Cache) Hold(base *Snapshot, id, by string, pair Pair) *Snapshot {
-	pair = pair.bounded(base.Now())
+func (c *Cache) Hold(base *Snapshot, id, by string, pair grant.Pair) *Snapshot {
+	pair = pair.Bounded(base.Now())
 	s := &Snapshot{Key: base.Key, Record: base.Record, Pair: pair, Pending: true, now: base.now, at: base.at}
 	s.Generation++
 	s.Rev++
-	s.State, s.Reason, s.By, s.CommitID = Active, "", clip(by), id
+	s.State, s.Reason, s.By, s.CommitID = grant.Active, "", grant.Clip(by), id
 	s.IssuedAt, s.ExpiresAt = pair.IssuedAt, pair.ExpiresAt
 	s.RefreshAt, s.RefreshTokenExpiresAt = pair.RefreshAt, pair.RefreshTokenExpiresAt
-	s.AccessFP, s.RefreshFP = Fingerprint(pair.AccessToken.Reveal()), Fingerprint(pair.RefreshToken.Reveal())
-	s.Spent = base.spend(s.RefreshFP)
-	s.Claim, s.Fails, s.RetryAt, s.Error, s.ErrorAt = Claim{}, 0, 0, "", 0
+	s.AccessFP, s.RefreshFP = grant.Fingerprint(pair.AccessToken.Reveal()), grant.Fingerprint(pair.RefreshToken.Reveal())
+	s.Spent = base.Spend(s.RefreshFP)
+	s.Claim, s.Fails, s.RetryAt, s.Error, s.ErrorAt = grant.Claim{}, 0, 0, "", 0
 	s.RefusedAt, s.Revivals = 0, 0
-	s.Schema, s.SpareEpoch = schema, 0
-	if base.Foreign > 0 && base.ForeignGen != base.Generation && base.State == Active {
+	s.Schema, s.SpareEpoch = grant.Schema, 0
+	if base.Foreign > 0 && base.ForeignGen != base.Generation && base.State == grant.Active {
 		s.Foreign, s.ForeignGen = 0, 0
 	}
 	if base.WarnedAt != 0 && pair.RefreshTokenExpiresAt > base.RefreshTokenExpiresAt+24*time.Hour.Milliseconds() {
@@ -181,55 +166,14 @@ func (c *Cache) Hold(base *Snapshot, id, by string, pair Pair) *Snapshot {
 	return c.adopt(s.finish())
 }
 
-// spend is the function of that name in common.lua.
-func (r *Record) spend(successor string) string {
-	if r.RefreshFP == "" || r.RefreshFP == successor {
-		return r.Spent
-	}
-	list := append([]string{r.RefreshFP[:min(8, len(r.RefreshFP))]}, strings.Fields(r.Spent)...)
-	return strings.Join(list[:min(len(list), 7)], " ")
-}
-
-// Verdict says what a failed exchange did to the grant.
-type Verdict string
-
-const (
-	// Unspent: the refresh token was not consumed; the claim is resolved.
-	Unspent Verdict = "clear"
-	// Withdrawn: nothing was presented under the claim, which is resolved. The provider has not
-	// failed.
-	Withdrawn Verdict = "withdraw"
-	// MaybeSpent: nobody knows; the claim stays unresolved.
-	MaybeSpent Verdict = "keep"
-	// Refused: verified; the tenant must consent again. Of a grant that is dead already it counts a
-	// revival, as any other verdict does.
-	Refused Verdict = "dead"
-	// Again: refused, and to be presented once more under the same claim, which stands for Retry
-	// from now.
-	Again Verdict = "again"
-)
-
-// Failure is what Fail stores.
-type Failure struct {
-	ID       string
-	Verdict  Verdict
-	Error    string        // class/code/status
-	Reason   string        // why the tenant must reauthorize, or why the grant is suspect
-	Retry    time.Duration // until the next try; with Refused until the first revival, 0 for none
-	Deadline bool          // with MaybeSpent: no next try before the claim's hard deadline
-	Unknown  bool          // no rule knows the answer: how long that goes on is counted
-	// Over is by how much that comes sooner, since the exchange has ended: no pair is on its way.
-	Over time.Duration
-}
-
 // Fail publishes that the exchange under base's claim failed. Claimed: another holder
 // took over; what it brings counts.
-func (c *Cache) Fail(ctx context.Context, base *Snapshot, by string, f Failure) (Outcome, *Snapshot, error) {
+func (c *Cache) Fail(ctx context.Context, base *Snapshot, by string, f grant.Failure) (grant.Outcome, *Snapshot, error) {
 	op, deadline, unknown := "fail", "", ""
 	switch {
-	case base.State == Reauthorize:
+	case base.State == grant.Reauthorize:
 		op = "revival"
-	case f.Verdict == Again:
+	case f.Verdict == grant.Again:
 		op = "refused"
 	}
 	if f.Deadline {
@@ -241,8 +185,8 @@ func (c *Cache) Fail(ctx context.Context, base *Snapshot, by string, f Failure) 
 	ks := c.keys(base.Key)
 	return c.change(op, base, base.Pair, func() (answer, error) {
 		return c.run(ctx, "fail", failScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
-			ks.events(), c.journal, f.ID, clip(by), base.Epoch, base.Generation, base.Claim.ID,
-			string(f.Verdict), clip(f.Error), clip(f.Reason), f.Retry.Milliseconds(), deadline, unknown, f.Over.Milliseconds())
+			ks.events(), c.journal, f.ID, grant.Clip(by), base.Epoch, base.Generation, base.Claim.ID,
+			string(f.Verdict), grant.Clip(f.Error), grant.Clip(f.Reason), f.Retry.Milliseconds(), deadline, unknown, f.Over.Milliseconds())
 	})
 }
 
@@ -252,9 +196,9 @@ func (c *Cache) Fail(ctx context.Context, base *Snapshot, by string, f Failure) 
 // first, second, … of a row the next must wait (the last holds for all that follow); a row
 // ends when forget has passed after that without a report. A token that is older than
 // fresh forces one at once, and makes the row no longer.
-func (c *Cache) Reject(ctx context.Context, base *Snapshot, by string, forget, fresh time.Duration, waits ...time.Duration) (Outcome, *Snapshot, error) {
+func (c *Cache) Reject(ctx context.Context, base *Snapshot, by string, forget, fresh time.Duration, waits ...time.Duration) (grant.Outcome, *Snapshot, error) {
 	ks := c.keys(base.Key)
-	args := []any{ks.events(), c.journal, clip(by), base.Epoch, base.Generation, Fingerprint(base.Pair.AccessToken.Reveal()), forget.Milliseconds(), fresh.Milliseconds()}
+	args := []any{ks.events(), c.journal, grant.Clip(by), base.Epoch, base.Generation, grant.Fingerprint(base.Pair.AccessToken.Reveal()), forget.Milliseconds(), fresh.Milliseconds()}
 	for _, w := range waits {
 		args = append(args, w.Milliseconds())
 	}
@@ -287,16 +231,16 @@ var (
 // A repeat changes nothing, whatever has happened in between, and returns what is stored: one by
 // go-redis, whose reply was lost, and one by a caller that got an error, which brings the same
 // pair. The error is ErrSpent or ErrEnded where that pair is over.
-func (c *Cache) Connect(ctx context.Context, k Key, by string, make func(now int64) Pair, opts ...ChangeOption) (*Snapshot, error) {
+func (c *Cache) Connect(ctx context.Context, k grant.Key, by string, make func(now int64) grant.Pair, opts ...ChangeOption) (*Snapshot, error) {
 	return c.connect(ctx, k, by, "", make, opts)
 }
 
 // Import is Connect for a tenant that has no grant. The error is ErrExists if it has one.
-func (c *Cache) Import(ctx context.Context, k Key, by string, make func(now int64) Pair, opts ...ChangeOption) (*Snapshot, error) {
+func (c *Cache) Import(ctx context.Context, k grant.Key, by string, make func(now int64) grant.Pair, opts ...ChangeOption) (*Snapshot, error) {
 	return c.connect(ctx, k, by, "import", make, opts)
 }
 
-func (c *Cache) connect(ctx context.Context, k Key, by, mode string, make func(now int64) Pair, opts []ChangeOption) (*Snapshot, error) {
+func (c *Cache) connect(ctx context.Context, k grant.Key, by, mode string, make func(now int64) grant.Pair, opts []ChangeOption) (*Snapshot, error) {
 	id := NewID() // of all attempts: they are one call
 	for range 100 {
 		// The pair is sealed with epoch and generation, so these must be known first.
@@ -304,13 +248,13 @@ func (c *Cache) connect(ctx context.Context, k Key, by, mode string, make func(n
 		if err != nil {
 			return nil, err
 		}
-		pair := make(at.now).bounded(at.now)
-		sealed, err := c.seal(k, at.epoch, at.generation, pair)
+		pair := make(at.now).Bounded(at.now)
+		sealed, err := c.sealer.Seal(k, at.epoch, at.generation, pair)
 		if err != nil {
 			return nil, err
 		}
 		ks := c.keys(k)
-		args := append([]any{ks.events(), c.journal, id, clip(by), at.epoch, sealed, at.generation, mode, callbacksApart.Milliseconds()}, pair.fields()...)
+		args := append([]any{ks.events(), c.journal, id, grant.Clip(by), at.epoch, sealed, at.generation, mode, callbacksApart.Milliseconds()}, pair.Fields()...)
 		a, err := c.store(ctx, "connect", connectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, opts, args...)
 		if err != nil {
 			return nil, err
@@ -319,7 +263,7 @@ func (c *Cache) connect(ctx context.Context, k Key, by, mode string, make func(n
 			return nil, a.damaged
 		}
 		switch a.status {
-		case string(OK):
+		case string(grant.OK):
 			c.changed(Change{k, "connect", a.snap.Record, a.now})
 			if err := c.Schedule(ctx, k, pair.RefreshAt); err != nil {
 				c.log.Warn().Err(err).Stringer("grant", k).Msg("connected, but not scheduled for renewal: Repair will")
@@ -348,7 +292,7 @@ func (c *Cache) connect(ctx context.Context, k Key, by, mode string, make func(n
 type consent struct{ now, epoch, generation int64 }
 
 // nextConsent comes after whatever is stored or remembered.
-func (c *Cache) nextConsent(ctx context.Context, k Key) (consent, error) {
+func (c *Cache) nextConsent(ctx context.Context, k grant.Key) (consent, error) {
 	a, err := c.read(ctx, k)
 	if err == nil && a.snap == nil && c.Remembered(k) == nil {
 		if told, _ := c.inquire(ctx, k); told {
@@ -378,14 +322,14 @@ func (c *Cache) nextConsent(ctx context.Context, k Key) (consent, error) {
 }
 
 // knowsBetter reports whether this process can give back a newer state than Redis had.
-func (c *Cache) knowsBetter(k Key, a answer) bool {
+func (c *Cache) knowsBetter(k grant.Key, a answer) bool {
 	mem := c.Remembered(k).sure()
-	return mem != nil && mem.Err == nil && !mem.incomplete() && a.sent > mem.taken && (a.snap == nil || mem.compare(&a.snap.Record) > 0)
+	return mem != nil && mem.Err == nil && !mem.incomplete() && a.sent > mem.taken && (a.snap == nil || mem.Compare(&a.snap.Record) > 0)
 }
 
 // Disconnect ends the grant and leaves a tombstone, for 90 days. Where there is no grant, and this
 // process remembers none, it leaves nothing.
-func (c *Cache) Disconnect(ctx context.Context, k Key, by string, opts ...ChangeOption) error {
+func (c *Cache) Disconnect(ctx context.Context, k grant.Key, by string, opts ...ChangeOption) error {
 	ks, known := c.keys(k), int64(0)
 	if mem := c.Remembered(k); mem != nil {
 		known = mem.Epoch
@@ -393,7 +337,7 @@ func (c *Cache) Disconnect(ctx context.Context, k Key, by string, opts ...Change
 	}
 	end := func(id string) (answer, error) {
 		return c.store(ctx, "disconnect", disconnectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal(), ks.unread()}, opts,
-			ks.events(), c.journal, id, clip(by), known, tombstoneLife.Milliseconds())
+			ks.events(), c.journal, id, grant.Clip(by), known, tombstoneLife.Milliseconds())
 	}
 	id := NewID()
 	a, err := end(id)
@@ -407,7 +351,7 @@ func (c *Cache) Disconnect(ctx context.Context, k Key, by string, opts ...Change
 		return err
 	case a.snap == nil: // there is none
 		return nil
-	case a.status != string(OK): // a repeat
+	case a.status != string(grant.OK): // a repeat
 		a.snap.needsPair()
 		_, err := c.reconcile(ctx, k, a)
 		return cmp.Or(err, a.lacks)
@@ -423,30 +367,30 @@ func (c *Cache) Disconnect(ctx context.Context, k Key, by string, opts ...Change
 
 // Spare returns the grant's spare: a genuine successor that lost against a sibling, or the pair of a
 // consent that another one replaced a moment after.
-func (c *Cache) Spare(ctx context.Context, base *Snapshot) (Pair, bool, error) {
-	sealed, err := c.rdb.GetRange(ctx, c.keys(base.Key).spare(), 0, maxSealed).Bytes()
+func (c *Cache) Spare(ctx context.Context, base *Snapshot) (grant.Pair, bool, error) {
+	sealed, err := c.rdb.GetRange(ctx, c.keys(base.Key).spare(), 0, grant.MaxSealed).Bytes()
 	switch {
 	case redis.HasErrorPrefix(err, "WRONGTYPE"), err == nil && len(sealed) == 0:
-		return Pair{}, false, nil
+		return grant.Pair{}, false, nil
 	case err != nil:
-		return Pair{}, false, err
+		return grant.Pair{}, false, err
 	}
-	epoch, err := epochOf(sealed)
+	epoch, err := grant.EpochOf(sealed)
 	if err != nil || epoch != base.Epoch && epoch != base.SpareEpoch {
-		return Pair{}, false, nil // of a consent that is over
+		return grant.Pair{}, false, nil // of a consent that is over
 	}
-	p, err := c.open(base.Key, epoch, anyGeneration, sealed)
+	p, err := c.sealer.Open(base.Key, epoch, grant.AnyGeneration, sealed)
 	return p, err == nil, err
 }
 
 // Alive tells the waiters that the holder still has the lease, for ttl from now.
-func (c *Cache) Alive(ctx context.Context, k Key, ttl time.Duration) error {
-	_, err := c.say(ctx, k, aliveEvent(c.clock.told(), ttl))
+func (c *Cache) Alive(ctx context.Context, k grant.Key, ttl time.Duration) error {
+	_, err := c.say(ctx, k, grant.AliveEvent(c.clock.told(), ttl))
 	return err
 }
 
 // CapLease lets a grant's lease end within d, unless it is extended.
-func (c *Cache) CapLease(ctx context.Context, k Key, d time.Duration) error {
+func (c *Cache) CapLease(ctx context.Context, k grant.Key, d time.Duration) error {
 	return c.rdb.ExpireLT(ctx, c.LockKey(k), d).Err()
 }
 
@@ -456,8 +400,8 @@ func (c *Cache) CapLease(ctx context.Context, k Key, d time.Duration) error {
 //
 // epoch, generation and rev are what the caller knows; only who knows another consent, or a
 // newer state, answers.
-func (c *Cache) Ask(ctx context.Context, k Key, epoch, generation, rev int64) (bool, error) {
-	n, err := c.say(ctx, k, askEvent(c.clock.told(), epoch, generation, rev, c.id))
+func (c *Cache) Ask(ctx context.Context, k grant.Key, epoch, generation, rev int64) (bool, error) {
+	n, err := c.say(ctx, k, grant.AskEvent(c.clock.told(), epoch, generation, rev, c.id))
 	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
 		return err == nil, err // the count is that of one node
 	}

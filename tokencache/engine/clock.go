@@ -4,6 +4,8 @@ import (
 	"math"
 	"sync/atomic"
 	"time"
+
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // Deadlines are stored as Redis time, and no worker's wall clock decides anything.
@@ -29,9 +31,6 @@ func span(ms int64) time.Duration {
 //   - A wait that is longer than such waits are is over: see [Record.WaitsUntil], and far in app.lua.
 //
 // On a Cluster each node has a clock of its own, so that nothing can be noticed but what records say.
-
-// stepped is by how much, in ms, clocks may differ before one of them counts as set.
-const stepped = 2000
 
 // clock remembers how far Redis' clock is ahead of ours, at most: measured from before a
 // request was sent.
@@ -61,7 +60,7 @@ func (c *clock) observe(sent, received mono, now int64) mono {
 	least, most := ns-int64(received), ns-int64(sent)
 	offset := c.offset.Load()
 	if !c.known.Load() || offset < least || offset > most {
-		if by := max(least-offset, 0) + min(most-offset, 0); c.known.Load() && !c.many && abs(by) > stepped*int64(time.Millisecond) {
+		if by := max(least-offset, 0) + min(most-offset, 0); c.known.Load() && !c.many && abs(by) > grant.ClockTolerance*int64(time.Millisecond) {
 			c.wasSet(received, now-(int64(received)-before)/int64(time.Millisecond), by) // at some time since
 		}
 		offset = most
@@ -83,7 +82,7 @@ func (c *clock) wasSet(at mono, from, by int64) {
 			back.from = before.from
 		}
 	}
-	if back.by > stepped {
+	if back.by > grant.ClockTolerance {
 		c.back.Store(&back)
 	} else {
 		c.back.Store(nil)
@@ -95,21 +94,18 @@ func (c *clock) wasSet(at mono, from, by int64) {
 }
 
 // behind is by how much more, in ms, a record has aged than Redis' clock says; `now` is what that says.
-func (c *clock) behind(r *Record, now int64) int64 {
-	written := r.writtenAt()
+func (c *clock) behind(r *grant.Record, now int64) int64 {
+	written := r.WrittenAt()
 	behind := int64(0)
-	if written > now+stepped {
+	if written > now+grant.ClockTolerance {
 		behind = written - now
 	}
 	// What was written since says at least what the clock said then.
-	if b := c.back.Load(); b != nil && (written < b.from-stepped || written > now+stepped) {
+	if b := c.back.Load(); b != nil && (written < b.from-grant.ClockTolerance || written > now+grant.ClockTolerance) {
 		behind = max(behind, b.by)
 	}
 	return behind
 }
-
-// writtenAt is when a grant's pair, or what happened to that since, was written.
-func (r *Record) writtenAt() int64 { return max(r.IssuedAt, r.Claim.At, r.ErrorAt) }
 
 // ClockSet is how long ago this process noticed that somebody had set Redis' clock; false for never.
 // What Redis says of claims that were made before is not to be acted upon for as long as a claim stands.

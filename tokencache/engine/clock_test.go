@@ -4,6 +4,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 func TestEventsTimeIsNeverEarlierThanOurOwnEstimate(t *testing.T) {
@@ -46,12 +48,12 @@ func TestOnlyWhatIsKnownToBeOlderThanAClockThatWasSetBackIsOlderThanItSeems(t *t
 		"while nobody noticed": {9*hour + 1000, 0},
 		"now":                  {9*hour + 30_000, 0},
 	} {
-		if got := c.behind(&Record{IssuedAt: tc.issued}, 9*hour+30_000); got != tc.behind && got < hour-30_000 {
+		if got := c.behind(&grant.Record{IssuedAt: tc.issued}, 9*hour+30_000); got != tc.behind && got < hour-30_000 {
 			t.Errorf("%s: %d, want %d", name, got, tc.behind)
 		}
 	}
 	c.observe(50*time.Second, 50*time.Second, 10*hour+40_000) // and forward again
-	if got := c.behind(&Record{IssuedAt: 8 * hour}, 10*hour+40_000); got != 0 || c.setAt.Load() == 0 {
+	if got := c.behind(&grant.Record{IssuedAt: 8 * hour}, 10*hour+40_000); got != 0 || c.setAt.Load() == 0 {
 		t.Errorf("behind by %d", got)
 	}
 }
@@ -76,8 +78,8 @@ func TestDelayedEventDoesNotLengthenATokensLife(t *testing.T) {
 	p := hot(t, c, acme)
 	s := c.Peek(acme)
 	c.clock.offset.Add(int64(2 * time.Hour)) // as if we had been stopped since
-	ev := event{kind: "commit", now: s.At(), record: s.Record, sealed: mustSeal(t, c, acme, s.Epoch, s.Generation+1, pairNo(2)(s.At()))}
-	ev.record.Generation++
+	ev := grant.Event{Kind: "commit", Now: s.At(), Record: s.Record, Sealed: mustSeal(t, c, acme, s.Epoch, s.Generation+1, pairNo(2)(s.At()))}
+	ev.Record.Generation++
 	c.take(p.e, ev, monotonic())
 	late := c.Remembered(acme)
 	if late.Generation != s.Generation+1 || late.Valid() || late.Fresh() || late.Until(late.Pair.ExpiresAt) != 0 {
@@ -93,7 +95,7 @@ func TestSnapshotCountsByTheMonotonicClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		at := monotonic()
 		s := (&Snapshot{
-			Pair: Pair{AccessToken: Hide("at"), ExpiresAt: 10_000, RefreshAt: 8_000}, now: 1_000, at: at,
+			Pair: grant.Pair{AccessToken: grant.Hide("at"), ExpiresAt: 10_000, RefreshAt: 8_000}, now: 1_000, at: at,
 		}).finish()
 		if got := time.Until(s.Token().Expiry); got != 9*time.Second {
 			t.Errorf("expires in %v", got)
@@ -114,7 +116,7 @@ func TestSnapshotCountsByTheMonotonicClock(t *testing.T) {
 }
 
 func TestPairWithoutRefreshAtIsNeverFresh(t *testing.T) {
-	s := (&Snapshot{Pair: Pair{AccessToken: Hide("at"), ExpiresAt: 10_000}, now: 1_000, at: monotonic()}).finish()
+	s := (&Snapshot{Pair: grant.Pair{AccessToken: grant.Hide("at"), ExpiresAt: 10_000}, now: 1_000, at: monotonic()}).finish()
 	if s.Fresh() || !s.Valid() {
 		t.Errorf("fresh %v, valid %v", s.Fresh(), s.Valid())
 	}

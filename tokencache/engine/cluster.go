@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // go-redis asks a Cluster which node has what once a minute, and when a node says MOVED. One that is
@@ -152,7 +153,7 @@ func insist[T any](ctx context.Context, c *Cache, ask func() (T, error)) (T, err
 
 // nodeOf is the Redis that has a grant: on a Cluster its own node, to which also a PUBLISH about it
 // is sent best: go-redis sends one to any node, which may be the one that is away.
-func (c *Cache) nodeOf(ctx context.Context, k Key) (node redis.Cmdable, addr string, err error) {
+func (c *Cache) nodeOf(ctx context.Context, k grant.Key) (node redis.Cmdable, addr string, err error) {
 	cluster, ok := c.rdb.(*redis.ClusterClient)
 	if !ok {
 		return c.rdb, "", nil
@@ -165,7 +166,7 @@ func (c *Cache) nodeOf(ctx context.Context, k Key) (node redis.Cmdable, addr str
 }
 
 // say publishes a message about a grant. It returns how many listen where it was sent to.
-func (c *Cache) say(ctx context.Context, k Key, body string) (listeners int64, err error) {
+func (c *Cache) say(ctx context.Context, k grant.Key, body string) (listeners int64, err error) {
 	channel := c.keys(k).events()
 	message := c.sign(ctx, channel, body)
 	node, addr, err := c.nodeOf(ctx, k)

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // scene is one grant, a cache whose call is repeated, and another one by which other things happen
@@ -113,7 +114,7 @@ func (s *scene) refresh(times int) {
 func (s *scene) die() {
 	s.Helper()
 	base := claim(s.T, s.other, read(s.T, s.other, acme), "refresher")
-	if o, _, err := s.other.Fail(s.Context(), base, "refresher", Failure{ID: NewID(), Verdict: Refused, Reason: "invalid_grant"}); o != OK || err != nil {
+	if o, _, err := s.other.Fail(s.Context(), base, "refresher", grant.Failure{ID: NewID(), Verdict: grant.Refused, Reason: "invalid_grant"}); o != grant.OK || err != nil {
 		s.Fatal(o, err)
 	}
 }
@@ -277,7 +278,7 @@ func TestAConnectThatIsRepeatedAtAProcessWhichRemembersChangesNothingThoughRedis
 			if err := again(s); err != nil {
 				t.Error(err)
 			}
-			if now := read(t, s.other, acme); now.State == Active && now.Pair.RefreshToken.Reveal() != living.Pair.RefreshToken.Reveal() {
+			if now := read(t, s.other, acme); now.State == grant.Active && now.Pair.RefreshToken.Reveal() != living.Pair.RefreshToken.Reveal() {
 				t.Errorf("%s took the place of %s", now.RefreshFP, living.RefreshFP)
 			}
 		})
@@ -331,10 +332,10 @@ func TestASpentRefreshTokenIsRefused(t *testing.T) {
 }
 
 // reconsent is what a provider that does not rotate answers when the tenant consents again.
-func reconsent(n int, accessToken string) func(now int64) Pair {
-	return func(now int64) Pair {
+func reconsent(n int, accessToken string) func(now int64) grant.Pair {
+	return func(now int64) grant.Pair {
 		p := pairNo(n)(now)
-		p.AccessToken = Hide(accessToken)
+		p.AccessToken = grant.Hide(accessToken)
 		return p
 	}
 }
@@ -358,14 +359,14 @@ func TestARefreshTokenThatIsNotRotatedCanBeConnectedAgain(t *testing.T) {
 			s := newScene(t)
 			connect(t, s.other, acme, 1)
 			base := claim(t, s.other, read(t, s.other, acme), "refresher")
-			if o, _, err := s.other.Commit(t.Context(), base, NewID(), "refresher", reconsent(1, "refreshed")(base.At()), false, false); o != OK || err != nil {
+			if o, _, err := s.other.Commit(t.Context(), base, NewID(), "refresher", reconsent(1, "refreshed")(base.At()), false, false); o != grant.OK || err != nil {
 				t.Fatal(o, err)
 			}
 			before(s)
 			was := read(t, s.other, acme)
 			_, err := s.c.Connect(t.Context(), acme, by, reconsent(1, "anew"))
 			s.must(err)
-			if now := read(t, s.other, acme); now.State != Active || now.Pair.AccessToken.Reveal() != "anew" || now.Epoch <= was.Epoch {
+			if now := read(t, s.other, acme); now.State != grant.Active || now.Pair.AccessToken.Reveal() != "anew" || now.Epoch <= was.Epoch {
 				t.Errorf("%s %v, epoch %d after %d", now.State, now.Pair, now.Epoch, was.Epoch)
 			}
 		})
@@ -398,7 +399,7 @@ func TestTheSpareOfADisplacedConsentLivesForAMomentOnly(t *testing.T) {
 			for monotonic() <= s.other.Remembered(acme).taken {
 				time.Sleep(time.Millisecond)
 			}
-			if r := read(s.T, s.other, acme); r.State != Disconnected {
+			if r := read(s.T, s.other, acme); r.State != grant.Disconnected {
 				s.Fatalf("the tombstone is not given back: %s", r.State)
 			}
 		}, false},
@@ -445,12 +446,12 @@ func TestAConsentWinsOverOneThatOnlyAnotherProcessRemembersAndThatIsFromTheFutur
 					hot(t, c, acme)
 				}
 				lose(t, s.other, acme)
-				want := Active
+				want := grant.Active
 				if how == "Connect" {
 					s.must(s.connect(2))
 				} else {
 					s.must(s.c.Disconnect(t.Context(), acme, by))
-					want = Disconnected
+					want = grant.Disconnected
 				}
 				for _, c := range append(all, s.c) {
 					eventually(t, "the new consent", patience, func() bool {

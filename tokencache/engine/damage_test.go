@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // damages is what each field of a record is set to.
@@ -28,7 +29,7 @@ func damages() map[string]string {
 
 // doors is what the scripts say of a record, and what Go says. The two must agree: where one lets
 // through what the other refuses, a flight goes round and round.
-func doors(t *testing.T, c *Cache, k Key, base *Snapshot) (lua, goes error) {
+func doors(t *testing.T, c *Cache, k grant.Key, base *Snapshot) (lua, goes error) {
 	t.Helper()
 	ks := c.keys(k)
 	_, lua = c.run(t.Context(), "warn", warnScript, k, []string{ks.grant(), ks.secret(), ks.journal()},
@@ -44,35 +45,35 @@ func TestNoDamagedFieldStopsAnybodyForGood(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCache(t, server.Client(t), prefix)
-			for _, f := range fields {
-				k := Key{"zoom", f.name + "/" + name}
+			for _, f := range grant.Fields {
+				k := grant.Key{App: "zoom", Tenant: f.Name + "/" + name}
 				base := claim(t, c, connect(t, c, k, 1), "worker")
-				hset(t, c, k, f.name, value)
+				hset(t, c, k, f.Name, value)
 				lua, goes := doors(t, c, k, base)
-				if errors.Is(lua, ErrDamaged) != errors.Is(goes, ErrDamaged) || errors.Is(lua, ErrNewer) != errors.Is(goes, ErrNewer) {
-					t.Errorf("%s = %.20q: scripts say %v, Go says %v", f.name, value, lua, goes)
+				if errors.Is(lua, grant.ErrDamaged) != errors.Is(goes, grant.ErrDamaged) || errors.Is(lua, grant.ErrNewer) != errors.Is(goes, grant.ErrNewer) {
+					t.Errorf("%s = %.20q: scripts say %v, Go says %v", f.Name, value, lua, goes)
 				}
-				if goes != nil && !errors.Is(goes, ErrDamaged) {
-					t.Errorf("%s = %.20q: %v", f.name, value, goes)
+				if goes != nil && !errors.Is(goes, grant.ErrDamaged) {
+					t.Errorf("%s = %.20q: %v", f.Name, value, goes)
 				}
 				if goes != nil && (len(goes.Error()) > 500 || !strings.Contains(goes.Error(), k.String())) {
-					t.Errorf("%s = %.20q: the error is no good: %.600v", f.name, value, goes)
+					t.Errorf("%s = %.20q: the error is no good: %.600v", f.Name, value, goes)
 				}
-				heals(t, c, k, fmt.Sprintf("%s = %.20q", f.name, value))
+				heals(t, c, k, fmt.Sprintf("%s = %.20q", f.Name, value))
 			}
 		})
 	}
 }
 
 // heals asserts that a new consent makes a grant whole.
-func heals(t *testing.T, c *Cache, k Key, what string) {
+func heals(t *testing.T, c *Cache, k grant.Key, what string) {
 	t.Helper()
 	s, err := c.Connect(t.Context(), k, "connector", pairNo(2))
 	if err != nil {
 		t.Errorf("%s: Connect: %v", what, err)
 		return
 	}
-	if s.State != Active || s.Pair.RefreshToken.Reveal() != "rt-2" || s.Claim.Unresolved() || s.RetryAt != 0 || s.Error != "" {
+	if s.State != grant.Active || s.Pair.RefreshToken.Reveal() != "rt-2" || s.Claim.Unresolved() || s.RetryAt != 0 || s.Error != "" {
 		t.Errorf("%s: Connect left %+v", what, s.Record)
 	}
 	if s, err = c.Read(t.Context(), k); err != nil || s.Err != nil || s.Pair.RefreshToken.Reveal() != "rt-2" {
@@ -80,11 +81,11 @@ func heals(t *testing.T, c *Cache, k Key, what string) {
 		return
 	}
 	o, s, err := c.Claim(t.Context(), s, NewID(), "worker", time.Minute, AfterDeadline)
-	if o != OK || err != nil {
+	if o != grant.OK || err != nil {
 		t.Errorf("%s: claim after Connect: %s %v", what, o, err)
 		return
 	}
-	if o, _, err = c.Commit(t.Context(), s, NewID(), "worker", pairNo(3)(s.At()), false, false); o != OK || err != nil {
+	if o, _, err = c.Commit(t.Context(), s, NewID(), "worker", pairNo(3)(s.At()), false, false); o != grant.OK || err != nil {
 		t.Errorf("%s: commit after Connect: %s %v", what, o, err)
 	}
 }
@@ -93,7 +94,7 @@ func TestAWorkerThatRemembersTheGrantHealsADamagedRecord(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	for name, value := range map[string]string{"gen": "x", "retry_at": "9000000000000000", "state": "odd", "epoch": "", "by": "a\nb", "": ""} {
-		k := Key{"zoom", "acme-" + name}
+		k := grant.Key{App: "zoom", Tenant: "acme-" + name}
 		base := connect(t, c, k, 1)
 		hot(t, c, k)
 		if name == "" { // the key is of another type
@@ -103,11 +104,11 @@ func TestAWorkerThatRemembersTheGrantHealsADamagedRecord(t *testing.T) {
 			hset(t, c, k, name, value)
 		}
 		o, s, err := c.Claim(t.Context(), base, NewID(), "worker", time.Minute, AfterDeadline)
-		if o != Moved || err != nil || s.Generation != 1 || s.Pair.RefreshToken.Reveal() != "rt-1" {
+		if o != grant.Moved || err != nil || s.Generation != 1 || s.Pair.RefreshToken.Reveal() != "rt-1" {
 			t.Errorf("%s = %q: claim: %s %v", name, value, o, err)
 		}
 		st, err := c.Status(t.Context(), k)
-		if err != nil || st.State != Active || st.Generation != 1 || st.By != "connector" {
+		if err != nil || st.State != grant.Active || st.Generation != 1 || st.By != "connector" {
 			t.Errorf("%s = %q: not healed: %v %v", name, value, st, err)
 		}
 	}
@@ -116,7 +117,7 @@ func TestAWorkerThatRemembersTheGrantHealsADamagedRecord(t *testing.T) {
 // A process that missed the last generation does not put its own over what is left of it.
 func TestADamagedRecordIsNotHealedFromAnOlderMemory(t *testing.T) {
 	t.Parallel()
-	for name, aead := range map[string]AEAD{"Plaintext": Plaintext, "keyset": realAEAD(t)} {
+	for name, aead := range map[string]grant.AEAD{"Plaintext": grant.Plaintext, "keyset": realAEAD(t)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server, prefix := redistest.Start(t), redistest.Prefix(t)
@@ -130,7 +131,7 @@ func TestADamagedRecordIsNotHealedFromAnOlderMemory(t *testing.T) {
 			commit(t, c, claim(t, c, base, "worker"), 2)
 			hset(t, c, acme, "rev", "x")
 			proxy.Accept()
-			if s, err := late.Read(t.Context(), acme); !errors.Is(err, ErrDamaged) {
+			if s, err := late.Read(t.Context(), acme); !errors.Is(err, grant.ErrDamaged) {
 				t.Errorf("read %v, %v", s, err)
 			}
 			late.giveBackAll(t)
@@ -144,9 +145,9 @@ func TestADamagedRecordIsNotHealedFromAnOlderMemory(t *testing.T) {
 // giveBackAll is what a process does that hears of a loss.
 func (c *Cache) giveBackAll(t *testing.T) { t.Helper(); _ = c.giveBack(t.Context(), "") }
 
-func (c *Cache) unsealed(t *testing.T, k Key, epoch int64) (Pair, error) {
+func (c *Cache) unsealed(t *testing.T, k grant.Key, epoch int64) (grant.Pair, error) {
 	t.Helper()
-	p, _, err := c.unseal(k, epoch, []byte(c.rdb.Get(t.Context(), c.keys(k).secret()).Val()))
+	p, _, err := c.sealer.Unseal(k, epoch, []byte(c.rdb.Get(t.Context(), c.keys(k).secret()).Val()))
 	return p, err
 }
 
@@ -194,7 +195,7 @@ func TestARecordOfALaterVersionIsLeftAlone(t *testing.T) {
 			return err
 		},
 		"Fail": func() error {
-			_, _, err := c.Fail(t.Context(), claimed, "x", Failure{ID: NewID(), Verdict: Refused})
+			_, _, err := c.Fail(t.Context(), claimed, "x", grant.Failure{ID: NewID(), Verdict: grant.Refused})
 			return err
 		},
 		"Reject": func() error {
@@ -203,7 +204,7 @@ func TestARecordOfALaterVersionIsLeftAlone(t *testing.T) {
 		},
 	}
 	for name, call := range do {
-		if err := call(); !errors.Is(err, ErrNewer) || !strings.Contains(err.Error(), "upgrade") {
+		if err := call(); !errors.Is(err, grant.ErrNewer) || !strings.Contains(err.Error(), "upgrade") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -228,9 +229,9 @@ func TestAPairsTimesAreStoredWithinBounds(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	for _, at := range []int64{math.MaxInt64, math.MinInt64, -1, 253402300799000} {
-		k := Key{"zoom", strconv.FormatInt(at, 10)}
-		wild := func(int64) Pair {
-			return Pair{AccessToken: Hide("a"), RefreshToken: Hide("r"), IssuedAt: at, ExpiresAt: at, RefreshAt: at, RefreshTokenExpiresAt: at}
+		k := grant.Key{App: "zoom", Tenant: strconv.FormatInt(at, 10)}
+		wild := func(int64) grant.Pair {
+			return grant.Pair{AccessToken: grant.Hide("a"), RefreshToken: grant.Hide("r"), IssuedAt: at, ExpiresAt: at, RefreshAt: at, RefreshTokenExpiresAt: at}
 		}
 		base, err := c.Connect(t.Context(), k, "x", wild)
 		if err != nil {
@@ -238,14 +239,14 @@ func TestAPairsTimesAreStoredWithinBounds(t *testing.T) {
 			continue
 		}
 		pair := wild(0)
-		pair.RefreshToken = Hide("r2")
+		pair.RefreshToken = grant.Hide("r2")
 		o, s, err := c.Commit(t.Context(), base, NewID(), "x", pair, false, false)
-		if err != nil || o != OK {
+		if err != nil || o != grant.OK {
 			t.Errorf("Commit with %d: %s %v", at, o, err)
 			continue
 		}
 		held := c.Hold(s, NewID(), "x", pair)
-		if err := held.check(s.Now()); err != nil {
+		if err := held.Check(s.Now()); err != nil {
 			t.Errorf("Hold with %d: %v", at, err)
 		}
 		if _, err := c.Read(t.Context(), k); err != nil {
@@ -283,7 +284,7 @@ func TestKeysOfAnotherTypeAreHealedByAConsent(t *testing.T) {
 					},
 					"Spare": func() error { _, _, err := fresh.Spare(t.Context(), base); return err },
 				} {
-					if err := call(); err != nil && !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrNone) {
+					if err := call(); err != nil && !errors.Is(err, grant.ErrDamaged) && !errors.Is(err, ErrNone) {
 						t.Errorf("%s: %v", what, err)
 					}
 				}
@@ -348,7 +349,7 @@ func TestAHugeSecretIsNotReadWhole(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	s, err := fresh.Read(t.Context(), acme)
 	runtime.ReadMemStats(&after)
-	if err != nil || !errors.Is(s.Err, ErrSealed) || s.Token() != nil {
+	if err != nil || !errors.Is(s.Err, grant.ErrSealed) || s.Token() != nil {
 		t.Errorf("%v %v", s, err)
 	}
 	allocated := (after.TotalAlloc - before.TotalAlloc) >> 20

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // DueShards is in how many sorted sets an app's due grants lie: on a Cluster they are
@@ -28,7 +29,7 @@ func shardOf(tenant string) int {
 }
 
 func (c *Cache) dueKey(app string, shard int) string {
-	return fmt.Sprintf("%s:due:%s:%02d", c.prefix, escape(app), shard)
+	return fmt.Sprintf("%s:due:%s:%02d", c.prefix, grant.Escape(app), shard)
 }
 
 // The due sets and the record lie on different nodes of a Cluster, so that no script can change
@@ -43,19 +44,19 @@ func (c *Cache) dueKey(app string, shard int) string {
 
 // Schedule says that a grant must be looked at by then, or sooner: Redis' clock, unix ms. That
 // is a hint for the processes that run the renewals: what is lost of it, Repair puts back.
-func (c *Cache) Schedule(ctx context.Context, k Key, at int64) error {
+func (c *Cache) Schedule(ctx context.Context, k grant.Key, at int64) error {
 	return scheduleBy(ctx, c.rdb, c.dueKey(k.App, shardOf(k.Tenant)), k, at).Err()
 }
 
-func scheduleBy(ctx context.Context, to redis.Cmdable, dueKey string, k Key, at int64) *redis.IntCmd {
+func scheduleBy(ctx context.Context, to redis.Cmdable, dueKey string, k grant.Key, at int64) *redis.IntCmd {
 	return to.ZAddArgs(ctx, dueKey, redis.ZAddArgs{LT: true, Members: []redis.Z{dueEntry(k, at)}})
 }
 
-func dueEntry(k Key, at int64) redis.Z { return redis.Z{Score: float64(at), Member: k.Tenant} }
+func dueEntry(k grant.Key, at int64) redis.Z { return redis.Z{Score: float64(at), Member: k.Tenant} }
 
 // Due is a grant that was taken from the due set.
 type Due struct {
-	Key
+	grant.Key
 	// Since is when it became due, Redis' clock, unix ms: who leaves it to others puts it back there.
 	Since int64
 	score string // that it has until then
@@ -81,7 +82,7 @@ func (c *Cache) TakeDue(ctx context.Context, app string, shard, limit int, ahead
 	due := make([]Due, 0, len(got)/2)
 	for i := 1; i+1 < len(got); i += 2 {
 		since, _ := strconv.ParseInt(got[i+1], 10, 64)
-		due = append(due, Due{Key{app, got[i]}, since, got[0]})
+		due = append(due, Due{grant.Key{App: app, Tenant: got[i]}, since, got[0]})
 	}
 	return due, nil
 }
@@ -148,19 +149,19 @@ func (c *Cache) MendDue(ctx context.Context, app string, shard int) (bool, error
 
 // Reschedule says when a grant that was taken is to be looked at next, given the record that
 // was seen since; at 0 is never, seen nil is no record. A newer pair keeps its own time.
-func (c *Cache) Reschedule(ctx context.Context, d Due, at int64, seen *Record) error {
+func (c *Cache) Reschedule(ctx context.Context, d Due, at int64, seen *grant.Record) error {
 	key := c.dueKey(d.App, shardOf(d.Tenant))
-	if err := dueSetScript.Run(ctx, c.rdb, []string{key}, d.Tenant, d.score, msText(at)).Err(); err != nil {
+	if err := dueSetScript.Run(ctx, c.rdb, []string{key}, d.Tenant, d.score, grant.Millis(at)).Err(); err != nil {
 		return err
 	}
 	if seen == nil {
-		seen = &Record{}
+		seen = &grant.Record{}
 	}
 	return c.scheduleAfter(ctx, d.Key, seen)
 }
 
 // scheduleAfter schedules a grant by its stored pair if that is newer than seen.
-func (c *Cache) scheduleAfter(ctx context.Context, k Key, seen *Record) error {
+func (c *Cache) scheduleAfter(ctx context.Context, k grant.Key, seen *grant.Record) error {
 	got, err := c.rdb.HMGet(ctx, c.keys(k).grant(), "state", "refresh_at", "epoch", "gen").Result()
 	if err != nil {
 		return err
@@ -182,7 +183,7 @@ const dueSample = 4
 func (c *Cache) CountDue(ctx context.Context, app string, now int64, within ...time.Duration) ([]int64, error) {
 	keys := c.sample(app)
 	counts, err := spread(ctx, c.rdb, slices.Repeat(keys, len(within)), func(p redis.Pipeliner, i int) *redis.IntCmd {
-		return p.ZCount(ctx, keys[i%len(keys)], "-inf", msText(now+within[i/len(keys)].Milliseconds()))
+		return p.ZCount(ctx, keys[i%len(keys)], "-inf", grant.Millis(now+within[i/len(keys)].Milliseconds()))
 	})
 	sums := make([]int64, len(within))
 	for i := range sums {
@@ -221,7 +222,7 @@ func reckon(counts []*redis.IntCmd) (sum int64, known bool) {
 
 // Released tells the waiters that the lease is free, and schedules the grant in the same round
 // trip, if `at` is not 0.
-func (c *Cache) Released(ctx context.Context, k Key, at int64) error {
+func (c *Cache) Released(ctx context.Context, k grant.Key, at int64) error {
 	if at == 0 {
 		return c.Alive(ctx, k, 0)
 	}
@@ -229,7 +230,7 @@ func (c *Cache) Released(ctx context.Context, k Key, at int64) error {
 		return errors.Join(c.Alive(ctx, k, 0), c.Schedule(ctx, k, at))
 	}
 	channel := c.keys(k).events()
-	free := c.sign(ctx, channel, aliveEvent(c.clock.told(), 0))
+	free := c.sign(ctx, channel, grant.AliveEvent(c.clock.told(), 0))
 	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		p.Publish(ctx, channel, free)
 		scheduleBy(ctx, p, c.dueKey(k.App, shardOf(k.Tenant)), k, at)
@@ -257,7 +258,7 @@ func (c *Cache) Repair(ctx context.Context, app string, pause time.Duration) (mi
 func (c *Cache) repairNode(ctx context.Context, node redis.Cmdable, app string, pause time.Duration) (missing int, err error) {
 	for cursor := uint64(0); ; {
 		page, failed := bounded(ctx, 3*nodePatience, func(ctx context.Context) (*redis.ScanCmd, error) {
-			page := node.Scan(ctx, cursor, c.prefix+":{"+escape(app)+":*}:grant", repairPage)
+			page := node.Scan(ctx, cursor, c.prefix+":{"+grant.Escape(app)+":*}:grant", repairPage)
 			return page, page.Err()
 		})
 		if failed != nil {
@@ -306,7 +307,7 @@ func (c *Cache) scheduleMissing(ctx context.Context, app string, grantKeys []str
 		at, ok := activeSince(r.Val())
 		if tenant := c.tenantOf(app, grantKeys[i]); ok && tenant != "" {
 			dueKeys = append(dueKeys, c.dueKey(app, shardOf(tenant)))
-			entries = append(entries, dueEntry(Key{app, tenant}, at))
+			entries = append(entries, dueEntry(grant.Key{App: app, Tenant: tenant}, at))
 		}
 	}
 	added, failed := spread(ctx, c.rdb, dueKeys, func(p redis.Pipeliner, i int) *redis.IntCmd {
@@ -322,7 +323,7 @@ func (c *Cache) scheduleMissing(ctx context.Context, app string, grantKeys []str
 
 // activeSince reads state and refresh_at.
 func activeSince(record []any) (refreshAt int64, ok bool) {
-	if len(record) != 2 || record[0] != string(Active) {
+	if len(record) != 2 || record[0] != string(grant.Active) {
 		return 0, false
 	}
 	text, _ := record[1].(string)
@@ -331,8 +332,8 @@ func activeSince(record []any) (refreshAt int64, ok bool) {
 }
 
 func (c *Cache) tenantOf(app, grantKey string) string {
-	name := strings.TrimPrefix(grantKey, c.prefix+":{"+escape(app)+":")
-	return unescape(strings.TrimSuffix(name, "}:grant"))
+	name := strings.TrimPrefix(grantKey, c.prefix+":{"+grant.Escape(app)+":")
+	return grant.Unescape(strings.TrimSuffix(name, "}:grant"))
 }
 
 // TakeTurn reports whether this process is the one that may do something which one of the
@@ -340,7 +341,7 @@ func (c *Cache) tenantOf(app, grantKey string) string {
 func (c *Cache) TakeTurn(ctx context.Context, app, what, by string, every time.Duration) (bool, error) {
 	key := c.turnKey(app, what)
 	ok, err := bounded(ctx, nodePatience, func(ctx context.Context) (bool, error) {
-		return c.rdb.SetNX(ctx, key, clip(by), every).Result()
+		return c.rdb.SetNX(ctx, key, grant.Clip(by), every).Result()
 	})
 	if err == nil && !ok { // nobody's turn lasts longer: Redis' clock was set back, or somebody set it by hand
 		err = c.rdb.ExpireLT(ctx, key, every).Err()
@@ -354,7 +355,7 @@ func (c *Cache) ShortenTurn(ctx context.Context, app, what string, to time.Durat
 }
 
 func (c *Cache) turnKey(app, what string) string {
-	return c.prefix + ":turn:" + escape(app) + ":" + what
+	return c.prefix + ":turn:" + grant.Escape(app) + ":" + what
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -370,11 +371,11 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // Warn says in the journal and to all workers, once, that base's refresh token ends at a
 // fixed date which refreshing does not put off.
-func (c *Cache) Warn(ctx context.Context, base *Snapshot, by string) (Outcome, *Snapshot, error) {
+func (c *Cache) Warn(ctx context.Context, base *Snapshot, by string) (grant.Outcome, *Snapshot, error) {
 	ks := c.keys(base.Key)
 	return c.change("reauth_due", base, base.Pair, func() (answer, error) {
 		return c.run(ctx, "warn", warnScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
-			ks.events(), c.journal, clip(by), base.Epoch, base.Generation)
+			ks.events(), c.journal, grant.Clip(by), base.Epoch, base.Generation)
 	})
 }
 
@@ -384,7 +385,7 @@ const keptAtRest = 2
 
 // Compact stores a grant's journal at its own size, for a grant that will rest for long. Of the
 // refreshes that went well it keeps only the last few.
-func (c *Cache) Compact(ctx context.Context, k Key) error {
+func (c *Cache) Compact(ctx context.Context, k grant.Key) error {
 	return compactScript.Run(ctx, c.rdb, []string{c.keys(k).journal()}, keptAtRest).Err()
 }
 
@@ -397,7 +398,7 @@ const touchPage = 100
 func (c *Cache) Touch(ctx context.Context, app string, coarse time.Duration) error {
 	var failed error
 	at := int64(monotonic())
-	var page []Key
+	var page []grant.Key
 	var entries []*entry
 	flush := func() {
 		if err := c.touch(ctx, page, coarse); err != nil {
@@ -430,11 +431,11 @@ func (e *entry) untold(coarse time.Duration) bool {
 		return false
 	}
 	s := e.snap.Load()
-	return s != nil && s.State == Active && s.Now()-s.UsedAt >= coarse.Milliseconds()
+	return s != nil && s.State == grant.Active && s.Now()-s.UsedAt >= coarse.Milliseconds()
 }
 
 // touch notes that grants are in use, in one round trip.
-func (c *Cache) touch(ctx context.Context, grants []Key, coarse time.Duration) error {
+func (c *Cache) touch(ctx context.Context, grants []grant.Key, coarse time.Duration) error {
 	if len(grants) == 0 {
 		return nil
 	}
@@ -459,23 +460,23 @@ func (c *Cache) touch(ctx context.Context, grants []Key, coarse time.Duration) e
 // coldUse is which grants were asked for that memory has no room for.
 type coldUse struct {
 	mu     sync.Mutex // guards grants
-	grants map[Key]struct{}
+	grants map[grant.Key]struct{}
 }
 
 const maxCold = 1000
 
-func (u *coldUse) note(k Key) {
+func (u *coldUse) note(k grant.Key) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.grants == nil {
-		u.grants = make(map[Key]struct{})
+		u.grants = make(map[grant.Key]struct{})
 	}
 	if len(u.grants) < maxCold {
 		u.grants[k] = struct{}{}
 	}
 }
 
-func (u *coldUse) take(app string) (grants []Key) {
+func (u *coldUse) take(app string) (grants []grant.Key) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for k := range u.grants {

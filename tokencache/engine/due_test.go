@@ -12,10 +12,11 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // dueAt is when a grant is to be looked at next; 0 for never.
-func dueAt(t testing.TB, c *Cache, k Key) int64 {
+func dueAt(t testing.TB, c *Cache, k grant.Key) int64 {
 	t.Helper()
 	score, err := c.rdb.ZScore(t.Context(), c.dueKey(k.App, shardOf(k.Tenant)), k.Tenant).Result()
 	if err != nil && err != redis.Nil {
@@ -44,7 +45,7 @@ func takeAll(t testing.TB, c *Cache, app string, ahead, hold time.Duration) []Du
 	return all
 }
 
-func schedule(t testing.TB, c *Cache, k Key, at int64) {
+func schedule(t testing.TB, c *Cache, k grant.Key, at int64) {
 	t.Helper()
 	if err := c.Schedule(t.Context(), k, at); err != nil {
 		t.Fatal(err)
@@ -75,7 +76,7 @@ func TestEachDueGrantIsTakenByOneOfMany(t *testing.T) {
 	c := freshCache(t)
 	const grants = 300
 	for i := range grants {
-		schedule(t, c, Key{"zoom", fmt.Sprint("tenant", i)}, int64(i))
+		schedule(t, c, grant.Key{App: "zoom", Tenant: fmt.Sprint("tenant", i)}, int64(i))
 	}
 	var mu sync.Mutex
 	taken := map[string]int{}
@@ -128,7 +129,7 @@ func TestOnlyTheProcessThatTookAGrantPutsItOff(t *testing.T) {
 	c := freshCache(t)
 	base := connect(t, c, acme, 1)
 	older := commit(t, c, claim(t, c, base, "w"), 2)
-	soon, err := c.Connect(t.Context(), acme, "w", func(now int64) Pair {
+	soon, err := c.Connect(t.Context(), acme, "w", func(now int64) grant.Pair {
 		p := pairNo(3)(now)
 		p.RefreshAt = now + time.Minute.Milliseconds()
 		return p
@@ -244,7 +245,7 @@ func TestDueGrantsAreFoundAheadOfTimeAndCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	schedule(t, c, acme, now+time.Hour.Milliseconds())
-	schedule(t, c, Key{"zoom", "soon"}, now+time.Minute.Milliseconds())
+	schedule(t, c, grant.Key{App: "zoom", Tenant: "soon"}, now+time.Minute.Milliseconds())
 	next, _, err := c.NextDue(t.Context(), "zoom")
 	if d := next[shardOf("acme")]; err != nil || d < 59*time.Minute || d > time.Hour {
 		t.Errorf("next in %v, %v", d, err)
@@ -292,18 +293,18 @@ func TestALostDueEntryIsPutBack(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newCache(t, start(), redistest.Prefix(t))
-			odd := Key{"zoom", "a:b}/ü"}
-			kept, other := Key{"zoom", "kept"}, Key{"slack", "acme"}
-			lostDue := []Key{acme, odd}
+			odd := grant.Key{App: "zoom", Tenant: "a:b}/ü"}
+			kept, other := grant.Key{App: "zoom", Tenant: "kept"}, grant.Key{App: "slack", Tenant: "acme"}
+			lostDue := []grant.Key{acme, odd}
 			for i := range 20 {
-				lostDue = append(lostDue, Key{"zoom", fmt.Sprint("t", i)})
+				lostDue = append(lostDue, grant.Key{App: "zoom", Tenant: fmt.Sprint("t", i)})
 			}
-			for _, k := range append([]Key{kept, other, {"zoom", "gone"}}, lostDue...) {
+			for _, k := range append([]grant.Key{kept, other, {App: "zoom", Tenant: "gone"}}, lostDue...) {
 				connect(t, c, k, 1)
 			}
-			disconnect(t, c, Key{"zoom", "gone"})
+			disconnect(t, c, grant.Key{App: "zoom", Tenant: "gone"})
 			schedule(t, c, kept, 4711)
-			for _, k := range append([]Key{other}, lostDue...) {
+			for _, k := range append([]grant.Key{other}, lostDue...) {
 				c.rdb.ZRem(t.Context(), c.dueKey(k.App, shardOf(k.Tenant)), k.Tenant)
 			}
 			missing, err := c.Repair(t.Context(), "zoom", 0)
@@ -315,7 +316,7 @@ func TestALostDueEntryIsPutBack(t *testing.T) {
 					t.Errorf("%v is due at %d, its pair at %d", k, dueAt(t, c, k), want)
 				}
 			}
-			if dueAt(t, c, kept) != 4711 || dueAt(t, c, other) != 0 || dueAt(t, c, Key{"zoom", "gone"}) != 0 {
+			if dueAt(t, c, kept) != 4711 || dueAt(t, c, other) != 0 || dueAt(t, c, grant.Key{App: "zoom", Tenant: "gone"}) != 0 {
 				t.Error("something was scheduled that should not be")
 			}
 			if n, err := c.Repair(t.Context(), "zoom", 0); n != 0 || err != nil {
@@ -403,11 +404,11 @@ func TestTheFixedEndOfARefreshTokenIsSaidOnce(t *testing.T) {
 	base := connect(t, c, acme, 1)
 	p := hot(t, c, acme)
 	o, s, err := c.Warn(t.Context(), base, "w")
-	if o != OK || err != nil || s.WarnedAt == 0 {
+	if o != grant.OK || err != nil || s.WarnedAt == 0 {
 		t.Fatalf("%s, %v, warned at %d", o, err, s.WarnedAt)
 	}
 	until(t, p, "the push", func() bool { return c.Peek(acme) != nil && c.Peek(acme).WarnedAt != 0 })
-	if o, again, err := c.Warn(t.Context(), base, "w"); o != OK || err != nil || again.Rev != s.Rev {
+	if o, again, err := c.Warn(t.Context(), base, "w"); o != grant.OK || err != nil || again.Rev != s.Rev {
 		t.Errorf("said again: %s, %v", o, err)
 	}
 	want := []string{"connect", "reauth_due"}
@@ -420,7 +421,7 @@ func TestTheFixedEndOfARefreshTokenIsSaidOnce(t *testing.T) {
 	if s.WarnedAt == 0 {
 		t.Error("forgotten by a commit that puts nothing off")
 	}
-	if o, _, err := c.Warn(t.Context(), base, "w"); o != Moved || err != nil {
+	if o, _, err := c.Warn(t.Context(), base, "w"); o != grant.Moved || err != nil {
 		t.Errorf("of an old generation: %s, %v", o, err)
 	}
 	later := pairNo(3)(s.At())
@@ -436,7 +437,7 @@ func TestTheFixedEndOfARefreshTokenIsSaidOnce(t *testing.T) {
 		t.Error("a new consent is warned from the start")
 	}
 	disconnect(t, c, acme)
-	if o, _, err := c.Warn(t.Context(), read(t, c, acme), "w"); o != Dead || err != nil {
+	if o, _, err := c.Warn(t.Context(), read(t, c, acme), "w"); o != grant.Dead || err != nil {
 		t.Errorf("of a tombstone: %s, %v", o, err)
 	}
 }
@@ -451,7 +452,7 @@ func TestWhoWatchesHearsOfOnesOwnChangesAndOfAllOthers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			rdb, prefix := start(), redistest.Prefix(t)
 			a, b := newCache(t, rdb, prefix), newCache(t, rdb, prefix)
-			k := Key{"my app:{x}", "a:b}c"}
+			k := grant.Key{App: "my app:{x}", Tenant: "a:b}c"}
 			heard, also := make(chan Change, 100), make(chan Change, 100)
 			stop, stopOther := a.OnChange(k.App, func(ch Change) { heard <- ch }), a.OnChange(k.App, func(ch Change) { also <- ch })
 			if _, err := a.hub.confirmed(t.Context(), a.ChangesChannel(k.App)); err != nil {
@@ -511,7 +512,7 @@ func TestACompactedJournalTakesLessRoomAndKeepsWhatIsNotRoutine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = c.Fail(t.Context(), base, "w", Failure{ID: NewID(), Verdict: Unspent, Error: "busy//503"})
+	_, _, err = c.Fail(t.Context(), base, "w", grant.Failure{ID: NewID(), Verdict: grant.Unspent, Error: "busy//503"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -548,7 +549,7 @@ func TestACompactedJournalTakesLessRoomAndKeepsWhatIsNotRoutine(t *testing.T) {
 	if got := journal(t, c, acme); len(got) != 6 || got[5] != "claim" {
 		t.Errorf("goes on as %v", got)
 	}
-	young := Key{"zoom", "young"}
+	young := grant.Key{App: "zoom", Tenant: "young"}
 	connect(t, c, young, 1)
 	if err := c.Compact(t.Context(), young); err != nil {
 		t.Fatal(err)
@@ -562,8 +563,8 @@ func TestACompactedJournalTakesLessRoomAndKeepsWhatIsNotRoutine(t *testing.T) {
 func TestUseOfAColdGrantIsNoted(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t, func(cfg *Config) { cfg.HotGrants = 1 })
-	connect(t, c, Key{"zoom", "hot"}, 1)
-	hot(t, c, Key{"zoom", "hot"})
+	connect(t, c, grant.Key{App: "zoom", Tenant: "hot"}, 1)
+	hot(t, c, grant.Key{App: "zoom", Tenant: "hot"})
 	connect(t, c, acme, 1)
 	if s, err := c.Glance(t.Context(), acme); s == nil || err != nil {
 		t.Fatalf("no glance: %v", err)

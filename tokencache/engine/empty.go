@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // Redis can come back empty: a restart without its file, FLUSHALL, a new server at the old address.
@@ -48,7 +49,7 @@ const (
 )
 
 // birthMark is the one that goes with a proof key, which is no secret.
-func birthMark(key string) string { return Fingerprint(key) }
+func birthMark(key string) string { return grant.Fingerprint(key) }
 
 // identify compares the proof key in Redis with the one that this process knows, and reports
 // whether Redis has lost the data that this process came to know it with.
@@ -127,7 +128,7 @@ func (c *Cache) rescue(ctx context.Context) error {
 	var failed error
 	lostAt := map[*app]int64{}
 	for _, a := range c.apps.All() {
-		_, _, s, err := c.changeAt(ctx, "data_lost", appLostScript, a, NewID(), clip(c.name), birthMark(was), birthMark(*now))
+		_, _, s, err := c.changeAt(ctx, "data_lost", appLostScript, a, NewID(), grant.Clip(c.name), birthMark(was), birthMark(*now))
 		failed = errors.Join(failed, err)
 		if err == nil {
 			lostAt[a] = s.LostAt
@@ -183,7 +184,7 @@ func (c *Cache) handBack(ctx context.Context, mem *Snapshot) error {
 	if err != nil {
 		return fmt.Errorf("tokencache: %s is remembered by this process, and Redis does not take it: %w", mem.Key, err)
 	}
-	if s.State != Active {
+	if s.State != grant.Active {
 		return nil
 	}
 	return c.Schedule(ctx, s.Key, s.RefreshAt)
@@ -245,7 +246,7 @@ func (c *Cache) giveRests(ctx context.Context) (failed error) {
 // AcceptLoss notes that an operator has accepted that what Redis lost of an app is gone: a tenant
 // without a grant counts as not connected again.
 func (c *Cache) AcceptLoss(ctx context.Context, app, by string) error {
-	_, _, _, err := c.changeApp(ctx, "loss_accepted", acceptLossScript, app, NewID(), clip(by))
+	_, _, _, err := c.changeApp(ctx, "loss_accepted", acceptLossScript, app, NewID(), grant.Clip(by))
 	return err
 }
 
@@ -283,7 +284,7 @@ const askWait = 300 * time.Millisecond
 // consent or its end is stored: the grant that they remember may have begun later, by a clock
 // that was ahead. It reports whether anybody may have given it back. Where nobody listens to the
 // grant it costs one PUBLISH.
-func (c *Cache) inquire(ctx context.Context, k Key) (told bool, err error) {
+func (c *Cache) inquire(ctx context.Context, k grant.Key) (told bool, err error) {
 	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
 		// The number of listeners is that of one node: ask only if there is a reason to.
 		if s, err := c.AppState(ctx, k.App); err != nil || s.LostAt == 0 {

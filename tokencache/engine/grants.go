@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/puzpuzpuz/xsync/v4"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"golang.org/x/oauth2"
 )
 
@@ -82,7 +83,7 @@ func (m *hotMap) app(c *Cache, app string) *Grants {
 	return g
 }
 
-func (m *hotMap) load(k Key) (*entry, bool) {
+func (m *hotMap) load(k grant.Key) (*entry, bool) {
 	g, ok := m.apps.Load(k.App)
 	if !ok {
 		return nil, false
@@ -90,7 +91,7 @@ func (m *hotMap) load(k Key) (*entry, bool) {
 	return g.tenants.Load(k.Tenant)
 }
 
-func (m *hotMap) delete(k Key) {
+func (m *hotMap) delete(k grant.Key) {
 	if g, ok := m.apps.Load(k.App); ok {
 		if _, was := g.tenants.LoadAndDelete(k.Tenant); was {
 			m.count.Add(-1)
@@ -99,7 +100,7 @@ func (m *hotMap) delete(k Key) {
 }
 
 // loadOrAdd returns a grant's entry, a new one if there is none.
-func (m *hotMap) loadOrAdd(c *Cache, k Key) *entry {
+func (m *hotMap) loadOrAdd(c *Cache, k grant.Key) *entry {
 	e, was := m.app(c, k.App).tenants.LoadOrCompute(k.Tenant, func() (*entry, bool) {
 		return &entry{key: k, channel: c.keys(k).events(), changed: make(chan struct{})}, false
 	})
@@ -137,18 +138,18 @@ func newDoorkeeper(limit int) doorkeeper {
 }
 
 // again reports whether k has knocked before, not long ago, and is a knock.
-func (d *doorkeeper) again(k Key) bool {
+func (d *doorkeeper) again(k grant.Key) bool {
 	place, h := d.place(k)
 	return place.Swap(h) == h
 }
 
 // lately is again without a knock.
-func (d *doorkeeper) lately(k Key) bool {
+func (d *doorkeeper) lately(k grant.Key) bool {
 	place, h := d.place(k)
 	return place.Load() == h
 }
 
-func (d *doorkeeper) place(k Key) (*atomic.Uint64, uint64) {
+func (d *doorkeeper) place(k grant.Key) (*atomic.Uint64, uint64) {
 	h := maphash.Comparable(d.seed, k)
 	return &d.last[h%uint64(len(d.last))], h
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 func TestHandleServesOnlyWhatIsCoherentAndFresh(t *testing.T) {
@@ -42,7 +43,7 @@ func TestHandleServesOnlyWhatIsCoherentAndFresh(t *testing.T) {
 	// Due, by a push.
 	soon := pairNo(3)(base.Now())
 	soon.RefreshAt = base.At() - 1000
-	if o, _, err := c.Commit(t.Context(), base, NewID(), by, soon, false, false); o != OK {
+	if o, _, err := c.Commit(t.Context(), base, NewID(), by, soon, false, false); o != grant.OK {
 		t.Fatal(o, err)
 	}
 	serves("due", "")
@@ -53,7 +54,7 @@ func TestHandleServesOnlyWhatIsCoherentAndFresh(t *testing.T) {
 // heard waits until everything has arrived that was published before.
 func heard(t *testing.T, c *Cache, p *Pin) {
 	t.Helper()
-	if err := c.Alive(t.Context(), p.e.key, maxLease); err != nil {
+	if err := c.Alive(t.Context(), p.e.key, grant.MaxLease); err != nil {
 		t.Fatal(err)
 	}
 	until(t, p, "what was published last", func() bool { return p.LeaseHeld() > 0 })
@@ -116,7 +117,7 @@ func TestTokenIsNotServedAsFreshAfterItIsDue(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	due := 300 * time.Millisecond
-	_, err := c.Connect(t.Context(), acme, by, func(now int64) Pair {
+	_, err := c.Connect(t.Context(), acme, by, func(now int64) grant.Pair {
 		p := pairNo(1)(now)
 		p.RefreshAt = now + due.Milliseconds()
 		return p
@@ -142,21 +143,21 @@ func TestAPassOverColdGrantsDoesNotPushHotOnesOut(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t, func(cfg *Config) { cfg.HotGrants = 4 })
 	for i := range 4 {
-		k := Key{"zoom", fmt.Sprint("hot-", i)}
+		k := grant.Key{App: "zoom", Tenant: fmt.Sprint("hot-", i)}
 		connect(t, c, k, 1)
 		c.Remember(read(t, c, k))
 	}
 	for i := range 50 {
-		k := Key{"zoom", fmt.Sprint("cold-", i)}
+		k := grant.Key{App: "zoom", Tenant: fmt.Sprint("cold-", i)}
 		connect(t, c, k, 1)
 		c.Remember(read(t, c, k))
 	}
 	for i := range 4 {
-		if c.Remembered(Key{"zoom", fmt.Sprint("hot-", i)}) == nil {
+		if c.Remembered(grant.Key{App: "zoom", Tenant: fmt.Sprint("hot-", i)}) == nil {
 			t.Errorf("hot-%d was pushed out", i)
 		}
 	}
-	again := Key{"zoom", "cold-49"}
+	again := grant.Key{App: "zoom", Tenant: "cold-49"}
 	c.Remember(read(t, c, again))
 	if c.Remembered(again) == nil {
 		t.Error("asked for twice, and not remembered")
@@ -167,7 +168,7 @@ func TestAPassOverColdGrantsDoesNotPushHotOnesOut(t *testing.T) {
 func full(t *testing.T, rdb redis.UniversalClient, prefix string) *Cache {
 	t.Helper()
 	c := newCache(t, rdb, prefix, func(cfg *Config) { cfg.HotGrants = 1 })
-	hot(t, c, Key{"zoom", "takes-the-room"})
+	hot(t, c, grant.Key{App: "zoom", Tenant: "takes-the-room"})
 	return c
 }
 
@@ -176,7 +177,7 @@ func TestGlanceIsOneGet(t *testing.T) {
 	server := redistest.Own(t)
 	rdb := server.Client(t)
 	stage := newCache(t, rdb, "tl")
-	connect(t, stage, Key{"zoom", "takes-the-room"}, 9)
+	connect(t, stage, grant.Key{App: "zoom", Tenant: "takes-the-room"}, 9)
 	connect(t, stage, acme, 1)
 	c := full(t, rdb, "tl")
 	calls := redistest.Commands(t, rdb, func() {
@@ -198,11 +199,11 @@ func TestGlanceSeesNothingButFreshTokens(t *testing.T) {
 	server, prefix := redistest.Start(t), redistest.Prefix(t)
 	rdb := server.Client(t)
 	stage := newCache(t, rdb, prefix)
-	connect(t, stage, Key{"zoom", "takes-the-room"}, 9)
+	connect(t, stage, grant.Key{App: "zoom", Tenant: "takes-the-room"}, 9)
 	c := full(t, rdb, prefix)
-	grant := func(name string, alter func(now int64, p *Pair)) Key {
-		k := Key{"zoom", name}
-		_, err := stage.Connect(t.Context(), k, by, func(now int64) Pair {
+	made := func(name string, alter func(now int64, p *grant.Pair)) grant.Key {
+		k := grant.Key{App: "zoom", Tenant: name}
+		_, err := stage.Connect(t.Context(), k, by, func(now int64) grant.Pair {
 			p := pairNo(1)(now)
 			alter(now, &p)
 			return p
@@ -212,28 +213,28 @@ func TestGlanceSeesNothingButFreshTokens(t *testing.T) {
 		}
 		return k
 	}
-	gone := grant("gone", func(int64, *Pair) {})
+	gone := made("gone", func(int64, *grant.Pair) {})
 	disconnect(t, stage, gone)
-	broken := grant("broken", func(int64, *Pair) {})
+	broken := made("broken", func(int64, *grant.Pair) {})
 	rdb.Set(t.Context(), stage.keys(broken).secret(), "no epoch here", 0)
-	other := grant("other", func(int64, *Pair) {})
+	other := made("other", func(int64, *grant.Pair) {})
 	copied := rdb.Get(t.Context(), stage.keys(other).secret()).Val()
-	foreign := grant("foreign", func(int64, *Pair) {})
+	foreign := made("foreign", func(int64, *grant.Pair) {})
 	rdb.Set(t.Context(), stage.keys(foreign).secret(), copied, 0)
-	for _, k := range []Key{
-		grant("due", func(now int64, p *Pair) { p.RefreshAt = now - 1000 }),
-		grant("expired", func(now int64, p *Pair) { p.RefreshAt, p.ExpiresAt = now-2, now-1 }),
-		gone, broken, foreign, {"zoom", "nobody"},
+	for _, k := range []grant.Key{
+		made("due", func(now int64, p *grant.Pair) { p.RefreshAt = now - 1000 }),
+		made("expired", func(now int64, p *grant.Pair) { p.RefreshAt, p.ExpiresAt = now-2, now-1 }),
+		gone, broken, foreign, {App: "zoom", Tenant: "nobody"},
 	} {
 		if s, err := c.Glance(t.Context(), k); s != nil || err != nil {
 			t.Errorf("%s: %v, %v", k.Tenant, s, err)
 		}
 	}
-	if s, _ := c.Glance(t.Context(), grant("control", func(int64, *Pair) {})); s == nil {
+	if s, _ := c.Glance(t.Context(), made("control", func(int64, *grant.Pair) {})); s == nil {
 		t.Error("a fresh token was not seen: nothing is proven")
 	}
 	c.clock.heard.Store(int64(monotonic() - 2*recent))
-	if s, _ := c.Glance(t.Context(), grant("stale clock", func(int64, *Pair) {})); s != nil {
+	if s, _ := c.Glance(t.Context(), made("stale clock", func(int64, *grant.Pair) {})); s != nil {
 		t.Error("a glance by a clock that Redis has not told for long")
 	}
 }
@@ -283,11 +284,11 @@ func TestGrantThatIsAskedForOnceTakesNoPlace(t *testing.T) {
 	t.Parallel()
 	server, prefix := redistest.Start(t), redistest.Prefix(t)
 	stage := newCache(t, server.Client(t), prefix)
-	room := Key{"zoom", "takes-the-room"}
+	room := grant.Key{App: "zoom", Tenant: "takes-the-room"}
 	connect(t, stage, room, 9)
 	c := newCache(t, server.Client(t), prefix, func(cfg *Config) { cfg.HotGrants = 1 })
 	c.Remember(read(t, c, room)) // not pinned: it could be displaced
-	if _, err := stage.Connect(t.Context(), acme, by, func(now int64) Pair {
+	if _, err := stage.Connect(t.Context(), acme, by, func(now int64) grant.Pair {
 		p := pairNo(1)(now)
 		p.RefreshAt = now - 1000
 		return p
@@ -308,7 +309,7 @@ func TestClusterClientThatReadsFromReplicasIsRefused(t *testing.T) {
 	for _, o := range []redis.ClusterOptions{{ReadOnly: true}, {RouteByLatency: true}, {RouteRandomly: true}} {
 		o.Addrs = []string{"127.0.0.1:1"}
 		rdb := redis.NewClusterClient(&o)
-		if _, err := New(rdb, Config{AEAD: Plaintext}); err == nil {
+		if _, err := New(rdb, Config{AEAD: grant.Plaintext}); err == nil {
 			t.Errorf("%+v was accepted", o)
 		}
 		_ = rdb.Close()
@@ -322,16 +323,16 @@ func TestARoundThroughMoreGrantsThanThereIsRoomForIsGlances(t *testing.T) {
 	server := redistest.Own(t)
 	rdb := server.Client(t)
 	stage := newCache(t, rdb, "tl")
-	connect(t, stage, Key{"zoom", "takes-the-room"}, 9)
+	connect(t, stage, grant.Key{App: "zoom", Tenant: "takes-the-room"}, 9)
 	const grants = 1000
 	for i := range grants {
-		connect(t, stage, Key{"zoom", fmt.Sprint(i)}, 1)
+		connect(t, stage, grant.Key{App: "zoom", Tenant: fmt.Sprint(i)}, 1)
 	}
 	c := full(t, rdb, "tl")
 	glances := 0
 	for range 2 {
 		for i := range grants {
-			if s, err := c.Glance(t.Context(), Key{"zoom", fmt.Sprint(i)}); err != nil {
+			if s, err := c.Glance(t.Context(), grant.Key{App: "zoom", Tenant: fmt.Sprint(i)}); err != nil {
 				t.Fatal(err)
 			} else if s != nil {
 				glances++

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // hearing is a process that makes changes, and one that hears of them.
@@ -28,12 +29,12 @@ func TestATombstoneThatWasOnlyHeardIsNotWrittenBack(t *testing.T) {
 	maker, listener, p, _ := hearing(t)
 	before := remember(t, maker, acme)
 	disconnect(t, maker, acme)
-	until(t, p, "the end", func() bool { return listener.Remembered(acme).State == Disconnected })
+	until(t, p, "the end", func() bool { return listener.Remembered(acme).State == grant.Disconnected })
 	gone(t, maker)
 	rewind(t, listener, acme, before)
 	sealed := listener.rdb.Get(t.Context(), listener.keys(acme).secret()).Val()
 	wrote := func() bool {
-		return listener.rdb.HGet(t.Context(), listener.keys(acme).grant(), "state").Val() != string(Active) ||
+		return listener.rdb.HGet(t.Context(), listener.keys(acme).grant(), "state").Val() != string(grant.Active) ||
 			listener.rdb.Get(t.Context(), listener.keys(acme).secret()).Val() != sealed
 	}
 	start := time.Now()
@@ -45,7 +46,7 @@ func TestATombstoneThatWasOnlyHeardIsNotWrittenBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s.State == Active {
+		if s.State == grant.Active {
 			break
 		}
 		if time.Since(start) > patience {
@@ -126,8 +127,8 @@ func TestAnIncompleteStateThatRedisDoesNotKnowIsNoLoop(t *testing.T) {
 	t.Parallel()
 	maker, listener, p, base := hearing(t)
 	now := listener.clock.told()
-	ev := event{kind: "commit", now: now, record: base.Record}
-	ev.record.Generation, ev.record.Rev, ev.record.RefreshFP, ev.record.AccessFP = 2, 9, "x", "y"
+	ev := grant.Event{Kind: "commit", Now: now, Record: base.Record}
+	ev.Record.Generation, ev.Record.Rev, ev.Record.RefreshFP, ev.Record.AccessFP = 2, 9, "x", "y"
 	e, _ := listener.hot.load(acme)
 	listener.take(e, ev, monotonic())
 	if s := listener.Remembered(acme); s == nil || !s.incomplete() || s.Generation != 2 {
@@ -164,8 +165,8 @@ func TestAReadEndsWhilePushesOvertakeIt(t *testing.T) {
 	done := make(chan struct{})
 	overtake := func() {
 		s := listener.Remembered(acme)
-		ev := event{kind: "commit", now: listener.clock.told(), record: base.Record}
-		ev.record.Generation, ev.record.RefreshFP = s.Generation+1, "x"
+		ev := grant.Event{Kind: "commit", Now: listener.clock.told(), Record: base.Record}
+		ev.Record.Generation, ev.Record.RefreshFP = s.Generation+1, "x"
 		listener.take(e, ev, monotonic())
 	}
 	listener.rdb.AddHook(redisHook{overtake})

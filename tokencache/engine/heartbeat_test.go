@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // beating is the heartbeat of a cache's session.
@@ -197,7 +198,7 @@ func TestAClaimIsRefusedByAServerThatWasNotJudged(t *testing.T) {
 		judged = &own
 	}
 	outcome, got, err := c.Claim(t.Context(), judged, NewID(), "a", time.Minute, AfterDeadline)
-	if err != nil || outcome != Replaced || got.Claim.Unresolved() {
+	if err != nil || outcome != grant.Replaced || got.Claim.Unresolved() {
 		t.Fatalf("%s %v", outcome, err)
 	}
 	again, left, doubtful, err := c.Doubtful(t.Context(), aged(s))
@@ -206,7 +207,7 @@ func TestAClaimIsRefusedByAServerThatWasNotJudged(t *testing.T) {
 	}
 	own := *s
 	own.judged = again.judged
-	if outcome, _, err := c.Claim(t.Context(), &own, NewID(), "a", time.Minute, AfterDeadline); err != nil || outcome != OK {
+	if outcome, _, err := c.Claim(t.Context(), &own, NewID(), "a", time.Minute, AfterDeadline); err != nil || outcome != grant.OK {
 		t.Errorf("the claim where it was judged: %s %v", outcome, err)
 	}
 }
@@ -256,7 +257,7 @@ func TestWhatAServerSaysIsDoubtedThoughItsClockIsBehind(t *testing.T) {
 		{behind: 20 * time.Second, doubted: false}, // it has started: the clock is the same as before
 	} {
 		s := connect(t, c, acme, 1)
-		changed := s.changedAt()
+		changed := s.ChangedAt()
 		now := changed + 5000 - k.behind.Milliseconds() // five seconds after the change
 		id := replid + fmt.Sprint(k.behind, k.promoted)
 		info := map[string]string{
@@ -285,7 +286,7 @@ func TestLateChangesAreReadAgainManyAtATime(t *testing.T) {
 	c := newCache(t, rdb, "tl")
 	const grants, each = 320, 10 * time.Millisecond
 	for i := range grants {
-		k := Key{"zoom", strconv.Itoa(i)}
+		k := grant.Key{App: "zoom", Tenant: strconv.Itoa(i)}
 		connect(t, c, k, i)
 		p := c.Pin(k)
 		read(t, c, k)

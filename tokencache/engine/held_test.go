@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // A pair that Redis does not take is held in memory, with the record that commit.lua would have made:
@@ -47,7 +49,7 @@ func TestWhatIsHeldIsWhatACommitWouldHaveStored(t *testing.T) {
 			pair := pairNo(2)(base.At())
 			other := newCache(t, c.rdb, c.prefix) // remembers nothing of it
 			held := other.Hold(base, id, "a holder", pair)
-			if o, _, err := c.Commit(t.Context(), base, id, "a holder", pair, false, false); err != nil || o != OK {
+			if o, _, err := c.Commit(t.Context(), base, id, "a holder", pair, false, false); err != nil || o != grant.OK {
 				t.Fatal(o, err)
 			}
 			stored := read(t, newCache(t, c.rdb, c.prefix), acme)
@@ -69,7 +71,7 @@ func TestWhoMakesAChangeIsToldWithoutASubscription(t *testing.T) {
 	p := c.Pin(acme)
 	defer p.Unpin()
 	read(t, c, acme)
-	reject := func(want Outcome) {
+	reject := func(want grant.Outcome) {
 		t.Helper()
 		o, s, err := c.Reject(t.Context(), base, "a", time.Hour, 10*time.Minute, 0, time.Hour)
 		if err != nil || o != want {
@@ -77,12 +79,12 @@ func TestWhoMakesAChangeIsToldWithoutASubscription(t *testing.T) {
 		}
 		base = s
 	}
-	reject(OK)
+	reject(grant.OK)
 	base = commit(t, c, claim(t, c, base, "a"), 2)
-	reject(OK)
+	reject(grant.OK)
 	base = commit(t, c, claim(t, c, base, "a"), 3)
-	reject(Wait)
-	reject(Wait)
+	reject(grant.Wait)
+	reject(grant.Wait)
 	if n := count(kinds, "suspect"); n != 1 {
 		t.Errorf("told %v: suspect %d times", kinds, n)
 	}

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"golang.org/x/oauth2"
 )
 
@@ -18,7 +19,7 @@ type entry struct {
 
 	used    atomic.Int64 // tick of the last look at it otherwise; both for eviction
 	touched atomic.Int64 // when Redis was last told that it is asked for
-	key     Key
+	key     grant.Key
 	channel string
 	pins    atomic.Int32 // changed under mu only
 	slot    int          // in the ring, guarded by its lock
@@ -43,7 +44,7 @@ type entry struct {
 // Peek returns what memory holds of a grant if that is coherent: read or pushed while
 // subscribed to the grant's events on a connection that is alive. Else nil. It takes
 // no lock and does not allocate.
-func (c *Cache) Peek(k Key) *Snapshot {
+func (c *Cache) Peek(k grant.Key) *Snapshot {
 	e, ok := c.hot.load(k)
 	if !ok {
 		return nil
@@ -83,7 +84,7 @@ func (e *entry) fresh(h *hub) *oauth2.Token {
 }
 
 // Remembered returns what memory holds, coherent or not; nil for nothing.
-func (c *Cache) Remembered(k Key) *Snapshot {
+func (c *Cache) Remembered(k grant.Key) *Snapshot {
 	if e, ok := c.hot.load(k); ok {
 		return e.snap.Load()
 	}
@@ -91,7 +92,7 @@ func (c *Cache) Remembered(k Key) *Snapshot {
 }
 
 // Pin keeps a grant in memory and subscribed until Unpin.
-func (c *Cache) Pin(k Key) *Pin {
+func (c *Cache) Pin(k grant.Key) *Pin {
 	for {
 		e := c.hot.loadOrAdd(c, k)
 		e.mu.Lock()
@@ -125,13 +126,13 @@ func (c *Cache) Remember(s *Snapshot) {
 }
 
 // HasRoom reports whether memory has a place for one more grant, or has this one.
-func (c *Cache) HasRoom(k Key) bool {
+func (c *Cache) HasRoom(k grant.Key) bool {
 	_, hot := c.hot.load(k)
 	return hot || c.hot.size() < c.limit
 }
 
 // admits says whether a grant that was asked for may take a place in memory.
-func (c *Cache) admits(k Key) bool { return c.hot.size() < c.limit || c.hot.seen.again(k) }
+func (c *Cache) admits(k grant.Key) bool { return c.hot.size() < c.limit || c.hot.seen.again(k) }
 
 // Pin is a hold on a hot grant.
 type Pin struct {
@@ -266,7 +267,7 @@ func (c *Cache) adopt(s *Snapshot) *Snapshot {
 		own.dated(old)
 		s = &own
 	}
-	if old != nil && s.heard && !old.heard && s.compare(&old.Record) == 0 {
+	if old != nil && s.heard && !old.heard && s.Compare(&old.Record) == 0 {
 		s.heard, s.solid = false, nil // the push of what was read or made before it came
 	}
 	if s.supersedes(old) {
@@ -277,14 +278,14 @@ func (c *Cache) adopt(s *Snapshot) *Snapshot {
 		e.news()
 		return s
 	}
-	if s.compare(&old.Record) == 0 && s.better(old) {
+	if s.Compare(&old.Record) == 0 && s.better(old) {
 		if s.RefreshFP == old.RefreshFP {
 			s.taken = old.taken // it was known before: the push of one's own change comes late
 		}
 		e.snap.Store(s)
 		return s
 	}
-	if s.compare(&old.Record) == 0 && s.UsedAt > old.UsedAt { // no state change, hence never pushed
+	if s.Compare(&old.Record) == 0 && s.UsedAt > old.UsedAt { // no state change, hence never pushed
 		used := *old
 		used.UsedAt = s.UsedAt
 		e.snap.Store(&used)

@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 func TestMemoryIsCoherentOnlyWhileSubscribed(t *testing.T) {
@@ -96,7 +97,7 @@ func TestPushArrivesInEveryProcess(t *testing.T) {
 	}
 	disconnect(t, holder, acme)
 	for i, c := range caches {
-		until(t, pins[i], "the end", func() bool { return c.Peek(acme).State == Disconnected })
+		until(t, pins[i], "the end", func() bool { return c.Peek(acme).State == grant.Disconnected })
 		if c.Peek(acme).Token() != nil {
 			t.Error("a disconnected grant has a token")
 		}
@@ -235,7 +236,7 @@ func TestConnectionLivesWhileSomethingIsHot(t *testing.T) {
 	for range 3 {
 		var pins []*Pin
 		for i := range 5 {
-			k := Key{"zoom", fmt.Sprint(i)}
+			k := grant.Key{App: "zoom", Tenant: fmt.Sprint(i)}
 			connect(t, c, k, 1)
 			p := c.Pin(k)
 			confirm(t, p)
@@ -267,8 +268,8 @@ func TestConnectionLivesWhileSomethingIsHot(t *testing.T) {
 func TestForgetLeavesOtherAppsAndPinnedGrants(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
-	other, cold := Key{"xero", "acme"}, Key{"zoom", "cold"}
-	for _, k := range []Key{acme, other, cold} {
+	other, cold := grant.Key{App: "xero", Tenant: "acme"}, grant.Key{App: "zoom", Tenant: "cold"}
+	for _, k := range []grant.Key{acme, other, cold} {
 		connect(t, c, k, 1)
 	}
 	hot(t, c, acme)
@@ -295,7 +296,7 @@ func TestChurnOfOneGrantLeavesTheOthersCoherent(t *testing.T) {
 	connect(t, c, acme, 1)
 	hot(t, c, acme)
 	session := c.hub.session.Load()
-	unknown := Key{"zoom", "unknown"}
+	unknown := grant.Key{App: "zoom", Tenant: "unknown"}
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
@@ -362,11 +363,11 @@ func TestChangedMissesNothing(t *testing.T) {
 func TestHotGrantsAreBounded(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t, func(cfg *Config) { cfg.HotGrants = 10 })
-	pinned := Key{"zoom", "pinned"}
+	pinned := grant.Key{App: "zoom", Tenant: "pinned"}
 	connect(t, c, pinned, 1)
 	hot(t, c, pinned)
 	for i := range 1000 {
-		k := Key{"zoom", fmt.Sprint("t-", i)}
+		k := grant.Key{App: "zoom", Tenant: fmt.Sprint("t-", i)}
 		if i < 100 {
 			connect(t, c, k, 1)
 		}
@@ -398,7 +399,7 @@ func TestBoundHoldsUnderConcurrentUse(t *testing.T) {
 		all.Go(func() {
 			random := rand.New(rand.NewPCG(1, uint64(g)))
 			for range 200 {
-				k := Key{"zoom", fmt.Sprint("t-", random.IntN(40))}
+				k := grant.Key{App: "zoom", Tenant: fmt.Sprint("t-", random.IntN(40))}
 				p := c.Pin(k)
 				if random.IntN(4) == 0 {
 					if _, err := c.Connect(t.Context(), k, by, pairNo(1)); err != nil {

@@ -1,86 +1,12 @@
 package engine
 
-import (
-	"errors"
-	"fmt"
-	"net/url"
-	"strings"
-)
-
-// Key names a grant: what one tenant let one app do.
-type Key struct {
-	App    string // one OAuth client registration at one provider, e.g. "zoom"
-	Tenant string // the customer account that granted access
-}
-
-const (
-	defaultPrefix = "tl"
-	maxName       = 256 // bytes
-)
-
-// ErrName is in the chain of every error about a bad app or tenant name or prefix.
-var ErrName = errors.New("tokencache: bad name")
-
-// Validate reports whether app and tenant can name a grant: 1 to 256 bytes each.
-func (k Key) Validate() error {
-	return errors.Join(validName("app", k.App), validName("tenant", k.Tenant))
-}
-
-func (k Key) String() string { return escape(k.App) + ":" + escape(k.Tenant) }
-
-func validName(what, name string) error {
-	switch {
-	case name == "":
-		return fmt.Errorf("%w: %s is empty; give the name of the %s", ErrName, what, what)
-	case len(name) > maxName:
-		return fmt.Errorf("%w: %s has %d bytes, at most %d are allowed", ErrName, what, len(name), maxName)
-	}
-	return nil
-}
-
-// validPrefix refuses what would break the hash tag that keeps a grant's keys in
-// one Cluster slot, or the lines of an event.
-func validPrefix(prefix string) error {
-	if prefix == "" || len(prefix) > 64 || escape(prefix) != strings.ReplaceAll(prefix, ":", "%3A") {
-		return fmt.Errorf("%w: Prefix %q: use 1 to 64 letters, digits, colons or any of -_.@", ErrName, prefix)
-	}
-	return nil
-}
-
-const hexDigits = "0123456789ABCDEF"
-
-// escape percent-escapes every byte but letters, digits, '-', '_', '.' and '@'.
-func escape(s string) string {
-	clean := true
-	for i := 0; i < len(s) && clean; i++ {
-		clean = plain(s[i])
-	}
-	if clean {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; plain(c) {
-			b.WriteByte(c)
-		} else {
-			b.WriteByte('%')
-			b.WriteByte(hexDigits[c>>4])
-			b.WriteByte(hexDigits[c&15])
-		}
-	}
-	return b.String()
-}
-
-func plain(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
-		c == '-' || c == '_' || c == '.' || c == '@'
-}
+import "github.com/tokenlatch/tokenlatch/tokencache/grant"
 
 // keys is how every Redis name of a grant begins. The hash tag {app:tenant} puts all of them
 // into one Cluster slot.
 type keys string
 
-func (c *Cache) keys(k Key) keys { return keys(c.prefix + ":{" + k.String() + "}:") }
+func (c *Cache) keys(k grant.Key) keys { return keys(c.prefix + ":{" + k.String() + "}:") }
 
 func (ks keys) grant() string   { return string(ks) + "grant" }
 func (ks keys) secret() string  { return string(ks) + "secret" }
@@ -92,21 +18,13 @@ func (ks keys) events() string  { return string(ks) + "events" } // a channel
 
 // AppKey is the key of an app's own state, and the channel on which its changes are
 // published.
-func (c *Cache) AppKey(app string) string { return c.prefix + ":app:" + escape(app) }
+func (c *Cache) AppKey(app string) string { return c.prefix + ":app:" + grant.Escape(app) }
 
 // RateKey is the key of an app's budget of requests, and the beginning of others about it.
-func (c *Cache) RateKey(app string) string { return c.prefix + ":rate:" + escape(app) }
+func (c *Cache) RateKey(app string) string { return c.prefix + ":rate:" + grant.Escape(app) }
 
 // LockKey is the key of the grant's lock, for a Locker.
-func (c *Cache) LockKey(k Key) string { return c.keys(k).lock() }
+func (c *Cache) LockKey(k grant.Key) string { return c.keys(k).lock() }
 
 // EventsChannel is the channel on which every state change of the grant is published.
-func (c *Cache) EventsChannel(k Key) string { return c.keys(k).events() }
-
-// unescape undoes escape; what is not an escape stays.
-func unescape(s string) string {
-	if out, err := url.PathUnescape(s); err == nil {
-		return out
-	}
-	return s
-}
+func (c *Cache) EventsChannel(k grant.Key) string { return c.keys(k).events() }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // Redis can lose its last writes: a replica that becomes the master has not got all of them,
@@ -50,7 +51,7 @@ const (
 // missed. It reports whether all that Redis may have lost of late has been read again.
 func (c *Cache) connected(ctx context.Context, lost mono) bool {
 	if _, cluster := c.rdb.(*redis.ClusterClient); !cluster {
-		_, _ = c.serverOf(ctx, Key{}) // so that the first exchange need not ask
+		_, _ = c.serverOf(ctx, grant.Key{}) // so that the first exchange need not ask
 	}
 	if lost == 0 {
 		return true
@@ -62,7 +63,7 @@ func (c *Cache) connected(ctx context.Context, lost mono) bool {
 // readAgain reads the grants again that had been changed within atRisk before a time, which gives
 // back what Redis has lost of them. It reports whether it has read all.
 func (c *Cache) readAgain(ctx context.Context, lost mono) bool {
-	var doubted []Key
+	var doubted []grant.Key
 	for e := range c.hot.all() {
 		if s := e.snap.Load(); s != nil && s.young(lost) {
 			doubted = append(doubted, e.key)
@@ -85,16 +86,12 @@ func (c *Cache) readAgain(ctx context.Context, lost mono) bool {
 
 // young reports whether a grant had been changed within atRisk before a time.
 func (s *Snapshot) young(at mono) bool {
-	return time.Duration(s.now-s.changedAt())*time.Millisecond+at-s.at < atRisk
+	return time.Duration(s.now-s.ChangedAt())*time.Millisecond+at-s.at < atRisk
 }
-
-// changedAt is when a grant's state changed last, by Redis' clock: a consent, a commit, a claim
-// or a failure.
-func (r *Record) changedAt() int64 { return max(r.Epoch, r.IssuedAt, r.Claim.At, r.ErrorAt) }
 
 // unverified reads grants that this process remembers, several at a time, and returns those of which
 // Redis has told nothing.
-func (c *Cache) unverified(ctx context.Context, keys []Key) []Key {
+func (c *Cache) unverified(ctx context.Context, keys []grant.Key) []grant.Key {
 	var work sync.WaitGroup
 	failed := make([]bool, len(keys))
 	room := make(chan struct{}, giversBack)
@@ -107,12 +104,12 @@ func (c *Cache) unverified(ctx context.Context, keys []Key) []Key {
 	}
 	work.Wait()
 	i := -1
-	return slices.DeleteFunc(keys, func(Key) bool { i++; return !failed[i] })
+	return slices.DeleteFunc(keys, func(grant.Key) bool { i++; return !failed[i] })
 }
 
 // verified reads a grant that this process remembers, which gives back what Redis has lost. It
 // reports whether Redis has answered.
-func (c *Cache) verified(ctx context.Context, k Key) bool {
+func (c *Cache) verified(ctx context.Context, k grant.Key) bool {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	_, err := c.Read(ctx, k)
@@ -137,7 +134,7 @@ func (c *Cache) Doubtful(ctx context.Context, s *Snapshot) (judged *Snapshot, le
 	if age < -time.Second { // the server's clock was set back: nothing can be said
 		return &own, 0, false, nil
 	}
-	return &own, server.reunion - age, s.changedAt() < server.believed && age < atRisk, nil
+	return &own, server.reunion - age, s.ChangedAt() < server.believed && age < atRisk, nil
 }
 
 // server is what a process has found out about one that was the master.
@@ -183,7 +180,7 @@ func (v *servers) forget() {
 
 // serverOf is the server that has a grant. What is known of it is right for as long as it has the
 // same replication id, which the claim looks at.
-func (c *Cache) serverOf(ctx context.Context, k Key) (*server, error) {
+func (c *Cache) serverOf(ctx context.Context, k grant.Key) (*server, error) {
 	if _, addr, err := c.nodeOf(ctx, k); err != nil {
 		return nil, err
 	} else if s := c.servers.of(addr); s != nil {
@@ -196,7 +193,7 @@ func (c *Cache) serverOf(ctx context.Context, k Key) (*server, error) {
 }
 
 // inspect asks the server that has a grant what it is.
-func (c *Cache) inspect(ctx context.Context, k Key) (*server, error) {
+func (c *Cache) inspect(ctx context.Context, k grant.Key) (*server, error) {
 	node, addr, err := c.nodeOf(ctx, k)
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // next exchanges a generation, as holder `by`, for pair n.
@@ -21,7 +22,7 @@ func next(t *testing.T, c *Cache, base *Snapshot, by string, n int) *Snapshot {
 		t.Fatal(err)
 	}
 	outcome, s, err := c.Commit(t.Context(), claimed, NewID(), by, pairNo(n)(base.At()), false, false)
-	if err != nil || outcome != OK {
+	if err != nil || outcome != grant.OK {
 		t.Fatal(outcome, err)
 	}
 	return s
@@ -55,7 +56,7 @@ func TestCommitRepeatedAfterTheNextGenerationIsNoSpare(t *testing.T) {
 			}
 			id := NewID()
 			s := next(t, c, first(t, c, claimed, id), "b", 3)
-			if outcome, _, err := c.Commit(t.Context(), claimed, id, "a", pairNo(2)(s.At()), false, false); outcome != Moved || err != nil {
+			if outcome, _, err := c.Commit(t.Context(), claimed, id, "a", pairNo(2)(s.At()), false, false); outcome != grant.Moved || err != nil {
 				t.Fatal(outcome, err)
 			}
 			if p, ok, err := c.Spare(t.Context(), s); ok || err != nil {
@@ -72,13 +73,13 @@ func TestSiblingThatComesAfterTheWinnerDiedIsCommitted(t *testing.T) {
 	s := connect(t, c, acme, 1)
 	late := claim(t, c, s, "late")
 	winner := claim(t, c, next(t, c, s, "wins", 2), "wins")
-	if _, _, err := c.Fail(t.Context(), winner, "wins", Failure{ID: NewID(), Verdict: Refused, Reason: "invalid_grant"}); err != nil {
+	if _, _, err := c.Fail(t.Context(), winner, "wins", grant.Failure{ID: NewID(), Verdict: grant.Refused, Reason: "invalid_grant"}); err != nil {
 		t.Fatal(err)
 	}
 	id := NewID()
 	for range 2 { // a repeat is answered like the first
 		outcome, got, err := c.Commit(t.Context(), late, id, "late", pairNo(3)(s.At()), false, false)
-		if err != nil || outcome != OK || got.State != Active || got.Generation != 3 || got.Pair.AccessToken.Reveal() != pairNo(3)(0).AccessToken.Reveal() {
+		if err != nil || outcome != grant.OK || got.State != grant.Active || got.Generation != 3 || got.Pair.AccessToken.Reveal() != pairNo(3)(0).AccessToken.Reveal() {
 			t.Fatalf("%s %v: generation %d is %s", outcome, err, got.Generation, got.State)
 		}
 	}
@@ -88,7 +89,7 @@ func TestReplyThatCrossesAnEvictionIsNotCoherent(t *testing.T) {
 	t.Parallel()
 	rdb, prefix := redistest.Start(t).Client(t), redistest.Prefix(t)
 	c, other := newCache(t, rdb, prefix), newCache(t, rdb, prefix)
-	keep := c.Pin(Key{"zoom", "keeps the connection"})
+	keep := c.Pin(grant.Key{App: "zoom", Tenant: "keeps the connection"})
 	defer keep.Unpin()
 	s := connect(t, other, acme, 1)
 	p := c.Pin(acme)
@@ -120,7 +121,7 @@ func TestGenerationWhosePairIsGoneIsNeverPresented(t *testing.T) {
 	p := c.Pin(acme)
 	defer p.Unpin()
 	outcome, got, err := c.Claim(t.Context(), s, NewID(), "a", time.Minute, AfterDeadline)
-	if outcome != Moved || err != nil || !errors.Is(got.Err, ErrSealed) {
+	if outcome != grant.Moved || err != nil || !errors.Is(got.Err, grant.ErrSealed) {
 		t.Errorf("%s %v: the pair's error is %v", outcome, err, got.Err)
 	}
 	// A worker that remembers the pair puts it back.
@@ -132,7 +133,7 @@ func TestGenerationWhosePairIsGoneIsNeverPresented(t *testing.T) {
 func TestPinnedGrantIsAlwaysSubscribed(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
-	keep := c.Pin(Key{"zoom", "keeps the connection"})
+	keep := c.Pin(grant.Key{App: "zoom", Tenant: "keeps the connection"})
 	defer keep.Unpin()
 	var pinners sync.WaitGroup
 	for range 3 {
@@ -161,9 +162,9 @@ func TestPairThatIsNotTheStoredOneIsNeverPresented(t *testing.T) {
 	stored := pairNo(2)(mine.At())
 	ks := c.keys(acme)
 	c.rdb.Set(t.Context(), ks.secret(), mustSeal(t, c, acme, mine.Epoch, mine.Generation, stored), 0)
-	c.rdb.HSet(t.Context(), ks.grant(), "rt_fp", Fingerprint(stored.RefreshToken.Reveal()))
+	c.rdb.HSet(t.Context(), ks.grant(), "rt_fp", grant.Fingerprint(stored.RefreshToken.Reveal()))
 	outcome, _, err := c.Claim(t.Context(), mine, NewID(), "a", time.Minute, AfterDeadline)
-	if outcome != Moved || err != nil {
+	if outcome != grant.Moved || err != nil {
 		t.Fatalf("the claim of the other pair: %s %v", outcome, err)
 	}
 	now := c.Peek(acme)
@@ -171,9 +172,9 @@ func TestPairThatIsNotTheStoredOneIsNeverPresented(t *testing.T) {
 		t.Fatal("memory keeps the pair that is not stored")
 	}
 	// A push without a pair does not lend the one of memory to another's record.
-	ev := event{kind: "claim", now: now.At(), record: now.Record}
-	ev.record.Rev++
-	ev.record.RefreshFP = mine.RefreshFP
+	ev := grant.Event{Kind: "claim", Now: now.At(), Record: now.Record}
+	ev.Record.Rev++
+	ev.Record.RefreshFP = mine.RefreshFP
 	c.take(p.e, ev, monotonic())
 	if c.Peek(acme) != nil {
 		t.Error("a record is coherent with a pair that is not its own")
@@ -190,7 +191,7 @@ func TestPairOfAnOlderConsentIsNotPutBesideANewerRecord(t *testing.T) {
 	secret := c.keys(acme).secret()
 	c.rdb.Del(t.Context(), secret)
 	got, err := c.restore(t.Context(), older)
-	if err != nil || !errors.Is(got.Err, ErrSealed) {
+	if err != nil || !errors.Is(got.Err, grant.ErrSealed) {
 		t.Errorf("%v: the pair's error is %v", err, got.Err)
 	}
 	if c.rdb.Exists(t.Context(), secret).Val() != 0 {
@@ -293,7 +294,7 @@ func TestLateChangesAreGivenBackAfterAReconnection(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Own(t).Client(t)
 	c := newCache(t, rdb, "tl")
-	keys := []Key{acme, {"zoom", "globex"}, {"zoom", "initech"}}
+	keys := []grant.Key{acme, {App: "zoom", Tenant: "globex"}, {App: "zoom", Tenant: "initech"}}
 	for _, k := range keys {
 		connect(t, c, k, 1)
 		hot(t, c, k)
@@ -347,12 +348,12 @@ func TestWhoNoticesALossLateGivesBackWhatOnlyItRemembers(t *testing.T) {
 	rdb, prefix := redistest.Own(t).Client(t), redistest.Prefix(t)
 	first, late := newCache(t, rdb, prefix), newCache(t, rdb, prefix)
 	for i := range 20 {
-		k := Key{"zoom", strconv.Itoa(i)}
+		k := grant.Key{App: "zoom", Tenant: strconv.Itoa(i)}
 		connect(t, first, k, i)
 		hot(t, first, k)
 	}
-	other := Key{"zoom", "globex"}
-	for _, k := range []Key{acme, other} {
+	other := grant.Key{App: "zoom", Tenant: "globex"}
+	for _, k := range []grant.Key{acme, other} {
 		connect(t, first, k, 100)
 		hot(t, late, k)
 	}
@@ -368,7 +369,7 @@ func TestWhoNoticesALossLateGivesBackWhatOnlyItRemembers(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if n := rdb.Exists(t.Context(), first.keys(acme).grant(), first.keys(other).grant(), first.keys(Key{"zoom", "0"}).grant()).Val(); n != 3 {
+	if n := rdb.Exists(t.Context(), first.keys(acme).grant(), first.keys(other).grant(), first.keys(grant.Key{App: "zoom", Tenant: "0"}).grant()).Val(); n != 3 {
 		t.Error("what only one of them remembered is lost")
 	}
 }

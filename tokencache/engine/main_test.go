@@ -10,6 +10,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 func TestMain(m *testing.M) {
@@ -24,12 +25,12 @@ func (silent) Printf(context.Context, string, ...any) {}
 // patience is far above what any of these tests takes on a busy machine.
 const patience = 30 * time.Second
 
-var acme = Key{"zoom", "acme"}
+var acme = grant.Key{App: "zoom", Tenant: "acme"}
 
 // newCache returns a cache, which forgets everything when the test ends.
 func newCache(t testing.TB, rdb redis.UniversalClient, prefix string, alter ...func(*Config)) *Cache {
 	t.Helper()
-	cfg := Config{Prefix: prefix, AEAD: Plaintext}
+	cfg := Config{Prefix: prefix, AEAD: grant.Plaintext}
 	for _, a := range alter {
 		a(&cfg)
 	}
@@ -65,16 +66,16 @@ func freshCache(t testing.TB, alter ...func(*Config)) *Cache {
 }
 
 // pairNo returns a pair that lives for an hour.
-func pairNo(n int) func(now int64) Pair {
-	return func(now int64) Pair {
-		return Pair{
-			AccessToken: Hide(fmt.Sprint("at-", n)), RefreshToken: Hide(fmt.Sprint("rt-", n)), TokenType: "Bearer", Scope: "a b",
+func pairNo(n int) func(now int64) grant.Pair {
+	return func(now int64) grant.Pair {
+		return grant.Pair{
+			AccessToken: grant.Hide(fmt.Sprint("at-", n)), RefreshToken: grant.Hide(fmt.Sprint("rt-", n)), TokenType: "Bearer", Scope: "a b",
 			IssuedAt: now, ExpiresAt: now + 3_600_000, RefreshAt: now + 3_000_000, RefreshTokenExpiresAt: now + 86_400_000,
 		}
 	}
 }
 
-func connect(t testing.TB, c *Cache, k Key, n int) *Snapshot {
+func connect(t testing.TB, c *Cache, k grant.Key, n int) *Snapshot {
 	t.Helper()
 	s, err := c.Connect(t.Context(), k, "connector", pairNo(n))
 	if err != nil {
@@ -83,7 +84,7 @@ func connect(t testing.TB, c *Cache, k Key, n int) *Snapshot {
 	return s
 }
 
-func read(t testing.TB, c *Cache, k Key) *Snapshot {
+func read(t testing.TB, c *Cache, k grant.Key) *Snapshot {
 	t.Helper()
 	s, err := c.Read(t.Context(), k)
 	if err != nil {
@@ -95,7 +96,7 @@ func read(t testing.TB, c *Cache, k Key) *Snapshot {
 func claim(t testing.TB, c *Cache, base *Snapshot, by string) *Snapshot {
 	t.Helper()
 	o, s, err := c.Claim(t.Context(), base, NewID(), by, time.Minute, AfterDeadline)
-	if err != nil || o != OK {
+	if err != nil || o != grant.OK {
 		t.Fatalf("claim: %s, %v", o, err)
 	}
 	return s
@@ -104,13 +105,13 @@ func claim(t testing.TB, c *Cache, base *Snapshot, by string) *Snapshot {
 func commit(t testing.TB, c *Cache, base *Snapshot, n int) *Snapshot {
 	t.Helper()
 	o, s, err := c.Commit(t.Context(), base, NewID(), "committer", pairNo(n)(base.At()), false, false)
-	if err != nil || o != OK {
+	if err != nil || o != grant.OK {
 		t.Fatalf("commit: %s, %v", o, err)
 	}
 	return s
 }
 
-func disconnect(t testing.TB, c *Cache, k Key) {
+func disconnect(t testing.TB, c *Cache, k grant.Key) {
 	t.Helper()
 	if err := c.Disconnect(t.Context(), k, "disconnector"); err != nil {
 		t.Fatal(err)
@@ -118,7 +119,7 @@ func disconnect(t testing.TB, c *Cache, k Key) {
 }
 
 // hset writes record fields behind the cache's back, to make a past or a future.
-func hset(t testing.TB, c *Cache, k Key, values ...any) {
+func hset(t testing.TB, c *Cache, k grant.Key, values ...any) {
 	t.Helper()
 	if err := c.rdb.HSet(context.Background(), c.keys(k).grant(), values...).Err(); err != nil {
 		t.Fatal(err)
@@ -126,7 +127,7 @@ func hset(t testing.TB, c *Cache, k Key, values ...any) {
 }
 
 // lose deletes all that Redis has of a grant, as FLUSHALL would.
-func lose(t testing.TB, c *Cache, k Key) {
+func lose(t testing.TB, c *Cache, k grant.Key) {
 	t.Helper()
 	ks := c.keys(k)
 	if err := c.rdb.Del(context.Background(), ks.grant(), ks.secret(), ks.spare(), ks.journal()).Err(); err != nil {
@@ -140,14 +141,14 @@ type stored struct {
 	secret string
 }
 
-func remember(t testing.TB, c *Cache, k Key) stored {
+func remember(t testing.TB, c *Cache, k grant.Key) stored {
 	t.Helper()
 	ks := c.keys(k)
 	return stored{c.rdb.HGetAll(t.Context(), ks.grant()).Val(), c.rdb.Get(t.Context(), ks.secret()).Val()}
 }
 
 // rewind puts an older state back, as the restore of a backup would.
-func rewind(t testing.TB, c *Cache, k Key, s stored) {
+func rewind(t testing.TB, c *Cache, k grant.Key, s stored) {
 	t.Helper()
 	lose(t, c, k)
 	for name, value := range s.grant {
@@ -159,7 +160,7 @@ func rewind(t testing.TB, c *Cache, k Key, s stored) {
 }
 
 // hot pins a grant and waits until it is subscribed and coherent.
-func hot(t testing.TB, c *Cache, k Key) *Pin {
+func hot(t testing.TB, c *Cache, k grant.Key) *Pin {
 	t.Helper()
 	p := c.Pin(k)
 	t.Cleanup(p.Unpin)
@@ -214,7 +215,7 @@ func eventually(t testing.TB, what string, within time.Duration, reached func() 
 }
 
 // journal is the kinds of a grant's journal entries, in order.
-func journal(t testing.TB, c *Cache, k Key) []string {
+func journal(t testing.TB, c *Cache, k grant.Key) []string {
 	t.Helper()
 	entries, err := c.rdb.XRange(t.Context(), c.keys(k).journal(), "-", "+").Result()
 	if err != nil {
@@ -228,14 +229,14 @@ func journal(t testing.TB, c *Cache, k Key) []string {
 }
 
 // published is the event in a message, whose sender must have proven that it may send it.
-func published(t testing.TB, c *Cache, m *redis.Message) event {
+func published(t testing.TB, c *Cache, m *redis.Message) grant.Event {
 	t.Helper()
 	c.proofOf(t.Context())
 	body, ok := c.proven(m.Channel, m.Payload)
 	if !ok {
 		t.Fatalf("%s: %q is not proven", m.Channel, m.Payload)
 	}
-	e, err := parseEvent(body)
+	e, err := grant.ParseEvent(body)
 	if err != nil {
 		t.Fatalf("published %q: %v", body, err)
 	}

@@ -12,13 +12,14 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // watcher holds every look at a cache against the one before.
 type watcher struct {
 	t    *testing.T
 	c    *Cache
-	k    Key
+	k    grant.Key
 	last *Snapshot
 }
 
@@ -90,7 +91,7 @@ func step(t *testing.T, c *Cache, random *rand.Rand) {
 	}
 	if err != nil {
 		// A half-written backup is a record, but no pair.
-		if !errors.Is(err, ErrSealed) {
+		if !errors.Is(err, grant.ErrSealed) {
 			t.Log(err)
 		}
 		return
@@ -109,10 +110,10 @@ func step(t *testing.T, c *Cache, random *rand.Rand) {
 	case 8:
 		c.Hold(base, id, by, pairNo(n)(base.At()))
 	case 9, 10:
-		verdict := []Verdict{Unspent, MaybeSpent, Refused}[random.IntN(3)]
-		_, _, err = c.Fail(t.Context(), base, by, Failure{ID: id, Verdict: verdict})
+		verdict := []grant.Verdict{grant.Unspent, grant.MaybeSpent, grant.Refused}[random.IntN(3)]
+		_, _, err = c.Fail(t.Context(), base, by, grant.Failure{ID: id, Verdict: verdict})
 	}
-	if err != nil && !errors.Is(err, ErrNone) && !errors.Is(err, ErrSealed) {
+	if err != nil && !errors.Is(err, ErrNone) && !errors.Is(err, grant.ErrSealed) {
 		t.Log(err)
 	}
 }
@@ -123,7 +124,7 @@ func TestWarmCacheRestoresAfterFlushAll(t *testing.T) {
 	server := redistest.Own(t)
 	warm, cold := newCache(t, server.Client(t), "tl"), newCache(t, server.Client(t), "tl")
 	var want []*Snapshot
-	keys := []Key{acme, {"zoom", "umbrella"}, {"xero", "acme"}}
+	keys := []grant.Key{acme, {App: "zoom", Tenant: "umbrella"}, {App: "xero", Tenant: "acme"}}
 	for i, k := range keys {
 		connect(t, warm, k, i)
 		hot(t, warm, k)
@@ -212,7 +213,7 @@ func TestHeldPairIsServedAndStored(t *testing.T) {
 	if s.Pending || s.Generation != 2 || s.Pair.RefreshToken.Reveal() != "rt-2" || s.RetryAt > s.At() {
 		t.Errorf("stored %+v", s.Record)
 	}
-	if o, _, err := c.Commit(t.Context(), base, id, by, pairNo(2)(base.At()), false, false); o != OK || err != nil {
+	if o, _, err := c.Commit(t.Context(), base, id, by, pairNo(2)(base.At()), false, false); o != grant.OK || err != nil {
 		t.Errorf("the commit that comes through at last: %s %v", o, err)
 	}
 }
@@ -228,7 +229,7 @@ func TestHeldPairYieldsToTheSiblingThatWasStored(t *testing.T) {
 	c.Hold(base, NewID(), by, pairNo(2)(base.At()))
 	commit(t, other, base, 3)
 	until(t, p, "the sibling", func() bool { s := c.Peek(acme); return s != nil && s.Token().AccessToken == "at-3" })
-	if o, s, err := c.Commit(t.Context(), base, NewID(), by, pairNo(2)(base.At()), false, false); o != Moved || err != nil || s.Pair.AccessToken.Reveal() != "at-3" {
+	if o, s, err := c.Commit(t.Context(), base, NewID(), by, pairNo(2)(base.At()), false, false); o != grant.Moved || err != nil || s.Pair.AccessToken.Reveal() != "at-3" {
 		t.Errorf("%s %v", o, err)
 	}
 	if spare, ok, err := c.Spare(t.Context(), base); !ok || err != nil || spare.RefreshToken.Reveal() != "rt-2" {
@@ -246,7 +247,7 @@ func TestRecordWithoutItsPair(t *testing.T) {
 	if err := warm.rdb.Del(t.Context(), warm.keys(acme).secret()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := cold.Read(t.Context(), acme); err != nil || !errors.Is(s.Err, ErrSealed) || s.Valid() {
+	if s, err := cold.Read(t.Context(), acme); err != nil || !errors.Is(s.Err, grant.ErrSealed) || s.Valid() {
 		t.Errorf("cold: %v %v", s, err)
 	}
 	if s := read(t, warm, acme); s.Err != nil || s.Pair.RefreshToken.Reveal() != "rt-1" {
@@ -263,9 +264,9 @@ func TestWholeLifeOnACluster(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t)
 	c, other := newCache(t, cluster.Client(t), "tl"), newCache(t, cluster.Client(t), "tl")
-	var nodes []func() []event
+	var nodes []func() []grant.Event
 	for i := range 9 { // some of each slot range
-		k := Key{"zoom", fmt.Sprint("tenant ", i)}
+		k := grant.Key{App: "zoom", Tenant: fmt.Sprint("tenant ", i)}
 		var slots []int64
 		ks := c.keys(k)
 		for _, name := range []string{ks.grant(), ks.secret(), ks.spare(), ks.lock(), ks.journal(), ks.events()} {
@@ -288,24 +289,24 @@ func TestWholeLifeOnACluster(t *testing.T) {
 		confirm(t, p)
 		base := claim(t, c, connect(t, c, k, 1), by)
 		commit(t, c, base, 2)
-		if o, _, err := c.Commit(t.Context(), base, NewID(), by, pairNo(3)(base.At()), false, false); o != Moved || err != nil {
+		if o, _, err := c.Commit(t.Context(), base, NewID(), by, pairNo(3)(base.At()), false, false); o != grant.Moved || err != nil {
 			t.Fatal(o, err)
 		}
 		s := claim(t, c, read(t, c, k), by)
-		if o, _, err := c.Fail(t.Context(), s, by, Failure{ID: NewID(), Verdict: Refused}); o != OK || err != nil {
+		if o, _, err := c.Fail(t.Context(), s, by, grant.Failure{ID: NewID(), Verdict: grant.Refused}); o != grant.OK || err != nil {
 			t.Fatal(o, err)
 		}
-		until(t, p, "the death", func() bool { s := other.Peek(k); return s != nil && s.State == Reauthorize })
+		until(t, p, "the death", func() bool { s := other.Peek(k); return s != nil && s.State == grant.Reauthorize })
 		lose(t, c, k)
 		read(t, other, k) // restores
 		disconnect(t, c, k)
-		until(t, p, "the end", func() bool { return other.Peek(k).State == Disconnected })
+		until(t, p, "the end", func() bool { return other.Peek(k).State == grant.Disconnected })
 		p.Unpin()
 		want := []string{"connect", "claim", "commit", "spare", "claim", "reauthorize", "restore", "disconnect"}
 		for n, published := range nodes {
 			var kinds []string
 			for _, e := range published() {
-				kinds = append(kinds, e.kind)
+				kinds = append(kinds, e.Kind)
 			}
 			if fmt.Sprint(kinds) != fmt.Sprint(want) {
 				t.Errorf("node %d heard %v, not %v", n, kinds, want)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // Pub/sub knows neither the rights to keys nor database numbers: any Redis user with PUBLISH, and
@@ -181,7 +182,7 @@ func (c *Cache) stale(channel, body string) bool {
 		head, _, _ = strings.Cut(rest, "\n")
 	}
 	_, when, _ := strings.Cut(head, " ")
-	made, err := sane(when, maxCounter)
+	made, err := grant.ParseNumber(when, grant.MaxCounter)
 	now, known := c.clock.estimate(monotonic())
 	return err != nil || !known || made < now-believedWithin.Milliseconds()
 }
@@ -278,7 +279,7 @@ func (c *Cache) sayUnproven(channels int) {
 // suspect makes what memory holds of a channel's grant or app incoherent, until it is read again.
 func (c *Cache) suspect(channel string) {
 	if name, ok := strings.CutPrefix(channel, c.prefix+":app:"); ok {
-		if a, ok := c.apps.Load(unescape(name)); ok {
+		if a, ok := c.apps.Load(grant.Unescape(name)); ok {
 			a.suspect()
 		}
 		return

@@ -4,6 +4,8 @@ import (
 	"context"
 	"strings"
 	"time"
+
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // pushed takes a message from the subscriber connection. An empty payload means that the channel
@@ -41,18 +43,18 @@ func (c *Cache) believe(channel, payload string) {
 		e.mu.Unlock()
 		return
 	}
-	ev, err := parseEvent(payload)
+	ev, err := grant.ParseEvent(payload)
 	if err != nil {
 		c.log.Warn().Err(err).Str("channel", channel).Msg("event not understood: reading the grant again")
 		e.suspect()
 		return
 	}
-	if ev.kind == alive {
-		e.leaseTold(ev, at, c.clock.arrived(at, ev.now)-ev.now)
+	if ev.Kind == grant.KindAlive {
+		e.leaseTold(ev, at, c.clock.arrived(at, ev.Now)-ev.Now)
 		return
 	}
-	if ev.kind == ask {
-		if ev.record.By == c.id {
+	if ev.Kind == grant.KindAsk {
+		if ev.Record.By == c.id {
 			return // its own question: what is known here is no news
 		}
 		e.mu.Lock()
@@ -60,7 +62,7 @@ func (c *Cache) believe(channel, payload string) {
 			(*e.atIt)()
 		}
 		e.mu.Unlock()
-		if s := e.snap.Load().sure(); s != nil && (s.Epoch != ev.record.Epoch || s.compare(&ev.record) > 0) {
+		if s := e.snap.Load().sure(); s != nil && (s.Epoch != ev.Record.Epoch || s.Compare(&ev.Record) > 0) {
 			c.tell(e)
 		}
 		return
@@ -70,15 +72,15 @@ func (c *Cache) believe(channel, payload string) {
 
 // leaseTold takes what a holder says of its lease; it said so `age` ms ago. What was said before
 // what is known already is a repeat, or late: it wakes nobody.
-func (e *entry) leaseTold(ev event, at mono, age int64) {
+func (e *entry) leaseTold(ev grant.Event, at mono, age int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	until := max(at, at+ev.lease-span(age))
-	early := ev.now < e.leaseSaid && e.leaseSaid-ev.now < believedWithin.Milliseconds() // else Redis' clock was set back
-	if early || ev.now == e.leaseSaid && until >= e.leaseFor {
+	until := max(at, at+ev.Lease-span(age))
+	early := ev.Now < e.leaseSaid && e.leaseSaid-ev.Now < believedWithin.Milliseconds() // else Redis' clock was set back
+	if early || ev.Now == e.leaseSaid && until >= e.leaseFor {
 		return
 	}
-	e.leaseFor, e.leaseSaid = until, ev.now
+	e.leaseFor, e.leaseSaid = until, ev.Now
 	e.told++
 	e.news()
 }
@@ -113,14 +115,14 @@ func (c *Cache) tell(e *entry) {
 
 // take makes a snapshot of an event. The pair is the one that memory has of the same
 // generation, or comes with it; else the grant must be read.
-func (c *Cache) take(e *entry, ev event, at mono) {
+func (c *Cache) take(e *entry, ev grant.Event, at mono) {
 	s := &Snapshot{
-		Key: e.key, Record: ev.record, home: e, heard: true,
-		now: c.clock.arrived(at, ev.now), at: at, session: c.hub.sessionOf(e.channel),
+		Key: e.key, Record: ev.Record, home: e, heard: true,
+		now: c.clock.arrived(at, ev.Now), at: at, session: c.hub.sessionOf(e.channel),
 	}
 	s.behind = c.clock.behind(&s.Record, s.now)
 	old := e.snap.Load()
-	if old != nil && old.compare(&ev.record) > 0 && (ev.kind == "restore" || ev.now > old.now) {
+	if old != nil && old.Compare(&ev.Record) > 0 && (ev.Kind == "restore" || ev.Now > old.now) {
 		c.tell(e) // news of an older state: Redis has lost what we know
 		return
 	}
@@ -132,29 +134,29 @@ func (c *Cache) take(e *entry, ev event, at mono) {
 	switch {
 	case known && old.Pair.AccessToken.Reveal() != "": // as for the holder itself
 		s.Pair, s.solid = old.Pair, old.sure()
-	case ev.sealed != "":
-		s.Pair, s.Err = c.open(s.Key, s.Epoch, s.Generation, []byte(ev.sealed))
+	case ev.Sealed != "":
+		s.Pair, s.Err = c.sealer.Open(s.Key, s.Epoch, s.Generation, []byte(ev.Sealed))
 		s.heard = s.Err != nil
 	case known:
 		s.Err = old.Err
-	case s.State != Disconnected:
+	case s.State != grant.Disconnected:
 		s.session = 0 // known to have changed, but to be read
 	}
 	c.adopt(s.finish())
 }
 
 // keyOf is the grant of an events channel.
-func (c *Cache) keyOf(channel string) (Key, bool) {
+func (c *Cache) keyOf(channel string) (grant.Key, bool) {
 	name, ok := strings.CutPrefix(channel, c.prefix+":{")
 	if !ok {
-		return Key{}, false
+		return grant.Key{}, false
 	}
 	name, ok = strings.CutSuffix(name, "}:events")
 	if !ok {
-		return Key{}, false
+		return grant.Key{}, false
 	}
 	app, tenant, ok := strings.Cut(name, ":")
-	return Key{unescape(app), unescape(tenant)}, ok
+	return grant.Key{App: grant.Unescape(app), Tenant: grant.Unescape(tenant)}, ok
 }
 
 // tellEvery is how often a process answers those who ask about one grant.

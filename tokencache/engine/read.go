@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // ErrNone says that Redis has no such grant and this process remembers none.
@@ -19,7 +20,7 @@ var ErrNone = errors.New("tokencache: no such grant")
 // Read reads a grant from Redis in one round trip and remembers it if it is pinned or
 // hot. A record that is older than what memory holds, or is gone, is first repaired
 // from memory. The error is ErrNone, or says why Redis did not answer.
-func (c *Cache) Read(ctx context.Context, k Key) (*Snapshot, error) {
+func (c *Cache) Read(ctx context.Context, k grant.Key) (*Snapshot, error) {
 	for range 10 {
 		a, err := c.read(ctx, k)
 		if err != nil {
@@ -40,7 +41,7 @@ func (c *Cache) Read(ctx context.Context, k Key) (*Snapshot, error) {
 // can tell. What it cannot tell is whether the pair is still the record's: a pair that somebody who
 // may write to Redis has put back is served until it expires, though the tenant is disconnected.
 // Asking for the record in the same round trip would cost a fifth more.
-func (c *Cache) Glance(ctx context.Context, k Key) (*Snapshot, error) {
+func (c *Cache) Glance(ctx context.Context, k grant.Key) (*Snapshot, error) {
 	at := monotonic()
 	now, ok := c.clock.guess(at)
 	if _, hot := c.hot.load(k); hot || !ok || c.hot.size() < c.limit || c.hot.seen.lately(k) {
@@ -50,15 +51,15 @@ func (c *Cache) Glance(ctx context.Context, k Key) (*Snapshot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tokencache: glance %s: %w", k, err)
 	}
-	epoch, err := epochOf(sealed)
+	epoch, err := grant.EpochOf(sealed)
 	if err != nil {
 		return nil, nil // there is none, or it is damaged
 	}
 	s := &Snapshot{Key: k, now: now, at: at}
-	if s.Pair, err = c.open(k, epoch, anyGeneration, sealed); err != nil {
+	if s.Pair, err = c.sealer.Open(k, epoch, grant.AnyGeneration, sealed); err != nil {
 		return nil, nil // Read says it better
 	}
-	s.State, s.Epoch, s.Schema = Active, epoch, schema
+	s.State, s.Epoch, s.Schema = grant.Active, epoch, grant.Schema
 	s.IssuedAt, s.ExpiresAt, s.RefreshAt = s.Pair.IssuedAt, s.Pair.ExpiresAt, s.Pair.RefreshAt
 	s.behind = c.clock.behind(&s.Record, now)
 	if s.finish(); !s.Fresh() {
@@ -70,7 +71,7 @@ func (c *Cache) Glance(ctx context.Context, k Key) (*Snapshot, error) {
 }
 
 // read is record, sealed pair and Redis' time, in one round trip.
-func (c *Cache) read(ctx context.Context, k Key) (answer, error) {
+func (c *Cache) read(ctx context.Context, k grant.Key) (answer, error) {
 	ks, once := c.keys(k), c.readOnce
 	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
 		once = func(ctx context.Context, ks keys) (reply, error) {
@@ -82,7 +83,7 @@ func (c *Cache) read(ctx context.Context, k Key) (answer, error) {
 		a, err := c.roundTrip(ctx, "read", k, func() (reply, error) { return once(ctx, ks) })
 		if a.snap != nil {
 			a.snap.needsPair()
-			torn = errors.Is(a.snap.Err, errOtherPair) || errors.Is(a.snap.Err, errNoPair)
+			torn = errors.Is(a.snap.Err, grant.ErrOtherPair) || errors.Is(a.snap.Err, errNoPair)
 		}
 		if err != nil || !torn || again == 0 {
 			return a, err
@@ -97,11 +98,11 @@ func (c *Cache) readOnce(ctx context.Context, ks keys) (reply, error) {
 	var record *redis.SliceCmd
 	var secret *redis.StringCmd
 	now, told, err := c.together(ctx, ks.grant(), false, func(p redis.Pipeliner) {
-		record, secret = p.HMGet(ctx, ks.grant(), fieldNames...), p.GetRange(ctx, ks.secret(), 0, maxSealed)
+		record, secret = p.HMGet(ctx, ks.grant(), grant.FieldNames...), p.GetRange(ctx, ks.secret(), 0, grant.MaxSealed)
 	})
 	r := reply{status: "ok", now: now, told: told, values: record.Val(), sealed: secret.Val()}
 	if redis.HasErrorPrefix(record.Err(), "WRONGTYPE") {
-		r.damaged = fmt.Errorf("%w (the key is no HASH)", ErrDamaged)
+		r.damaged = fmt.Errorf("%w (the key is no HASH)", grant.ErrDamaged)
 	}
 	return r, err // a secret of another type is none
 }
@@ -185,7 +186,7 @@ func millis(answer []string) (int64, error) {
 // If that is memory, either a push has overtaken the script's reply, or Redis has lost
 // something and gets it back: a request that was sent after memory knew cannot
 // honestly have found less.
-func (c *Cache) reconcile(ctx context.Context, k Key, a answer) (*Snapshot, error) {
+func (c *Cache) reconcile(ctx context.Context, k grant.Key, a answer) (*Snapshot, error) {
 	mem := c.Remembered(k)
 	if a.damaged != nil {
 		if sure := mem.sure(); sure != nil {
@@ -200,10 +201,10 @@ func (c *Cache) reconcile(ctx context.Context, k Key, a answer) (*Snapshot, erro
 		}
 		a.snap.Pair, a.snap.Err = mem.Pair, nil // the record is good, and memory has its pair
 	}
-	older := mem != nil && (a.snap == nil || !a.snap.supersedes(mem) && mem.compare(&a.snap.Record) > 0)
+	older := mem != nil && (a.snap == nil || !a.snap.supersedes(mem) && mem.Compare(&a.snap.Record) > 0)
 	sure := mem.sure()
 	switch {
-	case older && a.sent > mem.taken && sure != nil && (a.snap == nil || sure.compare(&a.snap.Record) > 0):
+	case older && a.sent > mem.taken && sure != nil && (a.snap == nil || sure.Compare(&a.snap.Record) > 0):
 		return c.restore(ctx, sure)
 	case older && a.sent > mem.taken:
 		return c.contradict(ctx, k, a)
@@ -217,19 +218,15 @@ func (c *Cache) reconcile(ctx context.Context, k Key, a answer) (*Snapshot, erro
 	}
 }
 
-// settle is for how long nobody presents a restored generation: a worker that
-// remembers a newer one needs a moment to say so.
-const settle = time.Second
-
 // restore gives Redis back what this process remembers.
 func (c *Cache) restore(ctx context.Context, mem *Snapshot) (*Snapshot, error) {
-	if mem.Err != nil || mem.State != Disconnected && mem.Pair.AccessToken.Reveal() == "" {
+	if mem.Err != nil || mem.State != grant.Disconnected && mem.Pair.AccessToken.Reveal() == "" {
 		return nil, fmt.Errorf("tokencache: %s: Redis lost the grant, and this process cannot restore it: %w", mem.Key, errors.Join(mem.Err, ErrNone))
 	}
-	sealed, quiet := "", settle
-	if mem.State != Disconnected {
+	sealed, quiet := "", grant.RestoreQuiet
+	if mem.State != grant.Disconnected {
 		var err error
-		if sealed, err = c.seal(mem.Key, mem.Epoch, mem.Generation, mem.Pair); err != nil {
+		if sealed, err = c.sealer.Seal(mem.Key, mem.Epoch, mem.Generation, mem.Pair); err != nil {
 			return nil, err
 		}
 	}
@@ -240,13 +237,13 @@ func (c *Cache) restore(ctx context.Context, mem *Snapshot) (*Snapshot, error) {
 	var a answer
 	for judged := ""; ; judged = fmt.Sprintf("%x", sha1.Sum([]byte(a.sealed))) {
 		var err error
-		args := append([]any{ks.events(), c.journal, clip(mem.By), quiet.Milliseconds(), sealed, tombstoneLife.Milliseconds(), judged}, mem.flat()...)
+		args := append([]any{ks.events(), c.journal, grant.Clip(mem.By), quiet.Milliseconds(), sealed, tombstoneLife.Milliseconds(), judged}, mem.Flat()...)
 		a, err = c.run(ctx, "restore", restoreScript, mem.Key, []string{ks.grant(), ks.secret(), ks.journal(), ks.spare()}, args...)
 		switch {
 		case err != nil:
 			return nil, err
 		case a.status == "judge" && c.outlived(mem, a.sealed):
-			return nil, fmt.Errorf("tokencache: restore %s: %w, or a process that remembers more than this one", mem.Key, ErrDamaged)
+			return nil, fmt.Errorf("tokencache: restore %s: %w, or a process that remembers more than this one", mem.Key, grant.ErrDamaged)
 		}
 		if a.status != "judge" {
 			break
@@ -271,7 +268,7 @@ var errContradicted = errors.New("tokencache: this process has heard of a newer 
 
 // contradict is for a newer state in memory that was only heard of: it is not given back. The
 // others are asked for it; what nobody gives back was nothing, and Redis' word counts then.
-func (c *Cache) contradict(ctx context.Context, k Key, a answer) (*Snapshot, error) {
+func (c *Cache) contradict(ctx context.Context, k grant.Key, a answer) (*Snapshot, error) {
 	e, hot := c.hot.load(k)
 	if !hot {
 		return c.accept(a)
@@ -285,7 +282,7 @@ func (c *Cache) contradict(ctx context.Context, k Key, a answer) (*Snapshot, err
 	now := monotonic()
 	if e.contradicted == 0 || e.contradictedRev != mem.Rev {
 		e.contradicted, e.contradictedRev = now, mem.Rev
-		known := Record{}
+		known := grant.Record{}
 		if a.snap != nil {
 			known = a.snap.Record
 		}

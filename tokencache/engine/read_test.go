@@ -7,6 +7,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // between runs something between two commands of the next pipeline, as other clients' commands can.
@@ -63,10 +64,10 @@ func TestWhatChangesWhileAGrantIsReadIsReadAgain(t *testing.T) {
 				if first == 1 && name != "disconnect" && (got.Generation != want.Generation || got.Epoch != want.Epoch) {
 					t.Errorf("read generation %d, want %d", got.Generation, want.Generation)
 				}
-				if got.State == Active && got.Pair.AccessToken.Reveal() == "" {
+				if got.State == grant.Active && got.Pair.AccessToken.Reveal() == "" {
 					t.Error("an active grant without its pair")
 				}
-				if got.State == Active && Fingerprint(got.Pair.RefreshToken.Reveal()) != got.RefreshFP {
+				if got.State == grant.Active && grant.Fingerprint(got.Pair.RefreshToken.Reveal()) != got.RefreshFP {
 					t.Error("the pair is not the record's")
 				}
 			})

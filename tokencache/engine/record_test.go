@@ -6,13 +6,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // The names are what people on call type into redis-cli.
 func TestRedisNamesAreAsDocumented(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t, func(cfg *Config) { cfg.Prefix = "" })
-	ks := c.keys(Key{"zoom", "acme"})
+	ks := c.keys(grant.Key{App: "zoom", Tenant: "acme"})
 	for got, want := range map[string]string{
 		ks.grant(): "grant", ks.secret(): "secret", ks.spare(): "spare", ks.journal(): "journal",
 		ks.lock(): "lock", ks.events(): "events", c.LockKey(acme): "lock", c.EventsChannel(acme): "events",
@@ -21,7 +23,7 @@ func TestRedisNamesAreAsDocumented(t *testing.T) {
 			t.Errorf("%s is called %s", want, got)
 		}
 	}
-	if got := c.keys(Key{"my app", "a:b}@x.y"}).grant(); got != "tl:{my%20app:a%3Ab%7D@x.y}:grant" {
+	if got := c.keys(grant.Key{App: "my app", Tenant: "a:b}@x.y"}).grant(); got != "tl:{my%20app:a%3Ab%7D@x.y}:grant" {
 		t.Error(got)
 	}
 }
@@ -39,9 +41,9 @@ func TestRecordFieldsAreAsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	fieldsAre(t, c, usual+" reject_at rejected_gen rejects")
-	if !slices.Equal(slices.Sorted(slices.Values(fieldNames)), slices.Sorted(slices.Values(strings.Fields(usual+` claim_prior error error_at fails reason retry_at
+	if !slices.Equal(slices.Sorted(slices.Values(grant.FieldNames)), slices.Sorted(slices.Values(strings.Fields(usual+` claim_prior error error_at fails reason retry_at
 		reject_at rejected_gen rejects used_at warned_at foreign foreign_gen past spent spare_epoch refused_at revivals`)))) {
-		t.Errorf("a read asks for %v", fieldNames)
+		t.Errorf("a read asks for %v", grant.FieldNames)
 	}
 }
 
@@ -71,7 +73,7 @@ func TestRecordStaysCompact(t *testing.T) {
 			t.Fatal(err)
 		}
 		for name, value := range record {
-			if len(value) > maxValue || strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			if len(value) > grant.MaxValue || strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' }) {
 				t.Errorf("%s: field %s has %d bytes: %q", when, name, len(value), value)
 			}
 		}
@@ -89,7 +91,7 @@ func TestRecordStaysCompact(t *testing.T) {
 		t.Fatal(err)
 	}
 	compact("claim")
-	if _, _, err = c.Fail(t.Context(), base, odd, Failure{ID: NewID(), Verdict: MaybeSpent, Error: odd, Reason: odd}); err != nil {
+	if _, _, err = c.Fail(t.Context(), base, odd, grant.Failure{ID: NewID(), Verdict: grant.MaybeSpent, Error: odd, Reason: odd}); err != nil {
 		t.Fatal(err)
 	}
 	compact("fail")
@@ -188,9 +190,9 @@ func TestStatusTellsWhatIsStored(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.State != Active || got.Generation != 1 || got.Epoch.UnixMilli() != s.Epoch || got.ClaimBy != "worker" ||
+	if got.State != grant.Active || got.Generation != 1 || got.Epoch.UnixMilli() != s.Epoch || got.ClaimBy != "worker" ||
 		got.ClaimUntil.UnixMilli() != s.Claim.Until || got.UnresolvedPresentations != 1 || got.By != "connector" ||
-		got.AccessTokenFingerprint != Fingerprint("at-1") || got.Now.Before(got.Epoch) || !got.RetryAt.IsZero() {
+		got.AccessTokenFingerprint != grant.Fingerprint("at-1") || got.Now.Before(got.Epoch) || !got.RetryAt.IsZero() {
 		t.Errorf("%+v", got)
 	}
 }
@@ -198,25 +200,25 @@ func TestStatusTellsWhatIsStored(t *testing.T) {
 func TestNamesAreChecked(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
-	for _, k := range []Key{{"", "acme"}, {"zoom", ""}, {strings.Repeat("a", 257), "acme"}, {"zoom", strings.Repeat("a", 257)}} {
+	for _, k := range []grant.Key{{App: "", Tenant: "acme"}, {App: "zoom", Tenant: ""}, {App: strings.Repeat("a", 257), Tenant: "acme"}, {App: "zoom", Tenant: strings.Repeat("a", 257)}} {
 		_, read := c.Read(t.Context(), k)
 		_, connect := c.Connect(t.Context(), k, by, pairNo(1))
 		_, status := c.Status(t.Context(), k)
 		for what, err := range map[string]error{"Validate": k.Validate(), "Read": read, "Connect": connect, "Status": status, "Disconnect": c.Disconnect(t.Context(), k, by)} {
-			if !strings.Contains(fmt.Sprint(err), ErrName.Error()) {
+			if !strings.Contains(fmt.Sprint(err), grant.ErrName.Error()) {
 				t.Errorf("%s of %.10q: %v", what, k, err)
 			}
 		}
 	}
-	if err := (Key{strings.Repeat("ä", 128), strings.Repeat("}", 256)}).Validate(); err != nil {
+	if err := (grant.Key{App: strings.Repeat("ä", 128), Tenant: strings.Repeat("}", 256)}).Validate(); err != nil {
 		t.Error(err)
 	}
 	for _, prefix := range []string{"a{b", "a}", "a b", "ä", "a%", "a\n", strings.Repeat("a", 65)} {
-		if _, err := New(c.rdb, Config{Prefix: prefix, AEAD: Plaintext}); err == nil {
+		if _, err := New(c.rdb, Config{Prefix: prefix, AEAD: grant.Plaintext}); err == nil {
 			t.Errorf("Prefix %q is taken", prefix)
 		}
 	}
-	if _, err := New(c.rdb, Config{Prefix: "team-1:tl", AEAD: Plaintext}); err != nil {
+	if _, err := New(c.rdb, Config{Prefix: "team-1:tl", AEAD: grant.Plaintext}); err != nil {
 		t.Error(err)
 	}
 }
@@ -226,14 +228,14 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 	rdb := freshCache(t).rdb
 	for says, cfg := range map[string]Config{
 		"Config.AEAD is missing": {},
-		"must not be negative":   {AEAD: Plaintext, HotGrants: -1},
-		"JournalLen (-1)":        {AEAD: Plaintext, JournalLen: -1},
+		"must not be negative":   {AEAD: grant.Plaintext, HotGrants: -1},
+		"JournalLen (-1)":        {AEAD: grant.Plaintext, JournalLen: -1},
 	} {
 		if _, err := New(rdb, cfg); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%v does not say %q", err, says)
 		}
 	}
-	if _, err := New(nil, Config{AEAD: Plaintext}); err == nil {
+	if _, err := New(nil, Config{AEAD: grant.Plaintext}); err == nil {
 		t.Error("a cache without Redis")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // recorder is somebody who may listen to all channels of a prefix, and may publish: he can say
@@ -68,8 +69,8 @@ func (r *recorder) age(c *Cache) {
 		if !ok || when == nil {
 			r.t.Fatalf("%s: %q", m.Channel, m.Payload)
 		}
-		made, _ := sane(when[1], maxCounter)
-		body = strings.Replace(body, when[1], msText(made-time.Hour.Milliseconds()), 1)
+		made, _ := grant.ParseNumber(when[1], grant.MaxCounter)
+		body = strings.Replace(body, when[1], grant.Millis(made-time.Hour.Milliseconds()), 1)
 		m.Payload = c.sign(r.t.Context(), m.Channel, body)
 	}
 }
@@ -144,7 +145,7 @@ func TestTheFirstLookAtAGrantIsARead(t *testing.T) {
 	if s := fresh.Peek(acme); s != nil {
 		t.Errorf("the token of a disconnected tenant is served: generation %d, %s", s.Generation, s.State)
 	}
-	if s := read(t, fresh, acme); s.State != Disconnected {
+	if s := read(t, fresh, acme); s.State != grant.Disconnected {
 		t.Errorf("read %s", s.State)
 	}
 }
@@ -169,7 +170,7 @@ func TestARepeatedSignOfLifeHoldsNoLease(t *testing.T) {
 	connect(t, c, acme, 1)
 	p := hot(t, c, acme)
 	tape := record(t, c)
-	if err := c.Alive(t.Context(), acme, maxLease); err != nil {
+	if err := c.Alive(t.Context(), acme, grant.MaxLease); err != nil {
 		t.Fatal(err)
 	}
 	until(t, p, "the sign of life", func() bool { return p.LeaseHeld() > 0 })

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // A failover loses what the replica that becomes the master had not got yet. WAIT tells how many
@@ -42,7 +43,7 @@ type acknowledgement struct {
 
 // store is run for a change that counts once it is acknowledged as the options say; lacks of the
 // answer says that it is not.
-func (c *Cache) store(ctx context.Context, op string, s *redis.Script, k Key, keys []string, opts []ChangeOption, args ...any) (answer, error) {
+func (c *Cache) store(ctx context.Context, op string, s *redis.Script, k grant.Key, keys []string, opts []ChangeOption, args ...any) (answer, error) {
 	var ack acknowledgement
 	for _, o := range opts {
 		o(&ack)
@@ -70,7 +71,7 @@ func (c *Cache) store(ctx context.Context, op string, s *redis.Script, k Key, ke
 }
 
 // Acknowledged has a grant's state, as it is, acknowledged as the options say.
-func (c *Cache) Acknowledged(ctx context.Context, k Key, opts ...ChangeOption) error {
+func (c *Cache) Acknowledged(ctx context.Context, k grant.Key, opts ...ChangeOption) error {
 	ks := c.keys(k)
 	a, err := c.store(ctx, "acknowledge", againScript, k, []string{ks.grant()}, opts)
 	return cmp.Or(err, a.damaged, a.lacks)

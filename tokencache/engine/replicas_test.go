@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 const ackWithin = 300 * time.Millisecond
@@ -94,10 +95,10 @@ func TestARepeatWaitsForTheReplicasToo(t *testing.T) {
 			base, id := claim(t, c, connect(t, c, acme, 1), "x"), NewID()
 			return func(c *Cache) error {
 				o, now, err := c.Commit(t.Context(), base, id, "x", pairNo(2)(base.At()), false, false, one)
-				if o == OK && now == nil {
+				if o == grant.OK && now == nil {
 					now = read(t, c, acme)
 					claimed := claim(t, c, now, "y")
-					_, _, failed := c.Fail(t.Context(), claimed, "y", Failure{ID: NewID(), Verdict: Unspent, Error: "unsent//0"})
+					_, _, failed := c.Fail(t.Context(), claimed, "y", grant.Failure{ID: NewID(), Verdict: grant.Unspent, Error: "unsent//0"})
 					if failed != nil {
 						t.Error(failed)
 					}
@@ -151,9 +152,9 @@ func TestAClaimWhoseReplyWasLostIsAcknowledgedForReal(t *testing.T) {
 	fo := redistest.StartFailover(t)
 	proxy := redistest.NewProxy(t, fo.Master.Addr())
 	c := newCache(t, fo.Master.ClientWith(t, func(o *redis.Options) { o.Addr = proxy.Addr() }), "tl")
-	claim(t, c, connect(t, c, Key{"zoom", "first"}, 1), "x") // the server knows the script now
+	claim(t, c, connect(t, c, grant.Key{App: "zoom", Tenant: "first"}, 1), "x") // the server knows the script now
 	for _, hangs := range []bool{true, false} {
-		base := connect(t, c, Key{"zoom", "hangs"}, 1)
+		base := connect(t, c, grant.Key{App: "zoom", Tenant: "hangs"}, 1)
 		if !hangs {
 			base = connect(t, c, acme, 1)
 		}
@@ -169,7 +170,7 @@ func TestAClaimWhoseReplyWasLostIsAcknowledgedForReal(t *testing.T) {
 		switch {
 		case hangs && !errors.Is(err, ErrNotReplicated):
 			t.Errorf("the replica hangs, and the claim counts: %s, %v", o, err)
-		case !hangs && (err != nil || o != OK || s.Claim.ID != id):
+		case !hangs && (err != nil || o != grant.OK || s.Claim.ID != id):
 			t.Errorf("the replica follows: %s, %v", o, err)
 		}
 		if hangs {
@@ -191,16 +192,16 @@ func TestOnlyAClaimThatIsMadeMustBeAcknowledged(t *testing.T) {
 		t.Fatal(err)
 	}
 	o, s, err := c.Claim(t.Context(), newer, NewID(), "x", time.Minute, AfterDeadline, follows)
-	if err != nil || o != OK || !s.Claim.Unresolved() {
+	if err != nil || o != grant.OK || !s.Claim.Unresolved() {
 		t.Errorf("with an empty script cache: %s, %v", o, err)
 	}
 	fo.Replica.Pause(t)
 	o, s, err = c.Claim(t.Context(), base, NewID(), "x", time.Minute, AfterDeadline, one)
-	if err != nil || o != Moved || s.Generation != 2 {
+	if err != nil || o != grant.Moved || s.Generation != 2 {
 		t.Errorf("of an older generation: %s, %v", o, err)
 	}
 	o, _, err = c.Claim(t.Context(), newer, NewID(), "y", time.Minute, AfterDeadline, one)
-	if err != nil || o != Claimed {
+	if err != nil || o != grant.Claimed {
 		t.Errorf("of what another has claimed: %s, %v", o, err)
 	}
 }
@@ -215,7 +216,7 @@ func TestAReplicaThatHangsHoldsUpNoReader(t *testing.T) {
 	c := newCache(t, rdb, "tl")
 	bases := make([]*Snapshot, tenants)
 	for i := range bases {
-		bases[i] = connect(t, c, Key{"zoom", string(rune('A' + i))}, 1)
+		bases[i] = connect(t, c, grant.Key{App: "zoom", Tenant: string(rune('A' + i))}, 1)
 	}
 	fo.Replica.Pause(t)
 	start := time.Now()
@@ -262,7 +263,7 @@ func TestAClusterIsFollowedToTheNodeThatHasTheGrant(t *testing.T) {
 	step := func(what string, id string) {
 		t.Helper()
 		o, s, err := c.Claim(t.Context(), base, id, "x", time.Minute, AtOnce, follows)
-		if err != nil || o != OK || s.Claim.ID != id {
+		if err != nil || o != grant.OK || s.Claim.ID != id {
 			t.Errorf("%s: %s, %v", what, o, err)
 		}
 	}
@@ -283,7 +284,7 @@ func TestAClaimOutlivesTheEndOfItsNode(t *testing.T) {
 	base, i := connect(t, c, acme, 1), cluster.Owner(t, c.keys(acme).grant())
 	id := NewID()
 	o, _, err := c.Claim(t.Context(), base, id, "x", time.Minute, AfterDeadline, follows)
-	if err != nil || o != OK {
+	if err != nil || o != grant.OK {
 		t.Fatal(o, err)
 	}
 	cluster.TakeOver(t, i)
@@ -293,7 +294,7 @@ func TestAClaimOutlivesTheEndOfItsNode(t *testing.T) {
 		t.Errorf("%s, %v", o, err)
 	}
 	o, _, err = c.Claim(t.Context(), base, NewID(), "y", time.Minute, AfterDeadline, one)
-	if err != nil || o != Claimed {
+	if err != nil || o != grant.Claimed {
 		t.Errorf("of another: %s, %v", o, err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // rides lets callers who read secrets at the same time share round trips: the CPU that a round trip
@@ -33,14 +34,14 @@ type ride struct {
 // secret reads one sealed pair, or no more of it than any pair can have.
 func (r *rides) secret(ctx context.Context, key string) ([]byte, error) {
 	if _, single := r.rdb.(*redis.Client); !single {
-		return r.rdb.GetRange(ctx, key, 0, maxSealed).Bytes() // nobody waits for another's node
+		return r.rdb.GetRange(ctx, key, 0, grant.MaxSealed).Bytes() // nobody waits for another's node
 	}
 	r.mu.Lock()
 	if r.flying < maxRides {
 		r.flying++
 		r.mu.Unlock()
 		defer r.next()
-		return r.rdb.GetRange(ctx, key, 0, maxSealed).Bytes()
+		return r.rdb.GetRange(ctx, key, 0, grant.MaxSealed).Bytes()
 	}
 	own := &ride{key: key, ready: make(chan []*ride, 1)}
 	r.waiting = append(r.waiting, own)
@@ -57,7 +58,7 @@ func (r *rides) share(ctx context.Context, own *ride, all []*ride) {
 	reads := make([]*redis.StringCmd, len(all))
 	_, _ = r.rdb.Pipelined(context.WithoutCancel(ctx), func(p redis.Pipeliner) error { // each command has its error
 		for i, one := range all {
-			reads[i] = p.GetRange(ctx, one.key, 0, maxSealed)
+			reads[i] = p.GetRange(ctx, one.key, 0, grant.MaxSealed)
 		}
 		return nil
 	})

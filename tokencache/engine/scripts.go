@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 //go:embed lua/common.lua
@@ -181,7 +182,7 @@ type reply struct {
 }
 
 // run runs a script about one grant.
-func (c *Cache) run(ctx context.Context, op string, s *redis.Script, k Key, keys []string, args ...any) (answer, error) {
+func (c *Cache) run(ctx context.Context, op string, s *redis.Script, k grant.Key, keys []string, args ...any) (answer, error) {
 	return c.roundTrip(ctx, op, k, func() (reply, error) {
 		got, err := c.publish(ctx, s, keys, args...).Slice()
 		if err != nil {
@@ -193,7 +194,7 @@ func (c *Cache) run(ctx context.Context, op string, s *redis.Script, k Key, keys
 
 // roundTrip asks Redis about one grant. The snapshot's clock starts before the request
 // was sent, so that no deadline seems later than it is.
-func (c *Cache) roundTrip(ctx context.Context, op string, k Key, ask func() (reply, error)) (answer, error) {
+func (c *Cache) roundTrip(ctx context.Context, op string, k grant.Key, ask func() (reply, error)) (answer, error) {
 	if err := k.Validate(); err != nil {
 		return answer{}, err
 	}
@@ -226,7 +227,7 @@ func (c *Cache) roundTrip(ctx context.Context, op string, k Key, ask func() (rep
 }
 
 // home is the grant's place in memory, and the session in which it is subscribed.
-func (c *Cache) home(k Key) (*entry, uint64) {
+func (c *Cache) home(k grant.Key) (*entry, uint64) {
 	e, ok := c.hot.load(k)
 	if !ok {
 		return nil, 0
@@ -250,14 +251,14 @@ func scriptReply(got []any) (reply, error) {
 	}
 	switch r.status {
 	case "damaged":
-		return reply{}, ErrDamaged
+		return reply{}, grant.ErrDamaged
 	case "newer":
-		return reply{}, ErrNewer
+		return reply{}, grant.ErrNewer
 	}
 	return r, nil
 }
 
-func (c *Cache) parse(k Key, r reply, sent mono) (answer, error) {
+func (c *Cache) parse(k grant.Key, r reply, sent mono) (answer, error) {
 	at := sent
 	if r.told {
 		at = c.clock.observe(sent, monotonic(), r.now)
@@ -266,9 +267,9 @@ func (c *Cache) parse(k Key, r reply, sent mono) (answer, error) {
 	s := &Snapshot{Key: k, now: r.now, at: at}
 	known, err := r.record(&s.Record)
 	if err == nil && known {
-		err = s.check(r.now)
+		err = s.Check(r.now)
 	}
-	if err = cmp.Or(r.damaged, err); errors.Is(err, ErrDamaged) {
+	if err = cmp.Or(r.damaged, err); errors.Is(err, grant.ErrDamaged) {
 		a.damaged, err = err, nil
 		return a, nil
 	}
@@ -278,20 +279,20 @@ func (c *Cache) parse(k Key, r reply, sent mono) (answer, error) {
 	}
 	s.behind = c.clock.behind(&s.Record, r.now)
 	if r.sealed != "" {
-		s.Pair, s.Err = c.open(k, s.Epoch, s.Generation, []byte(r.sealed))
+		s.Pair, s.Err = c.sealer.Open(k, s.Epoch, s.Generation, []byte(r.sealed))
 	}
 	a.snap = s
 	return a, nil
 }
 
 // record fills in a record; known is false if Redis has none.
-func (r reply) record(to *Record) (known bool, err error) {
+func (r reply) record(to *grant.Record) (known bool, err error) {
 	if known = r.text != ""; known {
-		err = to.parse(r.text)
+		err = to.Parse(r.text)
 	}
 	for i := 0; i < len(r.values) && err == nil; i++ {
 		if value, ok := r.values[i].(string); ok { // nil: there is no such field
-			known, err = true, fields[i].set(to, value)
+			known, err = true, grant.Fields[i].Set(to, value)
 		}
 	}
 	return known, err

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // A world is one grant, and two caches on it: one does what is tested, the other sets
@@ -17,7 +18,7 @@ import (
 type world struct {
 	*testing.T
 	c, stage *Cache
-	k        Key
+	k        grant.Key
 }
 
 // by is the holder's name in what is tested. The lossy backend loses the first reply to
@@ -30,7 +31,7 @@ type operation struct {
 	name    string
 	stage   func(w *world) *Snapshot              // the base of the call
 	call    func(w *world, base *Snapshot) result // nil: commit of pair 2
-	want    Outcome
+	want    grant.Outcome
 	journal []string // kinds that the call adds; each is published once
 
 	published []string // if others are than are journaled
@@ -38,7 +39,7 @@ type operation struct {
 }
 
 type result struct {
-	outcome Outcome
+	outcome grant.Outcome
 	snap    *Snapshot
 	err     error
 }
@@ -60,7 +61,7 @@ func doCommit(n int, spare bool) func(*world, *Snapshot) result {
 	}
 }
 
-func doFail(f Failure) func(*world, *Snapshot) result {
+func doFail(f grant.Failure) func(*world, *Snapshot) result {
 	return func(w *world, base *Snapshot) result {
 		f := f // operations run in parallel
 		f.ID, f.Error = NewID(), "transient/timeout/0"
@@ -78,16 +79,16 @@ func doExtend(failure string) func(*world, *Snapshot) result {
 
 func doConnect(w *world, _ *Snapshot) result {
 	s, err := w.c.Connect(w.Context(), w.k, by, pairNo(2))
-	return result{OK, s, err}
+	return result{grant.OK, s, err}
 }
 
 func doDisconnect(w *world, _ *Snapshot) result {
-	return result{OK, nil, w.c.Disconnect(w.Context(), w.k, by)}
+	return result{grant.OK, nil, w.c.Disconnect(w.Context(), w.k, by)}
 }
 
 func doRead(w *world, _ *Snapshot) result {
 	s, err := w.c.Read(w.Context(), w.k)
-	return result{OK, s, err}
+	return result{grant.OK, s, err}
 }
 
 // rejected reports the access token of the stored pair as refused, and commits the next
@@ -96,7 +97,7 @@ func rejected(w *world, n int) *Snapshot {
 	s := connected(w)
 	for i := range n {
 		o, noted, err := w.stage.Reject(w.Context(), s, "stage", time.Hour, 10*time.Minute, 0, time.Minute, time.Hour)
-		if err != nil || o != OK {
+		if err != nil || o != grant.OK {
 			w.Fatalf("refusal %d: %s, %v", i, o, err)
 		}
 		s = commit(w.T, w.stage, noted, i+2)
@@ -121,18 +122,18 @@ func rejects(n int64, wait time.Duration) func(w *world, base, now *Snapshot) {
 
 var operations = []operation{
 	// Reject: one exchange for each refused generation, ever more rarely in a row.
-	{name: "reject", stage: connected, call: doReject, want: OK, journal: []string{"reject"}, check: rejects(1, 0)},
-	{name: "reject of a fresh generation", call: doReject, want: OK, journal: []string{"reject"}, check: rejects(2, time.Minute),
+	{name: "reject", stage: connected, call: doReject, want: grant.OK, journal: []string{"reject"}, check: rejects(1, 0)},
+	{name: "reject of a fresh generation", call: doReject, want: grant.OK, journal: []string{"reject"}, check: rejects(2, time.Minute),
 		stage: func(w *world) *Snapshot { return rejected(w, 1) }},
-	{name: "reject by a straggler", call: doReject, want: Moved,
+	{name: "reject by a straggler", call: doReject, want: grant.Moved,
 		stage: func(w *world) *Snapshot { base := connected(w); commit(w.T, w.stage, base, 2); return base }},
-	{name: "reject of a pair that shares its generation with the stored one", call: doReject, want: Moved,
+	{name: "reject of a pair that shares its generation with the stored one", call: doReject, want: grant.Moved,
 		stage: func(w *world) *Snapshot {
 			base := connected(w)
-			hset(w.T, w.stage, w.k, "at_fp", Fingerprint("of the sibling"))
+			hset(w.T, w.stage, w.k, "at_fp", grant.Fingerprint("of the sibling"))
 			return base
 		}},
-	{name: "reject of what another has reported", call: doReject, want: OK,
+	{name: "reject of what another has reported", call: doReject, want: grant.OK,
 		stage: func(w *world) *Snapshot {
 			base := rejected(w, 1)
 			_, _, err := w.stage.Reject(w.Context(), base, "stage", time.Hour, 10*time.Minute, 0, time.Minute)
@@ -145,14 +146,14 @@ var operations = []operation{
 				w.Errorf("%d refusals count", now.Rejects)
 			}
 		}},
-	{name: "reject of a third in a row", call: doReject, want: Wait, journal: []string{"suspect"},
+	{name: "reject of a third in a row", call: doReject, want: grant.Wait, journal: []string{"suspect"},
 		stage: func(w *world) *Snapshot { return rejected(w, 2) },
 		check: func(w *world, _, now *Snapshot) {
-			if now.Rejects != 2 || now.Reason != "suspect" || now.State != Active {
+			if now.Rejects != 2 || now.Reason != "suspect" || now.State != grant.Active {
 				w.Errorf("%d refusals, reason %q", now.Rejects, now.Reason)
 			}
 		}},
-	{name: "reject of a third in a row, known to be suspect", call: doReject, want: Wait,
+	{name: "reject of a third in a row, known to be suspect", call: doReject, want: grant.Wait,
 		stage: func(w *world) *Snapshot {
 			base := rejected(w, 2)
 			_, base, err := w.stage.Reject(w.Context(), base, "stage", time.Hour, 10*time.Minute, 0, time.Minute)
@@ -161,65 +162,65 @@ var operations = []operation{
 			}
 			return base
 		}},
-	{name: "reject when the time has come", call: doReject, want: OK, journal: []string{"reject"}, check: rejects(3, time.Hour),
+	{name: "reject when the time has come", call: doReject, want: grant.OK, journal: []string{"reject"}, check: rejects(3, time.Hour),
 		stage: func(w *world) *Snapshot {
 			rejected(w, 2)
 			hset(w.T, w.stage, w.k, "reject_at", read(w.T, w.stage, w.k).At()-1)
 			return read(w.T, w.stage, w.k)
 		}},
-	{name: "reject long after the last", call: doReject, want: OK, journal: []string{"reject"}, check: rejects(1, 0),
+	{name: "reject long after the last", call: doReject, want: grant.OK, journal: []string{"reject"}, check: rejects(1, 0),
 		stage: func(w *world) *Snapshot {
 			rejected(w, 2)
 			hset(w.T, w.stage, w.k, "reject_at", read(w.T, w.stage, w.k).At()-3_600_100)
 			return read(w.T, w.stage, w.k)
 		}},
-	{name: "reject more often than waits are given", call: doReject, want: OK, journal: []string{"reject"}, check: rejects(9, time.Hour),
+	{name: "reject more often than waits are given", call: doReject, want: grant.OK, journal: []string{"reject"}, check: rejects(9, time.Hour),
 		stage: func(w *world) *Snapshot {
 			base := rejected(w, 1)
 			hset(w.T, w.stage, w.k, "rejects", 8)
 			return base
 		}},
-	{name: "reject of a token that has worked for a while", call: doReject, want: OK, journal: []string{"reject"}, check: rejects(2, time.Minute),
+	{name: "reject of a token that has worked for a while", call: doReject, want: grant.OK, journal: []string{"reject"}, check: rejects(2, time.Minute),
 		stage: func(w *world) *Snapshot {
 			s := rejected(w, 2)
 			hset(w.T, w.stage, w.k, "issued_at", s.At()-600_000)
 			return read(w.T, w.stage, w.k)
 		}},
-	{name: "reject after a consent", call: doReject, want: OK, journal: []string{"reject"}, check: rejects(1, 0),
+	{name: "reject after a consent", call: doReject, want: grant.OK, journal: []string{"reject"}, check: rejects(1, 0),
 		stage: func(w *world) *Snapshot { rejected(w, 2); return connect(w.T, w.stage, w.k, 9) }},
-	{name: "reject of a dead grant", call: doReject, want: Dead,
+	{name: "reject of a dead grant", call: doReject, want: grant.Dead,
 		stage: func(w *world) *Snapshot { return dead(w, claimed(w)) }},
 
 	// Claim: only the generation and epoch that were read, active, unclaimed, not too early.
-	{name: "claim", stage: connected, call: doClaim(AfterDeadline), want: OK, journal: []string{"claim"},
+	{name: "claim", stage: connected, call: doClaim(AfterDeadline), want: grant.OK, journal: []string{"claim"},
 		check: func(w *world, base, now *Snapshot) {
 			if now.Claim.By != by || now.Claim.N != 1 || now.Claim.Prior != 0 || now.Claim.Until != now.Claim.At+60_000 || now.Generation != base.Generation {
 				w.Errorf("claim: %+v", now.Claim)
 			}
 		}},
-	{name: "claim of a generation that has moved on", call: doClaim(AtOnce), want: Moved,
+	{name: "claim of a generation that has moved on", call: doClaim(AtOnce), want: grant.Moved,
 		stage: func(w *world) *Snapshot { base := connected(w); commit(w.T, w.stage, base, 2); return base }},
-	{name: "claim after another consent", call: doClaim(AtOnce), want: Moved,
+	{name: "claim after another consent", call: doClaim(AtOnce), want: grant.Moved,
 		stage: func(w *world) *Snapshot { base := connected(w); connect(w.T, w.stage, w.k, 2); return base }},
-	{name: "claim after Disconnect", call: doClaim(AtOnce), want: Moved,
+	{name: "claim after Disconnect", call: doClaim(AtOnce), want: grant.Moved,
 		stage: func(w *world) *Snapshot { base := connected(w); disconnect(w.T, w.stage, w.k); return base }},
-	{name: "claim of a dead grant", call: doClaim(AtOnce), want: Dead,
+	{name: "claim of a dead grant", call: doClaim(AtOnce), want: grant.Dead,
 		stage: func(w *world) *Snapshot { return dead(w, claimed(w)) }},
-	{name: "claim before retry_at", call: doClaim(AtOnce), want: Wait,
+	{name: "claim before retry_at", call: doClaim(AtOnce), want: grant.Wait,
 		stage: func(w *world) *Snapshot {
 			base := claimed(w)
-			doFailAs(w, base, Failure{Verdict: Unspent, Retry: time.Hour})
+			doFailAs(w, base, grant.Failure{Verdict: grant.Unspent, Retry: time.Hour})
 			return base
 		}},
-	{name: "claim after retry_at", call: doClaim(AfterDeadline), want: OK, journal: []string{"claim"},
+	{name: "claim after retry_at", call: doClaim(AfterDeadline), want: grant.OK, journal: []string{"claim"},
 		stage: func(w *world) *Snapshot {
 			base := claimed(w)
-			doFailAs(w, base, Failure{Verdict: Unspent})
+			doFailAs(w, base, grant.Failure{Verdict: grant.Unspent})
 			hset(w.T, w.stage, w.k, "retry_at", base.At()-1)
 			return base
 		}},
-	{name: "claim of a claimed generation", stage: claimed, call: doClaim(AfterDeadline), want: Claimed},
-	{name: "claim taken over", stage: claimed, call: doClaim(AtOnce), want: OK, journal: []string{"claim"},
+	{name: "claim of a claimed generation", stage: claimed, call: doClaim(AfterDeadline), want: grant.Claimed},
+	{name: "claim taken over", stage: claimed, call: doClaim(AtOnce), want: grant.OK, journal: []string{"claim"},
 		check: func(w *world, base, now *Snapshot) {
 			if now.Claim.N != 2 || now.Claim.At != base.Claim.At || now.Claim.Prior != base.Claim.Until || now.Claim.Until < base.Claim.Until {
 				w.Errorf("the earlier claim %+v became %+v", base.Claim, now.Claim)
@@ -227,20 +228,20 @@ var operations = []operation{
 		}},
 
 	// Extend: only the claim under which it is asked for.
-	{name: "extend", stage: claimed, call: doExtend(""), want: OK, published: []string{"extend"},
+	{name: "extend", stage: claimed, call: doExtend(""), want: grant.OK, published: []string{"extend"},
 		check: func(w *world, base, now *Snapshot) {
 			if late := now.Claim.Until - base.Claim.Until; late < 3_000_000 || now.Claim.ID != base.Claim.ID || now.Claim.At != base.Claim.At || now.RetryAt != 0 {
 				w.Errorf("claim %+v became %+v", base.Claim, now.Claim)
 			}
 			has(w, now, "at-1")
 		}},
-	{name: "extend with an error that callers get", stage: claimed, call: doExtend("ambiguous/slow/0"), want: OK, journal: []string{"extend"},
+	{name: "extend with an error that callers get", stage: claimed, call: doExtend("ambiguous/slow/0"), want: grant.OK, journal: []string{"extend"},
 		check: func(w *world, base, now *Snapshot) {
 			if now.Error != "ambiguous/slow/0" || now.RetryAt < base.At()+60_000 || now.RetryAt > now.At()+60_000 || now.Fails != 0 || now.Claim.Until <= base.Claim.Until {
 				w.Errorf("record: %+v", now.Record)
 			}
 		}},
-	{name: "extend never brings the deadline nearer", stage: claimed, want: OK,
+	{name: "extend never brings the deadline nearer", stage: claimed, want: grant.OK,
 		call: func(w *world, base *Snapshot) result {
 			o, s, err := w.c.Extend(w.Context(), base, by, time.Second, "", 0)
 			return result{o, s, err}
@@ -250,36 +251,36 @@ var operations = []operation{
 				w.Errorf("claim %+v became %+v", base.Claim, now.Claim)
 			}
 		}},
-	{name: "extend after a takeover", call: doExtend(""), want: Claimed,
+	{name: "extend after a takeover", call: doExtend(""), want: grant.Claimed,
 		stage: func(w *world) *Snapshot {
 			base := claimed(w)
-			if o, _, err := w.stage.Claim(w.Context(), base, NewID(), "second", time.Minute, AtOnce); o != OK {
+			if o, _, err := w.stage.Claim(w.Context(), base, NewID(), "second", time.Minute, AtOnce); o != grant.OK {
 				w.Fatal(o, err)
 			}
 			return base
 		}},
-	{name: "extend after the commit", call: doExtend(""), want: Moved, check: func(w *world, _, now *Snapshot) { has(w, now, "at-2") },
+	{name: "extend after the commit", call: doExtend(""), want: grant.Moved, check: func(w *world, _, now *Snapshot) { has(w, now, "at-2") },
 		stage: func(w *world) *Snapshot { base := claimed(w); commit(w.T, w.stage, base, 2); return base }},
 
 	// Commit: judged by generation alone.
-	{name: "commit", stage: claimed, want: OK, journal: []string{"commit"},
+	{name: "commit", stage: claimed, want: grant.OK, journal: []string{"commit"},
 		check: func(w *world, base, now *Snapshot) {
-			if now.Generation != base.Generation+1 || now.Epoch != base.Epoch || now.Claim != (Claim{}) || now.By != by || now.AccessFP != Fingerprint("at-2") {
+			if now.Generation != base.Generation+1 || now.Epoch != base.Epoch || now.Claim != (grant.Claim{}) || now.By != by || now.AccessFP != grant.Fingerprint("at-2") {
 				w.Errorf("record: %+v", now.Record)
 			}
 		}},
-	{name: "commit of a lapsed claim that another took over", want: OK, journal: []string{"commit"},
+	{name: "commit of a lapsed claim that another took over", want: grant.OK, journal: []string{"commit"},
 		stage: func(w *world) *Snapshot {
 			base := claimed(w)
-			if o, _, err := w.stage.Claim(w.Context(), base, NewID(), "other", time.Minute, AtOnce); o != OK {
+			if o, _, err := w.stage.Claim(w.Context(), base, NewID(), "other", time.Minute, AtOnce); o != grant.OK {
 				w.Fatal(o, err)
 			}
 			return base
 		}},
-	{name: "commit after the claim was cleared", want: OK, journal: []string{"commit"},
+	{name: "commit after the claim was cleared", want: grant.OK, journal: []string{"commit"},
 		stage: func(w *world) *Snapshot {
 			base := claimed(w)
-			doFailAs(w, base, Failure{Verdict: Unspent})
+			doFailAs(w, base, grant.Failure{Verdict: grant.Unspent})
 			return base
 		},
 		check: func(w *world, _, now *Snapshot) {
@@ -287,39 +288,39 @@ var operations = []operation{
 				w.Errorf("failure left: %+v", now.Record)
 			}
 		}},
-	{name: "late successor heals a dead grant", want: OK, journal: []string{"commit"},
+	{name: "late successor heals a dead grant", want: grant.OK, journal: []string{"commit"},
 		stage: func(w *world) *Snapshot { base := claimed(w); dead(w, base); return base },
 		check: func(w *world, _, now *Snapshot) {
-			if now.State != Active || now.Reason != "" {
+			if now.State != grant.Active || now.Reason != "" {
 				w.Errorf("state %s, reason %q", now.State, now.Reason)
 			}
 		}},
-	{name: "commit after another consent", want: Moved,
+	{name: "commit after another consent", want: grant.Moved,
 		stage: func(w *world) *Snapshot { base := claimed(w); connect(w.T, w.stage, w.k, 3); return base },
 		check: func(w *world, _, now *Snapshot) { has(w, now, "at-3"); spareIs(w, now, "rt-1") }},
-	{name: "commit after Disconnect", want: Moved,
+	{name: "commit after Disconnect", want: grant.Moved,
 		stage: func(w *world) *Snapshot { base := claimed(w); disconnect(w.T, w.stage, w.k); return base },
 		check: func(w *world, _, now *Snapshot) {
 			hasNoSpare(w)
-			if now.State != Disconnected || w.stage.rdb.Exists(w.Context(), w.stage.keys(w.k).secret()).Val() != 0 {
+			if now.State != grant.Disconnected || w.stage.rdb.Exists(w.Context(), w.stage.keys(w.k).secret()).Val() != 0 {
 				w.Error("resurrected")
 			}
 		}},
-	{name: "commit after a sibling", want: Moved, journal: []string{"spare"},
+	{name: "commit after a sibling", want: grant.Moved, journal: []string{"spare"},
 		stage: func(w *world) *Snapshot { base := claimed(w); commit(w.T, w.stage, base, 3); return base },
 		check: func(w *world, base, now *Snapshot) {
 			has(w, now, "at-3")
 			spareIs(w, base, "rt-2")
 		}},
-	{name: "commit after a sibling with the same pair", want: Moved,
+	{name: "commit after a sibling with the same pair", want: grant.Moved,
 		stage: func(w *world) *Snapshot { base := claimed(w); commit(w.T, w.stage, base, 2); return base },
 		check: func(w *world, _, now *Snapshot) { hasNoSpare(w); has(w, now, "at-2") }},
-	{name: "commit repeated after its pair was spent", want: Moved,
+	{name: "commit repeated after its pair was spent", want: grant.Moved,
 		stage: func(w *world) *Snapshot { return claimed(w) },
 		call: func(w *world, base *Snapshot) result {
 			id, pair := NewID(), pairNo(2)(base.At())
 			o, s, err := w.stage.Commit(w.Context(), base, id, by, pair, false, false)
-			if o != OK || err != nil {
+			if o != grant.OK || err != nil {
 				w.Fatal(o, err)
 			}
 			commit(w.T, w.stage, claim(w.T, w.stage, s, "next"), 3)
@@ -328,20 +329,20 @@ var operations = []operation{
 		},
 		journal: []string{"commit", "claim", "commit"},
 		check:   func(w *world, _, now *Snapshot) { hasNoSpare(w); has(w, now, "at-3") }},
-	{name: "commit repeated after it became the spare", want: Moved, journal: []string{"spare"},
+	{name: "commit repeated after it became the spare", want: grant.Moved, journal: []string{"spare"},
 		stage: func(w *world) *Snapshot { base := claimed(w); commit(w.T, w.stage, base, 3); return base },
 		call: func(w *world, base *Snapshot) result {
 			id, pair := NewID(), pairNo(2)(base.At())
-			if o, _, err := w.stage.Commit(w.Context(), base, id, by, pair, false, false); o != Moved || err != nil {
+			if o, _, err := w.stage.Commit(w.Context(), base, id, by, pair, false, false); o != grant.Moved || err != nil {
 				w.Fatal(o, err)
 			}
 			o, s, err := w.c.Commit(w.Context(), base, id, by, pair, false, false) // sealed anew
 			return result{o, s, err}
 		}},
-	{name: "commit of the spare", call: doCommit(2, true), want: OK, journal: []string{"commit"},
+	{name: "commit of the spare", call: doCommit(2, true), want: grant.OK, journal: []string{"commit"},
 		stage: func(w *world) *Snapshot { return withSpare(w) },
 		check: func(w *world, _, now *Snapshot) { hasNoSpare(w); has(w, now, "at-2") }},
-	{name: "commit of the spare after it moved on", call: doCommit(2, true), want: Moved,
+	{name: "commit of the spare after it moved on", call: doCommit(2, true), want: grant.Moved,
 		stage: func(w *world) *Snapshot {
 			base := withSpare(w)
 			commit(w.T, w.stage, base, 4)
@@ -353,14 +354,14 @@ var operations = []operation{
 				w.Error("a genuine pair was thrown away")
 			}
 		}},
-	{name: "commit after Redis lost the grant", want: OK, journal: []string{"commit"},
+	{name: "commit after Redis lost the grant", want: grant.OK, journal: []string{"commit"},
 		stage: func(w *world) *Snapshot { base := claimed(w); lose(w.T, w.stage, w.k); return base },
 		check: func(w *world, base, now *Snapshot) {
 			if now.Generation != base.Generation+1 || now.Epoch != base.Epoch {
 				w.Errorf("record: %+v", now.Record)
 			}
 		}},
-	{name: "commit over an older generation", want: OK, journal: []string{"commit"},
+	{name: "commit over an older generation", want: grant.OK, journal: []string{"commit"},
 		stage: func(w *world) *Snapshot {
 			base := connected(w)
 			backup := remember(w.T, w.stage, w.k)
@@ -373,7 +374,7 @@ var operations = []operation{
 				w.Errorf("generation %d after %d", now.Generation, base.Generation)
 			}
 		}},
-	{name: "commit over an older consent", want: OK, journal: []string{"commit"},
+	{name: "commit over an older consent", want: grant.OK, journal: []string{"commit"},
 		stage: func(w *world) *Snapshot {
 			connect(w.T, w.stage, w.k, 3)
 			backup := remember(w.T, w.stage, w.k)
@@ -388,14 +389,14 @@ var operations = []operation{
 		}},
 
 	// Fail: by CAS on generation, epoch and claim.
-	{name: "fail unspent", stage: claimed, call: doFail(Failure{Verdict: Unspent, Retry: time.Minute}), want: OK, journal: []string{"fail"},
+	{name: "fail unspent", stage: claimed, call: doFail(grant.Failure{Verdict: grant.Unspent, Retry: time.Minute}), want: grant.OK, journal: []string{"fail"},
 		check: func(w *world, base, now *Snapshot) {
-			if now.Claim != (Claim{}) || now.Fails != 1 || now.RetryAt != now.ErrorAt+60_000 || now.Error != "transient/timeout/0" || now.State != Active {
+			if now.Claim != (grant.Claim{}) || now.Fails != 1 || now.RetryAt != now.ErrorAt+60_000 || now.Error != "transient/timeout/0" || now.State != grant.Active {
 				w.Errorf("record: %+v", now.Record)
 			}
 			has(w, now, "at-1")
 		}},
-	{name: "fail unspent after a takeover", call: doFail(Failure{Verdict: Unspent}), want: OK, journal: []string{"fail"},
+	{name: "fail unspent after a takeover", call: doFail(grant.Failure{Verdict: grant.Unspent}), want: grant.OK, journal: []string{"fail"},
 		stage: func(w *world) *Snapshot {
 			_, s, _ := w.stage.Claim(w.Context(), claimed(w), NewID(), "second", time.Minute, AtOnce)
 			return s
@@ -405,19 +406,19 @@ var operations = []operation{
 				w.Errorf("the earlier claim %+v became %+v", base.Claim, now.Claim)
 			}
 		}},
-	{name: "fail perhaps spent", stage: claimed, call: doFail(Failure{Verdict: MaybeSpent, Retry: time.Second, Deadline: true}), want: OK, journal: []string{"fail"},
+	{name: "fail perhaps spent", stage: claimed, call: doFail(grant.Failure{Verdict: grant.MaybeSpent, Retry: time.Second, Deadline: true}), want: grant.OK, journal: []string{"fail"},
 		check: func(w *world, base, now *Snapshot) {
 			if now.Claim != base.Claim || now.RetryAt != base.Claim.Until {
 				w.Errorf("claim %+v, retry_at %d", now.Claim, now.RetryAt)
 			}
 		}},
-	{name: "fail perhaps spent, and over", stage: claimed, call: doFail(Failure{Verdict: MaybeSpent, Retry: time.Second, Deadline: true, Over: 40 * time.Second}), want: OK, journal: []string{"fail"},
+	{name: "fail perhaps spent, and over", stage: claimed, call: doFail(grant.Failure{Verdict: grant.MaybeSpent, Retry: time.Second, Deadline: true, Over: 40 * time.Second}), want: grant.OK, journal: []string{"fail"},
 		check: func(w *world, base, now *Snapshot) {
 			if sooner := base.Claim.Until - now.Claim.Until; sooner != 40_000 || now.RetryAt != now.Claim.Until || !now.Claim.Unresolved() {
 				w.Errorf("claim %+v, %d ms sooner, retry_at %d", now.Claim, sooner, now.RetryAt)
 			}
 		}},
-	{name: "fail perhaps spent, and over while an earlier one is not", call: doFail(Failure{Verdict: MaybeSpent, Deadline: true, Over: time.Minute}), want: OK, journal: []string{"fail"},
+	{name: "fail perhaps spent, and over while an earlier one is not", call: doFail(grant.Failure{Verdict: grant.MaybeSpent, Deadline: true, Over: time.Minute}), want: grant.OK, journal: []string{"fail"},
 		stage: func(w *world) *Snapshot {
 			_, s, _ := w.stage.Claim(w.Context(), claimed(w), NewID(), "second", time.Hour, AtOnce)
 			return s
@@ -427,40 +428,40 @@ var operations = []operation{
 				w.Errorf("the earlier claim %+v became %+v", base.Claim, now.Claim)
 			}
 		}},
-	{name: "fail perhaps spent, replay harmless", stage: claimed, call: doFail(Failure{Verdict: MaybeSpent, Retry: time.Second}), want: OK, journal: []string{"fail"},
+	{name: "fail perhaps spent, replay harmless", stage: claimed, call: doFail(grant.Failure{Verdict: grant.MaybeSpent, Retry: time.Second}), want: grant.OK, journal: []string{"fail"},
 		check: func(w *world, base, now *Snapshot) {
 			if !now.Claim.Unresolved() || now.RetryAt != now.ErrorAt+1000 {
 				w.Errorf("claim %+v, retry_at %d", now.Claim, now.RetryAt)
 			}
 		}},
-	{name: "fail dead", stage: claimed, call: doFail(Failure{Verdict: Refused, Reason: "invalid_grant", Retry: time.Hour}), want: OK, journal: []string{"reauthorize"},
+	{name: "fail dead", stage: claimed, call: doFail(grant.Failure{Verdict: grant.Refused, Reason: "invalid_grant", Retry: time.Hour}), want: grant.OK, journal: []string{"reauthorize"},
 		check: func(w *world, base, now *Snapshot) {
-			if now.State != Reauthorize || now.Reason != "invalid_grant" || now.Claim.Unresolved() || now.RetryAt != now.ErrorAt+time.Hour.Milliseconds() || now.Generation != base.Generation {
+			if now.State != grant.Reauthorize || now.Reason != "invalid_grant" || now.Claim.Unresolved() || now.RetryAt != now.ErrorAt+time.Hour.Milliseconds() || now.Generation != base.Generation {
 				w.Errorf("record: %+v", now.Record)
 			}
 		}},
-	{name: "fail refused once", stage: claimed, call: doFail(Failure{Verdict: Again, Retry: time.Hour}), want: OK, journal: []string{"refused"},
+	{name: "fail refused once", stage: claimed, call: doFail(grant.Failure{Verdict: grant.Again, Retry: time.Hour}), want: grant.OK, journal: []string{"refused"},
 		check: func(w *world, base, now *Snapshot) {
-			if now.State != Active || now.Claim.ID != base.Claim.ID || now.Claim.N != 1 || now.Claim.Until < now.ErrorAt+time.Hour.Milliseconds() || now.RetryAt != 0 || now.Fails != 0 {
+			if now.State != grant.Active || now.Claim.ID != base.Claim.ID || now.Claim.N != 1 || now.Claim.Until < now.ErrorAt+time.Hour.Milliseconds() || now.RetryAt != 0 || now.Fails != 0 {
 				w.Errorf("record: %+v", now.Record)
 			}
 		}},
-	{name: "claim for a revival", stage: func(w *world) *Snapshot { return mortal(w, "retry_at", 1) }, call: doClaim(AfterDeadline), want: OK, journal: []string{"claim"}},
-	{name: "claim for a revival too early", stage: func(w *world) *Snapshot { return mortal(w) }, call: doClaim(AfterDeadline), want: Wait},
-	{name: "claim for a revival that is not to be", stage: func(w *world) *Snapshot { return mortal(w, "retry_at", "") }, call: doClaim(AfterDeadline), want: Dead},
-	{name: "fail a revival", stage: revival, call: doFail(Failure{Verdict: Refused, Reason: "other", Retry: time.Hour}), want: OK, journal: []string{"revival"}, check: stillDead(false)},
-	{name: "fail a revival, unspent", stage: revival, call: doFail(Failure{Verdict: Unspent, Retry: time.Hour}), want: OK, journal: []string{"revival"}, check: stillDead(false)},
-	{name: "fail a revival, perhaps spent", stage: revival, call: doFail(Failure{Verdict: MaybeSpent, Retry: time.Hour}), want: OK, journal: []string{"revival"}, check: stillDead(true)},
-	{name: "fail a revival after another consent", call: doFail(Failure{Verdict: Refused}), want: Moved,
+	{name: "claim for a revival", stage: func(w *world) *Snapshot { return mortal(w, "retry_at", 1) }, call: doClaim(AfterDeadline), want: grant.OK, journal: []string{"claim"}},
+	{name: "claim for a revival too early", stage: func(w *world) *Snapshot { return mortal(w) }, call: doClaim(AfterDeadline), want: grant.Wait},
+	{name: "claim for a revival that is not to be", stage: func(w *world) *Snapshot { return mortal(w, "retry_at", "") }, call: doClaim(AfterDeadline), want: grant.Dead},
+	{name: "fail a revival", stage: revival, call: doFail(grant.Failure{Verdict: grant.Refused, Reason: "other", Retry: time.Hour}), want: grant.OK, journal: []string{"revival"}, check: stillDead(false)},
+	{name: "fail a revival, unspent", stage: revival, call: doFail(grant.Failure{Verdict: grant.Unspent, Retry: time.Hour}), want: grant.OK, journal: []string{"revival"}, check: stillDead(false)},
+	{name: "fail a revival, perhaps spent", stage: revival, call: doFail(grant.Failure{Verdict: grant.MaybeSpent, Retry: time.Hour}), want: grant.OK, journal: []string{"revival"}, check: stillDead(true)},
+	{name: "fail a revival after another consent", call: doFail(grant.Failure{Verdict: grant.Refused}), want: grant.Moved,
 		stage: func(w *world) *Snapshot { base := revival(w); connect(w.T, w.stage, w.k, 3); return base },
 		check: func(w *world, _, now *Snapshot) { has(w, now, "at-3") }},
-	{name: "commit of a revival", stage: revival, want: OK, journal: []string{"commit"},
+	{name: "commit of a revival", stage: revival, want: grant.OK, journal: []string{"commit"},
 		check: func(w *world, _, now *Snapshot) {
-			if now.State != Active || now.Reason != "" || now.Revivals != 0 || now.RetryAt != 0 {
+			if now.State != grant.Active || now.Reason != "" || now.Revivals != 0 || now.RetryAt != 0 {
 				w.Errorf("record: %+v", now.Record)
 			}
 		}},
-	{name: "fail in a way that no rule knows", call: doFail(Failure{Verdict: Unspent, Retry: time.Hour, Unknown: true}), want: OK, journal: []string{"fail"},
+	{name: "fail in a way that no rule knows", call: doFail(grant.Failure{Verdict: grant.Unspent, Retry: time.Hour, Unknown: true}), want: grant.OK, journal: []string{"fail"},
 		stage: func(w *world) *Snapshot {
 			base := claimed(w)
 			hset(w.T, w.stage, w.k, "refused_at", 1700000000000)
@@ -471,64 +472,64 @@ var operations = []operation{
 				w.Errorf("refused since %d", now.RefusedAt)
 			}
 		}},
-	{name: "fail dead after it moved on", call: doFail(Failure{Verdict: Refused}), want: Moved,
+	{name: "fail dead after it moved on", call: doFail(grant.Failure{Verdict: grant.Refused}), want: grant.Moved,
 		stage: func(w *world) *Snapshot { base := claimed(w); commit(w.T, w.stage, base, 3); return base },
 		check: func(w *world, _, now *Snapshot) { has(w, now, "at-3") }},
-	{name: "fail dead after another consent", call: doFail(Failure{Verdict: Refused}), want: Moved,
+	{name: "fail dead after another consent", call: doFail(grant.Failure{Verdict: grant.Refused}), want: grant.Moved,
 		stage: func(w *world) *Snapshot { base := claimed(w); connect(w.T, w.stage, w.k, 3); return base },
 		check: func(w *world, _, now *Snapshot) { has(w, now, "at-3") }},
-	{name: "fail dead after a takeover", call: doFail(Failure{Verdict: Refused}), want: Claimed,
+	{name: "fail dead after a takeover", call: doFail(grant.Failure{Verdict: grant.Refused}), want: grant.Claimed,
 		stage: func(w *world) *Snapshot {
 			base := claimed(w)
 			_, _, _ = w.stage.Claim(w.Context(), base, NewID(), "second", time.Minute, AtOnce)
 			return base
 		},
 		check: func(w *world, _, now *Snapshot) {
-			if now.State != Active || now.Claim.By != "second" {
+			if now.State != grant.Active || now.Claim.By != "second" {
 				w.Errorf("record: %+v", now.Record)
 			}
 		}},
 
 	// Consent.
-	{name: "first connect", stage: func(*world) *Snapshot { return nil }, call: doConnect, want: OK, journal: []string{"connect"},
+	{name: "first connect", stage: func(*world) *Snapshot { return nil }, call: doConnect, want: grant.OK, journal: []string{"connect"},
 		check: func(w *world, _, now *Snapshot) {
-			if now.Generation != 1 || now.State != Active || now.Epoch > now.At() || now.Epoch < now.At()-60_000 {
+			if now.Generation != 1 || now.State != grant.Active || now.Epoch > now.At() || now.Epoch < now.At()-60_000 {
 				w.Errorf("record: %+v", now.Record)
 			}
 		}},
-	{name: "connect over a claimed, failed grant with a spare", call: doConnect, want: OK, journal: []string{"connect"},
+	{name: "connect over a claimed, failed grant with a spare", call: doConnect, want: grant.OK, journal: []string{"connect"},
 		stage: func(w *world) *Snapshot {
 			base := claim(w.T, w.stage, withSpare(w), by)
-			doFailAs(w, base, Failure{Verdict: MaybeSpent, Retry: time.Hour})
+			doFailAs(w, base, grant.Failure{Verdict: grant.MaybeSpent, Retry: time.Hour})
 			return base
 		},
 		check: func(w *world, base, now *Snapshot) {
 			spareIs(w, now, "rt-3") // of the consent that was replaced a moment after
-			if now.Epoch <= base.Epoch || now.Generation != base.Generation+1 || now.Claim != (Claim{}) || now.RetryAt != 0 || now.Fails != 0 {
+			if now.Epoch <= base.Epoch || now.Generation != base.Generation+1 || now.Claim != (grant.Claim{}) || now.RetryAt != 0 || now.Fails != 0 {
 				w.Errorf("record: %+v", now.Record)
 			}
 		}},
-	{name: "connect while Redis' clock is behind", call: doConnect, want: OK, journal: []string{"connect"},
+	{name: "connect while Redis' clock is behind", call: doConnect, want: grant.OK, journal: []string{"connect"},
 		stage: inTheFuture, check: epochGrew},
-	{name: "disconnect", call: doDisconnect, want: OK, journal: []string{"disconnect"},
+	{name: "disconnect", call: doDisconnect, want: grant.OK, journal: []string{"disconnect"},
 		stage: func(w *world) *Snapshot { return claim(w.T, w.stage, withSpare(w), by) },
 		check: func(w *world, base, now *Snapshot) {
 			epochGrew(w, base, now)
 			hasNoSpare(w)
-			if now.State != Disconnected || now.Claim != (Claim{}) || now.AccessFP != "" || now.Token() != nil || now.Pair.AccessToken.Reveal() != "" {
+			if now.State != grant.Disconnected || now.Claim != (grant.Claim{}) || now.AccessFP != "" || now.Token() != nil || now.Pair.AccessToken.Reveal() != "" {
 				w.Errorf("tombstone: %+v", now.Record)
 			}
 		}},
-	{name: "disconnect while Redis' clock is behind", call: doDisconnect, want: OK, journal: []string{"disconnect"},
+	{name: "disconnect while Redis' clock is behind", call: doDisconnect, want: grant.OK, journal: []string{"disconnect"},
 		stage: inTheFuture, check: epochGrew},
-	{name: "connect over a tombstone", call: doConnect, want: OK, journal: []string{"connect"}, check: epochGrew,
+	{name: "connect over a tombstone", call: doConnect, want: grant.OK, journal: []string{"connect"}, check: epochGrew,
 		stage: func(w *world) *Snapshot { connected(w); disconnect(w.T, w.stage, w.k); return read(w.T, w.stage, w.k) }},
 
 	// Read, and the repair of what Redis lost.
-	{name: "read", stage: claimed, call: doRead, want: OK, check: func(w *world, _, now *Snapshot) { has(w, now, "at-1") }},
-	{name: "restore after Redis lost the grant", call: doRead, want: OK, journal: []string{"restore"}, check: restored,
+	{name: "read", stage: claimed, call: doRead, want: grant.OK, check: func(w *world, _, now *Snapshot) { has(w, now, "at-1") }},
+	{name: "restore after Redis lost the grant", call: doRead, want: grant.OK, journal: []string{"restore"}, check: restored,
 		stage: func(w *world) *Snapshot { s := inMemory(w); lose(w.T, w.stage, w.k); return s }},
-	{name: "restore over an older generation", call: doRead, want: OK, journal: []string{"restore"}, check: restored,
+	{name: "restore over an older generation", call: doRead, want: grant.OK, journal: []string{"restore"}, check: restored,
 		stage: func(w *world) *Snapshot {
 			connect(w.T, w.stage, w.k, 3)
 			backup := remember(w.T, w.stage, w.k)
@@ -536,7 +537,7 @@ var operations = []operation{
 			rewind(w.T, w.stage, w.k, backup)
 			return s
 		}},
-	{name: "restore over an older state of the same generation", call: doRead, want: OK, journal: []string{"restore"}, check: restored,
+	{name: "restore over an older state of the same generation", call: doRead, want: grant.OK, journal: []string{"restore"}, check: restored,
 		stage: func(w *world) *Snapshot {
 			s := inMemory(w)
 			backup := remember(w.T, w.stage, w.k)
@@ -544,7 +545,7 @@ var operations = []operation{
 			rewind(w.T, w.stage, w.k, backup)
 			return s
 		}},
-	{name: "restore of an older memory is refused", want: OK,
+	{name: "restore of an older memory is refused", want: grant.OK,
 		stage: func(w *world) *Snapshot {
 			old, err := w.stage.Connect(w.Context(), w.k, by, pairNo(1))
 			if err != nil {
@@ -555,10 +556,10 @@ var operations = []operation{
 		},
 		call: func(w *world, old *Snapshot) result {
 			s, err := w.c.restore(w.Context(), old)
-			return result{OK, s, err}
+			return result{grant.OK, s, err}
 		},
 		check: func(w *world, _, now *Snapshot) { has(w, now, "at-2") }},
-	{name: "restore of a tombstone", call: doRead, want: OK, journal: []string{"restore"},
+	{name: "restore of a tombstone", call: doRead, want: grant.OK, journal: []string{"restore"},
 		stage: func(w *world) *Snapshot {
 			inMemory(w)
 			if err := w.c.Disconnect(w.Context(), w.k, by); err != nil {
@@ -568,7 +569,7 @@ var operations = []operation{
 			return w.c.Remembered(w.k)
 		},
 		check: func(w *world, base, now *Snapshot) {
-			if now.State != Disconnected || now.Epoch != base.Epoch || w.stage.rdb.Exists(w.Context(), w.stage.keys(w.k).secret()).Val() != 0 {
+			if now.State != grant.Disconnected || now.Epoch != base.Epoch || w.stage.rdb.Exists(w.Context(), w.stage.keys(w.k).secret()).Val() != 0 {
 				w.Errorf("tombstone: %+v", now.Record)
 			}
 		}},
@@ -591,7 +592,7 @@ func restored(w *world, mem, now *Snapshot) {
 	if now.Epoch != mem.Epoch || now.Generation != mem.Generation || now.Rev <= mem.Rev || now.Claim != mem.Claim || now.RefreshTokenExpiresAt != mem.RefreshTokenExpiresAt {
 		w.Errorf("%+v was restored as %+v", mem.Record, now.Record)
 	}
-	if quiet := now.RetryAt - now.At(); quiet <= 0 || quiet > settle.Milliseconds() {
+	if quiet := now.RetryAt - now.At(); quiet <= 0 || quiet > grant.RestoreQuiet.Milliseconds() {
 		w.Errorf("nobody presents it for %d ms", quiet)
 	}
 }
@@ -610,12 +611,12 @@ func epochGrew(w *world, base, now *Snapshot) {
 }
 
 func dead(w *world, base *Snapshot) *Snapshot {
-	return doFailAs(w, base, Failure{Verdict: Refused, Reason: "invalid_grant"})
+	return doFailAs(w, base, grant.Failure{Verdict: grant.Refused, Reason: "invalid_grant"})
 }
 
 // mortal is a grant that died by a refusal, and is to be presented again in an hour.
 func mortal(w *world, fields ...any) *Snapshot {
-	doFailAs(w, claimed(w), Failure{Verdict: Refused, Reason: "invalid_grant", Retry: time.Hour})
+	doFailAs(w, claimed(w), grant.Failure{Verdict: grant.Refused, Reason: "invalid_grant", Retry: time.Hour})
 	if len(fields) > 0 {
 		hset(w.T, w.stage, w.k, fields...)
 	}
@@ -630,17 +631,17 @@ func revival(w *world) *Snapshot {
 // stillDead is what a revival that failed leaves: nobody is told that it died again.
 func stillDead(claimed bool) func(w *world, base, now *Snapshot) {
 	return func(w *world, base, now *Snapshot) {
-		if now.State != Reauthorize || now.Reason != "invalid_grant" || now.Revivals != 1 || now.CommitID != base.CommitID ||
+		if now.State != grant.Reauthorize || now.Reason != "invalid_grant" || now.Revivals != 1 || now.CommitID != base.CommitID ||
 			now.ErrorAt != base.ErrorAt || now.Fails != base.Fails || now.Claim.Unresolved() != claimed || now.RetryAt <= now.At() {
 			w.Errorf("record: %+v", now.Record)
 		}
 	}
 }
 
-func doFailAs(w *world, base *Snapshot, f Failure) *Snapshot {
+func doFailAs(w *world, base *Snapshot, f grant.Failure) *Snapshot {
 	f.ID = NewID()
 	o, s, err := w.stage.Fail(w.Context(), base, "stage", f)
-	if o != OK || err != nil {
+	if o != grant.OK || err != nil {
 		w.Fatal(o, err)
 	}
 	return s
@@ -650,7 +651,7 @@ func doFailAs(w *world, base *Snapshot, f Failure) *Snapshot {
 func withSpare(w *world) *Snapshot {
 	base := claimed(w)
 	s := commit(w.T, w.stage, base, 3)
-	if o, _, err := w.stage.Commit(w.Context(), base, NewID(), "loser", pairNo(2)(base.At()), false, false); o != Moved {
+	if o, _, err := w.stage.Commit(w.Context(), base, NewID(), "loser", pairNo(2)(base.At()), false, false); o != grant.Moved {
 		w.Fatal(o, err)
 	}
 	return s
@@ -747,22 +748,22 @@ func run(t *testing.T, op operation, direct, tested redis.UniversalClient, lossy
 	}
 	kinds := []string{}
 	for _, e := range published {
-		if e.kind != ask { // no change
-			kinds = append(kinds, e.kind)
+		if e.Kind != grant.KindAsk { // no change
+			kinds = append(kinds, e.Kind)
 		}
 	}
 	if want := append(slices.Clone(op.journal), op.published...); !slices.Equal(kinds, append([]string{}, want...)) {
 		t.Errorf("published: %v, not %v", kinds, want)
 	}
 	now := read(t, w.stage, w.k)
-	if changes := int64(len(op.journal) + len(op.published)); op.want == OK && slices.Index(op.journal, "restore") < 0 && base != nil && rev != 0 && now.Rev != rev+changes {
+	if changes := int64(len(op.journal) + len(op.published)); op.want == grant.OK && slices.Index(op.journal, "restore") < 0 && base != nil && rev != 0 && now.Rev != rev+changes {
 		t.Errorf("revision %d after %d, with %d changes", now.Rev, rev, changes)
 	}
 	if got.snap != nil && (!reflect.DeepEqual(got.snap.Record, now.Record) || got.snap.Pair.String() != now.Pair.String()) {
 		t.Errorf("answered\n%+v %v\nstored is\n%+v %v", got.snap.Record, got.snap.Pair, now.Record, now.Pair)
 	}
-	if n := len(published); n > 0 && !reflect.DeepEqual(published[n-1].record, now.Record) {
-		t.Errorf("published\n%+v\nstored is\n%+v", published[n-1].record, now.Record)
+	if n := len(published); n > 0 && !reflect.DeepEqual(published[n-1].Record, now.Record) {
+		t.Errorf("published\n%+v\nstored is\n%+v", published[n-1].Record, now.Record)
 	}
 	if op.check != nil {
 		op.check(w, base, now)
@@ -771,20 +772,20 @@ func run(t *testing.T, op operation, direct, tested redis.UniversalClient, lossy
 
 // listen returns a function that returns all events published since, up to its call. On
 // a Cluster the publisher must be the node of the grant: others are heard in no order.
-func listen(t *testing.T, c *Cache, node, publisher redis.UniversalClient, channel string) func() []event {
+func listen(t *testing.T, c *Cache, node, publisher redis.UniversalClient, channel string) func() []grant.Event {
 	t.Helper()
 	ps := node.Subscribe(t.Context(), channel)
 	t.Cleanup(func() { _ = ps.Close() })
 	if _, err := ps.Receive(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return func() []event {
+	return func() []grant.Event {
 		t.Helper()
 		const end = "that was all"
 		if err := publisher.Publish(t.Context(), channel, end).Err(); err != nil {
 			t.Fatal(err)
 		}
-		var events []event
+		var events []grant.Event
 		for {
 			m, err := ps.ReceiveMessage(t.Context())
 			if err != nil {
@@ -807,11 +808,11 @@ func TestNothingIsNone(t *testing.T) {
 	if _, err := c.Status(t.Context(), acme); !errors.Is(err, ErrNone) {
 		t.Errorf("Status: %v", err)
 	}
-	base := &Snapshot{Key: acme, Record: Record{Epoch: 1, Generation: 1}}
-	if o, _, err := c.Claim(t.Context(), base, NewID(), by, time.Minute, AtOnce); o != Gone || !errors.Is(err, ErrNone) {
+	base := &Snapshot{Key: acme, Record: grant.Record{Epoch: 1, Generation: 1}}
+	if o, _, err := c.Claim(t.Context(), base, NewID(), by, time.Minute, AtOnce); o != grant.Gone || !errors.Is(err, ErrNone) {
 		t.Errorf("Claim: %s %v", o, err)
 	}
-	if o, _, err := c.Fail(t.Context(), base, by, Failure{ID: NewID(), Verdict: Refused}); o != Gone || !errors.Is(err, ErrNone) {
+	if o, _, err := c.Fail(t.Context(), base, by, grant.Failure{ID: NewID(), Verdict: grant.Refused}); o != grant.Gone || !errors.Is(err, ErrNone) {
 		t.Errorf("Fail: %s %v", o, err)
 	}
 	if n := c.rdb.Exists(t.Context(), c.keys(acme).grant(), c.keys(acme).journal()).Val(); n != 0 {

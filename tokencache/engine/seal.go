@@ -1,178 +1,23 @@
 package engine
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
-	"errors"
-	"fmt"
-	"strconv"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
-
-// AEAD seals pairs. It is Tink's interface; tokencache/seal makes one of a keyset.
-type AEAD interface {
-	Encrypt(plaintext, associatedData []byte) ([]byte, error)
-	Decrypt(ciphertext, associatedData []byte) ([]byte, error)
-}
-
-// Plaintext is the AEAD that does not encrypt: whoever reads Redis has the tokens.
-// For tests and demonstrations. It still refuses a value copied to another grant.
-var Plaintext AEAD = plaintext{}
-
-type plaintext struct{}
-
-// Encrypt puts the associated data in front, so that Decrypt can check it.
-func (plaintext) Encrypt(text, ad []byte) ([]byte, error) {
-	return fmt.Appendf(nil, "plain %d %s%s", len(ad), ad, text), nil
-}
-
-func (plaintext) Decrypt(sealed, ad []byte) ([]byte, error) {
-	head := fmt.Appendf(nil, "plain %d %s", len(ad), ad)
-	if len(sealed) < len(head) || string(sealed[:len(head)]) != string(head) {
-		return nil, errors.New("sealed for another grant, or with a key")
-	}
-	return sealed[len(head):], nil
-}
-
-// ErrSealed is in the chain of the error for a pair that does not open. Nothing is
-// lost: the record stays as it is. The operator must give this process the keyset
-// that sealed it.
-var ErrSealed = errors.New("tokencache: the sealed pair does not open: it was sealed with another key, or for another grant; give this process the keyset that sealed it")
-
-// sealedError is ErrSealed for one pair; by says what sealed it.
-type sealedError struct {
-	key Key
-	by  string
-}
-
-func (e *sealedError) Error() string {
-	return fmt.Sprintf("%v (%s, sealed with %s)", ErrSealed, e.key, e.by)
-}
-
-func (e *sealedError) Unwrap() error { return ErrSealed }
-
-// SealedBy names the key that sealed a pair which this process cannot open, from the error about that.
-// It holds no key material.
-func SealedBy(err error) (key string, ok bool) {
-	var e *sealedError
-	if errors.As(err, &e) {
-		return e.by, true
-	}
-	return "", false
-}
-
-// sealerOf is what a sealed pair tells of its key: Tink puts a 1 and the key's id in front.
-func sealerOf(sealed []byte) string {
-	switch {
-	case bytes.HasPrefix(sealed, []byte("plain ")):
-		return "no key at all (tokencache.Plaintext)"
-	case len(sealed) > 5 && sealed[0] == 1:
-		return fmt.Sprintf("key %d of a Tink keyset", binary.BigEndian.Uint32(sealed[1:5]))
-	}
-	return "a key without an id"
-}
-
-// associatedData binds a sealed pair to its deployment, grant and consent.
-func (c *Cache) associatedData(k Key, epoch int64) []byte {
-	app, tenant := escape(k.App), escape(k.Tenant)
-	ad := make([]byte, 0, len("tokenlatch/2 ")+len(c.prefix)+len(app)+len(tenant)+len(" : 9223372036854775807"))
-	ad = append(append(append(ad, "tokenlatch/2 "...), c.prefix...), ' ')
-	ad = append(append(append(append(ad, app...), ':'), tenant...), ' ')
-	return strconv.AppendInt(ad, epoch, 10)
-}
-
-// maxSealed bounds a sealed pair, in bytes: an answer of a provider is 1 MiB at most. pair_of
-// (common.lua) and readOnce read no more of one than this and a byte.
-const maxSealed = 8<<20 - 1
-
-func (c *Cache) seal(k Key, epoch, generation int64, p Pair) (string, error) {
-	text, err := p.marshal(generation)
-	if err != nil {
-		return "", fmt.Errorf("tokencache: %s: the pair's extra members cannot be stored as JSON: %w", k, err)
-	}
-	return c.sealText(k, epoch, text)
-}
-
-// ErrSealing is in the chain of the error for a pair that cannot be sealed. The operator must give
-// this process a keyset that seals.
-var ErrSealing = errors.New("tokencache: the pair cannot be sealed; give this process a keyset whose primary key is enabled, or mend what Config.AEAD needs")
 
 // CanSeal seals s's pair once more, and forgets it: an AEAD that opens need not seal, and that is to
 // be known before the refresh token is presented.
 func (c *Cache) CanSeal(s *Snapshot) error {
-	_, err := c.seal(s.Key, s.Epoch, s.Generation, s.Pair)
+	_, err := c.sealer.Seal(s.Key, s.Epoch, s.Generation, s.Pair)
 	return err
-}
-
-func (c *Cache) sealText(k Key, epoch int64, text []byte) (string, error) {
-	sealed, err := c.aead.Encrypt(text, c.associatedData(k, epoch))
-	if err != nil {
-		return "", fmt.Errorf("%w (%s): %w", ErrSealing, k, err)
-	}
-	// The epoch stands in front, for a glance that has not read the record.
-	return strconv.FormatInt(epoch, 10) + "\n" + string(sealed), nil
-}
-
-// anyGeneration opens a pair whatever its generation: a spare's is over.
-const anyGeneration = -1
-
-// open opens a pair. One of another generation than its record was put there by somebody else,
-// or is what is left of an incomplete restore: presenting its refresh token would be a replay.
-func (c *Cache) open(k Key, epoch, generation int64, sealed []byte) (Pair, error) {
-	p, sealedAs, err := c.unseal(k, epoch, sealed)
-	if err == nil && generation != anyGeneration && sealedAs != generation {
-		return Pair{}, fmt.Errorf("%w (%s: sealed as generation %d, the record has %d)", errOtherPair, k, sealedAs, generation)
-	}
-	return p, err
-}
-
-// unseal opens a pair and returns the generation that it is sealed as.
-func (c *Cache) unseal(k Key, epoch int64, sealed []byte) (p Pair, generation int64, err error) {
-	if len(sealed) > maxSealed {
-		return Pair{}, 0, fmt.Errorf("%w (%s: it is longer than any pair can be)", ErrSealed, k)
-	}
-	if sealedIn, err := epochOf(sealed); err == nil && sealedIn != epoch {
-		return Pair{}, 0, fmt.Errorf("%w (%s: sealed in epoch %d, the record has %d)", errOtherPair, k, sealedIn, epoch)
-	}
-	_, sealed, _ = bytes.Cut(sealed, []byte{'\n'})
-	text, err := c.aead.Decrypt(sealed, c.associatedData(k, epoch))
-	if err != nil {
-		return Pair{}, 0, &sealedError{k, sealerOf(sealed)}
-	}
-	generation, ok := p.unmarshal(string(text))
-	if !ok {
-		return Pair{}, 0, fmt.Errorf("%w (%s: opened, but not a pair)", ErrSealed, k)
-	}
-	return p, generation, nil
 }
 
 // outlived reports whether the sealed pair in Redis is a later one than this process remembers:
 // beside a damaged record it is all that tells.
 func (c *Cache) outlived(mem *Snapshot, sealed string) bool {
-	epoch, err := epochOf([]byte(sealed))
+	epoch, err := grant.EpochOf([]byte(sealed))
 	if err != nil || epoch < mem.Epoch {
 		return false
 	}
-	_, generation, err := c.unseal(mem.Key, epoch, []byte(sealed))
+	_, generation, err := c.sealer.Unseal(mem.Key, epoch, []byte(sealed))
 	return err == nil && (epoch > mem.Epoch || generation > mem.Generation)
-}
-
-// errOtherPair says that the pair in Redis is not the record's: the keyset is the right one.
-var errOtherPair = fmt.Errorf("%w (Redis has a pair that does not belong to the record: a key was restored or overwritten by hand)", ErrSealed)
-
-// epochOf is the epoch that stands in front of a sealed pair.
-func epochOf(sealed []byte) (int64, error) {
-	head, _, _ := bytes.Cut(sealed, []byte{'\n'})
-	return sane(string(head), maxCounter)
-}
-
-// Fingerprint names a token without telling it: the first 12 hex digits of its
-// SHA-256. Empty for the empty token.
-func Fingerprint(token string) string {
-	if token == "" {
-		return ""
-	}
-	sum := sha256.Sum256([]byte(token))
-	return hex.EncodeToString(sum[:6])
 }

@@ -16,22 +16,23 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/seal"
 )
 
 const canary = "CANARY"
 
 // canaryPair has it in everything that is secret.
-func canaryPair(n int) func(now int64) Pair {
-	return func(now int64) Pair {
+func canaryPair(n int) func(now int64) grant.Pair {
+	return func(now int64) grant.Pair {
 		p := pairNo(n)(now)
-		p.AccessToken, p.RefreshToken = Hide(fmt.Sprint(canary, "-at-", n)), Hide(fmt.Sprint(canary, "-rt-", n))
+		p.AccessToken, p.RefreshToken = grant.Hide(fmt.Sprint(canary, "-at-", n)), grant.Hide(fmt.Sprint(canary, "-rt-", n))
 		p.Extra = map[string]any{"id_token": canary + "-id"}
 		return p
 	}
 }
 
-func realAEAD(t testing.TB) AEAD {
+func realAEAD(t testing.TB) grant.AEAD {
 	t.Helper()
 	keyset, err := seal.Generate()
 	if err != nil {
@@ -44,7 +45,7 @@ func realAEAD(t testing.TB) AEAD {
 	return aead
 }
 
-func sealedWith(aead AEAD) func(*Config) { return func(c *Config) { c.AEAD = aead } }
+func sealedWith(aead grant.AEAD) func(*Config) { return func(c *Config) { c.AEAD = aead } }
 
 // life leads a grant through every script, with canaries for tokens.
 func life(t *testing.T, c *Cache) []*Snapshot {
@@ -55,7 +56,7 @@ func life(t *testing.T, c *Cache) []*Snapshot {
 		t.Fatal(err)
 	}
 	claimed := claim(t, c, base, by)
-	_, failed, err := c.Fail(t.Context(), claimed, by, Failure{ID: NewID(), Verdict: MaybeSpent, Error: "transient"})
+	_, failed, err := c.Fail(t.Context(), claimed, by, grant.Failure{ID: NewID(), Verdict: grant.MaybeSpent, Error: "transient"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +64,7 @@ func life(t *testing.T, c *Cache) []*Snapshot {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o, _, err := c.Commit(t.Context(), claimed, NewID(), by, canaryPair(3)(base.At()), false, false); o != Moved || err != nil {
+	if o, _, err := c.Commit(t.Context(), claimed, NewID(), by, canaryPair(3)(base.At()), false, false); o != grant.Moved || err != nil {
 		t.Fatal(o, err)
 	}
 	held := c.Hold(committed, NewID(), by, canaryPair(4)(base.At()))
@@ -75,7 +76,7 @@ func life(t *testing.T, c *Cache) []*Snapshot {
 		restored = read(t, c, k)
 		return c.rdb.Exists(t.Context(), c.keys(k).grant()).Val() == 1
 	})
-	if o, _, err := c.Commit(t.Context(), claimed, NewID(), by, canaryPair(5)(base.At()), false, false); o != Moved || err != nil {
+	if o, _, err := c.Commit(t.Context(), claimed, NewID(), by, canaryPair(5)(base.At()), false, false); o != grant.Moved || err != nil {
 		t.Fatal(o, err)
 	}
 	return []*Snapshot{base, claimed, failed, committed, held, restored}
@@ -170,8 +171,8 @@ func TestNothingPrintsTokens(t *testing.T) {
 		t.Fatal("the scene is not set")
 	}
 	things := []any{
-		s.Pair, &s.Pair, []Pair{s.Pair}, map[string]Pair{"p": s.Pair}, struct{ P Pair }{s.Pair}, struct{ P *Pair }{&s.Pair},
-		status, s.Record, s.Claim, s.Key, Failure{Error: "x"}, c, pin, *pin, AtOnce, c.keys(acme),
+		s.Pair, &s.Pair, []grant.Pair{s.Pair}, map[string]grant.Pair{"p": s.Pair}, struct{ P grant.Pair }{s.Pair}, struct{ P *grant.Pair }{&s.Pair},
+		status, s.Record, s.Claim, s.Key, grant.Failure{Error: "x"}, c, pin, *pin, AtOnce, c.keys(acme),
 	}
 	for _, s := range snaps {
 		things = append(things, s, *s, []*Snapshot{s}, struct{ S *Snapshot }{s}, struct{ S Snapshot }{*s})
@@ -203,18 +204,18 @@ func leaks(t *testing.T, how, text string) {
 // A sealed value opens for its grant and its consent only.
 func TestSealedPairOpensNowhereElse(t *testing.T) {
 	t.Parallel()
-	for name, aead := range map[string]AEAD{"Plaintext": Plaintext, "keyset": realAEAD(t)} {
+	for name, aead := range map[string]grant.AEAD{"Plaintext": grant.Plaintext, "keyset": realAEAD(t)} {
 		t.Run(name, func(t *testing.T) {
 			rdb, prefix := redistest.Start(t).Client(t), redistest.Prefix(t)
 			c := newCache(t, rdb, prefix, sealedWith(aead))
-			other := Key{"zoom", "umbrella"}
-			for _, k := range []Key{acme, other, {"xero", "acme"}} {
+			other := grant.Key{App: "zoom", Tenant: "umbrella"}
+			for _, k := range []grant.Key{acme, other, {"xero", "acme"}} {
 				if _, err := c.Connect(t.Context(), k, by, canaryPair(1)); err != nil {
 					t.Fatal(err)
 				}
 			}
 			sealed := rdb.Get(t.Context(), c.keys(acme).secret()).Val()
-			for _, k := range []Key{other, {"xero", "acme"}} {
+			for _, k := range []grant.Key{other, {"xero", "acme"}} {
 				mustNotOpen(t, c, rdb, k, sealed)
 			}
 			if _, err := c.Connect(t.Context(), acme, by, canaryPair(2)); err != nil {
@@ -228,19 +229,19 @@ func TestSealedPairOpensNowhereElse(t *testing.T) {
 	}
 }
 
-func mustNotOpen(t *testing.T, c *Cache, rdb redis.UniversalClient, k Key, sealed string) {
+func mustNotOpen(t *testing.T, c *Cache, rdb redis.UniversalClient, k grant.Key, sealed string) {
 	t.Helper()
 	if err := rdb.Set(t.Context(), c.keys(k).secret(), sealed, 0).Err(); err != nil {
 		t.Fatal(err)
 	}
 	s := read(t, c, k)
-	if !errors.Is(s.Err, ErrSealed) || s.Pair.AccessToken.Reveal() != "" || s.Token() != nil || s.Valid() || s.Fresh() {
+	if !errors.Is(s.Err, grant.ErrSealed) || s.Pair.AccessToken.Reveal() != "" || s.Token() != nil || s.Valid() || s.Fresh() {
 		t.Errorf("%s: %v, pair %v", k, s.Err, s.Pair)
 	}
 	if s.Err != nil {
 		leaks(t, "ErrSealed", fmt.Sprintf("%v %+v %#v", s.Err, s.Err, s.Err))
 	}
-	if s.Generation == 0 || s.State != Active {
+	if s.Generation == 0 || s.State != grant.Active {
 		t.Errorf("the record is lost with it: %+v", s.Record)
 	}
 }
@@ -253,17 +254,17 @@ func TestProcessWithoutTheKeysetLosesNothing(t *testing.T) {
 	wrong := newCache(t, server.Client(t), prefix, sealedWith(realAEAD(t)))
 	base := connect(t, right, acme, 1)
 	p := hot(t, wrong, acme)
-	if s := wrong.Peek(acme); !errors.Is(s.Err, ErrSealed) {
+	if s := wrong.Peek(acme); !errors.Is(s.Err, grant.ErrSealed) {
 		t.Fatalf("%v", s.Err)
 	}
 	base = claim(t, right, base, by)
 	until(t, p, "the claim", func() bool { return wrong.Peek(acme).Claim.Unresolved() })
-	if s := wrong.Peek(acme); !errors.Is(s.Err, ErrSealed) {
+	if s := wrong.Peek(acme); !errors.Is(s.Err, grant.ErrSealed) {
 		t.Errorf("the pushed record: %v", s.Err)
 	}
 	commit(t, right, base, 2)
 	until(t, p, "the commit", func() bool { return wrong.Peek(acme).Generation == 2 })
-	if s := wrong.Peek(acme); !errors.Is(s.Err, ErrSealed) || s.Token() != nil {
+	if s := wrong.Peek(acme); !errors.Is(s.Err, grant.ErrSealed) || s.Token() != nil {
 		t.Errorf("the pushed pair: %v", s.Err)
 	}
 	lose(t, right, acme)
@@ -280,7 +281,7 @@ func TestPairSurvivesSealing(t *testing.T) {
 	c := freshCache(t, sealedWith(realAEAD(t)))
 	want := pairNo(1)(time.Now().UnixMilli())
 	want.Extra = map[string]any{"api_domain": "https://x.example/ü?a=b&c", "nested": map[string]any{"a": []any{"b", true, nil}}}
-	s, err := c.Connect(t.Context(), acme, by, func(int64) Pair { return want })
+	s, err := c.Connect(t.Context(), acme, by, func(int64) grant.Pair { return want })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,8 +297,8 @@ func TestPairSurvivesSealing(t *testing.T) {
 }
 
 func TestFingerprintTellsNothing(t *testing.T) {
-	if got := Fingerprint("token"); got != "3c469e9d6c58" || Fingerprint("") != "" {
-		t.Errorf("%q %q", got, Fingerprint(""))
+	if got := grant.Fingerprint("token"); got != "3c469e9d6c58" || grant.Fingerprint("") != "" {
+		t.Errorf("%q %q", got, grant.Fingerprint(""))
 	}
 }
 
@@ -305,16 +306,16 @@ func TestFingerprintTellsNothing(t *testing.T) {
 // itself.
 func TestNoPrinterShowsTheTokensInAnUnexportedField(t *testing.T) {
 	t.Parallel()
-	pair := Pair{AccessToken: Hide(canary + "-access"), RefreshToken: Hide(canary + "-refresh"), ExpiresAt: time.Now().Add(time.Hour).UnixMilli()}
+	pair := grant.Pair{AccessToken: grant.Hide(canary + "-access"), RefreshToken: grant.Hide(canary + "-refresh"), ExpiresAt: time.Now().Add(time.Hour).UnixMilli()}
 	snap := (&Snapshot{Pair: pair}).finish()
 	holder := struct {
-		secret Secret
-		pair   Pair
+		secret grant.Secret
+		pair   grant.Pair
 		snap   Snapshot
 		ptr    *Snapshot
-		list   []Pair
-		dict   map[string]Pair
-	}{pair.RefreshToken, pair, *snap, snap, []Pair{pair}, map[string]Pair{"x": pair}}
+		list   []grant.Pair
+		dict   map[string]grant.Pair
+	}{pair.RefreshToken, pair, *snap, snap, []grant.Pair{pair}, map[string]grant.Pair{"x": pair}}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%p", "%t"} {
 		leaks(t, verb, fmt.Sprintf(verb, holder))
 		leaks(t, verb+" of a secret", fmt.Sprintf(verb, pair.RefreshToken))
@@ -331,7 +332,7 @@ func TestNoPrinterShowsTheTokensInAnUnexportedField(t *testing.T) {
 		zl.Info().Interface("v", v).Any("w", v).Msgf("%v %+v", v, v)
 		leaks(t, "the log of "+what, logged.String())
 	}
-	if pair.RefreshToken.Reveal() != canary+"-refresh" || Hide("") != (Secret{}) || Hide("").Reveal() != "" {
+	if pair.RefreshToken.Reveal() != canary+"-refresh" || grant.Hide("") != (grant.Secret{}) || grant.Hide("").Reveal() != "" {
 		t.Error("what was hidden is lost")
 	}
 }

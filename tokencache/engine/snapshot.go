@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"golang.org/x/oauth2"
 )
 
@@ -17,10 +18,10 @@ type Snapshot struct {
 	ends    mono           // until then not expired
 	token   **oauth2.Token // two steps away: fmt follows one, also where it cannot call Format
 
-	Key
-	Record
+	grant.Key
+	grant.Record
 	// Pair is empty while the grant is disconnected.
-	Pair Pair
+	Pair grant.Pair
 	// Err says why the sealed pair did not open; the record is good all the same.
 	Err error
 	// Pending: the pair is genuine but not yet in Redis.
@@ -45,7 +46,7 @@ type Snapshot struct {
 func (s *Snapshot) finish() *Snapshot {
 	s.taken = monotonic()
 	s.claimEnds = s.at + span(s.Claim.Until-s.now)
-	if s.token = nil; s.Pair.AccessToken.Reveal() == "" || s.State == Reauthorize && s.Refused() {
+	if s.token = nil; s.Pair.AccessToken.Reveal() == "" || s.State == grant.Reauthorize && s.Refused() {
 		return s // there is none, or two have said that it is dead: an API, and the provider of the grant
 	}
 	s.ends = s.at + span(s.Pair.ExpiresAt-s.now-s.behind)
@@ -109,7 +110,7 @@ func (s *Snapshot) dated(old *Snapshot) {
 	if s.Claim.Unresolved() && s.Claim.ID == old.Claim.ID && s.Claim.Until == old.Claim.Until {
 		s.claimEnds = old.claimEnds
 	}
-	const differ = stepped * time.Millisecond // else the last one to be asked knows it best
+	const differ = grant.ClockTolerance * time.Millisecond // else the last one to be asked knows it best
 	if s.Epoch == old.Epoch && s.Generation == old.Generation && s.AccessFP == old.AccessFP && old.token != nil && s.token != nil && s.ends > old.ends+differ {
 		s.ends, s.fresh, s.calm, s.token = old.ends, old.fresh, old.calm, old.token
 		s.behind = max(s.behind, old.behind+(old.now-s.now)+(s.at-old.at).Milliseconds())
@@ -130,7 +131,7 @@ func (s *Snapshot) Token() *oauth2.Token {
 
 // incomplete reports that only the record was pushed: the pair must be read.
 func (s *Snapshot) incomplete() bool {
-	return s.Pair.AccessToken.Reveal() == "" && s.Err == nil && s.State != Disconnected
+	return s.Pair.AccessToken.Reveal() == "" && s.Err == nil && s.State != grant.Disconnected
 }
 
 // sure is the newest state that this process has read, made, or been sent with a sealed pair that
@@ -138,7 +139,7 @@ func (s *Snapshot) incomplete() bool {
 // there before it is over. Nil for none.
 func (s *Snapshot) sure() *Snapshot {
 	switch {
-	case s == nil || s.heard && s.State == Disconnected:
+	case s == nil || s.heard && s.State == grant.Disconnected:
 		return nil
 	case s.heard:
 		return s.solid
@@ -147,7 +148,7 @@ func (s *Snapshot) sure() *Snapshot {
 }
 
 // errNoPair says that Redis has the record, but not the pair.
-var errNoPair = fmt.Errorf("%w (Redis has the record, but not the pair: a key was deleted or evicted)", ErrSealed)
+var errNoPair = fmt.Errorf("%w (Redis has the record, but not the pair: a key was deleted or evicted)", grant.ErrSealed)
 
 // needsPair makes a record that was read without its pair say so.
 func (s *Snapshot) needsPair() {
@@ -169,5 +170,5 @@ func (s *Snapshot) supersedes(old *Snapshot) bool {
 	if old.Pending && !s.Pending && s.Epoch == old.Epoch && s.Generation == old.Generation {
 		return true
 	}
-	return s.compare(&old.Record) > 0
+	return s.Compare(&old.Record) > 0
 }

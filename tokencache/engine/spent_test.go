@@ -3,6 +3,8 @@ package engine
 import (
 	"fmt"
 	"testing"
+
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // Commit and Hold store the same change, one in Redis, the other in memory: they must agree on
@@ -26,7 +28,7 @@ func TestHoldMakesTheRecordThatCommitMakes(t *testing.T) {
 		"a list that is longer yet":    {"spent", "1 2 3 4 5 6 7 8 9"},
 		"an older version":             {"v", 1},
 		"a note of use":                {"used_at", 1700000000000},
-		"the same refresh token again": {"rt_fp", Fingerprint("rt-5")},
+		"the same refresh token again": {"rt_fp", grant.Fingerprint("rt-5")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -43,12 +45,12 @@ func TestHoldMakesTheRecordThatCommitMakes(t *testing.T) {
 			pair, id := pairNo(5)(base.At()), NewID()
 			held := c.Hold(base, id, "committer", pair)
 			o, stored, err := c.Commit(t.Context(), base, id, "committer", pair, false, false)
-			if o != OK || err != nil {
+			if o != grant.OK || err != nil {
 				t.Fatal(o, err)
 			}
-			for i, f := range held.flat() {
-				if got := stored.flat()[i]; got != f {
-					t.Errorf("%v: held %q, committed %q", fields[i/2].name, f, got)
+			for i, f := range held.Flat() {
+				if got := stored.Flat()[i]; got != f {
+					t.Errorf("%v: held %q, committed %q", grant.Fields[i/2].Name, f, got)
 				}
 			}
 		})
@@ -66,11 +68,11 @@ func TestARepeatedCommitWhoseJournalEntryIsGoneRaisesNoDead(t *testing.T) {
 				c := freshCache(t)
 				base := claim(t, c, connect(t, c, acme, 1), "slow")
 				id, pair := NewID(), pairNo(2)(base.At())
-				again := func() (Outcome, *Snapshot, error) {
+				again := func() (grant.Outcome, *Snapshot, error) {
 					return c.Commit(t.Context(), base, id, "slow", pair, false, false)
 				}
 				o, s, err := again()
-				if o != OK || err != nil {
+				if o != grant.OK || err != nil {
 					t.Fatal(o, err)
 				}
 				for n := range since {
@@ -78,7 +80,7 @@ func TestARepeatedCommitWhoseJournalEntryIsGoneRaisesNoDead(t *testing.T) {
 				}
 				if died {
 					s = claim(t, c, s, "worker")
-					if o, s, err = c.Fail(t.Context(), s, "worker", Failure{ID: NewID(), Verdict: Refused, Reason: "invalid_grant"}); o != OK || err != nil {
+					if o, s, err = c.Fail(t.Context(), s, "worker", grant.Failure{ID: NewID(), Verdict: grant.Refused, Reason: "invalid_grant"}); o != grant.OK || err != nil {
 						t.Fatal(o, err)
 					}
 				}
@@ -87,7 +89,7 @@ func TestARepeatedCommitWhoseJournalEntryIsGoneRaisesNoDead(t *testing.T) {
 				}
 				before := remember(t, c, acme)
 				o, _, err = again()
-				if o != Moved || err != nil {
+				if o != grant.Moved || err != nil {
 					t.Errorf("the repeat: %s %v", o, err)
 				}
 				after := remember(t, c, acme)
@@ -100,7 +102,7 @@ func TestARepeatedCommitWhoseJournalEntryIsGoneRaisesNoDead(t *testing.T) {
 				if n := c.rdb.XLen(t.Context(), c.keys(acme).journal()).Val(); n != 0 {
 					t.Errorf("%d journal entries", n)
 				}
-				_, err = c.Connect(t.Context(), acme, "x", func(now int64) Pair { // nor as a consent
+				_, err = c.Connect(t.Context(), acme, "x", func(now int64) grant.Pair { // nor as a consent
 					p := pairNo(2)(now)
 					p.IssuedAt = now
 					return p

@@ -4,6 +4,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // TestUnresolvedClaimIsTakenOverByTheRules makes pasts and futures by writing the
@@ -16,20 +18,20 @@ func TestUnresolvedClaimIsTakenOverByTheRules(t *testing.T) {
 		takeover              Takeover
 		first, until, expires int64
 		refused               bool
-		want                  Outcome
+		want                  grant.Outcome
 	}{
-		{"harmless: at once", AtOnce, 0, hour, hour, false, OK},
-		{"window open", Takeover(time.Minute), -1000, hour, hour, false, OK},
-		{"window over, deadline ahead", Takeover(time.Minute), -120_000, hour, ago, false, Claimed},
-		{"window over, token valid", Takeover(time.Minute), -120_000, ago, hour, false, Claimed},
-		{"window over, deadline and token past", Takeover(time.Minute), -120_000, ago, ago, false, OK},
-		{"window below a millisecond", Takeover(time.Microsecond), 0, hour, hour, false, Claimed},
-		{"dead: deadline ahead", AfterDeadline, ago, hour, ago, false, Claimed},
-		{"dead: token valid", AfterDeadline, ago, ago, hour, false, Claimed},
-		{"dead: deadline and token past", AfterDeadline, 2 * ago, ago, ago, false, OK},
-		{"dead: token refused by an API", AfterDeadline, ago, ago, hour, true, OK},
-		{"dead: token refused, deadline ahead", AfterDeadline, ago, hour, hour, true, Claimed},
-		{"window over, token refused", Takeover(time.Minute), -120_000, ago, hour, true, OK},
+		{"harmless: at once", AtOnce, 0, hour, hour, false, grant.OK},
+		{"window open", Takeover(time.Minute), -1000, hour, hour, false, grant.OK},
+		{"window over, deadline ahead", Takeover(time.Minute), -120_000, hour, ago, false, grant.Claimed},
+		{"window over, token valid", Takeover(time.Minute), -120_000, ago, hour, false, grant.Claimed},
+		{"window over, deadline and token past", Takeover(time.Minute), -120_000, ago, ago, false, grant.OK},
+		{"window below a millisecond", Takeover(time.Microsecond), 0, hour, hour, false, grant.Claimed},
+		{"dead: deadline ahead", AfterDeadline, ago, hour, ago, false, grant.Claimed},
+		{"dead: token valid", AfterDeadline, ago, ago, hour, false, grant.Claimed},
+		{"dead: deadline and token past", AfterDeadline, 2 * ago, ago, ago, false, grant.OK},
+		{"dead: token refused by an API", AfterDeadline, ago, ago, hour, true, grant.OK},
+		{"dead: token refused, deadline ahead", AfterDeadline, ago, hour, hour, true, grant.Claimed},
+		{"window over, token refused", Takeover(time.Minute), -120_000, ago, hour, true, grant.OK},
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
@@ -45,10 +47,10 @@ func TestUnresolvedClaimIsTakenOverByTheRules(t *testing.T) {
 			if err != nil || o != tc.want {
 				t.Fatalf("%s %v, not %s", o, err, tc.want)
 			}
-			if open := tc.takeover.OpensAt(base) <= base.Now(); open != (tc.want == OK) {
+			if open := tc.takeover.OpensAt(base) <= base.Now(); open != (tc.want == grant.OK) {
 				t.Errorf("OpensAt says %v", open)
 			}
-			if o == OK && (s.Claim.Prior != now+tc.until || s.Claim.Until < now+tc.until || s.Claim.At != now+tc.first || s.Claim.N != 2) {
+			if o == grant.OK && (s.Claim.Prior != now+tc.until || s.Claim.Until < now+tc.until || s.Claim.At != now+tc.first || s.Claim.N != 2) {
 				t.Errorf("claim %+v", s.Claim)
 			}
 		})
@@ -63,7 +65,7 @@ func TestEarliestHolderKeepsItsDeadlineThroughTakeovers(t *testing.T) {
 	var longest int64
 	for n, ttl := range []time.Duration{time.Hour, time.Minute, time.Second} {
 		o, s, err := c.Claim(t.Context(), base, NewID(), "holder", ttl, AtOnce)
-		if o != OK || err != nil {
+		if o != grant.OK || err != nil {
 			t.Fatal(o, err)
 		}
 		if s.Claim.N != int64(n+1) || s.Claim.Until < longest || n > 0 && s.Claim.Prior < longest {
@@ -77,7 +79,7 @@ func TestClaimWaitsForRetryAtByRedisClock(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	base := claim(t, c, connect(t, c, acme, 1), "first")
-	_, failed, err := c.Fail(t.Context(), base, "first", Failure{ID: NewID(), Verdict: Unspent, Retry: 60 * time.Millisecond})
+	_, failed, err := c.Fail(t.Context(), base, "first", grant.Failure{ID: NewID(), Verdict: grant.Unspent, Retry: 60 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,10 +88,10 @@ func TestClaimWaitsForRetryAtByRedisClock(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if early := s.At() < failed.RetryAt; (o == Wait) != early {
+		if early := s.At() < failed.RetryAt; (o == grant.Wait) != early {
 			t.Fatalf("%s at %d, retry_at is %d", o, s.At(), failed.RetryAt)
 		}
-		return o == OK
+		return o == grant.OK
 	})
 }
 
@@ -129,7 +131,7 @@ func TestOneOfManyClaimsIsOK(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	base := connect(t, c, acme, 1)
-	outcomes := make(chan Outcome, 16)
+	outcomes := make(chan grant.Outcome, 16)
 	var all sync.WaitGroup
 	for range cap(outcomes) {
 		all.Go(func() {
@@ -142,11 +144,11 @@ func TestOneOfManyClaimsIsOK(t *testing.T) {
 	}
 	all.Wait()
 	close(outcomes)
-	count := map[Outcome]int{}
+	count := map[grant.Outcome]int{}
 	for o := range outcomes {
 		count[o]++
 	}
-	if count[OK] != 1 || count[Claimed] != 15 {
+	if count[grant.OK] != 1 || count[grant.Claimed] != 15 {
 		t.Errorf("outcomes %v", count)
 	}
 }
@@ -166,12 +168,12 @@ func TestConsentWinsOverMemoryThatIsAhead(t *testing.T) {
 			}
 			ahead := read(t, c, acme)
 			lose(t, c, acme)
-			want := Active
+			want := grant.Active
 			if how == "connect" {
 				connect(t, c, acme, 2)
 			} else {
 				disconnect(t, c, acme)
-				want = Disconnected
+				want = grant.Disconnected
 			}
 			if now := read(t, c, acme); now.Epoch <= ahead.Epoch || now.State != want || now.Pair.AccessToken.Reveal() == "at-1" {
 				t.Errorf("epoch %d after %d, %s %v", now.Epoch, ahead.Epoch, now.State, now.Pair)
@@ -180,9 +182,9 @@ func TestConsentWinsOverMemoryThatIsAhead(t *testing.T) {
 	}
 }
 
-func mustSeal(t testing.TB, c *Cache, k Key, epoch, generation int64, p Pair) string {
+func mustSeal(t testing.TB, c *Cache, k grant.Key, epoch, generation int64, p grant.Pair) string {
 	t.Helper()
-	sealed, err := c.seal(k, epoch, generation, p)
+	sealed, err := c.sealer.Seal(k, epoch, generation, p)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 //go:embed lua/fit.lua
@@ -100,7 +101,7 @@ func lostReply(err error) bool {
 // round trip: else it would be found at the first expiry. The error is an ErrUnfit; any other says that
 // nothing is known. Rights without which the rest works are said in the log. thorough asks in a
 // transaction, of which a proxy may know nothing.
-func (c *Cache) Fit(ctx context.Context, k Key, thorough bool) error {
+func (c *Cache) Fit(ctx context.Context, k grant.Key, thorough bool) error {
 	denied, err := c.tryOut(ctx, k, thorough)
 	// A connection that ends can be the network's trouble, or a server's that restarts: only what
 	// happens again and again, to a server that answers in between, is a proxy's way to say no.
@@ -143,7 +144,7 @@ func (c *Cache) Fit(ctx context.Context, k Key, thorough bool) error {
 }
 
 // tryOut names the commands that the client's user may not give.
-func (c *Cache) tryOut(ctx context.Context, k Key, thorough bool) (denied []string, err error) {
+func (c *Cache) tryOut(ctx context.Context, k grant.Key, thorough bool) (denied []string, err error) {
 	return bounded(ctx, nodePatience, func(ctx context.Context) ([]string, error) {
 		ask := func(on redis.Scripter) *redis.Cmd {
 			return fitScript.Eval(ctx, on, []string{c.keys(k).grant()}, c.needs(k)...)
@@ -161,7 +162,7 @@ func (c *Cache) tryOut(ctx context.Context, k Key, thorough bool) (denied []stri
 
 // needs are the commands that are used, with a key each, as fit.lua takes them. What has no key comes
 // first; see Fit for what is needed at all cost.
-func (c *Cache) needs(k Key) (args []any) {
+func (c *Cache) needs(k grant.Key) (args []any) {
 	add := func(words ...any) { args = append(append(args, words...), "") }
 	ks := c.keys(k)
 	for _, name := range []string{"TIME", "MULTI", "EXEC", "PING"} {

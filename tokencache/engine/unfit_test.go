@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // hangingUp ends the connection under the next so many scripts.
@@ -35,7 +36,7 @@ func (h *hangingUp) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pr
 // A network that breaks a connection is no proxy that knows no scripts.
 func TestAConnectionThatEndsOnceMakesNoRedisUnfit(t *testing.T) {
 	t.Parallel()
-	k := Key{"zoom", "acme"}
+	k := grant.Key{App: "zoom", Tenant: "acme"}
 	for _, ends := range []int64{1, 2} {
 		c := freshCache(t)
 		hook := &hangingUp{}

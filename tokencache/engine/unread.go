@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 const (
@@ -22,7 +24,7 @@ const (
 type UnreadAnswer struct {
 	Epoch, Generation int64 // whose refresh token was presented
 	Status            int   // HTTP status; 0 where it is not known
-	Body              Secret
+	Body              grant.Secret
 }
 
 // KeepUnread keeps, sealed and for a week, what the provider answered when base's generation was
@@ -31,7 +33,7 @@ type UnreadAnswer struct {
 func (c *Cache) KeepUnread(ctx context.Context, base *Snapshot, id string, a UnreadAnswer) error {
 	body := a.Body.Reveal()
 	text := fmt.Sprintf("unread %d %d\n%s", base.Generation, a.Status, body[:min(len(body), maxUnread)])
-	sealed, err := c.sealText(base.Key, base.Epoch, []byte(text))
+	sealed, err := c.sealer.SealText(base.Key, base.Epoch, []byte(text))
 	if err != nil {
 		return err
 	}
@@ -44,7 +46,7 @@ func (c *Cache) KeepUnread(ctx context.Context, base *Snapshot, id string, a Unr
 
 // Unread returns the unread answers that are kept of a grant, the newest last. The error is in the
 // chain of ErrSealed where one does not open; those that do are returned with it.
-func (c *Cache) Unread(ctx context.Context, k Key) ([]UnreadAnswer, error) {
+func (c *Cache) Unread(ctx context.Context, k grant.Key) ([]UnreadAnswer, error) {
 	if err := k.Validate(); err != nil {
 		return nil, err
 	}
@@ -66,23 +68,22 @@ func (c *Cache) Unread(ctx context.Context, k Key) ([]UnreadAnswer, error) {
 	return all, failed
 }
 
-func (c *Cache) openUnread(k Key, sealed string) (UnreadAnswer, error) {
-	epoch, err := epochOf([]byte(sealed))
+func (c *Cache) openUnread(k grant.Key, sealed string) (UnreadAnswer, error) {
+	epoch, err := grant.EpochOf([]byte(sealed))
 	if err != nil {
-		return UnreadAnswer{}, fmt.Errorf("%w (%s: an unread answer)", ErrSealed, k)
+		return UnreadAnswer{}, fmt.Errorf("%w (%s: an unread answer)", grant.ErrSealed, k)
 	}
-	_, text, _ := strings.Cut(sealed, "\n")
-	plain, err := c.aead.Decrypt([]byte(text), c.associatedData(k, epoch))
+	plain, err := c.sealer.OpenText(k, epoch, []byte(sealed))
 	if err != nil {
-		return UnreadAnswer{}, fmt.Errorf("%w (%s: an unread answer)", ErrSealed, k)
+		return UnreadAnswer{}, fmt.Errorf("%w (%s: an unread answer)", grant.ErrSealed, k)
 	}
 	head, body, _ := strings.Cut(string(plain), "\n")
 	head, ok := strings.CutPrefix(head, "unread ")
 	generation, status, _ := strings.Cut(head, " ")
-	gen, err1 := sane(generation, maxCounter)
+	gen, err1 := grant.ParseNumber(generation, grant.MaxCounter)
 	code, err2 := strconv.Atoi(status)
 	if !ok || err1 != nil || err2 != nil {
-		return UnreadAnswer{}, fmt.Errorf("%w (%s: opened, but not an unread answer)", ErrSealed, k)
+		return UnreadAnswer{}, fmt.Errorf("%w (%s: opened, but not an unread answer)", grant.ErrSealed, k)
 	}
-	return UnreadAnswer{Epoch: epoch, Generation: gen, Status: code, Body: Hide(body)}, nil
+	return UnreadAnswer{Epoch: epoch, Generation: gen, Status: code, Body: grant.Hide(body)}, nil
 }

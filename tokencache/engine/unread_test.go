@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 func TestUnreadAnswersAreKeptSealedAndOnce(t *testing.T) {
@@ -14,7 +16,7 @@ func TestUnreadAnswersAreKeptSealedAndOnce(t *testing.T) {
 	base := claim(t, c, connect(t, c, acme, 1), "holder")
 	keep := func(id, body string) {
 		t.Helper()
-		if err := c.KeepUnread(t.Context(), base, id, UnreadAnswer{Status: 200, Body: Hide(body)}); err != nil {
+		if err := c.KeepUnread(t.Context(), base, id, UnreadAnswer{Status: 200, Body: grant.Hide(body)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -45,9 +47,9 @@ func TestUnreadAnswersOpenForTheirGrantOnly(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	base := connect(t, c, acme, 1)
-	other := Key{"zoom", "globex"}
+	other := grant.Key{App: "zoom", Tenant: "globex"}
 	connect(t, c, other, 1)
-	if err := c.KeepUnread(t.Context(), base, "id", UnreadAnswer{Body: Hide("body")}); err != nil {
+	if err := c.KeepUnread(t.Context(), base, "id", UnreadAnswer{Body: grant.Hide("body")}); err != nil {
 		t.Fatal(err)
 	}
 	for _, one := range c.rdb.LRange(t.Context(), c.keys(acme).unread(), 0, -1).Val() {
@@ -55,14 +57,14 @@ func TestUnreadAnswersOpenForTheirGrantOnly(t *testing.T) {
 		_, sealed, _ := strings.Cut(one, "\n")
 		c.rdb.Set(t.Context(), c.keys(acme).secret(), sealed, 0)
 	}
-	if kept, err := c.Unread(t.Context(), other); len(kept) != 0 || !errors.Is(err, ErrSealed) {
+	if kept, err := c.Unread(t.Context(), other); len(kept) != 0 || !errors.Is(err, grant.ErrSealed) {
 		t.Errorf("another grant's: %d, %v", len(kept), err)
 	}
 	if s, err := c.Read(t.Context(), acme); err != nil || s.Err == nil {
 		t.Errorf("an unread answer passes for a pair: %v", err)
 	}
 	c.rdb.Set(t.Context(), c.keys(acme).unread(), "a key of another type", 0)
-	if err := c.KeepUnread(t.Context(), base, "id", UnreadAnswer{Body: Hide("body")}); err != nil {
+	if err := c.KeepUnread(t.Context(), base, "id", UnreadAnswer{Body: grant.Hide("body")}); err != nil {
 		t.Error(err)
 	}
 	if kept, err := c.Unread(t.Context(), acme); err != nil || len(kept) != 1 {
@@ -94,7 +96,7 @@ func TestAHolderThatIsAskedSaysThatItIsAtIt(t *testing.T) {
 	if _, err := other.Ask(t.Context(), acme, base.Epoch, base.Generation, base.Rev); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Connect(t.Context(), Key{"zoom", "fence"}, "fence", pairNo(1)); err != nil {
+	if _, err := c.Connect(t.Context(), grant.Key{App: "zoom", Tenant: "fence"}, "fence", pairNo(1)); err != nil {
 		t.Fatal(err)
 	}
 	select {

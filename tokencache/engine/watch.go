@@ -4,20 +4,22 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // Change is one state change of a grant, as the journal calls it: "connect", "commit",
 // "fail", "reauthorize", "reauth_due", "suspect", "restore", "disconnect".
 type Change struct {
-	Key
+	grant.Key
 	Kind   string
-	Record Record // as it was then
-	At     int64  // Redis' clock, unix ms
+	Record grant.Record // as it was then
+	At     int64        // Redis' clock, unix ms
 }
 
 // ChangesChannel is the channel on which the state changes of all grants of an app are
 // published, without their pairs.
-func (c *Cache) ChangesChannel(app string) string { return c.changesPrefix() + escape(app) }
+func (c *Cache) ChangesChannel(app string) string { return c.changesPrefix() + grant.Escape(app) }
 
 func (c *Cache) changesPrefix() string { return c.prefix + ":events:" }
 
@@ -48,12 +50,12 @@ func (c *Cache) changePushed(channel, payload string) bool {
 	if !known {
 		return true // newly subscribed
 	}
-	ev, err := parseEvent(text + "\n\n")
+	ev, err := grant.ParseEvent(text + "\n\n")
 	if err != nil {
 		c.log.Warn().Err(err).Str("channel", channel).Msg("change not understood")
 		return true
 	}
-	c.changed(Change{Key: k, Kind: ev.kind, Record: ev.record, At: ev.now})
+	c.changed(Change{Key: k, Kind: ev.Kind, Record: ev.Record, At: ev.Now})
 	return true
 }
 
@@ -104,9 +106,9 @@ func kindOf(op string, base *Snapshot, a answer) string {
 		return ""
 	case op == "reject" && a.snap.Reason != "" && a.snap.Reason != base.Reason:
 		return "suspect" // also where that was all, and no exchange may be forced
-	case a.status != string(OK) || op == "reject":
+	case a.status != string(grant.OK) || op == "reject":
 		return ""
-	case op == "fail" && a.snap.State == Reauthorize:
+	case op == "fail" && a.snap.State == grant.Reauthorize:
 		return "reauthorize"
 	}
 	return op

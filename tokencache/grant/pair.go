@@ -1,4 +1,4 @@
-package engine
+package grant
 
 import (
 	"encoding/json"
@@ -124,20 +124,20 @@ func number(line *string) (int64, bool) {
 	return n, err == nil
 }
 
-// bounded keeps times within what a record can hold, see [Record.check]: a caller's Expiry can be
+// Bounded keeps times within what a record can hold, see [Record.check]: a caller's Expiry can be
 // of any year.
-func (p Pair) bounded(now int64) Pair {
+func (p Pair) Bounded(now int64) Pair {
 	for _, t := range []*int64{&p.IssuedAt, &p.ExpiresAt, &p.RefreshAt, &p.RefreshTokenExpiresAt} {
 		*t = min(max(*t, 0), now+century/2)
 	}
 	return p
 }
 
-// fields are the record's fields that a pair sets.
-func (p Pair) fields() []any {
+// Fields are the record's fields that a pair sets.
+func (p Pair) Fields() []any {
 	return []any{
-		"issued_at", msText(p.IssuedAt), "expires_at", msText(p.ExpiresAt),
-		"refresh_at", msText(p.RefreshAt), "rt_expires_at", msText(p.RefreshTokenExpiresAt),
+		"issued_at", Millis(p.IssuedAt), "expires_at", Millis(p.ExpiresAt),
+		"refresh_at", Millis(p.RefreshAt), "rt_expires_at", Millis(p.RefreshTokenExpiresAt),
 		"at_fp", Fingerprint(p.AccessToken.Reveal()), "rt_fp", Fingerprint(p.RefreshToken.Reveal()),
 	}
 }

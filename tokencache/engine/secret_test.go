@@ -209,13 +209,13 @@ func TestSealedPairOpensNowhereElse(t *testing.T) {
 			rdb, prefix := redistest.Start(t).Client(t), redistest.Prefix(t)
 			c := newCache(t, rdb, prefix, sealedWith(aead))
 			other := grant.Key{App: "zoom", Tenant: "umbrella"}
-			for _, k := range []grant.Key{acme, other, {"xero", "acme"}} {
+			for _, k := range []grant.Key{acme, other, {App: "xero", Tenant: "acme"}} {
 				if _, err := c.Connect(t.Context(), k, by, canaryPair(1)); err != nil {
 					t.Fatal(err)
 				}
 			}
 			sealed := rdb.Get(t.Context(), c.keys(acme).secret()).Val()
-			for _, k := range []grant.Key{other, {"xero", "acme"}} {
+			for _, k := range []grant.Key{other, {App: "xero", Tenant: "acme"}} {
 				mustNotOpen(t, c, rdb, k, sealed)
 			}
 			if _, err := c.Connect(t.Context(), acme, by, canaryPair(2)); err != nil {

@@ -8,8 +8,9 @@ import (
 	"io"
 	"time"
 
-	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"golang.org/x/oauth2"
+
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
 )
 
 // Config says what the server is like. The zero value works and is the

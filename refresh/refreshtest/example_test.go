@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"log"
 
+	"golang.org/x/oauth2"
+
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
-	"golang.org/x/oauth2"
 )
 
 // Two workers that know nothing of each other refresh the same grant.

@@ -9,8 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"go.uber.org/goleak"
+
+	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

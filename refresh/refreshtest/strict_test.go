@@ -7,9 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/oauth2"
+
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
-	"golang.org/x/oauth2"
 )
 
 func TestBadRequestsAreRefusedAndSpendNothing(t *testing.T) {

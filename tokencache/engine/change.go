@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 

@@ -6,8 +6,9 @@ import (
 	"sync/atomic"
 
 	"github.com/puzpuzpuz/xsync/v4"
-	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"golang.org/x/oauth2"
+
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // Grants is one app's hot grants, for readers in a hurry. A look-up hashes and compares

@@ -7,8 +7,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"golang.org/x/oauth2"
+
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // entry is a hot grant: its newest snapshot in this process, and who waits for a

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/redis/go-redis/v9"
+
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 

@@ -4,8 +4,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"golang.org/x/oauth2"
+
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // Snapshot is what this process knows of a grant: one moment of its record, with

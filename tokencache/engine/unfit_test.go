@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
+
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 

@@ -17,7 +17,7 @@ chaos:
 # All benchmarks, one package after the other, and their results as a markdown table.
 bench:
 	integration/with-redis bash -o pipefail -c \
-		"go test -run '^$$' -bench . -benchtime 3s -p 1 -timeout 10m ./tokencache/engine ./refresh ./integration | integration/bench-table"
+		"go test -run '^$$' -bench . -benchtime 3s -p 1 -timeout 10m ./tokencache/... ./refresh ./integration | integration/bench-table"
 
 lint:
 	@unformatted=$$(gofmt -l .) && test -z "$$unformatted" || { echo "gofmt -w these files:"; echo "$$unformatted"; exit 1; }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 // Webhooks of customers that are long gone go on for months. What is known of a tenant without a
@@ -32,7 +33,7 @@ func (c *Cache) noteAbsent(k grant.Key, a answer) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.absent, e.absentAt = a.session, monotonic()
+	e.absent, e.absentAt = a.session, mono.Now()
 }
 
 // KnownAbsent reports whether a tenant is known to have no grant, without a look at Redis.
@@ -43,7 +44,7 @@ func (c *Cache) KnownAbsent(k grant.Key) bool {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.absent != 0 && e.absent == c.hub.session.Load() && monotonic()-e.absentAt < absentFor
+	return e.absent != 0 && e.absent == c.hub.Session() && mono.Now()-e.absentAt < absentFor
 }
 
 // KeepAbsent is Unpin for a tenant without a grant: it stays subscribed for a while, so that the

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 //go:embed lua/app_trip.lua
@@ -94,17 +95,17 @@ type AppState struct {
 
 	asOf    int64 // Redis' clock when it was so
 	now     int64 // Redis' clock at `at`; never early
-	at      mono
-	session uint64 // subscription session in which it was read or pushed; 0 none
-	taken   mono   // when this process knew it
+	at      mono.Time
+	session uint64    // subscription session in which it was read or pushed; 0 none
+	taken   mono.Time // when this process knew it
 }
 
 // Now is Redis' time at this moment, unix ms; see [Snapshot.Now].
-func (s *AppState) Now() int64 { return s.now + (monotonic() - s.at).Milliseconds() }
+func (s *AppState) Now() int64 { return s.now + (mono.Now() - s.at).Milliseconds() }
 
 // Until is how long it is from now to a time of Redis' clock; never negative.
 func (s *AppState) Until(t int64) time.Duration {
-	return max(0, s.at+span(t-s.now)-monotonic())
+	return max(0, s.at+span(t-s.now)-mono.Now())
 }
 
 // believable ends what waits if Redis' clock was set back since this was written, as in app.lua.
@@ -137,7 +138,7 @@ func tenantFP(tenant string) string { return grant.Fingerprint(tenant)[:8] }
 // operator may have deleted it, which is not pushed.
 func (s *AppState) doubtful() bool {
 	stopped := s.Open || s.Ramp > 0 || s.ThrottledUntil > s.Now()
-	return stopped && monotonic()-s.taken > readAgainAfter
+	return stopped && mono.Now()-s.taken > readAgainAfter
 }
 
 const readAgainAfter = 5 * time.Second
@@ -232,7 +233,7 @@ func (c *Cache) app(name string) *app {
 		return &app{name: name, channel: c.AppKey(name), changed: make(chan struct{})}, false
 	})
 	if !known {
-		c.hub.add(a.channel)
+		c.hub.Add(a.channel)
 	}
 	return a
 }
@@ -241,14 +242,14 @@ func (c *Cache) app(name string) *app {
 func (c *Cache) forgetApp(name string) {
 	if a, ok := c.apps.Load(name); ok && a.told.none() {
 		c.apps.Delete(name)
-		c.hub.remove(a.channel)
+		c.hub.Remove(a.channel)
 	}
 }
 
 // PeekApp is an app's state in memory if that is coherent, see [Cache.Peek]; else nil.
 func (c *Cache) PeekApp(name string) *AppState {
 	s := c.app(name).state.Load()
-	if s != nil && s.session != 0 && s.session == c.hub.session.Load() && !s.doubtful() {
+	if s != nil && s.session != 0 && s.session == c.hub.Session() && !s.doubtful() {
 		return s
 	}
 	return nil
@@ -261,7 +262,7 @@ func (c *Cache) AppState(ctx context.Context, name string) (*AppState, error) {
 		return s, nil
 	}
 	a := c.app(name)
-	session, sent := c.hub.sessionOf(a.channel), monotonic()
+	session, sent := c.hub.SessionOf(a.channel), mono.Now()
 	var fields *redis.MapStringStringCmd
 	// By the exact time: it says whether this is older than what was pushed meanwhile.
 	now, _, err := c.together(ctx, a.channel, true, func(p redis.Pipeliner) { fields = p.HGetAll(ctx, a.channel) })
@@ -272,7 +273,7 @@ func (c *Cache) AppState(ctx context.Context, name string) (*AppState, error) {
 		c.unanswered(err)
 		return nil, fmt.Errorf("tokencache: state of app %s: %w", name, err)
 	}
-	s := &AppState{App: name, asOf: now, now: now, at: c.clock.observe(sent, monotonic(), now), session: session}
+	s := &AppState{App: name, asOf: now, now: now, at: c.clock.observe(sent, mono.Now(), now), session: session}
 	for field, value := range fields.Val() {
 		s.set(field, value)
 	}
@@ -282,7 +283,7 @@ func (c *Cache) AppState(ctx context.Context, name string) (*AppState, error) {
 
 // WatchApp makes an app's state coherent in memory.
 func (c *Cache) WatchApp(ctx context.Context, name string) error {
-	if _, err := c.hub.confirmed(ctx, c.app(name).channel); err != nil {
+	if _, err := c.hub.Confirmed(ctx, c.app(name).channel); err != nil {
 		return err
 	}
 	_, err := c.AppState(ctx, name)
@@ -317,7 +318,7 @@ func (c *Cache) OnApp(name string, f func(AppChange)) (stop func()) {
 // adopt takes s into memory unless memory is newer, and returns what memory holds then. Redis'
 // clock tells, not the count of changes: a circuit that Redis has lost is opened again by the
 // next refusal, need not be restored, and counts from one again.
-func (a *app) adopt(s *AppState, sent mono) *AppState {
+func (a *app) adopt(s *AppState, sent mono.Time) *AppState {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	old := a.state.Load()
@@ -325,14 +326,14 @@ func (a *app) adopt(s *AppState, sent mono) *AppState {
 	if late && (s.asOf < old.asOf || s.asOf == old.asOf && s.Rev < old.Rev) {
 		return old
 	}
-	s.taken = monotonic()
+	s.taken = mono.Now()
 	a.state.Store(s)
 	a.news()
 	return s
 }
 
 // adoptApp is adopt, and acts upon the news that Redis has lost the app's data.
-func (c *Cache) adoptApp(a *app, s *AppState, sent mono) *AppState {
+func (c *Cache) adoptApp(a *app, s *AppState, sent mono.Time) *AppState {
 	before := a.state.Load()
 	s = a.adopt(s, sent)
 	c.lossHeard(a, before, s)
@@ -359,7 +360,7 @@ func (a *app) news() {
 
 // appPushed takes what was published on an app's channel; empty for a new subscription. It
 // reports whether the channel is an app's.
-func (c *Cache) appPushed(channel, payload string, at mono) bool {
+func (c *Cache) appPushed(channel, payload string, at mono.Time) bool {
 	name, ok := strings.CutPrefix(channel, c.prefix+":app:")
 	if !ok {
 		return false
@@ -377,7 +378,7 @@ func (c *Cache) appPushed(channel, payload string, at mono) bool {
 		a.news()
 		return true
 	}
-	s := &AppState{App: a.name, asOf: now, now: c.clock.arrived(at, now), at: at, session: c.hub.sessionOf(channel)}
+	s := &AppState{App: a.name, asOf: now, now: c.clock.arrived(at, now), at: at, session: c.hub.SessionOf(channel)}
 	s.parse(lines)
 	c.adoptApp(a, s, 0)
 	a.told.tell(AppChange{kind, s})
@@ -393,7 +394,7 @@ func (c *Cache) changeApp(ctx context.Context, op string, s *redis.Script, name 
 // changeAt is changeApp for a place in memory that is there already: it makes none, which nobody
 // would forget.
 func (c *Cache) changeAt(ctx context.Context, op string, s *redis.Script, a *app, args ...any) (made, status string, _ *AppState, err error) {
-	session, sent := c.hub.sessionOf(a.channel), monotonic()
+	session, sent := c.hub.SessionOf(a.channel), mono.Now()
 	got, err := c.publish(ctx, s, []string{a.channel}, args...).Slice()
 	var r reply
 	if err == nil {
@@ -403,7 +404,7 @@ func (c *Cache) changeAt(ctx context.Context, op string, s *redis.Script, a *app
 		c.unanswered(err)
 		return "", "", nil, fmt.Errorf("tokencache: %s app %s: %w", op, a.name, err)
 	}
-	state := &AppState{App: a.name, asOf: r.now, now: r.now, at: c.clock.observe(sent, monotonic(), r.now), session: session}
+	state := &AppState{App: a.name, asOf: r.now, now: r.now, at: c.clock.observe(sent, mono.Now(), r.now), session: session}
 	state.parse(r.text)
 	if state.changeID == args[0] {
 		made = state.change

@@ -4,21 +4,24 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 // suspend lets the machine sleep, as far as this process can tell. It sleeps for all that run in it: such
 // tests run alone.
 func suspend(t *testing.T) (sleep func(time.Duration)) {
 	t.Helper()
-	real := sleepless.Load()
+	real := mono.Sleepless.Load()
 	if real == nil {
 		t.Skip("there is no clock here that runs on while the machine is suspended")
 	}
 	var slept atomic.Int64
-	slept.Store(asleep.Load()) // by tests before
+	slept.Store(int64(mono.Asleep())) // by tests before
 	f := func() time.Duration { return (*real)() + time.Duration(slept.Load()) }
-	sleepless.Store(&f)
-	t.Cleanup(func() { sleepless.Store(real) })
+	mono.Sleepless.Store(&f)
+	t.Cleanup(func() { mono.Sleepless.Store(real) })
 	return func(d time.Duration) { slept.Add(int64(d)) }
 }
 
@@ -27,7 +30,7 @@ func TestASuspendedMachineServesNoTokenThatHasEnded(t *testing.T) {
 	c := freshCache(t)
 	connect(t, c, acme, 1) // for an hour
 	hot(t, c, acme)
-	session := c.hub.session.Load()
+	session := c.hub.Session()
 	s, g := c.Peek(acme), c.Grants("zoom")
 	if s == nil || !s.Fresh() || g.Fresh("acme") == nil {
 		t.Fatal("it is not served")
@@ -37,19 +40,19 @@ func TestASuspendedMachineServesNoTokenThatHasEnded(t *testing.T) {
 	if left := s.Until(deadline); left != 0 {
 		t.Errorf("a deadline that has passed meanwhile is %s ahead", left)
 	}
-	eventually(t, "the end of what is in memory", 3*tickEvery, func() bool { return g.Fresh("acme") == nil })
+	eventually(t, "the end of what is in memory", 3*hub.TickEvery, func() bool { return g.Fresh("acme") == nil })
 	if s.Valid() {
 		t.Error("it is valid")
 	}
-	eventually(t, "a new subscription", patience, func() bool { now := c.hub.session.Load(); return now != session && now%2 == 0 })
+	eventually(t, "a new subscription", patience, func() bool { now := c.hub.Session(); return now != session && now%2 == 0 })
 }
 
 // A nap is no reason to forget, and wears off no deadline.
 func TestAMachineThatIsAwakeLosesNoTime(t *testing.T) {
-	before := monotonic()
+	before := mono.Now()
 	for range 1000 {
-		wake()
-		if now := monotonic(); now < before || now-before > patience {
+		mono.Wake()
+		if now := mono.Now(); now < before || now-before > patience {
 			t.Fatalf("%s after %s", now, before)
 		}
 	}

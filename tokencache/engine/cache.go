@@ -14,6 +14,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 const (
@@ -51,7 +53,7 @@ type Cache struct {
 	limit   int
 	journal int
 	log     zerolog.Logger
-	hub     *hub
+	hub     *hub.Hub
 	clock   clock
 	proof   proof
 	giving  sync.WaitGroup // grants back to Redis
@@ -110,13 +112,15 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		watchers: xsync.NewMap[string, *watchers[Change]](),
 	}
 	_, c.clock.many = rdb.(*redis.ClusterClient)
-	c.clock.onSet = func(by mono) {
+	c.clock.onSet = func(by mono.Time) {
 		c.log.Error().Dur("forward_ms", by).Msg("somebody has set Redis' clock, or another server with another clock has taken its place: no claim is taken over for as long as one stands")
 	}
-	c.hub = newHub(rdb, cfg.Log, c.pushed)
-	c.hub.heartbeats = cfg.Prefix + ":heartbeat:"
-	c.hub.ready = func(ctx context.Context) { _, _ = c.identify(ctx) } // without the key nothing that is pushed is believed
-	c.hub.begun, c.hub.along, c.hub.ticked, c.hub.unanswered = c.connected, c.watchMasters, c.weigh, c.unanswered
+	c.hub = hub.New(hub.Config{
+		Redis: rdb, Log: cfg.Log, Heartbeats: c.heartbeats(),
+		Deliver: c.pushed, Publish: c.beat,
+		Ready: func(ctx context.Context) { _, _ = c.identify(ctx) }, // without the key nothing that is pushed is believed
+		Begun: c.connected, Along: c.watchMasters, Ticked: c.weigh, Unanswered: c.unanswered, Masters: masters,
+	})
 	return c, nil
 }
 
@@ -170,7 +174,7 @@ func (c *Cache) Forget(ctx context.Context, app string) error {
 	if c.hot.size()+c.apps.Size() > 0 {
 		return nil
 	}
-	if err := c.hub.wait(ctx); err != nil {
+	if err := c.hub.Wait(ctx); err != nil {
 		return err
 	}
 	return ended(ctx, &c.giving)

@@ -406,7 +406,7 @@ func (c *Cache) Ask(ctx context.Context, k grant.Key, epoch, generation, rev int
 	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
 		return err == nil, err // the count is that of one node
 	}
-	if c.hub.sessionOf(c.keys(k).events()) != 0 {
+	if c.hub.SessionOf(c.keys(k).events()) != 0 {
 		n-- // this process listens too
 	}
 	return n > 0, err

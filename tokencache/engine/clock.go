@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 // Deadlines are stored as Redis time, and no worker's wall clock decides anything.
@@ -37,11 +38,11 @@ func span(ms int64) time.Duration {
 type clock struct {
 	offset atomic.Int64 // ns
 	known  atomic.Bool
-	heard  atomic.Int64 // mono of the last reply that told the time
+	heard  atomic.Int64 // mono.Time of the last reply that told the time
 
-	many  bool          // there is more than one: that they differ says nothing
-	onSet func(by mono) // is told by how much it was set forward; may be nil
-	setAt atomic.Int64  // mono at which it was last noticed that it had been set; 0 for never
+	many  bool               // there is more than one: that they differ says nothing
+	onSet func(by mono.Time) // is told by how much it was set forward; may be nil
+	setAt atomic.Int64       // mono.Time at which it was last noticed that it had been set; 0 for never
 	back  atomic.Pointer[setBack]
 }
 
@@ -54,7 +55,7 @@ type setBack struct {
 // observe learns from a reply in which Redis said `now`, and returns our clock's reading
 // for that, or a little before. Redis answered between sent and received; what was known
 // before stays if it agrees with that, since it came from a faster reply.
-func (c *clock) observe(sent, received mono, now int64) mono {
+func (c *clock) observe(sent, received mono.Time, now int64) mono.Time {
 	before := c.heard.Swap(int64(received))
 	ns := now * int64(time.Millisecond)
 	least, most := ns-int64(received), ns-int64(sent)
@@ -67,13 +68,13 @@ func (c *clock) observe(sent, received mono, now int64) mono {
 		c.offset.Store(offset)
 		c.known.Store(true)
 	}
-	return mono(ns - offset)
+	return mono.Time(ns - offset)
 }
 
 func abs(n int64) int64 { return max(n, -n) }
 
 // wasSet notes that Redis' clock was set forward by so many ns, or back, when it said so by now or later.
-func (c *clock) wasSet(at mono, from, by int64) {
+func (c *clock) wasSet(at mono.Time, from, by int64) {
 	// A reply from before can be looked at after one that came later.
 	back := setBack{by: -by / int64(time.Millisecond), from: from - believedWithin.Milliseconds()}
 	if before := c.back.Load(); before != nil {
@@ -89,7 +90,7 @@ func (c *clock) wasSet(at mono, from, by int64) {
 	}
 	c.setAt.Store(int64(max(at, 1)))
 	if c.onSet != nil {
-		c.onSet(mono(by))
+		c.onSet(mono.Time(by))
 	}
 }
 
@@ -110,16 +111,16 @@ func (c *clock) behind(r *grant.Record, now int64) int64 {
 // ClockSet is how long ago this process noticed that somebody had set Redis' clock; false for never.
 // What Redis says of claims that were made before is not to be acted upon for as long as a claim stands.
 func (c *Cache) ClockSet() (ago time.Duration, ok bool) {
-	at := mono(c.clock.setAt.Load())
-	return monotonic() - at, at != 0
+	at := mono.Time(c.clock.setAt.Load())
+	return mono.Now() - at, at != 0
 }
 
 // recent bounds how long Redis' clock is taken to go like ours: an operator may set it.
 const recent = time.Minute
 
 // guess is Redis' now, never early, if Redis has told the time lately.
-func (c *clock) guess(at mono) (now int64, ok bool) {
-	if !c.known.Load() || at-mono(c.heard.Load()) > recent {
+func (c *clock) guess(at mono.Time) (now int64, ok bool) {
+	if !c.known.Load() || at-mono.Time(c.heard.Load()) > recent {
 		return 0, false
 	}
 	return (int64(at) + c.offset.Load()) / int64(time.Millisecond), true
@@ -129,8 +130,8 @@ func (c *clock) guess(at mono) (now int64, ok bool) {
 const justNow = time.Second
 
 // toldJustNow is guess if Redis has told the time within the last second. It tells whole ms.
-func (c *clock) toldJustNow(at mono) (now int64, ok bool) {
-	if at-mono(c.heard.Load()) > justNow {
+func (c *clock) toldJustNow(at mono.Time) (now int64, ok bool) {
+	if at-mono.Time(c.heard.Load()) > justNow {
 		return 0, false
 	}
 	now, ok = c.guess(at)
@@ -138,13 +139,13 @@ func (c *clock) toldJustNow(at mono) (now int64, ok bool) {
 }
 
 // estimate is guess, however long ago Redis has told the time.
-func (c *clock) estimate(at mono) (now int64, ok bool) {
+func (c *clock) estimate(at mono.Time) (now int64, ok bool) {
 	return (int64(at) + c.offset.Load()) / int64(time.Millisecond), c.known.Load()
 }
 
 // told is estimate for a message that this process publishes; 0 if Redis has never told the time.
 func (c *clock) told() int64 {
-	now, ok := c.estimate(monotonic())
+	now, ok := c.estimate(mono.Now())
 	if !ok {
 		return 0
 	}
@@ -154,7 +155,7 @@ func (c *clock) told() int64 {
 // arrived is Redis' now for an event that was read off the socket at `at`. A
 // process that was stopped, or a slow connection, reads it late: then the event's
 // own now is too early, and a token would seem to live longer than it does.
-func (c *clock) arrived(at mono, now int64) int64 {
+func (c *clock) arrived(at mono.Time, now int64) int64 {
 	if !c.known.Load() {
 		return now
 	}

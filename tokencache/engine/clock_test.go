@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 func TestEventsTimeIsNeverEarlierThanOurOwnEstimate(t *testing.T) {
@@ -16,7 +17,7 @@ func TestEventsTimeIsNeverEarlierThanOurOwnEstimate(t *testing.T) {
 	c.observe(2*time.Second, 2*time.Second, 1_000_000) // Redis was at 1,000,000 ms when we were at most at 2 s
 	cases := []struct {
 		name      string
-		at        mono
+		at        mono.Time
 		said, now int64
 	}{
 		{"in time", 3 * time.Second, 1_001_000, 1_001_000},
@@ -80,7 +81,7 @@ func TestDelayedEventDoesNotLengthenATokensLife(t *testing.T) {
 	c.clock.offset.Add(int64(2 * time.Hour)) // as if we had been stopped since
 	ev := grant.Event{Kind: "commit", Now: s.At(), Record: s.Record, Sealed: mustSeal(t, c, acme, s.Epoch, s.Generation+1, pairNo(2)(s.At()))}
 	ev.Record.Generation++
-	c.take(p.e, ev, monotonic())
+	c.take(p.e, ev, mono.Now())
 	late := c.Remembered(acme)
 	if late.Generation != s.Generation+1 || late.Valid() || late.Fresh() || late.Until(late.Pair.ExpiresAt) != 0 {
 		t.Errorf("a token for an hour, two hours later: valid %v, fresh %v", late.Valid(), late.Fresh())
@@ -91,9 +92,9 @@ func TestDelayedEventDoesNotLengthenATokensLife(t *testing.T) {
 }
 
 func TestSnapshotCountsByTheMonotonicClock(t *testing.T) {
-	defer sleepless.Store(sleepless.Swap(nil)) // a bubble has a time of its own
+	defer mono.Sleepless.Store(mono.Sleepless.Swap(nil)) // a bubble has a time of its own
 	synctest.Test(t, func(t *testing.T) {
-		at := monotonic()
+		at := mono.Now()
 		s := (&Snapshot{
 			Pair: grant.Pair{AccessToken: grant.Hide("at"), ExpiresAt: 10_000, RefreshAt: 8_000}, now: 1_000, at: at,
 		}).finish()
@@ -104,7 +105,7 @@ func TestSnapshotCountsByTheMonotonicClock(t *testing.T) {
 			after        time.Duration
 			fresh, valid bool
 		}{{0, true, true}, {6999 * time.Millisecond, true, true}, {7 * time.Second, false, true}, {8999 * time.Millisecond, false, true}, {9 * time.Second, false, false}, {time.Hour, false, false}} {
-			time.Sleep(tc.after - (monotonic() - at))
+			time.Sleep(tc.after - (mono.Now() - at))
 			if s.Fresh() != tc.fresh || s.Valid() != tc.valid {
 				t.Errorf("after %v: fresh %v, valid %v", tc.after, s.Fresh(), s.Valid())
 			}
@@ -116,11 +117,11 @@ func TestSnapshotCountsByTheMonotonicClock(t *testing.T) {
 }
 
 func TestPairWithoutRefreshAtIsNeverFresh(t *testing.T) {
-	s := (&Snapshot{Pair: grant.Pair{AccessToken: grant.Hide("at"), ExpiresAt: 10_000}, now: 1_000, at: monotonic()}).finish()
+	s := (&Snapshot{Pair: grant.Pair{AccessToken: grant.Hide("at"), ExpiresAt: 10_000}, now: 1_000, at: mono.Now()}).finish()
 	if s.Fresh() || !s.Valid() {
 		t.Errorf("fresh %v, valid %v", s.Fresh(), s.Valid())
 	}
-	if s := (&Snapshot{now: 1_000, at: monotonic()}).finish(); s.Fresh() || s.Valid() || s.Token() != nil {
+	if s := (&Snapshot{now: 1_000, at: mono.Now()}).finish(); s.Fresh() || s.Valid() || s.Token() != nil {
 		t.Error("a grant without a pair has a token")
 	}
 }

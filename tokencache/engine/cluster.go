@@ -12,6 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 // go-redis asks a Cluster which node has what once a minute, and when a node says MOVED. One that is
@@ -49,18 +51,18 @@ func (c *Cache) watchMasters(ctx context.Context) {
 	defer work.Wait()
 	var known masterSet
 	for {
-		if known.asking.Add(1) <= maxBeats {
+		if known.asking.Add(1) <= hub.MaxBeats {
 			work.Go(func() { // a node that does not answer must not hold up the next look
 				fresh := known.fresh(masters(ctx, cluster))
 				known.asking.Add(-1)
 				if fresh {
-					c.readAgain(ctx, monotonic())
+					c.readAgain(ctx, mono.Now())
 				}
 			})
 		} else {
 			known.asking.Add(-1)
 		}
-		if sleep(ctx, lookEvery) != nil {
+		if mono.Sleep(ctx, lookEvery) != nil {
 			return
 		}
 	}
@@ -98,8 +100,8 @@ func (c *Cache) unanswered(err error) {
 	if !ok || !noAnswer(err) {
 		return
 	}
-	now, last := monotonic(), c.reloaded.Load()
-	if now-mono(last) >= time.Second && c.reloaded.CompareAndSwap(last, int64(now)) {
+	now, last := mono.Now(), c.reloaded.Load()
+	if now-mono.Time(last) >= time.Second && c.reloaded.CompareAndSwap(last, int64(now)) {
 		cluster.ReloadState(context.Background())
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 // scene is one grant, a cache whose call is repeated, and another one by which other things happen
@@ -124,7 +125,7 @@ func (s *scene) loseAndRestore() {
 	s.Helper()
 	hot(s.T, s.other, acme)
 	lose(s.T, s.other, acme)
-	for monotonic() <= s.other.Remembered(acme).taken { // the read is sent after memory knew
+	for mono.Now() <= s.other.Remembered(acme).taken { // the read is sent after memory knew
 		time.Sleep(time.Millisecond)
 	}
 	read(s.T, s.other, acme)
@@ -272,7 +273,7 @@ func TestAConnectThatIsRepeatedAtAProcessWhichRemembersChangesNothingThoughRedis
 			s.refresh(3)
 			living := read(t, s.other, acme)
 			lose(t, s.other, acme)
-			for monotonic() <= s.other.Remembered(acme).taken {
+			for mono.Now() <= s.other.Remembered(acme).taken {
 				time.Sleep(time.Millisecond)
 			}
 			if err := again(s); err != nil {
@@ -396,7 +397,7 @@ func TestTheSpareOfADisplacedConsentLivesForAMomentOnly(t *testing.T) {
 			disconnect(s.T, s.other, acme)
 			rewind(s.T, s.other, acme, backup)
 			s.must(s.other.rdb.Set(s.Context(), ks.spare(), spare, 0).Err())
-			for monotonic() <= s.other.Remembered(acme).taken {
+			for mono.Now() <= s.other.Remembered(acme).taken {
 				time.Sleep(time.Millisecond)
 			}
 			if r := read(s.T, s.other, acme); r.State != grant.Disconnected {

@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 // DueShards is in how many sorted sets an app's due grants lie: on a Cluster they are
@@ -126,11 +127,11 @@ func (c *Cache) NextDue(ctx context.Context, app string, skip ...int) (next [Due
 
 // redisNow is Redis' time, as replies have told it of late, or by asking.
 func (c *Cache) redisNow(ctx context.Context) (int64, error) {
-	if now, ok := c.clock.guess(monotonic()); ok {
+	if now, ok := c.clock.guess(mono.Now()); ok {
 		return now, nil
 	}
 	_, err := bounded(ctx, nodePatience, func(ctx context.Context) (struct{}, error) { return struct{}{}, c.learnTime(ctx) })
-	now, known := c.clock.estimate(monotonic())
+	now, known := c.clock.estimate(mono.Now())
 	if known {
 		return now, nil
 	}
@@ -272,7 +273,7 @@ func (c *Cache) repairNode(ctx context.Context, node redis.Cmdable, app string, 
 			return missing, err
 		}
 		cursor = next
-		if failed := sleep(ctx, pause); failed != nil {
+		if failed := mono.Sleep(ctx, pause); failed != nil {
 			return missing, failed
 		}
 	}
@@ -359,17 +360,6 @@ func (c *Cache) turnKey(app, what string) string {
 	return c.prefix + ":turn:" + grant.Escape(app) + ":" + what
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
 // Warn says in the journal and to all workers, once, that base's refresh token ends at a
 // fixed date which refreshing does not put off.
 func (c *Cache) Warn(ctx context.Context, base *Snapshot, by string) (grant.Outcome, *Snapshot, error) {
@@ -398,7 +388,7 @@ const touchPage = 100
 // room for it knows the first thousand since it was last called.
 func (c *Cache) Touch(ctx context.Context, app string, coarse time.Duration) error {
 	var failed error
-	at := int64(monotonic())
+	at := int64(mono.Now())
 	var page []grant.Key
 	var entries []*entry
 	flush := func() {
@@ -427,8 +417,8 @@ func (c *Cache) Touch(ctx context.Context, app string, coarse time.Duration) err
 // untold reports whether somebody has asked for the grant's token since that was noted, and
 // an earlier note is older than coarse.
 func (e *entry) untold(coarse time.Duration) bool {
-	asked, touched := mono(e.asked.Load()), mono(e.touched.Load())
-	if asked == 0 || asked <= touched || touched != 0 && monotonic()-touched < coarse {
+	asked, touched := mono.Time(e.asked.Load()), mono.Time(e.touched.Load())
+	if asked == 0 || asked <= touched || touched != 0 && mono.Now()-touched < coarse {
 		return false
 	}
 	s := e.snap.Load()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
 )
 
 // dueAt is when a grant is to be looked at next; 0 for never.
@@ -372,7 +373,7 @@ func TestUseIsNotedOnceAndOnlyIfSomebodyAsked(t *testing.T) {
 	if got := usedAt(); got != first {
 		t.Error("noted twice within the hour")
 	}
-	time.Sleep(2 * tickEvery) // so that it is asked for after the last note
+	time.Sleep(2 * hub.TickEvery) // so that it is asked for after the last note
 	ask(a)
 	touch(a, time.Millisecond)
 	if got := usedAt(); got == first {
@@ -455,7 +456,7 @@ func TestWhoWatchesHearsOfOnesOwnChangesAndOfAllOthers(t *testing.T) {
 			k := grant.Key{App: "my app:{x}", Tenant: "a:b}c"}
 			heard, also := make(chan Change, 100), make(chan Change, 100)
 			stop, stopOther := a.OnChange(k.App, func(ch Change) { heard <- ch }), a.OnChange(k.App, func(ch Change) { also <- ch })
-			if _, err := a.hub.confirmed(t.Context(), a.ChangesChannel(k.App)); err != nil {
+			if _, err := a.hub.Confirmed(t.Context(), a.ChangesChannel(k.App)); err != nil {
 				t.Fatal(err)
 			}
 			hear := func(from <-chan Change, kind string, rev int64) {

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 // Redis can come back empty: a restart without its file, FLUSHALL, a new server at the old address.
@@ -82,8 +83,8 @@ func (c *Cache) calm(ctx context.Context, part int64) bool {
 	p := &c.proof
 	p.fetching.Lock()
 	defer p.fetching.Unlock()
-	calm := told && n >= p.keys-p.keys/part-fewKeys && n > 2*c.known() && p.was == "" && monotonic()-p.asked < identifyEvery
-	p.counted, p.keys = monotonic(), n
+	calm := told && n >= p.keys-p.keys/part-fewKeys && n > 2*c.known() && p.was == "" && mono.Now()-p.asked < identifyEvery
+	p.counted, p.keys = mono.Now(), n
 	return calm
 }
 
@@ -199,7 +200,7 @@ func (c *Cache) Rescue(ctx context.Context, app string) error {
 	}
 	a := c.app(app)
 	// In a session a loss that another process has noticed is heard of; between two it is not.
-	if session := c.hub.session.Load(); session%2 == 0 && c.calm(ctx, math.MaxInt64) && c.hub.session.Load() == session {
+	if session := c.hub.Session(); session%2 == 0 && c.calm(ctx, math.MaxInt64) && c.hub.Session() == session {
 		if s := a.state.Load(); s != nil && s.LostAt != 0 && a.given.Load() != s.LostAt {
 			return c.giveBack(ctx, app)
 		}
@@ -296,5 +297,5 @@ func (c *Cache) inquire(ctx context.Context, k grant.Key) (told bool, err error)
 	if err != nil || !listening {
 		return false, err
 	}
-	return true, sleep(ctx, askWait)
+	return true, mono.Sleep(ctx, askWait)
 }

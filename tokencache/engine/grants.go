@@ -36,7 +36,7 @@ func (g *Grants) Fresh(tenant string) *oauth2.Token {
 // Calm reports, without a look at the clock, that s is fresh for a while; false says nothing.
 func (g *Grants) Calm(s *Snapshot) bool {
 	h := g.cache.hub
-	return h.session.Load()%2 == 0 && s.token != nil && mono(h.tick.Load()) < s.calm
+	return h.Session()%2 == 0 && s.token != nil && h.Tick() < s.calm
 }
 
 // Handle returns a tenant's handle.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 func TestHandleServesOnlyWhatIsCoherentAndFresh(t *testing.T) {
@@ -233,7 +234,7 @@ func TestGlanceSeesNothingButFreshTokens(t *testing.T) {
 	if s, _ := c.Glance(t.Context(), made("control", func(int64, *grant.Pair) {})); s == nil {
 		t.Error("a fresh token was not seen: nothing is proven")
 	}
-	c.clock.heard.Store(int64(monotonic() - 2*recent))
+	c.clock.heard.Store(int64(mono.Now() - 2*recent))
 	if s, _ := c.Glance(t.Context(), made("stale clock", func(int64, *grant.Pair) {})); s != nil {
 		t.Error("a glance by a clock that Redis has not told for long")
 	}

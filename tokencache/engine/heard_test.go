@@ -10,6 +10,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 // hearing is a process that makes changes, and one that hears of them.
@@ -130,7 +131,7 @@ func TestAnIncompleteStateThatRedisDoesNotKnowIsNoLoop(t *testing.T) {
 	ev := grant.Event{Kind: "commit", Now: now, Record: base.Record}
 	ev.Record.Generation, ev.Record.Rev, ev.Record.RefreshFP, ev.Record.AccessFP = 2, 9, "x", "y"
 	e, _ := listener.hot.load(acme)
-	listener.take(e, ev, monotonic())
+	listener.take(e, ev, mono.Now())
 	if s := listener.Remembered(acme); s == nil || !s.incomplete() || s.Generation != 2 {
 		t.Fatalf("the scene is not set: %v", s)
 	}
@@ -167,7 +168,7 @@ func TestAReadEndsWhilePushesOvertakeIt(t *testing.T) {
 		s := listener.Remembered(acme)
 		ev := grant.Event{Kind: "commit", Now: listener.clock.told(), Record: base.Record}
 		ev.Record.Generation, ev.Record.RefreshFP = s.Generation+1, "x"
-		listener.take(e, ev, monotonic())
+		listener.take(e, ev, mono.Now())
 	}
 	listener.rdb.AddHook(redisHook{overtake})
 	go func() {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,17 +14,9 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
-
-// beating is the heartbeat of a cache's session.
-func beating(t *testing.T, c *Cache) *heartbeat {
-	t.Helper()
-	b := c.hub.current.Load()
-	if b == nil {
-		t.Fatal("no session")
-	}
-	return b
-}
 
 // A connection that stands, to a server that answers, proves nothing.
 func TestASessionBeginsWithItsFirstHeartbeat(t *testing.T) {
@@ -43,7 +34,7 @@ func TestASessionBeginsWithItsFirstHeartbeat(t *testing.T) {
 	p := c.Pin(acme)
 	defer p.Unpin()
 	for range 3 {
-		if err := p.Confirmed(t.Context()); !errors.Is(err, errSubscriber) {
+		if err := p.Confirmed(t.Context()); !errors.Is(err, hub.ErrSubscriber) {
 			t.Fatalf("Confirmed says %v", err)
 		}
 		if _, err := c.Read(t.Context(), acme); err == nil && c.Peek(acme) != nil {
@@ -58,30 +49,6 @@ func TestASessionBeginsWithItsFirstHeartbeat(t *testing.T) {
 	}
 }
 
-// Whoever may publish can send to the channel, but nobody can guess what is on its way.
-func TestAForeignHeartbeatProvesNothing(t *testing.T) {
-	t.Parallel()
-	b := newHeartbeat("tl:heartbeat:x", "")
-	b.open()
-	nonce := b.next()
-	if b.heard("forged") || b.proven() != 0 || b.until() > monotonic()+firstBeat {
-		t.Error("a forged heartbeat is believed")
-	}
-	if !b.heard(nonce) || b.proven() == 0 {
-		t.Error("the own one is not")
-	}
-	at := b.proven()
-	if b.heard(nonce) || b.proven() != at {
-		t.Error("a repeated one is believed again")
-	}
-	older, newer := b.next(), b.next()
-	b.heard(newer)
-	at = b.proven()
-	if b.heard(older); b.proven() != at || b.lacks(older) {
-		t.Error("what was overtaken still counts")
-	}
-}
-
 // A heartbeat that nobody hears where it is sent to ends the session at once, not after six seconds.
 func TestASessionOnAnotherServerEndsAtOnce(t *testing.T) {
 	t.Parallel()
@@ -92,14 +59,13 @@ func TestASessionOnAnotherServerEndsAtOnce(t *testing.T) {
 	}), "tl")
 	connect(t, c, acme, 1)
 	hot(t, c, acme)
-	b := beating(t, c)
 	proxy.Move(other.Addr())
 	start := time.Now()
 	eventually(t, "the session to end", patience, func() bool { return c.Peek(acme) == nil })
-	if took := time.Since(start); took > beatEvery+overtaken+2*time.Second {
+	if took := time.Since(start); took > hub.BeatEvery+hub.Overtaken+2*time.Second {
 		t.Errorf("after %v", took)
 	}
-	eventually(t, "the reason", patience, func() bool { return errors.Is(b.reason(nil), errElsewhere) || errors.Is(b.reason(nil), errReplaced) })
+	eventually(t, "the reason", patience, func() bool { return errors.Is(c.hub.Why(), hub.ErrElsewhere) || errors.Is(c.hub.Why(), errReplaced) })
 }
 
 // Where commands get no answer, memory is as good as with a Redis that is away.
@@ -115,7 +81,7 @@ func TestWithoutAWayForCommandsMemoryIsNotCoherentAndStaysValid(t *testing.T) {
 	proxy.Refuse() // new connections; the subscriber's is well
 	start := time.Now()
 	eventually(t, "the session to end", patience, func() bool { return c.Peek(acme) == nil })
-	if took := time.Since(start); took > silentFor+2*time.Second {
+	if took := time.Since(start); took > hub.SilentFor+2*time.Second {
 		t.Errorf("after %v", took)
 	}
 	if s := c.Remembered(acme); s == nil || !s.Valid() {
@@ -154,15 +120,15 @@ func TestAHeartbeatCostsOneCommandEveryTwoSeconds(t *testing.T) {
 	server := redistest.Own(t)
 	c := newCache(t, server.Client(t), "tl")
 	root := server.Client(t)
-	time.Sleep(beatEvery)
+	time.Sleep(hub.BeatEvery)
 	if n := calls(t, root, "publish"); n != 0 {
 		t.Errorf("%d heartbeats with nothing to listen to", n)
 	}
 	connect(t, c, acme, 1)
 	hot(t, c, acme)
 	before, start := calls(t, root, "publish"), time.Now()
-	time.Sleep(3*beatEvery + beatEvery/2)
-	got, most := calls(t, root, "publish")-before, int(time.Since(start)/beatEvery)+1
+	time.Sleep(3*hub.BeatEvery + hub.BeatEvery/2)
+	got, most := calls(t, root, "publish")-before, int(time.Since(start)/hub.BeatEvery)+1
 	if got < 2 || got > most {
 		t.Errorf("%d heartbeats, want 3", got)
 	}
@@ -220,7 +186,7 @@ func TestAServerThatIsPromotedInPlaceIsNoticed(t *testing.T) {
 	connect(t, c, acme, 1)
 	hot(t, c, acme)
 	eventually(t, "the server to be known", patience, func() bool { return c.servers.of("") != nil })
-	session := c.hub.session.Load()
+	session := c.hub.Session()
 	root := server.Client(t)
 	host, port, _ := net.SplitHostPort(other.Addr())
 	for _, step := range [][2]string{{host, port}, {"NO", "ONE"}} {
@@ -230,7 +196,7 @@ func TestAServerThatIsPromotedInPlaceIsNoticed(t *testing.T) {
 	}
 	start := time.Now()
 	eventually(t, "a new session", patience, func() bool {
-		now := c.hub.session.Load()
+		now := c.hub.Session()
 		return now != session && now%2 == 0
 	})
 	if took := time.Since(start); took > 10*time.Second {
@@ -267,7 +233,7 @@ func TestWhatAServerSaysIsDoubtedThoughItsClockIsBehind(t *testing.T) {
 		if k.promoted {
 			info["uptime_in_seconds"], info["master_replid2"] = "9999", replid
 		}
-		server, err := c.judge(t.Context(), info, monotonic())
+		server, err := c.judge(t.Context(), info, mono.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -295,7 +261,7 @@ func TestLateChangesAreReadAgainManyAtATime(t *testing.T) {
 	rdb.AddHook(slow(each))
 	before := calls(t, rdb, "hmget")
 	start := time.Now()
-	if !c.readAgain(t.Context(), monotonic()) {
+	if !c.readAgain(t.Context(), mono.Now()) {
 		t.Fatal("not all")
 	}
 	if n := calls(t, rdb, "hmget") - before; n != grants {
@@ -347,23 +313,5 @@ func TestAClusterIsAskedWhoIsWhereWhenANodeDoesNotAnswer(t *testing.T) {
 	time.Sleep(300 * time.Millisecond)
 	if n := read() - before; n > 2 {
 		t.Errorf("asked %d times in a moment", n)
-	}
-}
-
-// What a heartbeat takes, there and back: a process does it every two seconds.
-func BenchmarkHeartbeat(b *testing.B) {
-	c := freshCache(b)
-	p := c.Pin(acme)
-	defer p.Unpin()
-	confirm(b, p)
-	beat := c.hub.current.Load()
-	for b.Loop() {
-		nonce := beat.next()
-		if _, err := c.hub.publish(b.Context(), beat.channel, nonce); err != nil {
-			b.Fatal(err)
-		}
-		for beat.lacks(nonce) {
-			runtime.Gosched()
-		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 // entry is a hot grant: its newest snapshot in this process, and who waits for a
@@ -28,17 +30,17 @@ type entry struct {
 	mu        sync.Mutex // guards what follows, and the order in which snap advances
 	listed    bool       // in hub and ring
 	absent    uint64     // session in which Redis was found to have no such grant; 0 none
-	absentAt  mono
+	absentAt  mono.Time
 	evicted   bool
 	changed   chan struct{} // closed on every news
-	leaseFor  mono          // somebody holds the lease until then, as far as was heard
+	leaseFor  mono.Time     // somebody holds the lease until then, as far as was heard
 	told      uint64        // how often holders have told how long
 	leaseSaid int64         // Redis' clock when the last of them did
 	telling   bool          // what is remembered is being given back to Redis
-	toldAt    mono          // when it was last
+	toldAt    mono.Time     // when it was last
 	atIt      *func()       // says that this process's exchange is still under way; nil for none
 
-	contradicted    mono // since when Redis knows nothing of the state of that revision, which was heard of
+	contradicted    mono.Time // since when Redis knows nothing of the state of that revision, which was heard of
 	contradictedRev int64
 }
 
@@ -58,24 +60,24 @@ func (c *Cache) Peek(k grant.Key) *Snapshot {
 }
 
 // mark notes a tick, once: readers on many cores must not fight for the line.
-func mark(last *atomic.Int64, tick mono) {
+func mark(last *atomic.Int64, tick mono.Time) {
 	if last.Load() != int64(tick) {
 		last.Store(int64(tick))
 	}
 }
 
 // coherent is the entry's snapshot if it is coherent, and the hub's latest tick.
-func (e *entry) coherent(h *hub) (*Snapshot, mono) {
+func (e *entry) coherent(h *hub.Hub) (*Snapshot, mono.Time) {
 	s := e.snap.Load()
-	if s == nil || s.session != h.session.Load() { // never equal for session 0, or while there is no connection
+	if s == nil || s.session != h.Session() { // never equal for session 0, or while there is no connection
 		return nil, 0
 	}
-	return s, mono(h.tick.Load())
+	return s, h.Tick()
 }
 
 // fresh is the token of a coherent snapshot that is neither due nor expired. Reading the
 // clock would cost more than all the rest.
-func (e *entry) fresh(h *hub) *oauth2.Token {
+func (e *entry) fresh(h *hub.Hub) *oauth2.Token {
 	s, tick := e.coherent(h)
 	if s == nil || tick >= s.calm && !s.Fresh() {
 		return nil
@@ -106,11 +108,11 @@ func (c *Cache) Pin(k grant.Key) *Pin {
 			// Under e.mu, so that an eviction cannot overtake it; by whoever comes first,
 			// since others see the entry before its maker has the lock.
 			e.listed = true
-			c.hub.add(e.channel)
+			c.hub.Add(e.channel)
 			c.ring.add(e)
 		}
 		e.mu.Unlock()
-		e.used.Store(int64(monotonic()))
+		e.used.Store(int64(mono.Now()))
 		return &Pin{c: c, e: e}
 	}
 }
@@ -175,7 +177,7 @@ func (p *Pin) Changed() <-chan struct{} {
 // Confirmed waits until this process is subscribed to the grant's events. What is
 // read afterwards misses nothing.
 func (p *Pin) Confirmed(ctx context.Context) error {
-	_, err := p.c.hub.confirmed(ctx, p.e.channel)
+	_, err := p.c.hub.Confirmed(ctx, p.e.channel)
 	return err
 }
 
@@ -198,7 +200,7 @@ func (p *Pin) AtIt(say func()) (done func()) {
 func (p *Pin) LeaseHeld() time.Duration {
 	p.e.mu.Lock()
 	defer p.e.mu.Unlock()
-	return max(0, p.e.leaseFor-monotonic())
+	return max(0, p.e.leaseFor-mono.Now())
 }
 
 // Told counts what holders have told of the lease. Take it before trying the lease.
@@ -218,7 +220,7 @@ func (p *Pin) SetLeaseHeld(d time.Duration, told uint64) {
 	p.e.mu.Lock()
 	defer p.e.mu.Unlock()
 	if p.e.told == told {
-		p.e.leaseFor = monotonic() + d
+		p.e.leaseFor = mono.Now() + d
 	}
 }
 
@@ -324,7 +326,7 @@ func (c *Cache) evict(e *entry) {
 	e.evicted = true
 	e.doubt() // a Handle may still look at it
 	if e.listed {
-		c.hub.remove(e.channel) // before somebody else can add it again
+		c.hub.Remove(e.channel) // before somebody else can add it again
 		c.ring.remove(e)
 	}
 	c.hot.delete(e.key)

@@ -7,14 +7,13 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/rs/zerolog"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
 )
 
 func TestMemoryIsCoherentOnlyWhileSubscribed(t *testing.T) {
@@ -56,7 +55,7 @@ func TestReadBeforeTheSubscriptionIsNotCoherent(t *testing.T) {
 	proxy.Refuse() // the subscriber's
 	p := c.Pin(acme)
 	defer p.Unpin()
-	if err := p.Confirmed(t.Context()); !errors.Is(err, errSubscriber) {
+	if err := p.Confirmed(t.Context()); !errors.Is(err, hub.ErrSubscriber) {
 		t.Fatalf("Confirmed says %v", err)
 	}
 	if s := read(t, c, acme); s.Generation != 1 || c.Peek(acme) != nil || c.Remembered(acme) == nil {
@@ -255,10 +254,7 @@ func TestConnectionLivesWhileSomethingIsHot(t *testing.T) {
 		if err := c.Forget(t.Context(), "zoom"); err != nil {
 			t.Fatal(err)
 		}
-		c.hub.mu.Lock()
-		running := c.hub.running
-		c.hub.mu.Unlock()
-		if running || c.hot.size() != 0 {
+		if running := c.hub.Running(); running || c.hot.size() != 0 {
 			t.Fatalf("hub running: %v, %d grants", running, c.hot.size())
 		}
 		eventually(t, "the connection to close", patience, func() bool { return subscribers() == 0 })
@@ -295,7 +291,7 @@ func TestChurnOfOneGrantLeavesTheOthersCoherent(t *testing.T) {
 	c := freshCache(t)
 	connect(t, c, acme, 1)
 	hot(t, c, acme)
-	session := c.hub.session.Load()
+	session := c.hub.Session()
 	unknown := grant.Key{App: "zoom", Tenant: "unknown"}
 	var all sync.WaitGroup
 	for range 4 {
@@ -314,8 +310,8 @@ func TestChurnOfOneGrantLeavesTheOthersCoherent(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if c.Peek(acme) == nil || c.hub.session.Load() != session {
-		t.Errorf("Peek %v, session %d after %d", c.Peek(acme), c.hub.session.Load(), session)
+	if c.Peek(acme) == nil || c.hub.Session() != session {
+		t.Errorf("Peek %v, session %d after %d", c.Peek(acme), c.hub.Session(), session)
 	}
 	p := c.Pin(unknown)
 	defer p.Unpin()
@@ -383,10 +379,7 @@ func TestHotGrantsAreBounded(t *testing.T) {
 	if c.Peek(pinned) == nil {
 		t.Error("the pinned grant was forgotten")
 	}
-	c.hub.mu.Lock()
-	channels := len(c.hub.channels)
-	c.hub.mu.Unlock()
-	if channels != c.hot.size() {
+	if channels := c.hub.Channels(); channels != c.hot.size() {
 		t.Errorf("%d channels for %d grants", channels, c.hot.size())
 	}
 }
@@ -432,115 +425,6 @@ func TestPeekDoesNotAllocate(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
-}
-
-// hubAlone is a hub whose connection is the test.
-func hubAlone(channels ...string) (*hub, func(channel string) bool) {
-	h := newHub(nil, zerolog.Nop(), func(string, string) {})
-	h.running = true
-	for _, channel := range channels {
-		h.add(channel)
-	}
-	return h, func(channel string) bool { return h.sessionOf(channel) != 0 }
-}
-
-// open begins a connection whose heartbeat has come back.
-func (h *hub) open() {
-	h.begin(newHeartbeat("heartbeat", ""))
-	h.believe()
-}
-
-// pretendToSend is what flush does with the collected commands.
-func (h *hub) pretendToSend() { h.commands = nil }
-
-// What was published between UNSUBSCRIBE and SUBSCRIBE was not heard, though the channel was confirmed before.
-func TestAChannelThatIsWantedAgainIsNotConfirmedByWhatWasSentBefore(t *testing.T) {
-	h, live := hubAlone("other")
-	h.open()
-	h.add("a")
-	h.pretendToSend()
-	h.remove("a")
-	h.add("a") // not sent yet
-	if !h.confirm("a") || live("a") {
-		t.Error("live by the confirmation of the SUBSCRIBE before")
-	}
-	h.pretendToSend()
-	if !h.confirm("a") || !live("a") {
-		t.Error("not live by its own")
-	}
-}
-
-func TestConfirmationAfterTheEndCountsForNothing(t *testing.T) {
-	h, live := hubAlone("a", "b")
-	h.open()
-	h.confirm("a")
-	h.ended() // by the watch, while a confirmation is on its way
-	if h.confirm("b") || live("a") || live("b") {
-		t.Error("confirmed on a connection that has ended")
-	}
-	h.ended()
-	h.open()
-	if !h.confirm("b") || !live("b") || live("a") {
-		t.Error("the next connection does not confirm")
-	}
-}
-
-func TestUnexpectedConfirmationEndsTheConnection(t *testing.T) {
-	h, _ := hubAlone("a")
-	h.open()
-	if !h.confirm("a") || h.confirm("a") {
-		t.Error("go-redis has reconnected by itself, and nobody noticed")
-	}
-}
-
-func TestOnlyTheLastSubscribeConfirms(t *testing.T) {
-	h, live := hubAlone("a")
-	h.open()
-	h.remove("a")
-	h.add("a")
-	h.pretendToSend()
-	if !h.confirm("a") || live("a") {
-		t.Error("confirmed before UNSUBSCRIBE and SUBSCRIBE were executed")
-	}
-	if !h.confirm("a") || !live("a") {
-		t.Error("not confirmed")
-	}
-}
-
-// Redis comes back while a connection is being made that began when it was away: that one
-// fails, and says nothing about the next.
-func TestWaitingForASubscriptionOutlastsAnAttemptThatBeganBefore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h, _ := hubAlone("a")
-		h.open()
-		result := make(chan error, 1)
-		wait := func() {
-			go func() {
-				_, err := h.confirmed(t.Context(), "a")
-				result <- err
-			}()
-			synctest.Wait()
-		}
-		wait()
-		h.ended() // the attempt from before fails
-		synctest.Wait()
-		if len(result) > 0 {
-			t.Fatalf("gave up: %v", <-result)
-		}
-		h.open()
-		h.confirm("a")
-		if err := <-result; err != nil {
-			t.Error(err)
-		}
-
-		h.ended()
-		wait()
-		h.open()
-		h.ended() // an attempt that began afterwards fails
-		if err := <-result; !errors.Is(err, errSubscriber) {
-			t.Errorf("got %v, want errSubscriber", err)
-		}
-	})
 }
 
 // What was heard of a lease before a connection was lost says nothing: its release may have been missed.

@@ -16,6 +16,9 @@ func (ks keys) lock() string    { return string(ks) + "lock" }
 func (ks keys) journal() string { return string(ks) + "journal" }
 func (ks keys) events() string  { return string(ks) + "events" } // a channel
 
+// heartbeats is how the channels of this deployment's heartbeats begin.
+func (c *Cache) heartbeats() string { return c.prefix + ":heartbeat:" }
+
 // AppKey is the key of an app's own state, and the channel on which its changes are
 // published.
 func (c *Cache) AppKey(app string) string { return c.prefix + ":app:" + grant.Escape(app) }

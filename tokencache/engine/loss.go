@@ -13,6 +13,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 // Redis can lose its last writes: a replica that becomes the master has not got all of them,
@@ -44,13 +46,13 @@ const (
 // before the node timeout was over.
 const (
 	reunionAfterStart    = 5 * time.Second
-	reunionAfterFailover = silentFor + 4*time.Second
+	reunionAfterFailover = hub.SilentFor + 4*time.Second
 	reunionOnCluster     = lookEvery + 2*time.Second
 )
 
 // connected is called when a subscriber session has begun; lost is since when something may have been
 // missed. It reports whether all that Redis may have lost of late has been read again.
-func (c *Cache) connected(ctx context.Context, lost mono) bool {
+func (c *Cache) connected(ctx context.Context, lost mono.Time) bool {
 	if _, cluster := c.rdb.(*redis.ClusterClient); !cluster {
 		_, _ = c.serverOf(ctx, grant.Key{}) // so that the first exchange need not ask
 	}
@@ -63,7 +65,7 @@ func (c *Cache) connected(ctx context.Context, lost mono) bool {
 
 // readAgain reads the grants again that had been changed within atRisk before a time, which gives
 // back what Redis has lost of them. It reports whether it has read all.
-func (c *Cache) readAgain(ctx context.Context, lost mono) bool {
+func (c *Cache) readAgain(ctx context.Context, lost mono.Time) bool {
 	var doubted []grant.Key
 	for e := range c.hot.all() {
 		if s := e.snap.Load(); s != nil && s.young(lost) {
@@ -71,14 +73,14 @@ func (c *Cache) readAgain(ctx context.Context, lost mono) bool {
 		}
 	}
 	// Just after a failover it can take more than one attempt.
-	last := monotonic() + time.Minute
+	last := mono.Now() + time.Minute
 	for pause := 50 * time.Millisecond; len(doubted) > 0; pause = min(2*pause, 500*time.Millisecond) {
 		doubted = c.unverified(ctx, doubted)
-		if monotonic() > last && len(doubted) > 0 {
+		if mono.Now() > last && len(doubted) > 0 {
 			c.log.Warn().Int("grants", len(doubted)).Msg("whether Redis has lost their last changes is not known")
 			return true
 		}
-		if len(doubted) > 0 && sleep(ctx, pause) != nil {
+		if len(doubted) > 0 && mono.Sleep(ctx, pause) != nil {
 			return false // the next session does it
 		}
 	}
@@ -86,7 +88,7 @@ func (c *Cache) readAgain(ctx context.Context, lost mono) bool {
 }
 
 // young reports whether a grant had been changed within atRisk before a time.
-func (s *Snapshot) young(at mono) bool {
+func (s *Snapshot) young(at mono.Time) bool {
 	return time.Duration(s.now-s.ChangedAt())*time.Millisecond+at-s.at < atRisk
 }
 
@@ -131,7 +133,7 @@ func (c *Cache) Doubtful(ctx context.Context, s *Snapshot) (judged *Snapshot, le
 	}
 	own := *s
 	own.judged = server.replid
-	age := server.age(monotonic())
+	age := server.age(mono.Now())
 	if age < -time.Second { // the server's clock was set back: nothing can be said
 		return &own, 0, false, nil
 	}
@@ -146,10 +148,10 @@ type server struct {
 	reunion  time.Duration // from then on, until the other processes are back
 
 	now int64 // its clock at `at`
-	at  mono
+	at  mono.Time
 }
 
-func (s *server) age(at mono) time.Duration { return span(s.now-s.began) + at - s.at }
+func (s *server) age(at mono.Time) time.Duration { return span(s.now-s.began) + at - s.at }
 
 // servers are the masters by address; "" is the address where it is not a Cluster.
 type servers struct {
@@ -199,7 +201,7 @@ func (c *Cache) inspect(ctx context.Context, k grant.Key) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	at := monotonic()
+	at := mono.Now()
 	text, err := node.Info(ctx, "server", "replication").Result()
 	if err != nil && !forbidden(err) {
 		c.unanswered(err)
@@ -224,7 +226,7 @@ var errReplica = errors.New("this is a replica")
 
 // judge makes of INFO what a server is. It tells in which second it has started, but not when it
 // was promoted.
-func (c *Cache) judge(ctx context.Context, info map[string]string, at mono) (*server, error) {
+func (c *Cache) judge(ctx context.Context, info map[string]string, at mono.Time) (*server, error) {
 	if info["role"] == "slave" {
 		return nil, errReplica
 	}
@@ -287,11 +289,11 @@ func (c *Cache) sameServer(ctx context.Context, text string) {
 	switch {
 	case info["role"] == "slave":
 		c.servers.forget()
-		c.hub.distrust(errReplica)
+		c.hub.Distrust(errReplica)
 		c.leave(ctx)
 	case known != nil && known.replid != "" && info["master_replid"] != "" && info["master_replid"] != known.replid:
 		c.servers.forget()
-		c.hub.distrust(errReplaced)
+		c.hub.Distrust(errReplaced)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 // next exchanges a generation, as holder `by`, for pair n.
@@ -41,7 +42,7 @@ func TestCommitRepeatedAfterTheNextGenerationIsNoSpare(t *testing.T) {
 		},
 		"stored by restore": func(t *testing.T, c *Cache, claimed *Snapshot, id string) *Snapshot {
 			held := c.Hold(claimed, id, "a", pairNo(2)(claimed.At()))
-			for monotonic() <= held.taken { // the read is sent after memory knew
+			for mono.Now() <= held.taken { // the read is sent after memory knew
 				time.Sleep(time.Millisecond)
 			}
 			return read(t, c, acme)
@@ -140,11 +141,9 @@ func TestPinnedGrantIsAlwaysSubscribed(t *testing.T) {
 		pinners.Go(func() {
 			for range 2000 {
 				p := c.Pin(acme)
-				c.hub.mu.Lock()
-				if c.hub.channels[p.e.channel] == nil {
+				if !c.hub.Listens(p.e.channel) {
 					t.Error("pinned, but not subscribed")
 				}
-				c.hub.mu.Unlock()
 				p.Unpin()
 			}
 		})
@@ -175,7 +174,7 @@ func TestPairThatIsNotTheStoredOneIsNeverPresented(t *testing.T) {
 	ev := grant.Event{Kind: "claim", Now: now.At(), Record: now.Record}
 	ev.Record.Rev++
 	ev.Record.RefreshFP = mine.RefreshFP
-	c.take(p.e, ev, monotonic())
+	c.take(p.e, ev, mono.Now())
 	if c.Peek(acme) != nil {
 		t.Error("a record is coherent with a pair that is not its own")
 	}
@@ -238,7 +237,7 @@ func TestAServerOfThisMomentIsDoubted(t *testing.T) {
 	old := aged(connect(t, c, acme, 1))
 	for _, ahead := range []int64{0, 1, 2} {
 		now := old.Now()
-		c.servers.note("", &server{replid: "a", began: now + ahead, believed: now + ahead, now: now, at: monotonic()})
+		c.servers.note("", &server{replid: "a", began: now + ahead, believed: now + ahead, now: now, at: mono.Now()})
 		if _, left, doubtful, err := c.Doubtful(t.Context(), old); !doubtful || err != nil {
 			t.Errorf("%d ms ahead: not doubted, with %s left, %v", ahead, left, err)
 		}
@@ -271,7 +270,7 @@ func TestAServerFromTheFutureIsNotDoubted(t *testing.T) {
 	c := freshCache(t)
 	s := connect(t, c, acme, 1)
 	ahead := s.At() + 3_600_000
-	c.servers.note("", &server{replid: "a", began: ahead, believed: ahead, now: s.At(), at: monotonic()})
+	c.servers.note("", &server{replid: "a", began: ahead, believed: ahead, now: s.At(), at: mono.Now()})
 	if _, left, doubtful, err := c.Doubtful(t.Context(), s); doubtful || err != nil {
 		t.Errorf("doubted, with %s left", left)
 	}

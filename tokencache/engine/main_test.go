@@ -54,7 +54,7 @@ func closeCache(t testing.TB, c *Cache) {
 	for name := range c.apps.All() {
 		c.forgetApp(name)
 	}
-	if err := c.hub.wait(ctx); err != nil {
+	if err := c.hub.Wait(ctx); err != nil {
 		t.Errorf("the hub does not end: %v", err)
 	}
 }

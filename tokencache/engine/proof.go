@@ -16,6 +16,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 // Pub/sub knows neither the rights to keys nor database numbers: any Redis user with PUBLISH, and
@@ -40,8 +42,8 @@ type proof struct {
 	key atomic.Pointer[string]
 
 	fetching sync.Mutex // held by the one that asks Redis; guards what follows
-	asked    mono       // when Redis was last asked for the key
-	counted  mono       // when its keys were last counted
+	asked    mono.Time  // when Redis was last asked for the key
+	counted  mono.Time  // when its keys were last counted
 	keys     int64      // how many there were then
 	was      string     // the key of a database that is gone, until all of it that is known is given back
 
@@ -49,8 +51,8 @@ type proof struct {
 
 	mu      sync.Mutex        // guards what follows
 	hints   map[string]string // channel → its last message that was not proven
-	weighed mono              // when hints were last looked at
-	logged  mono
+	weighed mono.Time         // when hints were last looked at
+	logged  mono.Time
 	since   int64 // messages since the last log line
 }
 
@@ -74,7 +76,7 @@ func (c *Cache) proofOf(ctx context.Context) string {
 	if key := c.proof.key.Load(); key != nil {
 		return *key
 	}
-	if c.proof.asked != 0 && monotonic()-c.proof.asked < 2*proofTimeout {
+	if c.proof.asked != 0 && mono.Now()-c.proof.asked < 2*proofTimeout {
 		return "" // its node is away: not every change must wait for it
 	}
 	key, _, _ := c.fetchProof(ctx)
@@ -95,7 +97,7 @@ const (
 func (c *Cache) fetchProof(ctx context.Context) (key string, fate keyFate, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), proofTimeout)
 	defer cancel()
-	c.proof.asked = monotonic()
+	c.proof.asked = mono.Now()
 	mine, known := rand.Text(), c.proof.key.Load() != nil
 	if known {
 		mine = *c.proof.key.Load()
@@ -131,14 +133,14 @@ func (c *Cache) fetchProof(ctx context.Context) (key string, fate keyFate, err e
 
 // learnTime asks Redis what time it is: that tells how old a message is.
 func (c *Cache) learnTime(ctx context.Context) error {
-	wake()
-	sent, clock := monotonic(), redis.NewStringSliceCmd(ctx, "time")
+	mono.Wake()
+	sent, clock := mono.Now(), redis.NewStringSliceCmd(ctx, "time")
 	if err := c.rdb.Process(ctx, clock); err != nil {
 		return err
 	}
 	now, err := millis(clock.Val())
 	if err == nil {
-		c.clock.observe(sent, monotonic(), now)
+		c.clock.observe(sent, mono.Now(), now)
 	}
 	return err
 }
@@ -184,7 +186,7 @@ func (c *Cache) stale(channel, body string) bool {
 	}
 	_, when, _ := strings.Cut(head, " ")
 	made, err := grant.ParseNumber(when, grant.MaxCounter)
-	now, known := c.clock.estimate(monotonic())
+	now, known := c.clock.estimate(mono.Now())
 	return err != nil || !known || made < now-believedWithin.Milliseconds()
 }
 
@@ -248,15 +250,15 @@ func (c *Cache) weigh(ctx context.Context) {
 func (p *proof) late() bool {
 	p.fetching.Lock()
 	defer p.fetching.Unlock()
-	return monotonic()-max(p.asked, p.counted) >= lookEvery
+	return mono.Now()-max(p.asked, p.counted) >= lookEvery
 }
 
 // take returns what is to be looked at again; nothing within a second of the last time.
 func (p *proof) take() map[string]string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := monotonic()
-	if len(p.hints) == 0 || p.weighed != 0 && now-p.weighed < tickEvery-tickEvery/10 {
+	now := mono.Now()
+	if len(p.hints) == 0 || p.weighed != 0 && now-p.weighed < hub.TickEvery-hub.TickEvery/10 {
 		return nil
 	}
 	hints := p.hints
@@ -269,12 +271,12 @@ func (c *Cache) sayUnproven(channels int) {
 	p := &c.proof
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.logged != 0 && monotonic()-p.logged < time.Minute {
+	if p.logged != 0 && mono.Now()-p.logged < time.Minute {
 		return
 	}
 	c.log.Warn().Int64("messages", p.since).Int("channels", channels).
 		Msg("messages that prove no right to read this database's grants are not believed: another program publishes to the channels of this prefix (from another database of this server, or with a Redis user that has PUBLISH), or repeats old messages, or Redis has lost its data")
-	p.logged, p.since = monotonic(), 0
+	p.logged, p.since = mono.Now(), 0
 }
 
 // suspect makes what memory holds of a channel's grant or app incoherent, until it is read again.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 // pushed takes a message from the subscriber connection. An empty payload means that the channel
@@ -17,13 +18,13 @@ func (c *Cache) pushed(channel, payload string) {
 		c.believe(channel, body)
 	} else {
 		c.proof.doubt(channel, payload)
-		c.hub.nudge()
+		c.hub.Nudge()
 	}
 }
 
 // believe takes a message whose sender may read the grants into memory.
 func (c *Cache) believe(channel, payload string) {
-	at := monotonic()
+	at := mono.Now()
 	if c.appPushed(channel, payload, at) || c.changePushed(channel, payload) {
 		return
 	}
@@ -72,7 +73,7 @@ func (c *Cache) believe(channel, payload string) {
 
 // leaseTold takes what a holder says of its lease; it said so `age` ms ago. What was said before
 // what is known already is a repeat, or late: it wakes nobody.
-func (e *entry) leaseTold(ev grant.Event, at mono, age int64) {
+func (e *entry) leaseTold(ev grant.Event, at mono.Time, age int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	until := max(at, at+ev.Lease-span(age))
@@ -95,7 +96,7 @@ func (c *Cache) tell(e *entry) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if now := monotonic(); e.telling || e.toldAt != 0 && now-e.toldAt < tellEvery {
+	if now := mono.Now(); e.telling || e.toldAt != 0 && now-e.toldAt < tellEvery {
 		return
 	}
 	e.telling = true
@@ -104,7 +105,7 @@ func (c *Cache) tell(e *entry) {
 		defer cancel()
 		defer e.hasTold()
 		_, err := c.restore(ctx, mem)
-		for noAnswer(err) && sleep(ctx, tellEvery/2) == nil { // its node may just be replaced
+		for noAnswer(err) && mono.Sleep(ctx, tellEvery/2) == nil { // its node may just be replaced
 			_, err = c.restore(ctx, mem)
 		}
 		if err != nil {
@@ -115,10 +116,10 @@ func (c *Cache) tell(e *entry) {
 
 // take makes a snapshot of an event. The pair is the one that memory has of the same
 // generation, or comes with it; else the grant must be read.
-func (c *Cache) take(e *entry, ev grant.Event, at mono) {
+func (c *Cache) take(e *entry, ev grant.Event, at mono.Time) {
 	s := &Snapshot{
 		Key: e.key, Record: ev.Record, home: e, heard: true,
-		now: c.clock.arrived(at, ev.Now), at: at, session: c.hub.sessionOf(e.channel),
+		now: c.clock.arrived(at, ev.Now), at: at, session: c.hub.SessionOf(e.channel),
 	}
 	s.behind = c.clock.behind(&s.Record, s.now)
 	old := e.snap.Load()
@@ -165,5 +166,5 @@ const tellEvery = time.Second
 func (e *entry) hasTold() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.telling, e.toldAt = false, monotonic()
+	e.telling, e.toldAt = false, mono.Now()
 }

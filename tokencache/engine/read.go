@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 // ErrNone says that Redis has no such grant and this process remembers none.
@@ -43,7 +44,7 @@ func (c *Cache) Read(ctx context.Context, k grant.Key) (*Snapshot, error) {
 // may write to Redis has put back is served until it expires, though the tenant is disconnected.
 // Asking for the record in the same round trip would cost a fifth more.
 func (c *Cache) Glance(ctx context.Context, k grant.Key) (*Snapshot, error) {
-	at := monotonic()
+	at := mono.Now()
 	now, ok := c.clock.guess(at)
 	if _, hot := c.hot.load(k); hot || !ok || c.hot.size() < c.limit || c.hot.seen.lately(k) {
 		return nil, nil // it is to be read and remembered
@@ -116,7 +117,7 @@ func (c *Cache) together(ctx context.Context, key string, exact bool, reads func
 	cluster, ok := c.rdb.(*redis.ClusterClient)
 	known := false
 	if !ok && !exact {
-		now, known = c.clock.toldJustNow(monotonic())
+		now, known = c.clock.toldJustNow(mono.Now())
 	}
 	var clock *redis.StringSliceCmd
 	commands := func(p redis.Pipeliner) error {
@@ -280,7 +281,7 @@ func (c *Cache) contradict(ctx context.Context, k grant.Key, a answer) (*Snapsho
 	if mem == nil || !mem.heard || a.sent <= mem.taken {
 		return c.accept(a)
 	}
-	now := monotonic()
+	now := mono.Now()
 	if e.contradicted == 0 || e.contradictedRev != mem.Rev {
 		e.contradicted, e.contradictedRev = now, mem.Rev
 		known := grant.Record{}

@@ -46,7 +46,7 @@ func (r *recorder) stop(c *Cache) {
 		if m.Channel == end {
 			return
 		}
-		if !strings.HasPrefix(m.Channel, c.hub.heartbeats) { // those are nobody else's business
+		if !strings.HasPrefix(m.Channel, c.heartbeats()) { // those are nobody else's business
 			r.said = append(r.said, m)
 		}
 	}
@@ -106,7 +106,7 @@ func TestRepeatedMessagesTellANewProcessNothing(t *testing.T) {
 	t.Cleanup(pin.Unpin)
 	confirm(t, pin)
 	for _, channel := range []string{fresh.ChangesChannel("zoom"), fresh.AppKey("zoom")} {
-		if _, err := fresh.hub.confirmed(t.Context(), channel); err != nil {
+		if _, err := fresh.hub.Confirmed(t.Context(), channel); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 // A failover loses what the replica that becomes the master had not got yet. WAIT tells how many
@@ -152,7 +153,7 @@ func (l *line) enter(ctx context.Context) (leave func(vain bool), err error) {
 	if l == nil {
 		return func(bool) {}, nil
 	}
-	since := monotonic()
+	since := mono.Now()
 	select {
 	case l.places <- struct{}{}:
 	case <-ctx.Done():
@@ -164,7 +165,7 @@ func (l *line) enter(ctx context.Context) (leave func(vain bool), err error) {
 	}
 	return func(vain bool) {
 		if vain {
-			l.vain.Store(int64(monotonic()))
+			l.vain.Store(int64(mono.Now()))
 		}
 		<-l.places
 	}, nil
@@ -208,7 +209,7 @@ func (c *Cache) atMaster(ctx context.Context, key string, do func(node pipeliner
 			return err
 		}
 		cluster.ReloadState(ctx) // begins to
-		if sleep(ctx, pause) != nil {
+		if mono.Sleep(ctx, pause) != nil {
 			return err
 		}
 		pause = min(2*pause, 500*time.Millisecond)

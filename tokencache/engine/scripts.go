@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 //go:embed lua/common.lua
@@ -160,7 +161,7 @@ func NewID() string { return rand.Text()[:16] }
 type answer struct {
 	status string
 	now    int64     // Redis' time, unix ms
-	sent   mono      // when the request was
+	sent   mono.Time // when the request was
 	snap   *Snapshot // nil when there is no record
 	// session in which the grant was subscribed when the request was sent; 0 none
 	session uint64
@@ -200,8 +201,8 @@ func (c *Cache) roundTrip(ctx context.Context, op string, k grant.Key, ask func(
 		return answer{}, err
 	}
 	home, session := c.home(k)
-	wake()
-	sent := monotonic()
+	mono.Wake()
+	sent := mono.Now()
 	r, err := ask()
 	c.unanswered(err)
 	if lostReply(err) {
@@ -233,7 +234,7 @@ func (c *Cache) home(k grant.Key) (*entry, uint64) {
 	if !ok {
 		return nil, 0
 	}
-	return e, c.hub.sessionOf(e.channel)
+	return e, c.hub.SessionOf(e.channel)
 }
 
 // scriptReply reads {status, now, record, sealed pair}, and perhaps why nothing was published.
@@ -259,10 +260,10 @@ func scriptReply(got []any) (reply, error) {
 	return r, nil
 }
 
-func (c *Cache) parse(k grant.Key, r reply, sent mono) (answer, error) {
+func (c *Cache) parse(k grant.Key, r reply, sent mono.Time) (answer, error) {
 	at := sent
 	if r.told {
-		at = c.clock.observe(sent, monotonic(), r.now)
+		at = c.clock.observe(sent, mono.Now(), r.now)
 	}
 	a := answer{status: r.status, now: r.now, sent: sent}
 	s := &Snapshot{Key: k, now: r.now, at: at}

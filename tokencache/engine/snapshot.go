@@ -7,6 +7,8 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 // Snapshot is what this process knows of a grant: one moment of its record, with
@@ -14,9 +16,9 @@ import (
 type Snapshot struct {
 	// What a reader in a hurry looks at stands first, in one cache line.
 	session uint64         // subscription session in which it was read or pushed; 0 none
-	calm    mono           // until this tick it is fresh for sure
-	fresh   mono           // until then neither due nor expired
-	ends    mono           // until then not expired
+	calm    mono.Time      // until this tick it is fresh for sure
+	fresh   mono.Time      // until then neither due nor expired
+	ends    mono.Time      // until then not expired
 	token   **oauth2.Token // two steps away: fmt follows one, also where it cannot call Format
 
 	grant.Key
@@ -31,29 +33,29 @@ type Snapshot struct {
 	heard bool      // known from a push alone, without a sealed pair of this state that opened
 	solid *Snapshot // with heard: the last state before it that was read or made here; may be nil
 
-	claimEnds mono // when the claim's hard deadline is, by what was first known of it
+	claimEnds mono.Time // when the claim's hard deadline is, by what was first known of it
 
 	behind int64 // ms by which the pair has aged more than now says: Redis' clock was set back
 
 	now   int64 // Redis' clock at `at`; never early
-	at    mono
-	home  *entry // hot when the request was sent, or the event came
-	taken mono   // when this process knew it
+	at    mono.Time
+	home  *entry    // hot when the request was sent, or the event came
+	taken mono.Time // when this process knew it
 
 	judged string // the server on which it may be claimed, see [Cache.Doubtful]; "" for any
 }
 
 // finish computes what readers need on their fast path.
 func (s *Snapshot) finish() *Snapshot {
-	s.taken = monotonic()
+	s.taken = mono.Now()
 	s.claimEnds = s.at + span(s.Claim.Until-s.now)
 	if s.token = nil; s.Pair.AccessToken.Reveal() == "" || s.State == grant.Reauthorize && s.Refused() {
 		return s // there is none, or two have said that it is dead: an API, and the provider of the grant
 	}
 	s.ends = s.at + span(s.Pair.ExpiresAt-s.now-s.behind)
 	s.fresh = min(s.ends, s.at+span(s.Pair.RefreshAt-s.now-s.behind))
-	s.calm = s.fresh - 3*tickEvery // a tick may be late, though not by so much
-	left := s.ends - monotonic()
+	s.calm = s.fresh - 3*hub.TickEvery // a tick may be late, though not by so much
+	left := s.ends - mono.Now()
 	token := (&oauth2.Token{
 		AccessToken: s.Pair.AccessToken.Reveal(),
 		TokenType:   s.Pair.TokenType,
@@ -66,7 +68,7 @@ func (s *Snapshot) finish() *Snapshot {
 // Now is Redis' time at this moment, unix ms, as far as this process can tell; it
 // may be ahead by the duration of one request, never behind.
 func (s *Snapshot) Now() int64 {
-	return s.now + (monotonic() - s.at).Milliseconds()
+	return s.now + (mono.Now() - s.at).Milliseconds()
 }
 
 // At is the Redis time, unix ms, at which this was read or pushed.
@@ -75,12 +77,12 @@ func (s *Snapshot) At() int64 { return s.now }
 // Until is how long it is from now to a time of Redis' clock; never negative. It knows at once that
 // the machine was suspended.
 func (s *Snapshot) Until(t int64) time.Duration {
-	wake()
-	return max(0, s.at+span(t-s.now)-monotonic())
+	mono.Wake()
+	return max(0, s.at+span(t-s.now)-mono.Now())
 }
 
 // Valid reports whether the access token has not expired.
-func (s *Snapshot) Valid() bool { return s.token != nil && monotonic() < s.ends }
+func (s *Snapshot) Valid() bool { return s.token != nil && mono.Now() < s.ends }
 
 // ClaimUntil is the Redis time, unix ms, at which the claim's hard deadline passes by this process's
 // clock: what it first knew of it counts, should Redis' clock be set.
@@ -92,7 +94,7 @@ func (s *Snapshot) ClaimUntil() int64 {
 }
 
 // ended reports whether the access token is known to have expired.
-func (s *Snapshot) ended() bool { return s.token != nil && monotonic() >= s.ends }
+func (s *Snapshot) ended() bool { return s.token != nil && mono.Now() >= s.ends }
 
 // expires is the Redis time, unix ms, at which the access token has expired.
 func (s *Snapshot) expires() int64 {
@@ -119,7 +121,7 @@ func (s *Snapshot) dated(old *Snapshot) {
 }
 
 // Fresh reports whether the access token is neither due nor expired.
-func (s *Snapshot) Fresh() bool { return s.token != nil && monotonic() < s.fresh }
+func (s *Snapshot) Fresh() bool { return s.token != nil && mono.Now() < s.fresh }
 
 // Token is the access token, without the refresh token; nil where there is none.
 // It is shared: do not change it.
@@ -159,7 +161,7 @@ func (s *Snapshot) needsPair() {
 }
 
 // ahead is how far Redis' clock is ahead of ours by this snapshot, at most.
-func (s *Snapshot) ahead() mono { return time.Duration(s.now)*time.Millisecond - s.at }
+func (s *Snapshot) ahead() mono.Time { return time.Duration(s.now)*time.Millisecond - s.at }
 
 // supersedes reports whether s takes the place of old in this process's memory:
 // generations never go backwards, but a pair that never reached Redis yields to

@@ -180,7 +180,7 @@ func (c *Cache) needs(k grant.Key) (args []any) {
 		ks.lock():    {"set x", "get", "del", "pexpire 1", "pttl"},
 		ks.events():  {"publish x", "subscribe"},
 
-		c.hub.heartbeats: {"publish x", "subscribe"},
+		c.heartbeats(): {"publish x", "subscribe"},
 
 		c.AppKey(k.App):         {"hgetall", "hset x x", "hdel x", "publish x", "subscribe"},
 		c.ChangesChannel(k.App): {"publish x", "subscribe"},

@@ -29,8 +29,8 @@ func (c *Cache) changesPrefix() string { return c.prefix + ":events:" }
 func (c *Cache) OnChange(app string, f func(Change)) (stop func()) {
 	channel := c.ChangesChannel(app)
 	w, _ := c.watchers.LoadOrStore(app, &watchers[Change]{})
-	remove := w.add(f, func() { c.hub.add(channel) })
-	return func() { remove(func() { c.hub.remove(channel) }) }
+	remove := w.add(f, func() { c.hub.Add(channel) })
+	return func() { remove(func() { c.hub.Remove(channel) }) }
 }
 
 func (c *Cache) changed(ch Change) {

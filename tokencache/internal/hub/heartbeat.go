@@ -1,9 +1,8 @@
-package engine
+package hub
 
 import (
 	"context"
 	"crypto/rand"
-	_ "embed"
 	"errors"
 	mathrand "math/rand/v2"
 	"slices"
@@ -11,43 +10,26 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
-// A server that answers PING need not be the one that is written to: after a planned failover, where
-// an endpoint has moved, and on a Cluster's node that was removed or is parted from the others, the
-// subscriber connection stays with a server that nobody publishes to any more. So every two seconds
-// a process publishes a message of its own, the way its commands go, and believes a session only
-// while these come back:
-//
-//  1. The first SUBSCRIBE of a session is to the heartbeat's channel, with the grants'.
-//  2. When Redis has confirmed it, the process publishes something that nobody can guess.
-//  3. When that comes back the session begins: what is read from now on is coherent.
-//  4. When nothing that was published in the last six seconds has come back it ends.
-//  5. When the server that took it says that nobody listens, it ends at once.
-//
-// It costs a command every two seconds while there is something to listen to.
-
-//go:embed lua/heartbeat.lua
-var heartbeatLua string
-
-var heartbeatScript = redis.NewScript(heartbeatLua)
-
 const (
-	beatEvery = 2 * time.Second
-	// silentFor is how old what memory holds can be: no heartbeat that was sent in this time has
+	BeatEvery = 2 * time.Second
+	// SilentFor is how old what memory holds can be: no heartbeat that was sent in this time has
 	// come back.
-	silentFor = 6 * time.Second
+	SilentFor = 6 * time.Second
 	// firstBeat is how long a new connection has to prove itself.
 	firstBeat = 3 * time.Second
-	// overtaken is how long a heartbeat may still be on its way after the answer to it.
-	overtaken = 500 * time.Millisecond
-	// maxBeats are at work at once: Redis may not answer.
-	maxBeats = 8
+	// Overtaken is how long a heartbeat may still be on its way after the answer to it.
+	Overtaken = 500 * time.Millisecond
+	// MaxBeats are at work at once: Redis may not answer.
+	MaxBeats = 8
 )
 
 var (
 	errSilent    = errors.New("no heartbeat of this process has come back: Redis does not answer, or the server that it listens to is not the one that it writes to, or is parted from it")
-	errElsewhere = errors.New("the server that this process writes to is not the one that it listens to")
+	ErrElsewhere = errors.New("the server that this process writes to is not the one that it listens to")
 )
 
 // heartbeat is that of one session.
@@ -59,17 +41,17 @@ type heartbeat struct {
 
 	mu     sync.Mutex // guards what follows
 	opened bool       // ready is closed
-	sent   map[string]mono
-	began  mono  // when it was made
-	last   mono  // when the newest that came back was sent; 0 for none
-	failed error // of the last one that Redis has answered
-	ended  error // why the session ended
+	sent   map[string]mono.Time
+	began  mono.Time // when it was made
+	last   mono.Time // when the newest that came back was sent; 0 for none
+	failed error     // of the last one that Redis has answered
+	ended  error     // why the session ended
 }
 
 func newHeartbeat(channel, node string) *heartbeat {
 	return &heartbeat{
 		channel: channel, node: node, ready: make(chan struct{}), over: make(chan error, 1),
-		sent: make(map[string]mono), began: monotonic(),
+		sent: make(map[string]mono.Time), began: mono.Now(),
 	}
 }
 
@@ -78,7 +60,7 @@ func (b *heartbeat) open() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.opened {
-		b.opened, b.began = true, monotonic()
+		b.opened, b.began = true, mono.Now()
 		close(b.ready)
 	}
 }
@@ -88,7 +70,7 @@ func (b *heartbeat) next() (nonce string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	nonce = rand.Text()
-	b.sent[nonce] = monotonic()
+	b.sent[nonce] = mono.Now()
 	return nonce
 }
 
@@ -119,20 +101,20 @@ func (b *heartbeat) lacks(nonce string) bool {
 }
 
 // proven is when the newest heartbeat that came back was sent; 0 if none has.
-func (b *heartbeat) proven() mono {
+func (b *heartbeat) proven() mono.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.last
 }
 
 // until is when the session is believed no more, unless another heartbeat comes back.
-func (b *heartbeat) until() mono {
+func (b *heartbeat) until() mono.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.last == 0 {
 		return b.began + firstBeat
 	}
-	return b.last + silentFor
+	return b.last + SilentFor
 }
 
 func (b *heartbeat) answered(err error) {
@@ -180,16 +162,16 @@ func (b *heartbeat) deaf() string {
 }
 
 // beats publishes heartbeats until ctx ends.
-func (h *hub) beats(ctx context.Context, b *heartbeat, work *sync.WaitGroup) {
+func (h *Hub) beats(ctx context.Context, b *heartbeat, work *sync.WaitGroup) {
 	select {
 	case <-b.ready:
 	case <-ctx.Done():
 		return
 	}
-	tick := time.NewTicker(beatEvery)
+	tick := time.NewTicker(BeatEvery)
 	defer tick.Stop()
 	for {
-		if h.beating.Add(1) <= maxBeats {
+		if h.beating.Add(1) <= MaxBeats {
 			work.Go(func() { // one that Redis does not answer must not hold up the next
 				defer h.beating.Add(-1)
 				h.beat(ctx, b)
@@ -207,9 +189,9 @@ func (h *hub) beats(ctx context.Context, b *heartbeat, work *sync.WaitGroup) {
 
 // beat publishes one heartbeat. Where it can tell that the session listens to another server it ends
 // that at once.
-func (h *hub) beat(ctx context.Context, b *heartbeat) {
+func (h *Hub) beat(ctx context.Context, b *heartbeat) {
 	nonce := b.next()
-	bounded, cancel := context.WithTimeout(ctx, silentFor)
+	bounded, cancel := context.WithTimeout(ctx, SilentFor)
 	listeners, err := h.publish(bounded, b.channel, nonce)
 	cancel()
 	b.answered(err)
@@ -220,18 +202,9 @@ func (h *hub) beat(ctx context.Context, b *heartbeat) {
 		}
 		return
 	}
-	if listeners == 0 && sleep(ctx, overtaken) == nil && b.lacks(nonce) {
-		b.end(errElsewhere)
+	if listeners == 0 && mono.Sleep(ctx, Overtaken) == nil && b.lacks(nonce) {
+		b.end(ErrElsewhere)
 	}
-}
-
-// publish sends a heartbeat the way that commands go. On a Cluster the number of listeners is that of
-// one node, and is not told.
-func (h *hub) publish(ctx context.Context, channel, nonce string) (listeners int64, err error) {
-	if _, cluster := h.rdb.(*redis.ClusterClient); cluster {
-		return -1, heartbeatScript.Run(ctx, h.rdb, []string{channel}, nonce).Err()
-	}
-	return h.rdb.Publish(ctx, channel, nonce).Result()
 }
 
 // subscriber is a PubSub without a connection yet, and the heartbeat of its session.
@@ -239,13 +212,13 @@ func (h *hub) publish(ctx context.Context, channel, nonce string) (listeners int
 // On a Cluster any node hears everything, but go-redis would dial the one that has the first
 // channel's slot, which may be the one that is away. The heartbeat is sent to another node than the
 // one that listens, or it would prove nothing about what lies between them.
-func (h *hub) subscriber(ctx context.Context) (*redis.PubSub, *heartbeat) {
-	channel := h.heartbeats + NewID()
+func (h *Hub) subscriber(ctx context.Context) (*redis.PubSub, *heartbeat) {
+	channel := h.heartbeats + rand.Text()
 	cluster, ok := h.rdb.(*redis.ClusterClient)
 	if !ok {
 		return h.rdb.Subscribe(ctx), newHeartbeat(channel, "")
 	}
-	nodes := h.listenTo(ctx, masters(ctx, cluster))
+	nodes := h.listenTo(ctx, h.masters(ctx, cluster))
 	if len(nodes) == 0 {
 		return h.rdb.Subscribe(ctx), newHeartbeat(channel, "")
 	}
@@ -254,14 +227,14 @@ func (h *hub) subscriber(ctx context.Context) (*redis.PubSub, *heartbeat) {
 		if owner, err := cluster.MasterForKey(ctx, channel); err != nil || owner.Options().Addr == way {
 			break
 		}
-		channel = h.heartbeats + NewID()
+		channel = h.heartbeats + rand.Text()
 	}
 	return nodes[0].Subscribe(ctx), newHeartbeat(channel, nodes[0].Options().Addr)
 }
 
 // listenTo picks two nodes that answer, or one: to listen to, and to send heartbeats to. It listens to
 // any other rather than the one that was deaf in the session before.
-func (h *hub) listenTo(ctx context.Context, nodes []*redis.Client) (two []*redis.Client) {
+func (h *Hub) listenTo(ctx context.Context, nodes []*redis.Client) (two []*redis.Client) {
 	mathrand.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
 	slices.SortStableFunc(nodes, func(a, b *redis.Client) int {
 		return boolInt(a.Options().Addr == h.deaf) - boolInt(b.Options().Addr == h.deaf)

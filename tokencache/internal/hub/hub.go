@@ -1,4 +1,6 @@
-package engine
+// Package hub is a process's one subscriber connection to Redis, and the proof that it is one to the
+// server that the process writes to: its own heartbeat, which comes back.
+package hub
 
 import (
 	"context"
@@ -11,11 +13,15 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
+
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 const (
-	// tickEvery is how often the clock is read for all readers of memory.
-	tickEvery = time.Second
+	// readyFor is how long the first connection waits for Config.Ready.
+	readyFor = time.Second
+	// TickEvery is how often the clock is read for all readers of memory.
+	TickEvery = time.Second
 	// minPause is between two dials, however many callers ask for one.
 	minPause = 20 * time.Millisecond
 	// chunk bounds the channels of one SUBSCRIBE.
@@ -23,38 +29,35 @@ const (
 )
 
 var (
-	errSubscriber  = errors.New("tokencache: no subscriber connection to Redis")
+	// ErrSubscriber says that there is no live session.
+	ErrSubscriber  = errors.New("tokencache: no subscriber connection to Redis")
 	errReconnected = errors.New("the connection was replaced")
 )
 
-// hub is the process's one subscriber connection. It lives while there is a
+// Hub is the process's one subscriber connection. It lives while there is a
 // channel to listen to.
 //
 // A session is one connection, from its first heartbeat on. Whatever was pushed or read in a
 // session is coherent until the session ends; then everything is suspect until read again.
-type hub struct {
+type Hub struct {
 	// Every reader of memory reads these two, so they have a cache line of their own.
 	session atomic.Uint64 // the live one; odd while there is none
-	tick    atomic.Int64  // mono, at most a second old while a session is live
+	tick    atomic.Int64  // mono.Time, at most a second old while a session is live
 	_       [48]byte
 
 	why atomic.Pointer[error] // the last connection ended
 
-	rdb     redis.UniversalClient
-	log     zerolog.Logger
-	deliver func(channel, payload string) // must not block: the connection would stall
-	// ready is called before the first SUBSCRIBE of a connection, which does not wait for it long.
-	ready func(ctx context.Context)
-	// begun is called for each session, and runs until ctx ends with that at the latest. lost is
-	// since when sessions may have missed something; 0 for never. It reports whether that is made up
-	// for: else the next session must do it.
-	begun func(ctx context.Context, lost mono) (done bool)
-	// along runs along with each session, until ctx ends.
-	along func(ctx context.Context)
-	// ticked is called once a second in a session.
-	ticked func(ctx context.Context)
-	// unanswered is told of a command that failed.
+	rdb redis.UniversalClient
+	log zerolog.Logger
+	// As in Config.
+	deliver    func(channel, payload string)
+	ready      func(ctx context.Context)
+	begun      func(ctx context.Context, lost mono.Time) (done bool)
+	along      func(ctx context.Context)
+	ticked     func(ctx context.Context)
+	publish    func(ctx context.Context, channel, nonce string) (listeners int64, err error)
 	unanswered func(err error)
+	masters    func(ctx context.Context, cluster *redis.ClusterClient) []*redis.Client
 
 	nudged     chan struct{} // has room for one: ticked is wanted now
 	heartbeats string        // what their channels begin with
@@ -62,11 +65,11 @@ type hub struct {
 	deaf       string        // node of a Cluster whose session ended in silence; run's own
 	prepared   bool          // ready was called; run's own
 	saidLost   string        // why the connection was lost, as it was last said; run's own
-	saidAt     mono          // when; run's own
+	saidAt     mono.Time     // when; run's own
 	current    atomic.Pointer[heartbeat]
 
 	mu       sync.Mutex // guards what follows
-	lost     mono       // see begun
+	lost     mono.Time  // see begun
 	coming   uint64     // the session that this connection is, or will be with its first heartbeat; 0 when it has ended
 	channels map[string]*subscription
 	commands []command      // not yet sent
@@ -87,21 +90,99 @@ type command struct {
 	add     bool
 }
 
-func newHub(rdb redis.UniversalClient, log zerolog.Logger, deliver func(channel, payload string)) *hub {
+// Config says what a Hub works on, and whom it tells. Deliver, Publish and, on a Cluster, Masters are required.
+type Config struct {
+	Redis redis.UniversalClient
+	Log   zerolog.Logger
+	// Heartbeats is what their channels begin with.
+	Heartbeats string
+	// Deliver takes the messages. It must not block: the connection would stall. An empty payload says that
+	// the channel is newly subscribed.
+	Deliver func(channel, payload string)
+	// Ready is called before the first SUBSCRIBE of a connection, which does not wait for it long.
+	Ready func(ctx context.Context)
+	// Begun is called for each session, and runs until ctx ends with that at the latest. lost is
+	// since when sessions may have missed something; 0 for never. It reports whether that is made up
+	// for: else the next session must do it.
+	Begun func(ctx context.Context, lost mono.Time) (done bool)
+	// Along runs along with each session, until ctx ends.
+	Along func(ctx context.Context)
+	// Ticked is called once a second in a session.
+	Ticked func(ctx context.Context)
+	// Publish sends a heartbeat the way that commands go, and says how many listen; -1 if nobody can tell.
+	Publish func(ctx context.Context, channel, nonce string) (listeners int64, err error)
+	// Unanswered is told of a heartbeat that Redis did not answer.
+	Unanswered func(err error)
+	// Masters are those of a Cluster.
+	Masters func(ctx context.Context, cluster *redis.ClusterClient) []*redis.Client
+}
+
+func New(cfg Config) *Hub {
 	nothing := func(context.Context) {}
-	h := &hub{
-		rdb: rdb, log: log, deliver: deliver, ready: nothing, along: nothing, ticked: nothing,
-		begun:      func(context.Context, mono) bool { return true },
+	h := &Hub{
+		rdb: cfg.Redis, log: cfg.Log, heartbeats: cfg.Heartbeats, deliver: cfg.Deliver,
+		ready: nothing, along: nothing, ticked: nothing, masters: cfg.Masters, publish: cfg.Publish,
+		begun:      func(context.Context, mono.Time) bool { return true },
 		unanswered: func(error) {},
 		nudged:     make(chan struct{}, 1),
 		channels:   make(map[string]*subscription), kick: make(chan struct{}, 1),
+	}
+	set(&h.ready, cfg.Ready)
+	set(&h.along, cfg.Along)
+	set(&h.ticked, cfg.Ticked)
+	if cfg.Begun != nil {
+		h.begun = cfg.Begun
+	}
+	if cfg.Unanswered != nil {
+		h.unanswered = cfg.Unanswered
 	}
 	h.session.Store(1)
 	return h
 }
 
-// add starts listening to a channel.
-func (h *hub) add(channel string) {
+func set(to *func(context.Context), f func(context.Context)) {
+	if f != nil {
+		*to = f
+	}
+}
+
+// Session is the live session; odd while there is none.
+func (h *Hub) Session() uint64 { return h.session.Load() }
+
+// Tick is this process's clock, at most a second old while a session is live.
+func (h *Hub) Tick() mono.Time { return mono.Time(h.tick.Load()) }
+
+// Why is why the last connection ended; nil if none has.
+func (h *Hub) Why() error {
+	if why := h.why.Load(); why != nil {
+		return *why
+	}
+	return nil
+}
+
+// Listens reports whether a channel is listened to, or will be with the next connection.
+func (h *Hub) Listens(channel string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.channels[channel] != nil
+}
+
+// Channels is how many channels are listened to.
+func (h *Hub) Channels() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.channels)
+}
+
+// Running reports whether there is a connection, or one is being made.
+func (h *Hub) Running() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.running
+}
+
+// Add starts listening to a channel.
+func (h *Hub) Add(channel string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.channels[channel] != nil {
@@ -115,8 +196,8 @@ func (h *hub) add(channel string) {
 	}
 }
 
-// remove stops listening. Without any channel left the connection is closed.
-func (h *hub) remove(channel string) {
+// Remove stops listening. Without any channel left the connection is closed.
+func (h *Hub) Remove(channel string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.channels[channel] != nil {
@@ -126,7 +207,7 @@ func (h *hub) remove(channel string) {
 }
 
 // send is called with mu held.
-func (h *hub) send(c command) {
+func (h *Hub) send(c command) {
 	h.commands = append(h.commands, c)
 	if c.add && h.awaited != nil { // from now on: the confirmation of one that was sent before is not its own
 		h.awaited[c.channel]++
@@ -134,16 +215,16 @@ func (h *hub) send(c command) {
 	h.wake()
 }
 
-func (h *hub) wake() {
+func (h *Hub) wake() {
 	select {
 	case h.kick <- struct{}{}:
 	default:
 	}
 }
 
-// confirmed waits until Redis has confirmed the channel on the live connection and
+// Confirmed waits until Redis has confirmed the channel on the live connection and
 // returns its session, or an error if there is no connection.
-func (h *hub) confirmed(ctx context.Context, channel string) (uint64, error) {
+func (h *Hub) Confirmed(ctx context.Context, channel string) (uint64, error) {
 	for again := true; ; again = false {
 		session, settled, early := h.awaiting(channel)
 		if session != 0 || settled == nil {
@@ -154,27 +235,27 @@ func (h *hub) confirmed(ctx context.Context, channel string) (uint64, error) {
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)
 		}
-		if session := h.sessionOf(channel); session != 0 || !early || !again {
+		if session := h.SessionOf(channel); session != 0 || !early || !again {
 			return session, h.orNone(session)
 		}
 	}
 }
 
-func (h *hub) orNone(session uint64) error {
+func (h *Hub) orNone(session uint64) error {
 	if session != 0 {
 		return nil
 	}
-	if why := h.why.Load(); why != nil {
-		return fmt.Errorf("%w: %w", errSubscriber, *why)
+	if why := h.Why(); why != nil {
+		return fmt.Errorf("%w: %w", ErrSubscriber, why)
 	}
-	return errSubscriber
+	return ErrSubscriber
 }
 
 // awaiting is the session in which a channel is confirmed, or else what is closed when the
 // connection that comes has confirmed it or failed; neither for a channel that nobody
 // listens to. early: that connection was being made before now. If it fails that says
 // nothing, since Redis may have come back meanwhile.
-func (h *hub) awaiting(channel string) (session uint64, settled chan struct{}, early bool) {
+func (h *Hub) awaiting(channel string) (session uint64, settled chan struct{}, early bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := h.channels[channel]
@@ -191,8 +272,8 @@ func (h *hub) awaiting(channel string) (session uint64, settled chan struct{}, e
 	return 0, s.settled, h.coming != 0
 }
 
-// sessionOf is the live session in which the channel is confirmed, or 0.
-func (h *hub) sessionOf(channel string) uint64 {
+// SessionOf is the live session in which the channel is confirmed, or 0.
+func (h *Hub) SessionOf(channel string) uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if s := h.channels[channel]; s != nil && s.session == h.session.Load() {
@@ -201,8 +282,8 @@ func (h *hub) sessionOf(channel string) uint64 {
 	return 0
 }
 
-// wait returns when the connection is closed, which it is once no channel is left.
-func (h *hub) wait(ctx context.Context) error {
+// Wait returns when the connection is closed, which it is once no channel is left.
+func (h *Hub) Wait(ctx context.Context) error {
 	h.mu.Lock()
 	stopped := h.stopped
 	h.mu.Unlock()
@@ -217,13 +298,13 @@ func (h *hub) wait(ctx context.Context) error {
 	}
 }
 
-func (h *hub) run(stopped chan struct{}) {
+func (h *Hub) run(stopped chan struct{}) {
 	defer close(stopped)
 	var work sync.WaitGroup
 	defer work.Wait()
 	backoff := 50 * time.Millisecond
 	for {
-		start := monotonic()
+		start := mono.Now()
 		beat, err := h.connection(&work)
 		if err != nil {
 			h.why.Store(&err)
@@ -235,7 +316,7 @@ func (h *hub) run(stopped chan struct{}) {
 			return
 		}
 		h.sayLost(beat.reason(err))
-		if monotonic()-start > time.Minute {
+		if mono.Now()-start > time.Minute {
 			backoff = 50 * time.Millisecond
 		}
 		time.Sleep(minPause)
@@ -250,8 +331,8 @@ func (h *hub) run(stopped chan struct{}) {
 }
 
 // sayLost logs why there is no session: the same reason once a minute.
-func (h *hub) sayLost(why error) {
-	now := monotonic()
+func (h *Hub) sayLost(why error) {
+	now := mono.Now()
 	if text := fmt.Sprint(why); text != h.saidLost || now-h.saidAt > time.Minute {
 		h.saidLost, h.saidAt = text, now
 		h.log.Warn().Err(why).Msg("subscriber connection lost: reading Redis until it is back")
@@ -260,7 +341,7 @@ func (h *hub) sayLost(why error) {
 
 // idle ends the hub if no channel is left. Together with add it is atomic: whoever
 // adds afterwards starts a new run.
-func (h *hub) idle() bool {
+func (h *Hub) idle() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.channels) > 0 {
@@ -271,7 +352,7 @@ func (h *hub) idle() bool {
 }
 
 // missed notes that nothing has been heard since a time for sure, 0 if it was not before either.
-func (h *hub) missed(since mono) {
+func (h *Hub) missed(since mono.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.lost == 0 {
@@ -280,7 +361,7 @@ func (h *hub) missed(since mono) {
 }
 
 // caughtUp notes that a session has made up for what was missed before, unless it has ended meanwhile.
-func (h *hub) caughtUp(ctx context.Context) {
+func (h *Hub) caughtUp(ctx context.Context) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if ctx.Err() == nil {
@@ -289,7 +370,7 @@ func (h *hub) caughtUp(ctx context.Context) {
 }
 
 // ended makes everything suspect and answers those who wait for a confirmation.
-func (h *hub) ended() {
+func (h *Hub) ended() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	live := h.session.Load()%2 == 0
@@ -306,7 +387,7 @@ func (h *hub) ended() {
 }
 
 // connection opens one subscriber connection and serves it to its end.
-func (h *hub) connection(work *sync.WaitGroup) (*heartbeat, error) {
+func (h *Hub) connection(work *sync.WaitGroup) (*heartbeat, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ps, beat := h.subscriber(ctx)
 	var helpers sync.WaitGroup
@@ -335,7 +416,7 @@ func (h *hub) connection(work *sync.WaitGroup) (*heartbeat, error) {
 
 // prepare calls ready, and waits for it before the first connection. Redis may not answer, and then
 // this must not hold up the connection.
-func (h *hub) prepare(ctx context.Context, work *sync.WaitGroup) {
+func (h *Hub) prepare(ctx context.Context, work *sync.WaitGroup) {
 	done := make(chan struct{})
 	work.Go(func() {
 		defer close(done)
@@ -345,7 +426,7 @@ func (h *hub) prepare(ctx context.Context, work *sync.WaitGroup) {
 		return
 	}
 	h.prepared = true
-	patience := time.NewTimer(proofTimeout)
+	patience := time.NewTimer(readyFor)
 	defer patience.Stop()
 	select {
 	case <-done:
@@ -354,7 +435,7 @@ func (h *hub) prepare(ctx context.Context, work *sync.WaitGroup) {
 }
 
 // begin prepares a session and returns the channels to subscribe to, the heartbeat's first.
-func (h *hub) begin(beat *heartbeat) []string {
+func (h *Hub) begin(beat *heartbeat) []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.coming = h.session.Load() + 1 // even: live
@@ -372,13 +453,13 @@ func (h *hub) begin(beat *heartbeat) []string {
 
 // believe begins the session: its first heartbeat has come back. It reports false if the connection
 // has ended meanwhile.
-func (h *hub) believe() bool {
+func (h *Hub) believe() bool {
 	h.mu.Lock()
 	if h.coming == 0 {
 		h.mu.Unlock()
 		return false
 	}
-	h.tick.Store(int64(monotonic()))
+	h.tick.Store(int64(mono.Now()))
 	h.session.Store(h.coming)
 	var confirmed []string
 	for channel, s := range h.channels {
@@ -395,7 +476,7 @@ func (h *hub) believe() bool {
 }
 
 // read delivers until the connection ends.
-func (h *hub) read(ctx context.Context, ps *redis.PubSub, beat *heartbeat, work *sync.WaitGroup) error {
+func (h *Hub) read(ctx context.Context, ps *redis.PubSub, beat *heartbeat, work *sync.WaitGroup) error {
 	for {
 		got, err := ps.Receive(ctx)
 		if err != nil {
@@ -428,7 +509,7 @@ func (h *hub) read(ctx context.Context, ps *redis.PubSub, beat *heartbeat, work 
 }
 
 // live starts what goes on during a session.
-func (h *hub) live(ctx context.Context, beat *heartbeat, work *sync.WaitGroup) {
+func (h *Hub) live(ctx context.Context, beat *heartbeat, work *sync.WaitGroup) {
 	h.current.Store(beat)
 	h.mu.Lock()
 	lost := h.lost
@@ -442,8 +523,8 @@ func (h *hub) live(ctx context.Context, beat *heartbeat, work *sync.WaitGroup) {
 	work.Go(func() { h.keepTicking(ctx) })
 }
 
-// distrust ends the live session, if there is one.
-func (h *hub) distrust(why error) {
+// Distrust ends the live session, if there is one.
+func (h *Hub) Distrust(why error) {
 	if beat := h.current.Load(); beat != nil {
 		beat.end(why)
 	}
@@ -458,7 +539,7 @@ func (h *hub) distrust(why error) {
 //  1. SUBSCRIBE is sent, the channel is dropped and wanted again.
 //  2. UNSUBSCRIBE, SUBSCRIBE are sent.
 //  3. The first confirmation arrives. What is published between the two is lost.
-func (h *hub) confirm(channel string) bool {
+func (h *Hub) confirm(channel string) bool {
 	h.mu.Lock()
 	if h.coming == 0 || h.awaited[channel] == 0 {
 		h.mu.Unlock()
@@ -485,7 +566,7 @@ func (h *hub) confirm(channel string) bool {
 }
 
 // write sends subscriptions.
-func (h *hub) write(ctx context.Context, ps *redis.PubSub) {
+func (h *Hub) write(ctx context.Context, ps *redis.PubSub) {
 	defer ps.Close() // ends read
 	for {
 		select {
@@ -502,10 +583,10 @@ func (h *hub) write(ctx context.Context, ps *redis.PubSub) {
 // watch ticks, and ends the session of a connection on which no heartbeat comes back: nothing else
 // notices a peer that vanished without a word. It stands apart from write and read, since
 // go-redis dials again inside both, for seconds, before it reports an error.
-func (h *hub) watch(ctx context.Context, ps *redis.PubSub, beat *heartbeat) {
-	next := time.NewTimer(tickEvery)
+func (h *Hub) watch(ctx context.Context, ps *redis.PubSub, beat *heartbeat) {
+	next := time.NewTimer(TickEvery)
 	defer next.Stop()
-	slept := mono(asleep.Load())
+	slept := mono.Asleep()
 	why := errSilent
 	for end := false; !end; {
 		select {
@@ -514,13 +595,13 @@ func (h *hub) watch(ctx context.Context, ps *redis.PubSub, beat *heartbeat) {
 		case why = <-beat.over:
 			end = true
 		case <-next.C:
-			wake()
-			now := monotonic()
+			mono.Wake()
+			now := mono.Now()
 			h.tick.Store(int64(now))
 			left := beat.until() - now
-			suspended := mono(asleep.Load())-slept > tickEvery // messages were missed, or the server has given up
+			suspended := mono.Asleep()-slept > TickEvery // messages were missed, or the server has given up
 			end = left <= 0 || suspended
-			next.Reset(min(tickEvery, left))
+			next.Reset(min(TickEvery, left))
 		}
 	}
 	beat.because(why)
@@ -529,8 +610,8 @@ func (h *hub) watch(ctx context.Context, ps *redis.PubSub, beat *heartbeat) {
 }
 
 // keepTicking stands apart from watch, since what it calls waits for Redis.
-func (h *hub) keepTicking(ctx context.Context) {
-	tick := time.NewTicker(tickEvery)
+func (h *Hub) keepTicking(ctx context.Context) {
+	tick := time.NewTicker(TickEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -543,8 +624,8 @@ func (h *hub) keepTicking(ctx context.Context) {
 	}
 }
 
-// nudge has ticked called soon.
-func (h *hub) nudge() {
+// Nudge has ticked called soon.
+func (h *Hub) Nudge() {
 	select {
 	case h.nudged <- struct{}{}:
 	default:
@@ -553,7 +634,7 @@ func (h *hub) nudge() {
 
 // flush sends the collected commands, in order, many channels in one. It reports
 // whether the connection is still good and wanted.
-func (h *hub) flush(ctx context.Context, ps *redis.PubSub) bool {
+func (h *Hub) flush(ctx context.Context, ps *redis.PubSub) bool {
 	h.mu.Lock()
 	commands := h.commands
 	h.commands = nil

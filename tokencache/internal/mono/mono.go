@@ -1,6 +1,9 @@
-package engine
+// Package mono is this process's clock, which nobody can set and which does not stand still while the
+// machine sleeps.
+package mono
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 )
@@ -17,10 +20,13 @@ var processStart = time.Now()
 // noticed.
 var asleep atomic.Int64
 
-// sleepless is a clock that does not stand still; nil where there is none. Tests replace it.
-var sleepless atomic.Pointer[func() time.Duration]
+// Asleep is how long this machine was suspended since the process started, as far as was noticed.
+func Asleep() time.Duration { return time.Duration(asleep.Load()) }
 
-// awakeAt is what sleepless would have said when the process started.
+// Sleepless is a clock that does not stand still; nil where there is none. Tests replace it.
+var Sleepless atomic.Pointer[func() time.Duration]
+
+// awakeAt is what Sleepless would have said when the process started.
 var awakeAt time.Duration
 
 func init() {
@@ -28,14 +34,14 @@ func init() {
 		return
 	}
 	f := bootTime
-	sleepless.Store(&f)
+	Sleepless.Store(&f)
 	awakeAt = f() // a little late: nothing counts as sleep that was none
 }
 
-// wake notes whether the machine was suspended. Whatever comes between the two looks at the clocks
+// Wake notes whether the machine was suspended. Whatever comes between the two looks at the clocks
 // shortens the sleep, never the other way round.
-func wake() {
-	f := sleepless.Load()
+func Wake() {
+	f := Sleepless.Load()
 	if f == nil {
 		return
 	}
@@ -47,7 +53,19 @@ func wake() {
 	}
 }
 
-// mono is a reading of this process's clock, which nobody can set.
-type mono = time.Duration
+// Time is a reading of this process's clock.
+type Time = time.Duration
 
-func monotonic() mono { return time.Since(processStart) + mono(asleep.Load()) }
+// Now reads this process's clock.
+func Now() Time { return time.Since(processStart) + Asleep() }
+
+func Sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

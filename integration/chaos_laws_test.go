@@ -14,7 +14,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache"
 )
 
-// The laws of chaos, as README promises them. All are judged by facts: what the provider's ledger
+// The laws of chaos, as docs/promises.md has them. All are judged by facts: what the provider's ledger
 // says of a presentation and of the claim under which it was made, what was done to whom and when,
 // and what is stored in the end.
 //

@@ -19,10 +19,11 @@
 //  3. Due, but still valid: return it; one goroutine starts a refresh in the background.
 //  4. Expired: one flight per grant and process, on which all callers wait, each on its
 //     own ctx. It subscribes, reads again, and tries the lease once.
-//  5. Who gets the lease claims the generation, presents the refresh token in one
-//     request, commits the pair, which pushes it to everybody, and releases.
-//  6. Who does not waits for the push. A failure is pushed too: every waiter gets the
-//     same typed error at once.
+//  5. The process that wins the lease claims the generation, redeems the refresh token in
+//     exactly one request, commits the new pair (the commit also publishes it) and
+//     releases the lease.
+//  6. Every other process waits for that message. A failure is published too: every waiter
+//     returns the same typed error at once.
 //
 // An API that answers 401 is believed as far as it goes: [Coordinator.Reject] names the
 // token that was refused, so that a thousand stragglers with an old one cause nothing, and
@@ -34,6 +35,63 @@
 // only when several tenants in a row are refused as if the client were, or are told to wait, with
 // none accepted in between, the app's exchanges stop in the whole fleet; that is no tenant's fault.
 // [Config.OnEvent] tells what happens.
+//
+// # States of a grant
+//
+// The record in Redis says which of three states a grant is in:
+//
+//	            Connect, Import                refused, and verified
+//	no record -------------------> active -----------------------------> reauthorize
+//	    ^                          |    ^ <----------------------------       |
+//	    |                          |    |    Connect, a late commit,          |
+//	    | after 90 days Disconnect |    |    or a revival that succeeds       |
+//	    |                          v    | Connect                  Disconnect |
+//	    +-------------------- disconnected <----------------------------------+
+//
+// A claim moves an active grant from one generation to the next:
+//
+//	                claim                    commit
+//	no claim N ---------------> claimed N ---------------> no claim N+1
+//	    ^                       |  |    ^                       ^
+//	    |  fail: not redeemed,  |  |    | claim: another        |
+//	    |  wait until retry_at  |  |    | process takes over    |
+//	    +-----------------------+  |    |                       |
+//	                               v    |                       |
+//	                             unresolved N ------------------+
+//	      the answer was lost, or the holder died    a late commit
+//
+// The provider's profile says when another process may take an unresolved claim over. If the
+// provider refuses that presentation, the grant is lost: reauthorize, lost_response.
+//
+// # States of a flight
+//
+// A flight looks at the grant, decides, does one thing, and looks again, until its callers have
+// their answer:
+//
+//	+--> look ---> decide ---> serve: the callers have the token
+//	|                |-------> give up: they have an error that says who acts
+//	|                |
+//	|<- subscribe <--|         from now on no change is missed
+//	|<- wait <-------|         for a push, or until a time
+//	|<- report <-----|         that an API refused the token
+//	|                v
+//	|<- held <----- lead       try the lease once
+//	|   elsewhere    |
+//	|                v
+//	|<- moved on <- claim
+//	|                |
+//	|                v      a pair
+//	|             exchange ---------------------> commit --------> serve
+//	|                |
+//	|                |      another failure
+//	|                |--------------------------> publish it ----> give up
+//	|                |
+//	|                | refused, and again two seconds later
+//	|                v
+//	+<- saved <--- verify ---------------------> reauthorize ----> give up
+//	    by a spare pair, or by an earlier holder's
+//
+// # What is promised
 //
 // Redeeming a rotating refresh token cannot be undone and cannot be repeated, and no
 // transaction spans the provider and Redis. The lease saves work; what protects a grant

@@ -264,7 +264,7 @@ func (f *fleet) staleness(a, b *worker, tenant string) time.Duration {
 	return 0
 }
 
-// stalest is README's silence of a subscriber connection, and what a busy machine adds.
+// stalest is the age of memory that docs/promises.md allows, and what a busy machine adds.
 const stalest = 6*time.Second + time.Second
 
 // What a process remembers is never older than the silence that it bears, wherever it listens.

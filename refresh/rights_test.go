@@ -14,16 +14,16 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 )
 
-// The rights are those of the README, word for word.
-func TestTheRightsThatREADMENamesAreEnough(t *testing.T) {
+// The rights are those of docs/operations.md, word for word.
+func TestTheRightsThatThePagesNameAreEnough(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("../README.md")
+	page, err := os.ReadFile("../docs/operations.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	line := regexp.MustCompile(`(?m)^user tlworker (.*)$`).FindSubmatch(readme)
+	line := regexp.MustCompile(`(?m)^user tlworker (.*)$`).FindSubmatch(page)
 	if line == nil {
-		t.Fatal("README names no user")
+		t.Fatal("docs/operations.md names no user")
 	}
 	rules := strings.Fields(string(line[1]))
 	for _, on := range []string{"one server", "a Cluster"} {

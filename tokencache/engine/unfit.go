@@ -50,7 +50,7 @@ func (e *unfitError) Unwrap() []error {
 const (
 	todoVersion = "Redis 7.0 or newer is needed, or Valkey"
 	todoProxy   = "a command is not known: " + todoVersion + ", with no command renamed and no proxy in front that leaves out MULTI, EVAL or PUBLISH"
-	todoRights  = "its user lacks a right: README lists the commands, keys and channels to allow"
+	todoRights  = "its user lacks a right: \"Rights in Redis\" in docs/operations.md lists the commands, keys and channels to allow"
 	todoLogin   = "look at user name and password"
 	todoSingle  = "it is no Cluster: use a redis.Client"
 	todoClosed  = "it closes the connection at commands that it does not know: connect to Redis itself, not to a proxy without HELLO, MULTI, EVAL or TIME"
@@ -139,7 +139,7 @@ func (c *Cache) Fit(ctx context.Context, k grant.Key, thorough bool) error {
 		return &unfitError{todoRights + "; refused: " + strings.Join(needed, ", "), nil}
 	}
 	if len(useful) > 0 {
-		c.log.Error().Strs("refused", useful).Msg("this Redis' user lacks rights that are needed for pushes, renewals or the app's state: README lists the commands, keys and channels to allow")
+		c.log.Error().Strs("refused", useful).Msg("this Redis' user lacks rights that are needed for pushes, renewals or the app's state: \"Rights in Redis\" in docs/operations.md lists the commands, keys and channels to allow")
 	}
 	return nil
 }

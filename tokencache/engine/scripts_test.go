@@ -4,6 +4,7 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -751,6 +752,9 @@ func run(t *testing.T, op operation, direct, tested redis.UniversalClient, lossy
 		if e.Kind != grant.KindAsk { // no change
 			kinds = append(kinds, e.Kind)
 		}
+	}
+	if strings.HasPrefix(op.name, "extend") {
+		kinds = slices.Compact(kinds) // a repeat that comes late puts the deadline off once more
 	}
 	if want := append(slices.Clone(op.journal), op.published...); !slices.Equal(kinds, append([]string{}, want...)) {
 		t.Errorf("published: %v, not %v", kinds, want)

@@ -327,11 +327,11 @@ func (w *worker) warm(ctx context.Context, o order) error {
 		if _, err := w.Token(ctx, o.Tenant); err != nil {
 			return err
 		}
-		s := w.cache.Peek(tokencache.Key{App: app, Tenant: o.Tenant})
+		s := w.cache.Grant(tokencache.Key{App: app, Tenant: o.Tenant}).Peek()
 		if s != nil && s.Generation >= o.Generation {
 			// A process learns these two by itself, in the background: perhaps not before a storm.
-			_, _, _, err := w.cache.Doubtful(ctx, s)
-			return errors.Join(err, w.cache.WatchApp(ctx, app))
+			_, _, _, err := w.cache.Grant(s.Key).Doubtful(ctx, s)
+			return errors.Join(err, w.cache.App(app).WatchApp(ctx))
 		}
 		time.Sleep(time.Millisecond)
 	}
@@ -340,7 +340,7 @@ func (w *worker) warm(ctx context.Context, o order) error {
 // knows returns once the process has heard of a consent, without asking Redis.
 func (w *worker) knows(ctx context.Context, o order) error {
 	for {
-		s := w.cache.Peek(tokencache.Key{App: app, Tenant: o.Tenant})
+		s := w.cache.Grant(tokencache.Key{App: app, Tenant: o.Tenant}).Peek()
 		if s != nil && s.Epoch >= o.Epoch && s.Generation >= o.Generation {
 			return nil
 		}

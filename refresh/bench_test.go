@@ -146,7 +146,7 @@ func each(names []string, f func(name string)) {
 func heat(b *testing.B, w *worker, names []string) {
 	b.Helper()
 	each(names, func(name string) {
-		for w.cache.Peek(key(name)) == nil {
+		for w.cache.Grant(key(name)).Peek() == nil {
 			if _, err := w.Token(b.Context(), name); err != nil {
 				b.Error(err)
 				return
@@ -262,7 +262,7 @@ func TestHotTokenDoesNotAllocate(t *testing.T) {
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
 	f.connect(w, "acme", false)
-	for w.cache.Peek(key("acme")) == nil {
+	for w.cache.Grant(key("acme")).Peek() == nil {
 		f.token(w, "acme")
 	}
 	if n := testing.AllocsPerRun(1000, func() { _, _ = w.Token(context.Background(), "acme") }); n != 0 {

@@ -83,7 +83,7 @@ func TestABrakeThatAnOperatorDeletesIsOver(t *testing.T) {
 	f.connect(w, "acme", true)
 	f.braked(w, "first")
 	f.server.ClearScript()
-	if err := w.rdb.Del(f.ctx(), w.cache.AppKey("zoom")).Err(); err != nil {
+	if err := w.rdb.Del(f.ctx(), w.cache.App("zoom").AppKey()).Err(); err != nil {
 		t.Fatal(err)
 	}
 	f.state(w, "the end of the brake", func(s *engine.AppState) bool { return !s.Open })
@@ -196,7 +196,7 @@ func (f *fleet) reauthorize(w *worker, tenant string) bool {
 // minuteLater lets the waits of doubted grants pass, for workers that read them from now on.
 func (f *fleet) minuteLater(w *worker, tenants []string) {
 	f.t.Helper()
-	w.rdb.HDel(f.ctx(), w.cache.AppKey("zoom"), "mass_try_at")
+	w.rdb.HDel(f.ctx(), w.cache.App("zoom").AppKey(), "mass_try_at")
 	for _, tenant := range tenants {
 		name := fmt.Sprintf("%s:{zoom:%s}:grant", f.prefix, tenant)
 		if err := w.rdb.HSet(f.ctx(), name, "retry_at", 1).Err(); err != nil {

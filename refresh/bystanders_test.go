@@ -92,7 +92,7 @@ func TestANodeThatIsAwayStopsNoOtherNodesRenewals(t *testing.T) {
 				}
 				tenants = append(tenants, tenant)
 				f.mark(maker, tenant, "used_at", now, "refresh_at", now+4000)
-				if err := maker.cache.Schedule(f.ctx(), key(tenant), now+4000); err != nil {
+				if err := maker.cache.Grant(key(tenant)).Schedule(f.ctx(), now+4000); err != nil {
 					t.Fatal(err)
 				}
 				if lost == "" { // one that no due set knows is found by a repair, which comes to the dead node too

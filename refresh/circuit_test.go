@@ -57,7 +57,7 @@ func (f *fleet) opened(w *worker, refusals int, wait time.Duration) {
 	for i := range refusals {
 		if i > 0 {
 			r.Tenant, r.Probe = fmt.Sprint("x", i), engine.NewID()
-			if ok, _, err := w.cache.Probe(f.ctx(), "zoom", r.Probe, "w", 0, time.Minute); !ok || err != nil {
+			if ok, _, err := w.cache.App("zoom").Probe(f.ctx(), r.Probe, "w", 0, time.Minute); !ok || err != nil {
 				f.t.Fatal(ok, err)
 			}
 		}
@@ -65,7 +65,7 @@ func (f *fleet) opened(w *worker, refusals int, wait time.Duration) {
 		if i == refusals-1 {
 			after = wait
 		}
-		if _, s, err := w.cache.Trip(f.ctx(), "zoom", engine.NewID(), "w", r, after); err != nil || s.Probes != int64(i+1) {
+		if _, s, err := w.cache.App("zoom").Trip(f.ctx(), engine.NewID(), "w", r, after); err != nil || s.Probes != int64(i+1) {
 			f.t.Fatalf("%+v, %v", s, err)
 		}
 	}
@@ -84,8 +84,8 @@ func (f *fleet) state(w *worker, what string, reached func(*engine.AppState) boo
 	f.t.Helper()
 	ctx := f.ctx()
 	for {
-		news := w.cache.AppChanged("zoom")
-		s, err := w.cache.AppState(ctx, "zoom")
+		news := w.cache.App("zoom").AppChanged()
+		s, err := w.cache.App("zoom").AppState(ctx)
 		if err == nil && reached(s) {
 			return s
 		}
@@ -470,7 +470,7 @@ func (x exchanger) Exchange(ctx context.Context, g provider.Grant) (provider.Pai
 // locked waits until somebody has the lease of a grant.
 func (f *fleet) locked(w *worker, tenant string) {
 	f.t.Helper()
-	for end := time.Now().Add(30 * time.Second); w.rdb.Exists(f.ctx(), w.cache.LockKey(key(tenant))).Val() == 0; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); w.rdb.Exists(f.ctx(), w.cache.Grant(key(tenant)).LockKey()).Val() == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			f.t.Fatalf("nobody has the lease of %s", tenant)
 		}

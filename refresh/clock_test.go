@@ -127,17 +127,17 @@ func TestWhatIsReadForTheFirstTimeAfterTheClockWasSetBackIsAsOldAsItIs(t *testin
 	now := f.redisNow(w)
 	tok := f.connect(w, "acme", false)
 	// It was issued 70 minutes ago, by the clock as it is until now.
-	s, err := w.cache.Read(f.ctx(), key("acme"))
+	s, err := w.cache.Grant(key("acme")).Read(f.ctx())
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := s.Pair
 	p.IssuedAt, p.ExpiresAt, p.RefreshAt = now-70*60_000, now-10*60_000, now-16*60_000
-	_, s, err = w.cache.Claim(f.ctx(), s, "id", "w", time.Minute, engine.AtOnce)
+	_, s, err = w.cache.Grant(s.Key).Claim(f.ctx(), s, "id", "w", time.Minute, engine.AtOnce)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o, _, err := w.cache.Commit(f.ctx(), s, "id2", "w", p, false, false); o != grant.OK || err != nil {
+	if o, _, err := w.cache.Grant(s.Key).Commit(f.ctx(), s, "id2", "w", p, false, false); o != grant.OK || err != nil {
 		t.Fatal(o, err)
 	}
 	set(0)
@@ -162,19 +162,19 @@ func TestAClockThatIsSetBackStopsNobodyForLong(t *testing.T) {
 	}
 	f.token(w, "tenant0")
 	for i := range 2 { // of processes that die
-		if ok, _, err := w.cache.Enter(f.ctx(), "zoom", fmt.Sprint("dead", i), 9, 6*time.Second); !ok || err != nil {
+		if ok, _, err := w.cache.App("zoom").Enter(f.ctx(), fmt.Sprint("dead", i), 9, 6*time.Second); !ok || err != nil {
 			t.Fatal(ok, err)
 		}
 	}
-	if ok, err := w.cache.TakeTurn(f.ctx(), "zoom", "repair", "dead", time.Hour); !ok || err != nil {
+	if ok, err := w.cache.App("zoom").TakeTurn(f.ctx(), "repair", "dead", time.Hour); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	for _, tenant := range []string{"a", "b"} {
-		if _, _, err := w.cache.Throttle(f.ctx(), "zoom", engine.NewID(), "w", "throttled//429", tenant, 5*time.Second); err != nil {
+		if _, _, err := w.cache.App("zoom").Throttle(f.ctx(), engine.NewID(), "w", "throttled//429", tenant, 5*time.Second); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := w.rdb.Set(f.ctx(), w.cache.LockKey(key("tenant5")), "dead/0/ABCDEFGHIJKLMNOPQRSTUVWXYZ", 6*time.Second).Err(); err != nil {
+	if err := w.rdb.Set(f.ctx(), w.cache.Grant(key("tenant5")).LockKey(), "dead/0/ABCDEFGHIJKLMNOPQRSTUVWXYZ", 6*time.Second).Err(); err != nil {
 		t.Fatal(err)
 	}
 	set(-time.Hour)
@@ -190,13 +190,13 @@ func TestAClockThatIsSetBackStopsNobodyForLong(t *testing.T) {
 	if _, err := w.TryToken(ctx, "tenant5"); err == nil || !errors.As(err, &held) {
 		t.Fatal(err)
 	}
-	name := w.cache.LockKey(key("tenant5"))
+	name := w.cache.Grant(key("tenant5")).LockKey()
 	for end := time.Now().Add(20 * time.Second); w.rdb.PTTL(ctx, name).Val() > time.Minute; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("the lease of the dead stands for %s", w.rdb.PTTL(ctx, name).Val())
 		}
 	}
-	_, _ = w.cache.TakeTurn(ctx, "zoom", "repair", "w", time.Hour)
+	_, _ = w.cache.App("zoom").TakeTurn(ctx, "repair", "w", time.Hour)
 	if d := w.rdb.PTTL(ctx, f.prefix+":turn:zoom:repair").Val(); d > time.Hour {
 		t.Errorf("the turn lasts for %s", d)
 	}

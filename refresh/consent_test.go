@@ -109,7 +109,7 @@ func TestMembersOfTheConsentAreKeptFromTheFirstTokenOn(t *testing.T) {
 	}
 	keeps(w)
 	keeps(other)
-	pin := other.cache.Pin(key("acme"))
+	pin := other.cache.Grant(key("acme")).Pin()
 	defer pin.Unpin()
 	if err := pin.Confirmed(f.ctx()); err != nil { // or the push comes before it listens
 		t.Fatal(err)

@@ -80,7 +80,7 @@ func TestADamagedRecordCostsLittleAndAConsentHealsIt(t *testing.T) {
 			d := damage{name + "." + how, name, value}
 			f.connect(maker, d.tenant, false)
 			f.mark(maker, d.tenant, d.field, d.value)
-			if err := maker.cache.Schedule(f.ctx(), key(d.tenant), 1); err != nil { // Run comes by
+			if err := maker.cache.Grant(key(d.tenant)).Schedule(f.ctx(), 1); err != nil { // Run comes by
 				t.Fatal(err)
 			}
 			all = append(all, d)

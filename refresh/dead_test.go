@@ -67,12 +67,12 @@ func TestAProbeWithoutAnExchangeStopsNobody(t *testing.T) {
 	f.accepted(w)
 	f.connect(w, "busy", true)
 	f.connect(w, "acme", true)
-	pin := w.cache.Pin(key("busy"))
+	pin := w.cache.Grant(key("busy")).Pin()
 	defer pin.Unpin()
 	if err := pin.Confirmed(f.ctx()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.cache.Read(f.ctx(), key("busy")); err != nil {
+	if _, err := w.cache.Grant(key("busy")).Read(f.ctx()); err != nil {
 		t.Fatal(err)
 	}
 	// Memory does not know it yet: a push is on its way.
@@ -120,7 +120,7 @@ func TestAProbeThatRedisGrantsTooLateStopsNobody(t *testing.T) {
 	f.connect(w, "bad", true)
 	f.connect(w, "acme", true)
 	l := &late{what: func(args []any) bool { // the script with the app's key, and how long a probe may take
-		return slices.Contains(args, any(w.cache.AppKey("zoom"))) && slices.ContainsFunc(args, func(a any) bool { return fmt.Sprint(a) == "71234" })
+		return slices.Contains(args, any(w.cache.App("zoom").AppKey())) && slices.ContainsFunc(args, func(a any) bool { return fmt.Sprint(a) == "71234" })
 	}}
 	w.rdb.AddHook(l)
 	f.opened(other, 1, 0)

@@ -37,7 +37,7 @@ func TestTheNodeOfTheAppsStateIsNotThatOfItsGrants(t *testing.T) {
 			f.profile.Budget = budget
 			cluster, client := apart(f)
 			warm := f.workerOn(client)
-			away := warm.cache.AppKey("zoom")
+			away := warm.cache.App("zoom").AppKey()
 			switch {
 			case budget.Requests > 0:
 				away = "rate:" + away
@@ -85,7 +85,7 @@ func TestAnAppsStateThatCannotBeReadStopsNobody(t *testing.T) {
 	f.profile.Budget = provider.Budget{Requests: 1000, Per: time.Second, Concurrency: 20}
 	w := f.worker()
 	tenants := f.expired(w, 3)
-	for _, key := range []string{w.cache.AppKey("zoom"), "rate:" + w.cache.AppKey("zoom"), f.prefix + ":inflight:zoom"} {
+	for _, key := range []string{w.cache.App("zoom").AppKey(), "rate:" + w.cache.App("zoom").AppKey(), f.prefix + ":inflight:zoom"} {
 		if err := w.rdb.LPush(f.ctx(), key, "x").Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -111,7 +111,7 @@ func TestWhenAllIsWellTheAppsStateCostsNothing(t *testing.T) {
 	w := f.worker()
 	f.accepted(w)
 	s := f.state(w, "a settled state", func(s *engine.AppState) bool { return s.ReadAt != 0 })
-	if err := w.cache.WatchApp(f.ctx(), "zoom"); err != nil {
+	if err := w.cache.App("zoom").WatchApp(f.ctx()); err != nil {
 		t.Fatal(err)
 	}
 	tenants := f.expired(w, 5)
@@ -128,7 +128,7 @@ func TestWhenAllIsWellTheAppsStateCostsNothing(t *testing.T) {
 	if n := calls["hgetall"]; n != 2*len(tenants) { // each script looks at one hash
 		t.Errorf("%d hashes were read for %d exchanges, not the record at claim and commit: %v", n, len(tenants), calls)
 	}
-	if known := w.cache.KnownApp("zoom"); known.Rev != s.Rev {
+	if known := w.cache.App("zoom").KnownApp(); known.Rev != s.Rev {
 		t.Errorf("the app's state was written: %+v", known)
 	}
 }

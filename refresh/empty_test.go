@@ -62,7 +62,7 @@ func (f *ofRedis) fill(workers int, start func() *worker) {
 func (f *ofRedis) warm(w *worker) {
 	f.t.Helper()
 	for i, tenant := range f.tenants {
-		for s := w.cache.Peek(key(tenant)); s == nil || s.Generation < int64(1+i%3); s = w.cache.Peek(key(tenant)) {
+		for s := w.cache.Grant(key(tenant)).Peek(); s == nil || s.Generation < int64(1+i%3); s = w.cache.Grant(key(tenant)).Peek() {
 			f.token(w, tenant)
 		}
 	}

@@ -54,7 +54,7 @@ func TestEachChangeIsToldOnceInEveryProcessThatListens(t *testing.T) {
 	if c := f.hears(monitored, refresh.EventReauthorize, "acme"); c != a {
 		t.Errorf("one change is\n%+v here and\n%+v at a monitor", a, c)
 	}
-	if monitor.cache.Remembered(key("acme")) != nil {
+	if monitor.cache.Grant(key("acme")).Remembered() != nil {
 		t.Error("the monitor has the grant in memory")
 	}
 	cancel()
@@ -110,7 +110,7 @@ func TestASlowListenerHoldsUpNobody(t *testing.T) {
 // listening waits until that many processes hear of the app's changes.
 func (f *fleet) listening(w *worker, n int64) {
 	f.t.Helper()
-	channel := w.cache.ChangesChannel("zoom")
+	channel := w.cache.App("zoom").ChangesChannel()
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
 		got, err := w.rdb.PubSubNumSub(f.ctx(), channel).Result()
 		if err == nil && got[channel] == n {

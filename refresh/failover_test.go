@@ -30,7 +30,7 @@ func parted(t *testing.T) (f *fleet, fo *redistest.Failover, warm []*worker) {
 
 func (f *fleet) listens(w *worker, tenant string) {
 	f.t.Helper()
-	pin := w.cache.Pin(key(tenant))
+	pin := w.cache.Grant(key(tenant)).Pin()
 	f.t.Cleanup(pin.Unpin)
 	if err := pin.Confirmed(f.ctx()); err != nil {
 		f.t.Fatal(err)
@@ -179,7 +179,7 @@ func TestARestartFromAnOldFileCostsNoPair(t *testing.T) {
 func TestWhoComesAfterARestartAsksTheOthers(t *testing.T) {
 	t.Parallel()
 	f, rewind, remembers := restarted(t, false)
-	for ctx := f.ctx(); remembers.cache.Peek(key("acme")) == nil && ctx.Err() == nil; {
+	for ctx := f.ctx(); remembers.cache.Grant(key("acme")).Peek() == nil && ctx.Err() == nil; {
 		_, _ = remembers.Token(ctx, "acme") // until it is connected again, and has read
 	}
 	rewind()
@@ -372,7 +372,7 @@ func TestMemoryIsNeverStaleForLongAfterANodeHasLeftTheCluster(t *testing.T) {
 		t.Errorf("what was replaced was served for %v", took)
 	}
 	f.refreshed(b, "acme")
-	for ctx := f.ctx(); a.cache.Peek(key("acme")) == nil; time.Sleep(10 * time.Millisecond) {
+	for ctx := f.ctx(); a.cache.Grant(key("acme")).Peek() == nil; time.Sleep(10 * time.Millisecond) {
 		if _, err := a.Token(ctx, "acme"); err != nil {
 			t.Fatal("memory is never coherent again", err)
 		}

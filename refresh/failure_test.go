@@ -201,7 +201,7 @@ func TestLateSuccessorIsAcceptedEvenAfterReauthorize(t *testing.T) {
 	// Only the exchanger stands still: cut its process off from Redis, as if that was paused.
 	proxy.Refuse()
 	proxy.Cut()
-	f.redis.Client(t).Del(f.ctx(), slow.cache.LockKey(tokencache.Key{App: "zoom", Tenant: "acme"}))
+	f.redis.Client(t).Del(f.ctx(), slow.cache.Grant(tokencache.Key{App: "zoom", Tenant: "acme"}).LockKey())
 	_, err := fast.Token(f.ctx(), "acme")
 	kind(t, err, refresh.ErrReauthorize, "lost_response")
 	first.Wait()
@@ -227,7 +227,7 @@ func TestRefusedSiblingIsKeptAndSavesTheGrant(t *testing.T) {
 		}
 	})
 	<-p.answered
-	f.redis.Client(t).Del(f.ctx(), slow.cache.LockKey(tokencache.Key{App: "zoom", Tenant: "acme"}))
+	f.redis.Client(t).Del(f.ctx(), slow.cache.Grant(tokencache.Key{App: "zoom", Tenant: "acme"}).LockKey())
 	winner := f.token(fast, "acme")
 	close(p.goOn)
 	first.Wait()

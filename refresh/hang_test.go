@@ -22,7 +22,7 @@ func TestADeadlineThatIsAboutToEndIsServedFromMemory(t *testing.T) {
 	f.hot(w, "acme")
 	f.redis.Pause(t)
 	defer f.redis.Resume(t)
-	f.eventually("the subscriber connection to count as dead", func() bool { return w.cache.Peek(key("acme")) == nil })
+	f.eventually("the subscriber connection to count as dead", func() bool { return w.cache.Grant(key("acme")).Peek() == nil })
 	for name, call := range map[string]func(context.Context) (*oauth2.Token, error){
 		"Token":    func(ctx context.Context) (*oauth2.Token, error) { return w.Token(ctx, "acme") },
 		"TryToken": func(ctx context.Context) (*oauth2.Token, error) { return w.TryToken(ctx, "acme") },

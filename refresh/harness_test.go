@@ -165,12 +165,12 @@ func (f *fleet) knows(w *worker, tenant string, generation int64) {
 // told waits until a worker has been pushed a state like that, or remembers nothing.
 func (f *fleet) told(w *worker, tenant, what string, is func(*engine.Snapshot) bool) {
 	f.t.Helper()
-	pin := w.cache.Pin(key(tenant))
+	pin := w.cache.Grant(key(tenant)).Pin()
 	defer pin.Unpin()
 	ctx := f.ctx()
 	for {
 		news := pin.Changed()
-		if s := w.cache.Remembered(key(tenant)); s == nil || is(s) {
+		if s := w.cache.Grant(key(tenant)).Remembered(); s == nil || is(s) {
 			return
 		}
 		select {

@@ -130,7 +130,7 @@ func ailing(t *testing.T, how trouble, alter ...func(*refresh.Config)) (f *fleet
 		return f, w, rdb
 	}
 	time.Sleep(3 * time.Second) // three times CommitPatience: the law is about it
-	if s := w.cache.Remembered(key("acme")); s == nil || !s.Pending || s.Generation != 2 {
+	if s := w.cache.Grant(key("acme")).Remembered(); s == nil || !s.Pending || s.Generation != 2 {
 		t.Fatalf("the pair is not waiting to be stored: %+v", s)
 	}
 	return f, w, rdb
@@ -211,7 +211,7 @@ func TestAPairThatWaitsIsNotPushedOutOfMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range 20 {
-			_, err := crowd.Connect(t.Context(), key(fmt.Sprint("crowd-", i)), "crowd", func(now int64) grant.Pair {
+			_, err := crowd.Grant(key(fmt.Sprint("crowd-", i))).Connect(t.Context(), "crowd", func(now int64) grant.Pair {
 				return grant.Pair{AccessToken: grant.Hide("at"), IssuedAt: now, RefreshAt: now + 3e6, ExpiresAt: now + 3e6}
 			})
 			if err != nil {
@@ -233,7 +233,7 @@ func TestAPairThatWaitsIsNotPushedOutOfMemory(t *testing.T) {
 		}
 	}
 	f.token(w, "acme")
-	if s := w.cache.Remembered(key("acme")); s == nil || !s.Pending {
+	if s := w.cache.Grant(key("acme")).Remembered(); s == nil || !s.Pending {
 		t.Error("pushed out")
 	}
 	how.recover(t, f.redis, rdb)

@@ -20,7 +20,7 @@ import (
 // hot makes a worker remember a grant, coherently.
 func (f *fleet) hot(w *worker, tenant string) {
 	f.t.Helper()
-	for w.cache.Peek(key(tenant)) == nil {
+	for w.cache.Grant(key(tenant)).Peek() == nil {
 		f.token(w, tenant)
 	}
 }
@@ -135,14 +135,14 @@ func TestClockThatIsAheadCausesNoBusyLoop(t *testing.T) {
 	holder := f.worker()
 	f.connect(holder, "acme", true)
 	slow, proxy := f.cuttable()
-	pin := slow.cache.Pin(key("acme"))
+	pin := slow.cache.Grant(key("acme")).Pin()
 	defer pin.Unpin()
 	if err := pin.Confirmed(f.ctx()); err != nil {
 		t.Fatal(err)
 	}
 	proxy.Freeze()
 	time.AfterFunc(2*time.Second, proxy.Thaw)
-	if _, err := slow.cache.Read(f.ctx(), key("acme")); err != nil { // its first reply is two seconds late
+	if _, err := slow.cache.Grant(key("acme")).Read(f.ctx()); err != nil { // its first reply is two seconds late
 		t.Fatal(err)
 	}
 	step := refuse("slow_down", 429)
@@ -164,7 +164,7 @@ func TestTryTokenServesFromMemoryWhileRedisIsAway(t *testing.T) {
 	f.hot(w, "acme")
 	proxy.Refuse()
 	proxy.Cut()
-	for w.cache.Peek(key("acme")) != nil {
+	for w.cache.Grant(key("acme")).Peek() != nil {
 		time.Sleep(time.Millisecond) // until the cut is noticed
 	}
 	if got, err := w.TryToken(f.ctx(), "acme"); err != nil || got.AccessToken != tok.AccessToken {
@@ -186,7 +186,7 @@ func TestTokenIsServedFromMemoryWhileRedisIsSilent(t *testing.T) {
 	proxy.Freeze()
 	defer proxy.Thaw()
 	proxy.Cut()
-	for w.cache.Peek(key("acme")) != nil {
+	for w.cache.Grant(key("acme")).Peek() != nil {
 		time.Sleep(time.Millisecond) // until the cut is noticed
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // half of what a read takes
@@ -243,11 +243,11 @@ func TestTakeoverByManyIsNotAStormOfRestores(t *testing.T) {
 		workers[i] = f.worker(short)
 	}
 	f.connect(workers[0], "acme", true)
-	s, err := workers[0].cache.Read(f.ctx(), key("acme"))
+	s, err := workers[0].cache.Grant(key("acme")).Read(f.ctx())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := workers[0].cache.Claim(f.ctx(), s, "dead", "dead", time.Second, engine.AfterDeadline); err != nil {
+	if _, _, err := workers[0].cache.Grant(s.Key).Claim(f.ctx(), s, "dead", "dead", time.Second, engine.AfterDeadline); err != nil {
 		t.Fatal(err)
 	}
 	calls := redistest.Commands(t, f.redis.Client(t), func() {
@@ -281,7 +281,7 @@ func TestRefusalWaitsForAnEarlierHolderThatMayStillBringThePair(t *testing.T) {
 	f.server.AwaitExchange(t)
 	<-p.answered
 	f.server.Script(refuse("invalid_grant", 400))
-	f.redis.Client(t).Del(f.ctx(), slow.cache.LockKey(key("acme")))
+	f.redis.Client(t).Del(f.ctx(), slow.cache.Grant(key("acme")).LockKey())
 	callers.Go(func() { f.token(fast, "acme") })
 	f.server.AwaitExchange(t)
 	f.server.AwaitIdle(t) // it has its refusal

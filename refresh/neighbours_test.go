@@ -53,7 +53,7 @@ func (d *deployment) start() *worker {
 // heat makes a worker serve a tenant from memory.
 func (d *deployment) heat(w *worker) {
 	d.t.Helper()
-	for deadline := time.Now().Add(patience); w.cache.Peek(key("acme")) == nil; {
+	for deadline := time.Now().Add(patience); w.cache.Grant(key("acme")).Peek() == nil; {
 		d.token(w, "acme")
 		if time.Now().After(deadline) {
 			d.t.Fatal("memory does not become coherent")
@@ -126,7 +126,7 @@ func leaveEachOtherAlone(t *testing.T, ours, theirs *deployment, flush bool) {
 			if got := ours.token(w, "acme").AccessToken; got != want {
 				t.Errorf("after their %s another token is served", after)
 			}
-			s, err := w.cache.Read(ours.ctx(), key("acme"))
+			s, err := w.cache.Grant(key("acme")).Read(ours.ctx())
 			if err != nil || s.Pair.AccessToken.Reveal() != want {
 				t.Errorf("after their %s: read %v, %v", after, s, err)
 			}
@@ -153,7 +153,7 @@ func leaveEachOtherAlone(t *testing.T, ours, theirs *deployment, flush bool) {
 	}
 	same("refreshes")
 	theirs.knows(y, "acme", 4)
-	base, err := y.cache.Read(theirs.ctx(), key("acme"))
+	base, err := y.cache.Grant(key("acme")).Read(theirs.ctx())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func leaveEachOtherAlone(t *testing.T, ours, theirs *deployment, flush bool) {
 	if err := x.rdb.Del(theirs.ctx(), name+"grant", name+"secret").Err(); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := y.cache.Read(theirs.ctx(), key("acme")); err != nil || s.Generation != base.Generation { // restores
+	if s, err := y.cache.Grant(key("acme")).Read(theirs.ctx()); err != nil || s.Generation != base.Generation { // restores
 		t.Fatalf("%v %v", s, err)
 	}
 	same("restore")
@@ -169,7 +169,7 @@ func leaveEachOtherAlone(t *testing.T, ours, theirs *deployment, flush bool) {
 		t.Fatal(err)
 	}
 	same("end")
-	if _, err := y.cache.Ask(theirs.ctx(), key("acme"), 0, 0, 0); err != nil {
+	if _, err := y.cache.Grant(key("acme")).Ask(theirs.ctx(), 0, 0, 0); err != nil {
 		t.Fatal(err)
 	}
 	same("question")

@@ -140,15 +140,15 @@ func TestAProcessThatEndsBeforeItsSecondOpinionLeavesAGrantThatLives(t *testing.
 		f := newFleet(t, refreshtest.Config{})
 		w := f.worker(short)
 		f.connect(w, "acme", true)
-		s, err := w.cache.Read(f.ctx(), key("acme"))
+		s, err := w.cache.Grant(key("acme")).Read(f.ctx())
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, s, err = w.cache.Claim(f.ctx(), s, "of-the-dead", "dead", time.Second, engine.AfterDeadline)
+		_, s, err = w.cache.Grant(s.Key).Claim(f.ctx(), s, "of-the-dead", "dead", time.Second, engine.AfterDeadline)
 		if err != nil {
 			t.Fatal(err)
 		}
-		o, _, err := w.cache.Fail(f.ctx(), s, "dead", grant.Failure{ID: "id", Verdict: grant.Again, Error: "refused/invalid_grant/400", Retry: 2 * time.Second})
+		o, _, err := w.cache.Grant(s.Key).Fail(f.ctx(), s, "dead", grant.Failure{ID: "id", Verdict: grant.Again, Error: "refused/invalid_grant/400", Retry: 2 * time.Second})
 		if o != grant.OK || err != nil {
 			t.Fatal(o, err)
 		}
@@ -171,7 +171,7 @@ func (f *fleet) dies(w *worker, tenant string) {
 // record is what Redis has of a grant.
 func (f *fleet) record(w *worker, tenant string) *grant.Record {
 	f.t.Helper()
-	s, err := w.cache.Read(f.ctx(), key(tenant))
+	s, err := w.cache.Grant(key(tenant)).Read(f.ctx())
 	if err != nil {
 		f.t.Fatal(err)
 	}

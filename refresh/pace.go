@@ -107,8 +107,8 @@ func (p *pacer) enter(ctx context.Context, urgent func() bool) (leave func(), er
 			}
 			continue
 		}
-		freed := p.cache.AppChanged(p.app)  // before asking, so that nothing falls in between
-		asked, wait := *t, time.Duration(0) // a copy: Redis may answer when nobody listens any more
+		freed := p.cache.App(p.app).AppChanged() // before asking, so that nothing falls in between
+		asked, wait := *t, time.Duration(0)      // a copy: Redis may answer when nobody listens any more
 		got, err := economize(p.economy, func(ctx context.Context) (answer, error) { return p.ask(ctx, asked) })
 		switch {
 		case errors.Is(err, errClosed):
@@ -140,7 +140,7 @@ func (p *pacer) standBy(ctx context.Context, t *ticket) error {
 	}
 	for p.budget.Requests > 0 && !t.paid {
 		wait, err := economize(p.economy, func(ctx context.Context) (time.Duration, error) {
-			return p.allow(ctx, p.cache.RateKey(p.app)+":background", backgroundLimit(p.budget))
+			return p.allow(ctx, p.cache.App(p.app).RateKey()+":background", backgroundLimit(p.budget))
 		})
 		if errors.Is(err, errClosed) {
 			return err
@@ -202,8 +202,8 @@ func (p *pacer) enterNow(t *ticket) (leave func(), err error) {
 		p.noteFull(5*slack, nil)
 		return nil, errNoPlace
 	}
-	freed := p.cache.AppChanged(p.app) // before asking, so that nothing falls in between
-	asked := *t                        // a copy: Redis may answer when nobody listens any more
+	freed := p.cache.App(p.app).AppChanged() // before asking, so that nothing falls in between
+	asked := *t                              // a copy: Redis may answer when nobody listens any more
 	got, err := economize(p.economy, func(ctx context.Context) (answer, error) { return p.ask(ctx, asked) })
 	wait := got.wait
 	switch {
@@ -260,7 +260,7 @@ func (p *pacer) head() *ticket {
 
 // ramp is how many exchanges there may be at once after a pause; 0 for no limit.
 func (p *pacer) ramp() int {
-	if s := p.cache.KnownApp(p.app); s != nil {
+	if s := p.cache.App(p.app).KnownApp(); s != nil {
 		return int(s.Ramp)
 	}
 	return 0
@@ -292,7 +292,7 @@ func (p *pacer) ask(ctx context.Context, t ticket) (answer, error) {
 }
 
 func (p *pacer) askFor(ctx context.Context, t *ticket) (wait time.Duration, err error) {
-	key := p.cache.RateKey(p.app)
+	key := p.cache.App(p.app).RateKey()
 	if p.budget.Requests > 0 && !t.urgent() && !t.paid {
 		if wait, err := p.allow(ctx, key+":background", backgroundLimit(p.budget)); wait > 0 || err != nil {
 			return wait, err
@@ -300,7 +300,7 @@ func (p *pacer) askFor(ctx context.Context, t *ticket) (wait time.Duration, err 
 		t.paid = true
 	}
 	if most := p.places(t); most > 0 {
-		ok, wait, err := p.cache.Enter(ctx, p.app, t.id, most, p.ttl)
+		ok, wait, err := p.cache.App(p.app).Enter(ctx, t.id, most, p.ttl)
 		if err != nil || !ok {
 			return max(wait, slack), err
 		}
@@ -381,7 +381,7 @@ func (p *pacer) giveBack(ctx context.Context, t *ticket) error {
 	if t.ramp {
 		full = 1 // whatever the ramp was: somebody may wait
 	}
-	return p.cache.Leave(ctx, p.app, t.id, full)
+	return p.cache.App(p.app).Leave(ctx, t.id, full)
 }
 
 // perSecond is how many exchanges nobody waits for the budget allows; 0 for no limit.

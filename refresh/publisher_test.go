@@ -124,7 +124,7 @@ func (in *intruder) untouched(expected int, workers ...*worker) {
 	for _, w := range workers {
 		deadline := time.Now().Add(patience)
 		start := time.Now()
-		for w.cache.Peek(key("acme")) == nil {
+		for w.cache.Grant(key("acme")).Peek() == nil {
 			in.token(w, "acme")
 			if time.Now().After(deadline) {
 				in.t.Fatal("memory does not become coherent again")
@@ -178,7 +178,7 @@ func (in *intruder) scene() (a, b *worker) {
 	a, b = in.watched(), in.watched()
 	in.connect(a, "acme", false)
 	for _, w := range []*worker{a, b} {
-		for w.cache.Peek(key("acme")) == nil {
+		for w.cache.Grant(key("acme")).Peek() == nil {
 			in.token(w, "acme")
 		}
 	}
@@ -284,7 +284,7 @@ func TestWhoRepeatsWhatHeHeardChangesNothing(t *testing.T) {
 	if err := b.Refresh(in.ctx(), "acme"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.cache.Ask(in.ctx(), key("acme"), 1, 0, 0); err != nil {
+	if _, err := a.cache.Grant(key("acme")).Ask(in.ctx(), 1, 0, 0); err != nil {
 		t.Fatal(err)
 	}
 	if err := a.rdb.Publish(in.ctx(), in.prefix+":end", "").Err(); err != nil {

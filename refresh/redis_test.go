@@ -119,7 +119,7 @@ func TestCloseDrainsTheExchangeAndEndsTheWaiters(t *testing.T) {
 		_, err := waiter.Token(f.ctx(), "acme")
 		kind(t, err, refresh.ErrUnavailable, "")
 	})
-	for waiter.cache.Remembered(key("acme")) == nil { // its flight has begun
+	for waiter.cache.Grant(key("acme")).Remembered() == nil { // its flight has begun
 		time.Sleep(time.Millisecond)
 	}
 	if err := waiter.Close(f.ctx()); err != nil {
@@ -145,7 +145,7 @@ func TestFlushedRedisIsRestoredFromAWarmWorker(t *testing.T) {
 	f.redis = redistest.Own(t)
 	w := f.worker()
 	f.connect(w, "acme", false)
-	for w.cache.Peek(key("acme")) == nil {
+	for w.cache.Grant(key("acme")).Peek() == nil {
 		f.token(w, "acme")
 	}
 	f.redis.Client(t).FlushAll(f.ctx())
@@ -160,7 +160,7 @@ func TestFlushedRedisIsRestoredForAWorkerThatRemembersNothing(t *testing.T) {
 	f.redis = redistest.Own(t)
 	warm, cold := f.worker(), f.worker()
 	tok := f.connect(warm, "acme", false)
-	for warm.cache.Peek(key("acme")) == nil {
+	for warm.cache.Grant(key("acme")).Peek() == nil {
 		f.token(warm, "acme")
 	}
 	f.redis.Client(t).FlushAll(f.ctx())

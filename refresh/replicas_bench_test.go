@@ -20,18 +20,18 @@ func BenchmarkReplicas(b *testing.B) {
 	turn := func(tenant string, opts ...engine.ChangeOption) func(int) {
 		w := f.workerOn(fo.Master.Client(b))
 		f.connect(w, tenant, false)
-		s, err := w.cache.Read(ctx, key(tenant))
+		s, err := w.cache.Grant(key(tenant)).Read(ctx)
 		if err != nil {
 			b.Fatal(err)
 		}
 		pair := s.Pair
 		pair.AccessToken = grant.Hide(strings.Repeat("a", 700))
 		return func(int) {
-			o, claimed, err := w.cache.Claim(ctx, s, engine.NewID(), "bench", time.Minute, engine.AtOnce, opts...)
+			o, claimed, err := w.cache.Grant(s.Key).Claim(ctx, s, engine.NewID(), "bench", time.Minute, engine.AtOnce, opts...)
 			if err != nil || o != grant.OK {
 				b.Fatal(o, err)
 			}
-			o, s, err = w.cache.Commit(ctx, claimed, engine.NewID(), "bench", pair, false, true, opts...)
+			o, s, err = w.cache.Grant(claimed.Key).Commit(ctx, claimed, engine.NewID(), "bench", pair, false, true, opts...)
 			if err != nil || o != grant.OK {
 				b.Fatal(o, err)
 			}

@@ -26,7 +26,7 @@ import (
 func (f *fleet) due(w *worker, tenant string, life time.Duration) *engine.Snapshot {
 	f.t.Helper()
 	tok := f.server.Grant(tenant)
-	s, err := w.cache.Connect(f.ctx(), key(tenant), "test", func(now int64) grant.Pair {
+	s, err := w.cache.Grant(key(tenant)).Connect(f.ctx(), "test", func(now int64) grant.Pair {
 		return grant.Pair{
 			AccessToken: grant.Hide(tok.AccessToken), RefreshToken: grant.Hide(tok.RefreshToken),
 			IssuedAt: now, RefreshAt: now, ExpiresAt: now + life.Milliseconds(),
@@ -78,7 +78,7 @@ func TestReportThatJoinsARenewalDoesNotWaitForTheTokensEnd(t *testing.T) {
 	f := newFleet(t, refreshtest.Config{})
 	w, dead := f.worker(), f.worker()
 	s := f.due(dead, "acme", time.Minute)
-	o, _, err := dead.cache.Claim(f.ctx(), s, engine.NewID(), "dead", time.Second, engine.AfterDeadline)
+	o, _, err := dead.cache.Grant(s.Key).Claim(f.ctx(), s, engine.NewID(), "dead", time.Second, engine.AfterDeadline)
 	if err != nil || o != grant.OK {
 		t.Fatal(o, err)
 	}
@@ -113,7 +113,7 @@ func TestLateWordOfALeaseDoesNotOutliveIt(t *testing.T) {
 	rdb.AddHook(latePTTL{})
 	second := f.worker(func(cfg *refresh.Config) { cfg.Locker = lock.New(lock.Config{TTL: f.lease}, rdb) })
 	f.connect(first, "acme", false)
-	for second.cache.Peek(key("acme")) == nil {
+	for second.cache.Grant(key("acme")).Peek() == nil {
 		f.token(second, "acme")
 	}
 	if err := first.Refresh(f.ctx(), "acme"); err != nil {
@@ -134,7 +134,7 @@ func TestTryTokenAsksTheFleetBeforeItSaysNotConnected(t *testing.T) {
 	f.redis = redistest.Own(t)
 	warm, cold := f.worker(), f.worker()
 	f.connect(warm, "acme", false)
-	for warm.cache.Peek(key("acme")) == nil {
+	for warm.cache.Grant(key("acme")).Peek() == nil {
 		f.token(warm, "acme")
 	}
 	f.redis.Client(t).FlushAll(f.ctx())
@@ -152,7 +152,7 @@ func TestUnknownTenantsDoNotPushHotOnesOut(t *testing.T) {
 	for i := range names {
 		names[i] = fmt.Sprint("tenant-", i)
 		f.connect(w, names[i], false)
-		for w.cache.Peek(key(names[i])) == nil {
+		for w.cache.Grant(key(names[i])).Peek() == nil {
 			f.token(w, names[i])
 		}
 	}
@@ -162,7 +162,7 @@ func TestUnknownTenantsDoNotPushHotOnesOut(t *testing.T) {
 	}
 	strangers.Wait()
 	for _, name := range names {
-		if w.cache.Remembered(key(name)) == nil {
+		if w.cache.Grant(key(name)).Remembered() == nil {
 			t.Errorf("%s was pushed out", name)
 		}
 	}

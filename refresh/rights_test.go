@@ -84,16 +84,16 @@ func TestTheRightsThatThePagesNameAreEnough(t *testing.T) {
 			if _, err := w.Status(f.ctx(), "acme"); err != nil {
 				t.Error(err)
 			}
-			if err := w.cache.Compact(f.ctx(), key("acme")); err != nil {
+			if err := w.cache.Grant(key("acme")).Compact(f.ctx()); err != nil {
 				t.Error(err)
 			}
-			if _, err := w.cache.Repair(f.ctx(), "zoom", 0); err != nil {
+			if _, err := w.cache.App("zoom").Repair(f.ctx(), 0); err != nil {
 				t.Error(err)
 			}
-			if _, err := w.cache.CountGrants(f.ctx(), "zoom"); err != nil {
+			if _, err := w.cache.App("zoom").CountGrants(f.ctx()); err != nil {
 				t.Error(err)
 			}
-			if err := w.cache.Touch(f.ctx(), "zoom", time.Millisecond); err != nil {
+			if err := w.cache.App("zoom").Touch(f.ctx(), time.Millisecond); err != nil {
 				t.Error(err)
 			}
 			if err := w.Disconnect(f.ctx(), "initech"); err != nil {

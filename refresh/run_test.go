@@ -40,7 +40,7 @@ func (f *fleet) score(w *worker, tenant string) float64 {
 func (f *fleet) alter(w *worker, tenant string, fields ...any) {
 	f.t.Helper()
 	f.mark(w, tenant, fields...)
-	if err := w.cache.Schedule(f.ctx(), key(tenant), 1); err != nil {
+	if err := w.cache.Grant(key(tenant)).Schedule(f.ctx(), 1); err != nil {
 		f.t.Fatal(err)
 	}
 }
@@ -48,7 +48,7 @@ func (f *fleet) alter(w *worker, tenant string, fields ...any) {
 // redisNow is Redis' clock, unix ms.
 func (f *fleet) redisNow(w *worker) int64 {
 	f.t.Helper()
-	_, now, err := w.cache.NextDue(f.ctx(), "zoom")
+	_, now, err := w.cache.App("zoom").NextDue(f.ctx())
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -208,7 +208,7 @@ func TestWhatADeadSweeperTookIsRenewedByAnother(t *testing.T) {
 	f.token(w, "acme")
 	f.inUse(w, "acme")
 	for shard := range engine.DueShards { // taken by a process that dies
-		if _, err := w.cache.TakeDue(f.ctx(), "zoom", shard, 10, 0, 300*time.Millisecond); err != nil {
+		if _, err := w.cache.App("zoom").TakeDue(f.ctx(), shard, 10, 0, 300*time.Millisecond); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -313,7 +313,7 @@ func TestWhatNobodyCouldHearIsToldByRun(t *testing.T) {
 	heard := f.worker()
 	events := heard.Events(t.Context())
 	for kind := range changes {
-		if err := heard.cache.Schedule(f.ctx(), key(string(kind)), 1); err != nil {
+		if err := heard.cache.Grant(key(string(kind))).Schedule(f.ctx(), 1); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -350,7 +350,7 @@ func TestWhatWasToldIsNotToldAgainWhenAGrantIsDue(t *testing.T) {
 	events := heard.Events(t.Context())
 	f.run(heard)
 	f.rescheduled(w, "acme")
-	if err := w.cache.Schedule(f.ctx(), key("globex"), 1); err != nil {
+	if err := w.cache.Grant(key("globex")).Schedule(f.ctx(), 1); err != nil {
 		t.Fatal(err)
 	}
 	if e := <-events; e.Tenant != "globex" {

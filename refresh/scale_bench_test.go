@@ -68,13 +68,13 @@ func BenchmarkGrantMemory(b *testing.B) {
 			if err := w.Connect(f.ctx(), "acme", typical()); err != nil {
 				b.Fatal(err)
 			}
-			s, err := w.cache.Read(f.ctx(), key("acme"))
+			s, err := w.cache.Grant(key("acme")).Read(f.ctx())
 			for i := 0; err == nil && i < c.refreshes; i++ {
-				_, s, err = w.cache.Claim(f.ctx(), s, engine.NewID(), "worker-1", time.Minute, engine.AtOnce)
+				_, s, err = w.cache.Grant(s.Key).Claim(f.ctx(), s, engine.NewID(), "worker-1", time.Minute, engine.AtOnce)
 				if err == nil {
 					pair := s.Pair
 					pair.RefreshToken = grant.Hide(typical().RefreshToken) // rotated: the record keeps the spent ones
-					_, s, err = w.cache.Commit(f.ctx(), s, engine.NewID(), "worker-1", pair, false, true)
+					_, s, err = w.cache.Grant(s.Key).Commit(f.ctx(), s, engine.NewID(), "worker-1", pair, false, true)
 				}
 			}
 			if err != nil {
@@ -85,7 +85,7 @@ func BenchmarkGrantMemory(b *testing.B) {
 				journal = f.room(w.rdb, "acme", "journal")
 			}
 			without := f.room(w.rdb, "acme", "grant") + f.room(w.rdb, "acme", "secret")
-			if err := w.cache.Compact(f.ctx(), key("acme")); err != nil {
+			if err := w.cache.Grant(key("acme")).Compact(f.ctx()); err != nil {
 				b.Fatal(err)
 			}
 			estimate := f.room(w.rdb, "acme", "journal")
@@ -185,7 +185,7 @@ func (f *fleet) claimTime(w *worker, app string, add int) time.Duration {
 	taken := 0
 	start := time.Now()
 	for i := range calls {
-		due, err := w.cache.TakeDue(f.ctx(), app, i%engine.DueShards, 8, 2*365*24*time.Hour, time.Hour)
+		due, err := w.cache.App(app).TakeDue(f.ctx(), i%engine.DueShards, 8, 2*365*24*time.Hour, time.Hour)
 		if err != nil {
 			f.t.Fatal(err)
 		}

@@ -98,7 +98,7 @@ func TestAHolderThatLivesIsAskedBeforeItIsTakenOver(t *testing.T) {
 	gate.Await(t)
 	rdb := f.redis.Client(t)
 	rdb.HSet(f.ctx(), f.prefix+":{zoom:acme}:grant", "claim_until", time.Now().Add(-time.Second).UnixMilli())
-	rdb.Del(f.ctx(), a.cache.LockKey(key("acme")))
+	rdb.Del(f.ctx(), a.cache.Grant(key("acme")).LockKey())
 	callers.Go(func() { f.token(b, "acme") })
 	f.eventually("the claim to be put off", func() bool {
 		st, err := b.Status(f.ctx(), "acme")
@@ -119,16 +119,16 @@ func TestAHolderIsAskedBeforeEachTakeOver(t *testing.T) {
 	f := newFleet(t, refreshtest.Config{})
 	w, holder := f.worker(), f.worker()
 	f.connect(w, "acme", true)
-	pin := holder.cache.Pin(key("acme"))
+	pin := holder.cache.Grant(key("acme")).Pin()
 	defer pin.Unpin()
 	if err := pin.Confirmed(f.ctx()); err != nil {
 		t.Fatal(err)
 	}
-	s, err := holder.cache.Read(f.ctx(), key("acme"))
+	s, err := holder.cache.Grant(key("acme")).Read(f.ctx())
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, s, err = holder.cache.Claim(f.ctx(), s, "held", "holder", time.Second, engine.AfterDeadline)
+	_, s, err = holder.cache.Grant(s.Key).Claim(f.ctx(), s, "held", "holder", time.Second, engine.AfterDeadline)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func TestAHolderIsAskedBeforeEachTakeOver(t *testing.T) {
 		case err := <-got:
 			t.Fatalf("taken over unasked: %v, %d exchanges", err, len(f.server.Ledger()))
 		}
-		if o, _, err := holder.cache.Extend(f.ctx(), s, "holder", time.Second, "", 0); o != grant.OK || err != nil {
+		if o, _, err := holder.cache.Grant(s.Key).Extend(f.ctx(), s, "holder", time.Second, "", 0); o != grant.OK || err != nil {
 			t.Fatal(o, err)
 		}
 	}
@@ -194,7 +194,7 @@ func TestAHolderThatIsCutOffHasItsPatienceBeforeOthersPresent(t *testing.T) {
 	if err := <-got; err != nil {
 		t.Errorf("it has the pair: %v", err)
 	}
-	f.redis.Client(t).Del(f.ctx(), a.cache.LockKey(key("acme"))) // its lease has run out
+	f.redis.Client(t).Del(f.ctx(), a.cache.Grant(key("acme")).LockKey()) // its lease has run out
 	other := make(chan error, 1)
 	go func() { _, err := b.Token(f.ctx(), "acme"); other <- err }()
 	time.Sleep(4 * time.Second) // far past ExchangeTimeout and ClaimTimeout
@@ -234,7 +234,7 @@ func TestASamePairThatIsUsedBeforeItIsStoredIsNoDeath(t *testing.T) {
 		t.Fatalf("the API says %v, %v", resp, err)
 	}
 	_ = resp.Body.Close()
-	f.redis.Client(t).Del(f.ctx(), a.cache.LockKey(key("acme")))
+	f.redis.Client(t).Del(f.ctx(), a.cache.Grant(key("acme")).LockKey())
 	other := make(chan error, 1)
 	go func() { _, err := b.Token(f.ctx(), "acme"); other <- err }()
 	f.eventually("the refusal", func() bool { return seen.has("exchange failed", "reauthorize") })
@@ -287,9 +287,9 @@ func TestThePairOfAnExchangerThatWasGivenUpIsStoredWhenItComes(t *testing.T) {
 	f.connect(a, "acme", true)
 	_, err := a.Token(f.ctx(), "acme")
 	kind(t, err, refresh.ErrUnavailable, "exchanger_hangs")
-	if n := f.redis.Client(t).Exists(f.ctx(), a.cache.LockKey(key("acme"))).Val(); n != 0 {
+	if n := f.redis.Client(t).Exists(f.ctx(), a.cache.Grant(key("acme")).LockKey()).Val(); n != 0 {
 		f.eventually("the lease to be given back", func() bool {
-			return f.redis.Client(t).Exists(f.ctx(), a.cache.LockKey(key("acme"))).Val() == 0
+			return f.redis.Client(t).Exists(f.ctx(), a.cache.Grant(key("acme")).LockKey()).Val() == 0
 		})
 	}
 	close(block)
@@ -483,7 +483,7 @@ func TestASuccessThatCannotBeReadIsKeptSealed(t *testing.T) {
 			if ail {
 				rdb.ConfigSet(f.ctx(), "maxmemory", "0")
 			}
-			kept, err2 := w.cache.Unread(f.ctx(), key("acme"))
+			kept, err2 := w.cache.Grant(key("acme")).Unread(f.ctx())
 			if err2 != nil || len(kept) != 1 || kept[0].Body.Reveal() != body || kept[0].Generation != 1 || kept[0].Status != 200 {
 				t.Fatalf("kept: %v, %v", kept, err2)
 			}
@@ -505,7 +505,7 @@ func TestASuccessThatCannotBeReadIsKeptSealed(t *testing.T) {
 			if err := w.Disconnect(f.ctx(), "acme"); err != nil {
 				t.Fatal(err)
 			}
-			if kept, err := w.cache.Unread(f.ctx(), key("acme")); err != nil || len(kept) != 0 {
+			if kept, err := w.cache.Grant(key("acme")).Unread(f.ctx()); err != nil || len(kept) != 0 {
 				t.Errorf("after Disconnect: %d, %v", len(kept), err)
 			}
 		})

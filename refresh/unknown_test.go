@@ -86,7 +86,7 @@ func TestManyUnknownTenantsAreBoundedAndLeaveNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range names {
-		if w.cache.KnownAbsent(key(name)) {
+		if w.cache.Grant(key(name)).KnownAbsent() {
 			t.Fatalf("%s is remembered", name)
 		}
 	}

@@ -184,7 +184,7 @@ func TestOneRefusedTenantIsRefusedAloneAndKeepsItsCode(t *testing.T) {
 					n++
 				}
 			}
-			if again := w.cache.KnownApp("zoom"); again.Rev != s.Rev {
+			if again := w.cache.App("zoom").KnownApp(); again.Rev != s.Rev {
 				t.Errorf("evidence once more: %+v", again)
 			}
 			if st, err := w.Status(f.ctx(), dead); err != nil || st.State != tokencache.Active {
@@ -332,7 +332,7 @@ func TestTheFleetRampsUpAfterAPause(t *testing.T) {
 	tenants := f.expired(workers[0], 300)
 	f.server.Script(refreshtest.Step{Times: 2, Status: 429, Header: http.Header{"Retry-After": {"2"}}})
 	for _, w := range workers {
-		_ = w.cache.WatchApp(f.ctx(), "zoom")
+		_ = w.cache.App("zoom").WatchApp(f.ctx())
 	}
 	for i, w := range workers {
 		_, err := w.Token(f.ctx(), tenants[i])

@@ -4,7 +4,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
@@ -26,8 +25,8 @@ type strangers struct {
 }
 
 // noteAbsent notes that Redis was found to have no such grant.
-func (c *Cache) noteAbsent(k grant.Key, a answer) {
-	e, ok := c.hot.load(k)
+func (g Grant) noteAbsent(a answer) {
+	e, ok := g.c.hot.load(g.key)
 	if !ok {
 		return
 	}
@@ -37,20 +36,20 @@ func (c *Cache) noteAbsent(k grant.Key, a answer) {
 }
 
 // KnownAbsent reports whether a tenant is known to have no grant, without a look at Redis.
-func (c *Cache) KnownAbsent(k grant.Key) bool {
-	e, ok := c.hot.load(k)
+func (g Grant) KnownAbsent() bool {
+	e, ok := g.c.hot.load(g.key)
 	if !ok || e.snap.Load() != nil {
 		return false
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.absent != 0 && e.absent == c.hub.Session() && mono.Now()-e.absentAt < absentFor
+	return e.absent != 0 && e.absent == g.c.hub.Session() && mono.Now()-e.absentAt < absentFor
 }
 
 // KeepAbsent is Unpin for a tenant without a grant: it stays subscribed for a while, so that the
 // next who ask need not ask Redis. The pin is the cache's from then on.
 func (p *Pin) KeepAbsent() {
-	if p.e.snap.Load() != nil || !p.c.KnownAbsent(p.e.key) {
+	if p.e.snap.Load() != nil || !p.c.Grant(p.e.key).KnownAbsent() {
 		p.Unpin()
 		return
 	}

@@ -205,7 +205,7 @@ func (s *AppState) set(name, value string) {
 }
 
 // app is an app's place in memory.
-type app struct {
+type appMemory struct {
 	name, channel string
 	state         atomic.Pointer[AppState]
 
@@ -228,28 +228,28 @@ type AppChange struct {
 }
 
 // app returns an app's place in memory, and listens to its channel from then on.
-func (c *Cache) app(name string) *app {
-	a, known := c.apps.LoadOrCompute(name, func() (*app, bool) {
-		return &app{name: name, channel: c.AppKey(name), changed: make(chan struct{})}, false
+func (app App) memory() *appMemory {
+	a, known := app.c.apps.LoadOrCompute(app.name, func() (*appMemory, bool) {
+		return &appMemory{name: app.name, channel: app.AppKey(), changed: make(chan struct{})}, false
 	})
 	if !known {
-		c.hub.Add(a.channel)
+		app.c.hub.Add(a.channel)
 	}
 	return a
 }
 
 // forgetApp drops an app's place, unless somebody is told of its changes.
-func (c *Cache) forgetApp(name string) {
-	if a, ok := c.apps.Load(name); ok && a.told.none() {
-		c.apps.Delete(name)
-		c.hub.Remove(a.channel)
+func (app App) forgetApp() {
+	if a, ok := app.c.apps.Load(app.name); ok && a.told.none() {
+		app.c.apps.Delete(app.name)
+		app.c.hub.Remove(a.channel)
 	}
 }
 
 // PeekApp is an app's state in memory if that is coherent, see [Cache.Peek]; else nil.
-func (c *Cache) PeekApp(name string) *AppState {
-	s := c.app(name).state.Load()
-	if s != nil && s.session != 0 && s.session == c.hub.Session() && !s.doubtful() {
+func (app App) PeekApp() *AppState {
+	s := app.memory().state.Load()
+	if s != nil && s.session != 0 && s.session == app.c.hub.Session() && !s.doubtful() {
 		return s
 	}
 	return nil
@@ -257,42 +257,42 @@ func (c *Cache) PeekApp(name string) *AppState {
 
 // AppState is an app's state: from memory if that is coherent, else from Redis in one round
 // trip.
-func (c *Cache) AppState(ctx context.Context, name string) (*AppState, error) {
-	if s := c.PeekApp(name); s != nil {
+func (app App) AppState(ctx context.Context) (*AppState, error) {
+	if s := app.PeekApp(); s != nil {
 		return s, nil
 	}
-	a := c.app(name)
-	session, sent := c.hub.SessionOf(a.channel), mono.Now()
+	a := app.memory()
+	session, sent := app.c.hub.SessionOf(a.channel), mono.Now()
 	var fields *redis.MapStringStringCmd
 	// By the exact time: it says whether this is older than what was pushed meanwhile.
-	now, _, err := c.together(ctx, a.channel, true, func(p redis.Pipeliner) { fields = p.HGetAll(ctx, a.channel) })
+	now, _, err := app.c.together(ctx, a.channel, true, func(p redis.Pipeliner) { fields = p.HGetAll(ctx, a.channel) })
 	if err == nil {
 		err = fields.Err()
 	}
 	if err != nil {
-		c.unanswered(err)
-		return nil, fmt.Errorf("tokencache: state of app %s: %w", name, err)
+		app.c.unanswered(err)
+		return nil, fmt.Errorf("tokencache: state of app %s: %w", app.name, err)
 	}
-	s := &AppState{App: name, asOf: now, now: now, at: c.clock.observe(sent, mono.Now(), now), session: session}
+	s := &AppState{App: app.name, asOf: now, now: now, at: app.c.clock.observe(sent, mono.Now(), now), session: session}
 	for field, value := range fields.Val() {
 		s.set(field, value)
 	}
 	s.believable()
-	return c.adoptApp(a, s, sent), nil
+	return app.c.adoptApp(a, s, sent), nil
 }
 
 // WatchApp makes an app's state coherent in memory.
-func (c *Cache) WatchApp(ctx context.Context, name string) error {
-	if _, err := c.hub.Confirmed(ctx, c.app(name).channel); err != nil {
+func (app App) WatchApp(ctx context.Context) error {
+	if _, err := app.c.hub.Confirmed(ctx, app.memory().channel); err != nil {
 		return err
 	}
-	_, err := c.AppState(ctx, name)
+	_, err := app.AppState(ctx)
 	return err
 }
 
 // KnownApp is what memory holds of an app, coherent or not; nil for nothing.
-func (c *Cache) KnownApp(name string) *AppState {
-	if a, ok := c.apps.Load(name); ok {
+func (app App) KnownApp() *AppState {
+	if a, ok := app.c.apps.Load(app.name); ok {
 		return a.state.Load()
 	}
 	return nil
@@ -300,8 +300,8 @@ func (c *Cache) KnownApp(name string) *AppState {
 
 // AppChanged returns a channel that is closed on the next news of an app, or when a place
 // among its exchanges in flight becomes free. Take it before looking.
-func (c *Cache) AppChanged(name string) <-chan struct{} {
-	a := c.app(name)
+func (app App) AppChanged() <-chan struct{} {
+	a := app.memory()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.changed
@@ -310,15 +310,15 @@ func (c *Cache) AppChanged(name string) <-chan struct{} {
 // OnApp has f called for every change of an app that this process makes or hears of, for one's
 // own also twice. f runs on the subscriber's goroutine among others, and must not block. stop
 // ends it.
-func (c *Cache) OnApp(name string, f func(AppChange)) (stop func()) {
-	remove := c.app(name).told.add(f, func() {})
+func (app App) OnApp(f func(AppChange)) (stop func()) {
+	remove := app.memory().told.add(f, func() {})
 	return func() { remove(func() {}) }
 }
 
 // adopt takes s into memory unless memory is newer, and returns what memory holds then. Redis'
 // clock tells, not the count of changes: a circuit that Redis has lost is opened again by the
 // next refusal, need not be restored, and counts from one again.
-func (a *app) adopt(s *AppState, sent mono.Time) *AppState {
+func (a *appMemory) adopt(s *AppState, sent mono.Time) *AppState {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	old := a.state.Load()
@@ -333,7 +333,7 @@ func (a *app) adopt(s *AppState, sent mono.Time) *AppState {
 }
 
 // adoptApp is adopt, and acts upon the news that Redis has lost the app's data.
-func (c *Cache) adoptApp(a *app, s *AppState, sent mono.Time) *AppState {
+func (c *Cache) adoptApp(a *appMemory, s *AppState, sent mono.Time) *AppState {
 	before := a.state.Load()
 	s = a.adopt(s, sent)
 	c.lossHeard(a, before, s)
@@ -341,7 +341,7 @@ func (c *Cache) adoptApp(a *app, s *AppState, sent mono.Time) *AppState {
 }
 
 // suspect makes memory incoherent until it is read again.
-func (a *app) suspect() {
+func (a *appMemory) suspect() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if old := a.state.Load(); old != nil {
@@ -353,7 +353,7 @@ func (a *app) suspect() {
 }
 
 // news wakes everybody who waits. Called with mu held.
-func (a *app) news() {
+func (a *appMemory) news() {
 	close(a.changed)
 	a.changed = make(chan struct{})
 }
@@ -387,13 +387,13 @@ func (c *Cache) appPushed(channel, payload string, at mono.Time) bool {
 
 // changeApp runs a script that changes an app's state, and takes the result into memory. made
 // is the kind of change that it was; empty if nothing changed.
-func (c *Cache) changeApp(ctx context.Context, op string, s *redis.Script, name string, args ...any) (made, status string, _ *AppState, err error) {
-	return c.changeAt(ctx, op, s, c.app(name), args...)
+func (app App) changeApp(ctx context.Context, op string, s *redis.Script, args ...any) (made, status string, _ *AppState, err error) {
+	return app.c.changeAt(ctx, op, s, app.memory(), args...)
 }
 
 // changeAt is changeApp for a place in memory that is there already: it makes none, which nobody
 // would forget.
-func (c *Cache) changeAt(ctx context.Context, op string, s *redis.Script, a *app, args ...any) (made, status string, _ *AppState, err error) {
+func (c *Cache) changeAt(ctx context.Context, op string, s *redis.Script, a *appMemory, args ...any) (made, status string, _ *AppState, err error) {
 	session, sent := c.hub.SessionOf(a.channel), mono.Now()
 	got, err := c.publish(ctx, s, []string{a.channel}, args...).Slice()
 	var r reply
@@ -435,7 +435,7 @@ type Refusal struct {
 // in between, or puts the next probe off if it was one. waits are how long after the first,
 // second, … refusal in a row that is; the last holds for all that follow. opened says that
 // this refusal opened it.
-func (c *Cache) Trip(ctx context.Context, name, id, by string, r Refusal, waits ...time.Duration) (opened bool, _ *AppState, err error) {
+func (app App) Trip(ctx context.Context, id, by string, r Refusal, waits ...time.Duration) (opened bool, _ *AppState, err error) {
 	first, again := "", ""
 	if r.First {
 		first = "first"
@@ -447,22 +447,22 @@ func (c *Cache) Trip(ctx context.Context, name, id, by string, r Refusal, waits 
 	for _, w := range waits {
 		args = append(args, w.Milliseconds())
 	}
-	made, _, s, err := c.changeApp(ctx, "trip", tripScript, name, args...)
+	made, _, s, err := app.changeApp(ctx, "trip", tripScript, args...)
 	return made == "open", s, err
 }
 
 // Probe asks for the right to make one exchange although the circuit is open; id names the
 // probe. One at a time has it, for hold at most; who comes late by handicap leaves others
 // the way. It is given too if the circuit is closed.
-func (c *Cache) Probe(ctx context.Context, name, id, by string, handicap, hold time.Duration) (bool, *AppState, error) {
-	_, status, s, err := c.changeApp(ctx, "probe", probeScript, name, id, grant.Clip(by), hold.Milliseconds(), handicap.Milliseconds())
+func (app App) Probe(ctx context.Context, id, by string, handicap, hold time.Duration) (bool, *AppState, error) {
+	_, status, s, err := app.changeApp(ctx, "probe", probeScript, id, grant.Clip(by), hold.Milliseconds(), handicap.Milliseconds())
 	return status == string(grant.OK), s, err
 }
 
 // Unprobe gives a probe's right back, of which nothing was learned. The next probe may be made
 // after again.
-func (c *Cache) Unprobe(ctx context.Context, name, id, by, probe string, again time.Duration) (*AppState, error) {
-	_, _, s, err := c.changeApp(ctx, "unprobe", unprobeScript, name, id, grant.Clip(by), probe, again.Milliseconds())
+func (app App) Unprobe(ctx context.Context, id, by, probe string, again time.Duration) (*AppState, error) {
+	_, _, s, err := app.changeApp(ctx, "unprobe", unprobeScript, id, grant.Clip(by), probe, again.Milliseconds())
 	return s, err
 }
 
@@ -485,7 +485,7 @@ type Acceptance struct {
 // suspected is over. It is to be called while the state is unsettled. A brake ends only by a
 // pair that was read, and a mass death by a grant that is alive. closed says that this closed
 // the circuit.
-func (c *Cache) Accept(ctx context.Context, name, id, by string, a Acceptance) (closed bool, _ *AppState, err error) {
+func (app App) Accept(ctx context.Context, id, by string, a Acceptance) (closed bool, _ *AppState, err error) {
 	read, revived := "", ""
 	if a.Read {
 		read = "read"
@@ -493,7 +493,7 @@ func (c *Cache) Accept(ctx context.Context, name, id, by string, a Acceptance) (
 	if a.Revived {
 		revived = "revived"
 	}
-	made, _, s, err := c.changeApp(ctx, "accept", acceptScript, name, id, grant.Clip(by),
+	made, _, s, err := app.changeApp(ctx, "accept", acceptScript, id, grant.Clip(by),
 		RampStep.Milliseconds(), rampTop, rampRest.Milliseconds(), read, revived)
 	return made == "closed", s, err
 }
@@ -501,16 +501,16 @@ func (c *Cache) Accept(ctx context.Context, name, id, by string, a Acceptance) (
 // Throttle notes that the provider told a tenant to wait. If another tenant heard that lately,
 // with no acceptance in between, it stops the app's exchanges for d from now; a longer
 // pause that has begun already is kept. paused says that this call made the pause.
-func (c *Cache) Throttle(ctx context.Context, name, id, by, errorText, tenant string, d time.Duration) (paused bool, _ *AppState, err error) {
-	made, _, s, err := c.changeApp(ctx, "throttle", throttleScript, name, id, grant.Clip(by), grant.Clip(errorText), tenantFP(tenant), d.Milliseconds())
+func (app App) Throttle(ctx context.Context, id, by, errorText, tenant string, d time.Duration) (paused bool, _ *AppState, err error) {
+	made, _, s, err := app.changeApp(ctx, "throttle", throttleScript, id, grant.Clip(by), grant.Clip(errorText), tenantFP(tenant), d.Milliseconds())
 	return made == "throttled", s, err
 }
 
 // Brake stops an app's exchanges under the profile of that digest, since the provider has
 // answered one with a success that cannot be read, unless others were read before. It is like
 // an open circuit, but nobody probes. braked says that this call did it.
-func (c *Cache) Brake(ctx context.Context, name, id, by, errorText, tenant, digest string) (braked bool, _ *AppState, err error) {
-	made, _, s, err := c.changeApp(ctx, "brake", brakeScript, name, id, grant.Clip(by), grant.Clip(errorText), tenantFP(tenant), digest)
+func (app App) Brake(ctx context.Context, id, by, errorText, tenant, digest string) (braked bool, _ *AppState, err error) {
+	made, _, s, err := app.changeApp(ctx, "brake", brakeScript, id, grant.Clip(by), grant.Clip(errorText), tenantFP(tenant), digest)
 	return made == "open", s, err
 }
 
@@ -522,42 +522,42 @@ type Deaths struct {
 }
 
 // Death asks whether to believe that a grant is dead. first says that this is the one too many.
-func (c *Cache) Death(ctx context.Context, name, id, by string, d Deaths) (believed, first bool, err error) {
-	made, status, _, err := c.changeApp(ctx, "death", deathScript, name, id, grant.Clip(by), d.Most, d.Within.Milliseconds(), d.Doubt.Milliseconds())
+func (app App) Death(ctx context.Context, id, by string, d Deaths) (believed, first bool, err error) {
+	made, status, _, err := app.changeApp(ctx, "death", deathScript, id, grant.Clip(by), d.Most, d.Within.Milliseconds(), d.Doubt.Milliseconds())
 	return status == string(grant.OK), made == "mass_death", err
 }
 
 // Retry asks for the right to try a grant again whose death is doubted: one in `every` has it.
-func (c *Cache) Retry(ctx context.Context, name, id, by string, every time.Duration, d Deaths) (bool, error) {
-	_, status, _, err := c.changeApp(ctx, "retry", retryScript, name, id, grant.Clip(by), every.Milliseconds(), d.Doubt.Milliseconds())
+func (app App) Retry(ctx context.Context, id, by string, every time.Duration, d Deaths) (bool, error) {
+	_, status, _, err := app.changeApp(ctx, "retry", retryScript, id, grant.Clip(by), every.Milliseconds(), d.Doubt.Milliseconds())
 	return status == string(grant.OK), err
 }
 
 // CountGrants reckons how many grants of an app there are of which something is due at some
 // time, from a few of the shards.
-func (c *Cache) CountGrants(ctx context.Context, name string) (int64, error) {
-	keys := c.sample(name)
-	counts, err := spread(ctx, c.rdb, keys, func(p redis.Pipeliner, i int) *redis.IntCmd { return p.ZCard(ctx, keys[i]) })
+func (app App) CountGrants(ctx context.Context) (int64, error) {
+	keys := app.sample()
+	counts, err := spread(ctx, app.c.rdb, keys, func(p redis.Pipeliner, i int) *redis.IntCmd { return p.ZCard(ctx, keys[i]) })
 	sum, known := reckon(counts)
 	if !known {
-		return 0, fmt.Errorf("tokencache: count grants of app %s: %w", name, err)
+		return 0, fmt.Errorf("tokencache: count grants of app %s: %w", app.name, err)
 	}
 	return sum, nil
 }
 
-func (c *Cache) inflightKey(name string) string { return c.prefix + ":inflight:" + grant.Escape(name) }
+func (app App) inflightKey() string { return app.c.prefix + ":inflight:" + grant.Escape(app.name) }
 
 // Enter takes a place for one exchange in flight, of which there may be most at once, for at
 // most ttl. Without a place, wait is when one of the others has ended for sure.
-func (c *Cache) Enter(ctx context.Context, name, id string, most int, ttl time.Duration) (ok bool, wait time.Duration, err error) {
-	got, err := enterScript.Run(ctx, c.rdb, []string{c.inflightKey(name)}, id, most, ttl.Milliseconds()).Int64Slice()
+func (app App) Enter(ctx context.Context, id string, most int, ttl time.Duration) (ok bool, wait time.Duration, err error) {
+	got, err := enterScript.Run(ctx, app.c.rdb, []string{app.inflightKey()}, id, most, ttl.Milliseconds()).Int64Slice()
 	if err != nil || len(got) != 2 {
-		return false, 0, fmt.Errorf("tokencache: enter app %s: %w", name, err)
+		return false, 0, fmt.Errorf("tokencache: enter app %s: %w", app.name, err)
 	}
 	return got[0] == 1, time.Duration(got[1]) * time.Millisecond, nil
 }
 
 // Leave gives a place back, and tells the waiting processes if at least `crowd` were taken.
-func (c *Cache) Leave(ctx context.Context, name, id string, crowd int) error {
-	return c.publish(ctx, leaveScript, []string{c.inflightKey(name)}, id, crowd, c.AppKey(name)).Err()
+func (app App) Leave(ctx context.Context, id string, crowd int) error {
+	return app.c.publish(ctx, leaveScript, []string{app.inflightKey()}, id, crowd, app.AppKey()).Err()
 }

@@ -21,12 +21,12 @@ func known(t testing.TB, c *Cache, app string) *AppState {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	for c.WatchApp(ctx, app) != nil {
+	for c.App(app).WatchApp(ctx) != nil {
 		if ctx.Err() != nil {
 			t.Fatal("no subscription")
 		}
 	}
-	s, err := c.AppState(t.Context(), app)
+	s, err := c.App(app).AppState(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,8 +38,8 @@ func heardOf(t testing.TB, c *Cache, app, what string, reached func(*AppState) b
 	t.Helper()
 	timeout := time.After(patience)
 	for {
-		news := c.AppChanged(app)
-		if s := c.KnownApp(app); s != nil && reached(s) {
+		news := c.App(app).AppChanged()
+		if s := c.App(app).KnownApp(); s != nil && reached(s) {
 			return
 		}
 		select {
@@ -54,7 +54,7 @@ func heardOf(t testing.TB, c *Cache, app, what string, reached func(*AppState) b
 func refused(t testing.TB, c *Cache, app, tenant, probe string, waits ...time.Duration) *AppState {
 	t.Helper()
 	r := Refusal{Tenant: tenant, Error: "app_refused/invalid client\n/401", Probe: probe, Tenants: 2}
-	_, s, err := c.Trip(t.Context(), app, NewID(), "w", r, waits...)
+	_, s, err := c.App(app).Trip(t.Context(), NewID(), "w", r, waits...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func trip(t testing.TB, c *Cache, app string, waits ...time.Duration) *AppState 
 
 func accept(t testing.TB, c *Cache, app string) *AppState {
 	t.Helper()
-	_, s, err := c.Accept(t.Context(), app, NewID(), "w", Acceptance{Read: true})
+	_, s, err := c.App(app).Accept(t.Context(), NewID(), "w", Acceptance{Read: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func accept(t testing.TB, c *Cache, app string) *AppState {
 func probe(t testing.TB, c *Cache, handicap time.Duration) (string, bool) {
 	t.Helper()
 	id := NewID()
-	ok, _, err := c.Probe(context.Background(), "zoom", id, "w", handicap, time.Hour)
+	ok, _, err := c.App("zoom").Probe(context.Background(), id, "w", handicap, time.Hour)
 	if err != nil {
 		t.Error(err)
 	}
@@ -106,7 +106,7 @@ func TestAppCircuitOpensAndItsProbesAreSpacedAsAsked(t *testing.T) {
 		if got := time.Duration(s.ProbeAt-s.now) * time.Millisecond; got != want || s.Probes != int64(i+2) || !s.Open || s.ProbeBy != "" {
 			t.Errorf("after %d refusals the next probe is in %v, want %v; %+v", i+2, got, want, s)
 		}
-		c.rdb.HSet(t.Context(), c.AppKey("zoom"), "probe_at", 1)
+		c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "probe_at", 1)
 	}
 	if strings.ContainsAny(s.Error, " \n") {
 		t.Errorf("error %q", s.Error)
@@ -150,11 +150,11 @@ func TestAppOneRefusalIsEnoughBeforeTheFirstAcceptance(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	for _, accepted := range []bool{false, true} {
-		c.rdb.Del(t.Context(), c.AppKey("zoom"))
+		c.rdb.Del(t.Context(), c.App("zoom").AppKey())
 		if accepted {
 			accept(t, c, "zoom")
 		}
-		opened, s, err := c.Trip(t.Context(), "zoom", NewID(), "w", Refusal{Tenant: "a", Error: "e", Tenants: 2, First: true}, 0)
+		opened, s, err := c.App("zoom").Trip(t.Context(), NewID(), "w", Refusal{Tenant: "a", Error: "e", Tenants: 2, First: true}, 0)
 		if err != nil || s.Open == accepted || opened == accepted {
 			t.Errorf("accepted before %v: %+v, %v", accepted, s, err)
 		}
@@ -170,15 +170,15 @@ func TestAppFactsThatAreOverAreRemoved(t *testing.T) {
 	probe(t, c, 0)
 	time.Sleep(RampStep + 10*time.Millisecond)
 	accept(t, c, "zoom")
-	c.rdb.HSet(t.Context(), c.AppKey("zoom"), "ramp", rampTop, "ramp_at", 1)
+	c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "ramp", rampTop, "ramp_at", 1)
 	accept(t, c, "zoom")
-	got := c.rdb.HGetAll(t.Context(), c.AppKey("zoom")).Val()
+	got := c.rdb.HGetAll(t.Context(), c.App("zoom").AppKey()).Val()
 	for name := range got {
 		if !slices.Contains([]string{"accepted_at", "read_at", "change", "by", "change_id", "changed_at", "rev", "v"}, name) {
 			t.Errorf("%s is %q when all is well", name, got[name])
 		}
 	}
-	if s, _ := c.AppState(t.Context(), "zoom"); s.Unsettled(true) {
+	if s, _ := c.App("zoom").AppState(t.Context()); s.Unsettled(true) {
 		t.Errorf("%+v", s)
 	}
 }
@@ -193,12 +193,12 @@ func TestAppProbeIsGivenToOneAtATimeAndEndsByItself(t *testing.T) {
 	if _, ok := probe(t, c, 0); ok {
 		t.Error("before its time")
 	}
-	c.rdb.HSet(t.Context(), c.AppKey("zoom"), "probe_at", 1)
+	c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "probe_at", 1)
 	var given atomic.Int64
 	var askers sync.WaitGroup
 	for range 50 {
 		askers.Go(func() {
-			ok, _, err := c.Probe(context.Background(), "zoom", NewID(), "w", 0, time.Hour)
+			ok, _, err := c.App("zoom").Probe(context.Background(), NewID(), "w", 0, time.Hour)
 			if err != nil {
 				t.Error(err)
 			}
@@ -211,7 +211,7 @@ func TestAppProbeIsGivenToOneAtATimeAndEndsByItself(t *testing.T) {
 	if given.Load() != 1 {
 		t.Errorf("%d may probe at once", given.Load())
 	}
-	c.rdb.HSet(t.Context(), c.AppKey("zoom"), "probe_at", 1)
+	c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "probe_at", 1)
 	if _, ok := probe(t, c, 0); !ok {
 		t.Error("the right does not end with its prober")
 	}
@@ -227,7 +227,7 @@ func TestAppProbeIsGivenLateToWhoWasRefused(t *testing.T) {
 	if _, ok := probe(t, c, 0); !ok {
 		t.Error("not to another")
 	}
-	c.rdb.HSet(t.Context(), c.AppKey("zoom"), "probe_at", s.ProbeAt-time.Hour.Milliseconds())
+	c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "probe_at", s.ProbeAt-time.Hour.Milliseconds())
 	if _, ok := probe(t, c, time.Hour); !ok {
 		t.Error("nobody else came")
 	}
@@ -239,7 +239,7 @@ func TestAppProbeThatIsGivenBackIsFreeAtOnce(t *testing.T) {
 	trip(t, c, "zoom", 0)
 	first, _ := probe(t, c, 0)
 	back := func(probe string, again time.Duration) *AppState {
-		s, err := c.Unprobe(t.Context(), "zoom", NewID(), "w", probe, again)
+		s, err := c.App("zoom").Unprobe(t.Context(), NewID(), "w", probe, again)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -262,7 +262,7 @@ func TestAppProbeThatIsGivenBackIsFreeAtOnce(t *testing.T) {
 
 func throttle(t testing.TB, c *Cache, tenant string, d time.Duration) *AppState {
 	t.Helper()
-	_, s, err := c.Throttle(t.Context(), "zoom", NewID(), "w", "throttled//429", tenant, d)
+	_, s, err := c.App("zoom").Throttle(t.Context(), NewID(), "w", "throttled//429", tenant, d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,20 +298,20 @@ func TestAppRampDoublesStepByStepAndEnds(t *testing.T) {
 	if s := accept(t, c, "zoom"); s.ThrottledUntil == 0 || s.Ramp != 1 {
 		t.Fatalf("one that was under way when the pause began: %+v", s)
 	}
-	c.rdb.HSet(t.Context(), c.AppKey("zoom"), "throttled_until", 1, "ramp_at", 1)
+	c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "throttled_until", 1, "ramp_at", 1)
 	for want := int64(2); want <= rampTop; want *= 2 {
 		s := accept(t, c, "zoom")
-		c.rdb.HSet(t.Context(), c.AppKey("zoom"), "ramp_at", s.now+time.Hour.Milliseconds())
+		c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "ramp_at", s.now+time.Hour.Milliseconds())
 		if again := accept(t, c, "zoom"); s.Ramp != want || s.ThrottledUntil != 0 || again.Ramp != want {
 			t.Fatalf("want %d: %+v, then %+v", want, s, again)
 		}
-		c.rdb.HSet(t.Context(), c.AppKey("zoom"), "ramp_at", s.now-RampStep.Milliseconds())
+		c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "ramp_at", s.now-RampStep.Milliseconds())
 	}
-	c.rdb.HSet(t.Context(), c.AppKey("zoom"), "ramp_at", c.KnownApp("zoom").Now())
+	c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "ramp_at", c.App("zoom").KnownApp().Now())
 	if s := accept(t, c, "zoom"); s.Ramp != rampTop {
 		t.Fatalf("the top is over at once: %+v", s)
 	}
-	c.rdb.HSet(t.Context(), c.AppKey("zoom"), "ramp_at", 1)
+	c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "ramp_at", 1)
 	if s := accept(t, c, "zoom"); s.Ramp != 0 || s.Unsettled(true) {
 		t.Fatalf("%+v", s)
 	}
@@ -336,7 +336,7 @@ var few = Deaths{Most: 2, Within: time.Hour, Doubt: time.Hour}
 func die(t testing.TB, c *Cache, n int) (believed int) {
 	t.Helper()
 	for range n {
-		ok, _, err := c.Death(t.Context(), "zoom", NewID(), "w", few)
+		ok, _, err := c.App("zoom").Death(t.Context(), NewID(), "w", few)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -355,7 +355,7 @@ func TestAppDeathsAreBelievedUntilThereAreTooMany(t *testing.T) {
 		t.Fatalf("%d of 10 deaths are believed, want 2", n)
 	}
 	retry := func() bool {
-		ok, err := c.Retry(t.Context(), "zoom", NewID(), "w", time.Hour, few)
+		ok, err := c.App("zoom").Retry(t.Context(), NewID(), "w", time.Hour, few)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -364,29 +364,29 @@ func TestAppDeathsAreBelievedUntilThereAreTooMany(t *testing.T) {
 	if !retry() || retry() {
 		t.Error("one at a time tries again")
 	}
-	if until := c.KnownApp("zoom").MassTryAt; until < c.KnownApp("zoom").Now()+time.Minute.Milliseconds() {
+	if until := c.App("zoom").KnownApp().MassTryAt; until < c.App("zoom").KnownApp().Now()+time.Minute.Milliseconds() {
 		t.Errorf("the next one's turn is at %d", until)
 	}
-	c.rdb.HSet(t.Context(), c.AppKey("zoom"), "mass_try_at", 1)
+	c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "mass_try_at", 1)
 	if !retry() {
 		t.Error("it is the next one's turn")
 	}
 	accept(t, c, "zoom")
-	if s := c.KnownApp("zoom"); s.MassAt == 0 {
+	if s := c.App("zoom").KnownApp(); s.MassAt == 0 {
 		t.Error("an acceptance of another grant ended it")
 	}
-	if _, s, err := c.Accept(t.Context(), "zoom", NewID(), "w", Acceptance{Read: true, Revived: true}); err != nil || s.MassAt != 0 || s.Ramp == 0 {
+	if _, s, err := c.App("zoom").Accept(t.Context(), NewID(), "w", Acceptance{Read: true, Revived: true}); err != nil || s.MassAt != 0 || s.Ramp == 0 {
 		t.Errorf("%+v, %v", s, err)
 	}
 	if n := die(t, c, 3); n != 2 {
 		t.Errorf("%d of 3 deaths are believed then, want 2", n)
 	}
 	// A day later, for a day.
-	c.rdb.HSet(t.Context(), c.AppKey("zoom"), "mass_at", c.KnownApp("zoom").Now()-few.Doubt.Milliseconds()-1)
+	c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "mass_at", c.App("zoom").KnownApp().Now()-few.Doubt.Milliseconds()-1)
 	if n := die(t, c, 5); n != 5 || !retry() {
 		t.Errorf("%d of 5 deaths are believed after the doubt", n)
 	}
-	c.rdb.HSet(t.Context(), c.AppKey("zoom"), "mass_at", 1)
+	c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "mass_at", 1)
 	if n := die(t, c, 5); n != 2 {
 		t.Errorf("%d of 5 deaths are believed when all that is long ago, want 2", n)
 	}
@@ -396,7 +396,7 @@ func TestAppSteadyDeathsAreBelieved(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	for range 6 {
-		ok, _, err := c.Death(t.Context(), "zoom", NewID(), "w", Deaths{Most: 2, Within: 400 * time.Millisecond, Doubt: time.Hour})
+		ok, _, err := c.App("zoom").Death(t.Context(), NewID(), "w", Deaths{Most: 2, Within: 400 * time.Millisecond, Doubt: time.Hour})
 		if !ok || err != nil {
 			t.Fatal(ok, err)
 		}
@@ -409,13 +409,13 @@ func TestAppBrakeEndsOnlyByAPairThatIsRead(t *testing.T) {
 	c := freshCache(t)
 	brake := func(digest string) *AppState {
 		t.Helper()
-		_, s, err := c.Brake(t.Context(), "zoom", NewID(), "w", "ambiguous/unreadable/200", "first", digest)
+		_, s, err := c.App("zoom").Brake(t.Context(), NewID(), "w", "ambiguous/unreadable/200", "first", digest)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return s
 	}
-	if _, _, err := c.Accept(t.Context(), "zoom", NewID(), "w", Acceptance{}); err != nil {
+	if _, _, err := c.App("zoom").Accept(t.Context(), NewID(), "w", Acceptance{}); err != nil {
 		t.Fatal(err)
 	}
 	if s := brake("0123abcd"); !s.Braked("0123abcd") || s.Braked("4567abcd") || !s.Refuses("first") {
@@ -424,7 +424,7 @@ func TestAppBrakeEndsOnlyByAPairThatIsRead(t *testing.T) {
 	if s := brake("4567abcd"); !s.Braked("0123abcd") || !s.Braked("4567abcd") {
 		t.Fatalf("%+v", s)
 	}
-	if _, s, err := c.Accept(t.Context(), "zoom", NewID(), "w", Acceptance{}); err != nil || !s.Open {
+	if _, s, err := c.App("zoom").Accept(t.Context(), NewID(), "w", Acceptance{}); err != nil || !s.Open {
 		t.Fatalf("the client was accepted, nothing was read: %+v, %v", s, err)
 	}
 	if s := accept(t, c, "zoom"); s.Open || s.Brake != "" {
@@ -444,54 +444,54 @@ func TestAppScriptsAreSafeToRunTwice(t *testing.T) {
 		script func(id string) (*AppState, error)
 	}{
 		"suspect": {func() { accept(t, c, "zoom") }, func(id string) (*AppState, error) {
-			_, s, err := c.Trip(t.Context(), "zoom", id, "w", Refusal{Tenant: tenant, Tenants: 2}, 0)
+			_, s, err := c.App("zoom").Trip(t.Context(), id, "w", Refusal{Tenant: tenant, Tenants: 2}, 0)
 			return s, err
 		}},
 		"trip": {func() { refused(t, c, "zoom", "another", "") }, func(id string) (*AppState, error) {
-			_, s, err := c.Trip(t.Context(), "zoom", id, "w", Refusal{Tenant: tenant, Tenants: 2}, 0)
+			_, s, err := c.App("zoom").Trip(t.Context(), id, "w", Refusal{Tenant: tenant, Tenants: 2}, 0)
 			return s, err
 		}},
 		"refused probe": {func() {
 			trip(t, c, "zoom", 0)
-			if ok, _, err := c.Probe(t.Context(), "zoom", "probe", "w", 0, time.Hour); !ok || err != nil {
+			if ok, _, err := c.App("zoom").Probe(t.Context(), "probe", "w", 0, time.Hour); !ok || err != nil {
 				t.Fatal(ok, err)
 			}
 		}, func(id string) (*AppState, error) {
-			_, s, err := c.Trip(t.Context(), "zoom", id, "w", Refusal{Tenant: tenant, Tenants: 2, Probe: "probe"}, 0)
+			_, s, err := c.App("zoom").Trip(t.Context(), id, "w", Refusal{Tenant: tenant, Tenants: 2, Probe: "probe"}, 0)
 			return s, err
 		}},
 		"limit": {func() {}, func(id string) (*AppState, error) {
-			_, s, err := c.Throttle(t.Context(), "zoom", id, "w", "e", tenant, time.Hour)
+			_, s, err := c.App("zoom").Throttle(t.Context(), id, "w", "e", tenant, time.Hour)
 			return s, err
 		}},
 		"throttle": {func() { throttle(t, c, "another", time.Hour) }, func(id string) (*AppState, error) {
-			_, s, err := c.Throttle(t.Context(), "zoom", id, "w", "e", tenant, time.Hour)
+			_, s, err := c.App("zoom").Throttle(t.Context(), id, "w", "e", tenant, time.Hour)
 			return s, err
 		}},
 		"brake": {func() {}, func(id string) (*AppState, error) {
-			_, s, err := c.Brake(t.Context(), "zoom", id, "w", "e", tenant, "0123abcd")
+			_, s, err := c.App("zoom").Brake(t.Context(), id, "w", "e", tenant, "0123abcd")
 			return s, err
 		}},
 		"death": {func() {}, func(id string) (*AppState, error) {
-			_, _, err := c.Death(t.Context(), "zoom", id, "w", few)
-			return c.KnownApp("zoom"), err
+			_, _, err := c.App("zoom").Death(t.Context(), id, "w", few)
+			return c.App("zoom").KnownApp(), err
 		}},
 		"mass death": {func() { die(t, c, 2) }, func(id string) (*AppState, error) {
-			believed, _, err := c.Death(t.Context(), "zoom", id, "w", few)
+			believed, _, err := c.App("zoom").Death(t.Context(), id, "w", few)
 			if believed {
 				t.Error("believed")
 			}
-			return c.KnownApp("zoom"), err
+			return c.App("zoom").KnownApp(), err
 		}},
 		"retry": {func() { die(t, c, 3) }, func(id string) (*AppState, error) {
-			ok, err := c.Retry(t.Context(), "zoom", id, "w", time.Hour, few)
+			ok, err := c.App("zoom").Retry(t.Context(), id, "w", time.Hour, few)
 			if !ok {
 				t.Error("no right")
 			}
-			return c.KnownApp("zoom"), err
+			return c.App("zoom").KnownApp(), err
 		}},
 		"probe": {func() { trip(t, c, "zoom", 0) }, func(id string) (*AppState, error) {
-			ok, s, err := c.Probe(t.Context(), "zoom", id, "w", 0, time.Hour)
+			ok, s, err := c.App("zoom").Probe(t.Context(), id, "w", 0, time.Hour)
 			if !ok {
 				t.Error("no probe")
 			}
@@ -499,12 +499,12 @@ func TestAppScriptsAreSafeToRunTwice(t *testing.T) {
 		}},
 		"unprobe": {func() {
 			trip(t, c, "zoom", 0)
-			if ok, _, err := c.Probe(t.Context(), "zoom", "probe", "w", 0, time.Hour); !ok || err != nil {
+			if ok, _, err := c.App("zoom").Probe(t.Context(), "probe", "w", 0, time.Hour); !ok || err != nil {
 				t.Fatal(ok, err)
 			}
-		}, func(id string) (*AppState, error) { return c.Unprobe(t.Context(), "zoom", id, "w", "probe", 0) }},
+		}, func(id string) (*AppState, error) { return c.App("zoom").Unprobe(t.Context(), id, "w", "probe", 0) }},
 		"accept": {func() { trip(t, c, "zoom", 0) }, func(id string) (*AppState, error) {
-			_, s, err := c.Accept(t.Context(), "zoom", id, "w", Acceptance{Read: true})
+			_, s, err := c.App("zoom").Accept(t.Context(), id, "w", Acceptance{Read: true})
 			return s, err
 		}},
 	} {
@@ -532,7 +532,7 @@ func TestAppStateIsPushedAndThenCostsNothing(t *testing.T) {
 			odd := "my app:{x}"
 			known(t, b, odd)
 			told := make(chan string, 10)
-			stop := b.OnApp(odd, func(ch AppChange) { told <- fmt.Sprint(ch.Kind, ch.State.Rev) })
+			stop := b.App(odd).OnApp(func(ch AppChange) { told <- fmt.Sprint(ch.Kind, ch.State.Rev) })
 			defer stop()
 			known(t, a, odd)
 			s := trip(t, a, odd, time.Hour)
@@ -560,7 +560,7 @@ func TestAppStateIsPushedAndThenCostsNothing(t *testing.T) {
 			}
 			calls := redistest.Commands(t, rdb, func() {
 				for range 100 {
-					if _, err := b.AppState(t.Context(), odd); err != nil {
+					if _, err := b.App(odd).AppState(t.Context()); err != nil {
 						t.Error(err)
 					}
 				}
@@ -578,9 +578,9 @@ func TestAppStopThatWasDeletedByHandEnds(t *testing.T) {
 	c := freshCache(t)
 	known(t, c, "zoom")
 	trip(t, c, "zoom", time.Hour)
-	c.rdb.Del(t.Context(), c.AppKey("zoom"))
+	c.rdb.Del(t.Context(), c.App("zoom").AppKey())
 	eventually(t, "the circuit to close", patience, func() bool {
-		s, err := c.AppState(t.Context(), "zoom")
+		s, err := c.App("zoom").AppState(t.Context())
 		return err == nil && !s.Open
 	})
 }
@@ -590,8 +590,8 @@ func TestAppPushThatComesLateDoesNotReplaceNewerNews(t *testing.T) {
 	c := freshCache(t)
 	known(t, c, "zoom")
 	s := trip(t, c, "zoom", time.Hour)
-	c.appPushed(c.AppKey("zoom"), fmt.Sprintf("closed %d\nrev 1\ncircuit closed", s.asOf-1000), mono.Now())
-	if got := c.KnownApp("zoom"); got.Rev != s.Rev || !got.Open {
+	c.appPushed(c.App("zoom").AppKey(), fmt.Sprintf("closed %d\nrev 1\ncircuit closed", s.asOf-1000), mono.Now())
+	if got := c.App("zoom").KnownApp(); got.Rev != s.Rev || !got.Open {
 		t.Errorf("%+v", got)
 	}
 }
@@ -601,7 +601,7 @@ func TestAppPlacesAreLimitedAndThoseOfTheDeadRunOut(t *testing.T) {
 	c := freshCache(t)
 	known(t, c, "zoom")
 	enter := func(id string, most int, ttl time.Duration) bool {
-		ok, _, err := c.Enter(context.Background(), "zoom", id, most, ttl)
+		ok, _, err := c.App("zoom").Enter(context.Background(), id, most, ttl)
 		if err != nil {
 			t.Error(err)
 		}
@@ -620,13 +620,13 @@ func TestAppPlacesAreLimitedAndThoseOfTheDeadRunOut(t *testing.T) {
 	if in.Load() != 7 {
 		t.Errorf("%d of 7 places were taken", in.Load())
 	}
-	ids := c.rdb.ZRange(t.Context(), c.inflightKey("zoom"), 0, -1).Val()
+	ids := c.rdb.ZRange(t.Context(), c.App("zoom").inflightKey(), 0, -1).Val()
 	if !enter(ids[0], 7, 2*time.Minute) {
 		t.Error("a repeat was refused")
 	}
-	freed := c.AppChanged("zoom")
+	freed := c.App("zoom").AppChanged()
 	for range 2 { // twice does no harm
-		if err := c.Leave(t.Context(), "zoom", ids[0], 7); err != nil {
+		if err := c.App("zoom").Leave(t.Context(), ids[0], 7); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -638,10 +638,10 @@ func TestAppPlacesAreLimitedAndThoseOfTheDeadRunOut(t *testing.T) {
 	if !enter("dead", 7, time.Minute) || enter("late", 7, 2*time.Minute) {
 		t.Error("one place was free, and one only")
 	}
-	if _, wait, _ := c.Enter(t.Context(), "zoom", "late", 7, 2*time.Minute); wait > time.Minute {
+	if _, wait, _ := c.App("zoom").Enter(t.Context(), "late", 7, 2*time.Minute); wait > time.Minute {
 		t.Errorf("wait %v, the first ends in a minute", wait)
 	}
-	c.rdb.ZAdd(t.Context(), c.inflightKey("zoom"), redis.Z{Score: 1, Member: "dead"}) // its minute is over
+	c.rdb.ZAdd(t.Context(), c.App("zoom").inflightKey(), redis.Z{Score: 1, Member: "dead"}) // its minute is over
 	if !enter("late", 7, 2*time.Minute) {
 		t.Error("the dead one's place is not free")
 	}
@@ -651,7 +651,7 @@ func TestAppThatIsForgottenEndsItsSubscription(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	known(t, c, "zoom")
-	if err := c.Forget(t.Context(), "zoom"); err != nil || c.KnownApp("zoom") != nil {
+	if err := c.App("zoom").Forget(t.Context()); err != nil || c.App("zoom").KnownApp() != nil {
 		t.Error(err)
 	}
 	if c.hub.Running() {
@@ -675,7 +675,7 @@ func TestAppStateIsPushedAlsoAfterRedisLostIt(t *testing.T) {
 	if err := rdb.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	for last := b.KnownApp("zoom").asOf; rdb.Time(t.Context()).Val().UnixMilli() <= last; { // else it is not news
+	for last := b.App("zoom").KnownApp().asOf; rdb.Time(t.Context()).Val().UnixMilli() <= last; { // else it is not news
 	}
 	trip(t, a, "zoom", time.Hour)
 	heardOf(t, b, "zoom", "the circuit", func(got *AppState) bool { return got.Open && got.Rev == 2 })

@@ -31,7 +31,7 @@ func TestASuspendedMachineServesNoTokenThatHasEnded(t *testing.T) {
 	connect(t, c, acme, 1) // for an hour
 	hot(t, c, acme)
 	session := c.hub.Session()
-	s, g := c.Peek(acme), c.Grants("zoom")
+	s, g := c.Grant(acme).Peek(), c.App("zoom").Grants()
 	if s == nil || !s.Fresh() || g.Fresh("acme") == nil {
 		t.Fatal("it is not served")
 	}

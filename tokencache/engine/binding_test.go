@@ -17,13 +17,13 @@ func TestASealedPairServesNoOtherRecord(t *testing.T) {
 		scene := func(t *testing.T) (c *Cache, first string) {
 			c = newCache(t, server.Client(t), redistest.Prefix(t), sealedWith(aead))
 			base := connect(t, c, acme, 1)
-			first = c.rdb.Get(t.Context(), c.keys(acme).secret()).Val()
+			first = c.rdb.Get(t.Context(), c.Grant(acme).keys().secret()).Val()
 			commit(t, c, claim(t, c, base, "worker"), 2)
 			return c, first
 		}
 		put := func(t *testing.T, c *Cache, k grant.Key, sealed string) {
 			t.Helper()
-			if err := c.rdb.Set(t.Context(), c.keys(k).secret(), sealed, 0).Err(); err != nil {
+			if err := c.rdb.Set(t.Context(), c.Grant(k).keys().secret(), sealed, 0).Err(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -34,13 +34,13 @@ func TestASealedPairServesNoOtherRecord(t *testing.T) {
 			if !errors.Is(s.Err, grant.ErrSealed) || s.Token() != nil || s.Pair.RefreshToken.Reveal() != "" {
 				t.Errorf("it opens: %v, %v", s.Err, s.Pair)
 			}
-			pin := fresh.Pin(k)
+			pin := fresh.Grant(k).Pin()
 			defer pin.Unpin()
 			confirm(t, pin)
-			if _, err := c.Ask(t.Context(), k, 1, 0, 0); err != nil {
+			if _, err := c.Grant(k).Ask(t.Context(), 1, 0, 0); err != nil {
 				t.Fatal(err)
 			}
-			if s := fresh.Remembered(k); s != nil && s.Token() != nil {
+			if s := fresh.Grant(k).Remembered(); s != nil && s.Token() != nil {
 				t.Errorf("memory has it: %v", s.Pair)
 			}
 		}
@@ -53,7 +53,7 @@ func TestASealedPairServesNoOtherRecord(t *testing.T) {
 		t.Run(name+" another consent", func(t *testing.T) {
 			t.Parallel()
 			c, _ := scene(t)
-			second := c.rdb.Get(t.Context(), c.keys(acme).secret()).Val()
+			second := c.rdb.Get(t.Context(), c.Grant(acme).keys().secret()).Val()
 			connect(t, c, acme, 3)
 			put(t, c, acme, second)
 			closed(t, c, acme)
@@ -66,10 +66,10 @@ func TestASealedPairServesNoOtherRecord(t *testing.T) {
 			put(t, c, other, first)
 			closed(t, c, other)
 			// Nor with its record.
-			if err := c.rdb.Copy(t.Context(), c.keys(acme).grant(), c.keys(other).grant(), 0, true).Err(); err != nil {
+			if err := c.rdb.Copy(t.Context(), c.Grant(acme).keys().grant(), c.Grant(other).keys().grant(), 0, true).Err(); err != nil {
 				t.Fatal(err)
 			}
-			put(t, c, other, c.rdb.Get(t.Context(), c.keys(acme).secret()).Val())
+			put(t, c, other, c.rdb.Get(t.Context(), c.Grant(acme).keys().secret()).Val())
 			closed(t, c, other)
 		})
 		t.Run(name+" another prefix", func(t *testing.T) {
@@ -77,7 +77,7 @@ func TestASealedPairServesNoOtherRecord(t *testing.T) {
 			c, _ := scene(t)
 			staging := newCache(t, c.rdb, redistest.Prefix(t), sealedWith(aead))
 			for _, of := range []func(keys) string{keys.grant, keys.secret, keys.spare} {
-				c.rdb.Copy(t.Context(), of(c.keys(acme)), of(staging.keys(acme)), 0, true)
+				c.rdb.Copy(t.Context(), of(c.Grant(acme).keys()), of(staging.Grant(acme).keys()), 0, true)
 			}
 			closed(t, staging, acme)
 		})

@@ -67,7 +67,7 @@ type Cache struct {
 	servers  servers
 	reloaded atomic.Int64              // mono: when the map of a Cluster's slots was last asked for
 	lines    *xsync.Map[string, *line] // by server
-	apps     *xsync.Map[string, *app]
+	apps     *xsync.Map[string, *appMemory]
 	sent     *xsync.Map[string, struct{}]          // scripts, by hash, whose text this process has sent to Redis
 	watchers *xsync.Map[string, *watchers[Change]] // by app
 }
@@ -107,7 +107,7 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		journal: orDefault(cfg.JournalLen, defaultJournalLen),
 
 		lines:    xsync.NewMap[string, *line](),
-		apps:     xsync.NewMap[string, *app](),
+		apps:     xsync.NewMap[string, *appMemory](),
 		sent:     xsync.NewMap[string, struct{}](),
 		watchers: xsync.NewMap[string, *watchers[Change]](),
 	}
@@ -163,19 +163,19 @@ func (c *Cache) Redis() redis.UniversalClient { return c.rdb }
 // Forget drops an app's grants from memory and ends their subscriptions. With none
 // left the subscriber connection is closed; Forget waits for that until ctx ends.
 // Pinned grants stay until they are unpinned.
-func (c *Cache) Forget(ctx context.Context, app string) error {
-	c.strangers.forget(app)
-	for e := range c.hot.all() {
-		if e.key.App == app {
-			c.evict(e)
+func (app App) Forget(ctx context.Context) error {
+	app.c.strangers.forget(app.name)
+	for e := range app.c.hot.all() {
+		if e.key.App == app.name {
+			app.c.evict(e)
 		}
 	}
-	c.forgetApp(app)
-	if c.hot.size()+c.apps.Size() > 0 {
+	app.forgetApp()
+	if app.c.hot.size()+app.c.apps.Size() > 0 {
 		return nil
 	}
-	if err := c.hub.Wait(ctx); err != nil {
+	if err := app.c.hub.Wait(ctx); err != nil {
 		return err
 	}
-	return ended(ctx, &c.giving)
+	return ended(ctx, &app.c.giving)
 }

@@ -14,17 +14,17 @@ import (
 
 // change runs a script that changes base's grant and takes the result into memory.
 // pair is what belongs to the record if the script stored it or left it as it was.
-func (c *Cache) change(op string, base *Snapshot, pair grant.Pair, run func() (answer, error)) (grant.Outcome, *Snapshot, error) {
+func (g Grant) change(op string, base *Snapshot, pair grant.Pair, run func() (answer, error)) (grant.Outcome, *Snapshot, error) {
 	a, err := run()
 	if errors.Is(err, grant.ErrDamaged) { // perhaps this process can put it right
-		s, err := c.Read(context.Background(), base.Key)
+		s, err := g.Read(context.Background())
 		return grant.Moved, s, err
 	}
 	if err != nil {
 		return "", nil, err
 	}
 	if kind := kindOf(op, base, a); kind != "" && a.lacks == nil {
-		c.changed(Change{base.Key, kind, a.snap.Record, a.now})
+		g.c.changed(Change{base.Key, kind, a.snap.Record, a.now})
 	}
 	switch {
 	case a.snap == nil:
@@ -35,7 +35,7 @@ func (c *Cache) change(op string, base *Snapshot, pair grant.Pair, run func() (a
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	snap, err := c.reconcile(ctx, base.Key, a)
+	snap, err := g.reconcile(ctx, a)
 	if err = cmp.Or(err, a.lacks); err != nil {
 		return grant.Outcome(a.status), nil, err
 	}
@@ -78,23 +78,23 @@ func (t Takeover) OpensAt(s *Snapshot) int64 {
 // means: do not present. The snapshot is the grant as it is then. An unresolved claim is taken over only
 // if base has it: whether its time is over is known by this process's clock, too, and Redis' can be set. If base is dead it is claimed for a
 // revival, once its RetryAt has come.
-func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl time.Duration, t Takeover, opts ...ChangeOption) (grant.Outcome, *Snapshot, error) {
-	ks, revival, over := c.keys(base.Key), "", ""
+func (g Grant) Claim(ctx context.Context, base *Snapshot, id, by string, ttl time.Duration, t Takeover, opts ...ChangeOption) (grant.Outcome, *Snapshot, error) {
+	ks, revival, over := g.keys(), "", ""
 	if base.State == grant.Reauthorize {
 		revival = "revival"
 	}
 	if base.ended() {
 		over = "over"
 	}
-	return c.change("claim", base, base.Pair, func() (answer, error) {
-		a, err := c.store(ctx, "claim", claimScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()}, opts,
-			ks.events(), c.journal, id, grant.Clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), grant.Fingerprint(base.Pair.RefreshToken.Reveal()), base.judged,
+	return g.change("claim", base, base.Pair, func() (answer, error) {
+		a, err := g.store(ctx, "claim", claimScript, []string{ks.grant(), ks.secret(), ks.journal()}, opts,
+			ks.events(), g.c.journal, id, grant.Clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), grant.Fingerprint(base.Pair.RefreshToken.Reveal()), base.judged,
 			revival, base.Claim.ID, over)
 		if a.status != string(grant.OK) {
 			a.lacks = nil // nothing is claimed
 		}
 		if a.status == string(grant.Replaced) {
-			c.servers.forget()
+			g.c.servers.forget()
 		}
 		return a, err
 	})
@@ -104,11 +104,11 @@ func (c *Cache) Claim(ctx context.Context, base *Snapshot, id, by string, ttl ti
 // deadline off to ttl from now. With an error (class/code/status) callers get that meanwhile, and may
 // ask again after retry; without one they wait. Moved: the grant has moved on. Claimed: that claim
 // does not stand any more.
-func (c *Cache) Extend(ctx context.Context, base *Snapshot, by string, ttl time.Duration, failure string, retry time.Duration) (grant.Outcome, *Snapshot, error) {
-	ks := c.keys(base.Key)
-	return c.change("extend", base, base.Pair, func() (answer, error) {
-		return c.run(ctx, "extend", extendScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
-			ks.events(), c.journal, grant.Clip(by), base.Epoch, base.Generation, base.Claim.ID, ttl.Milliseconds(), grant.Clip(failure), retry.Milliseconds())
+func (g Grant) Extend(ctx context.Context, base *Snapshot, by string, ttl time.Duration, failure string, retry time.Duration) (grant.Outcome, *Snapshot, error) {
+	ks := g.keys()
+	return g.change("extend", base, base.Pair, func() (answer, error) {
+		return g.run(ctx, "extend", extendScript, []string{ks.grant(), ks.secret(), ks.journal()},
+			ks.events(), g.c.journal, grant.Clip(by), base.Epoch, base.Generation, base.Claim.ID, ttl.Milliseconds(), grant.Clip(failure), retry.Milliseconds())
 	})
 }
 
@@ -116,25 +116,25 @@ func (c *Cache) Extend(ctx context.Context, base *Snapshot, by string, ttl time.
 // stored, by this or an earlier call with this id. Moved: refused, since a newer
 // consent or a sibling is stored, which the snapshot is. spare says that the pair is
 // the grant's spare, which is spent by this; used, that somebody has asked for it.
-func (c *Cache) Commit(ctx context.Context, base *Snapshot, id, by string, pair grant.Pair, spare, used bool, opts ...ChangeOption) (grant.Outcome, *Snapshot, error) {
+func (g Grant) Commit(ctx context.Context, base *Snapshot, id, by string, pair grant.Pair, spare, used bool, opts ...ChangeOption) (grant.Outcome, *Snapshot, error) {
 	kind := ""
 	if spare {
 		kind = "spare"
 	}
-	ks, pair := c.keys(base.Key), pair.Bounded(base.Now())
+	ks, pair := g.keys(), pair.Bounded(base.Now())
 	fields := pair.Fields()
 	if used {
 		fields = append(fields, "used_at", grant.Millis(base.Now()))
 	}
-	return c.change("commit", base, pair, func() (a answer, err error) {
+	return g.change("commit", base, pair, func() (a answer, err error) {
 		// A late pair of a grant that has died since follows the generation that is stored.
 		for generation := base.Generation + 1; ; generation = a.snap.Generation + 1 {
-			sealed, err := c.sealer.Seal(base.Key, base.Epoch, generation, pair)
+			sealed, err := g.c.sealer.Seal(base.Key, base.Epoch, generation, pair)
 			if err != nil {
 				return answer{}, err
 			}
-			args := append([]any{ks.events(), c.journal, id, grant.Clip(by), base.Epoch, base.Generation, sealed, generation, kind}, fields...)
-			a, err = c.store(ctx, "commit", commitScript, base.Key, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, opts, args...)
+			args := append([]any{ks.events(), g.c.journal, id, grant.Clip(by), base.Epoch, base.Generation, sealed, generation, kind}, fields...)
+			a, err = g.store(ctx, "commit", commitScript, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, opts, args...)
 			if err != nil || a.status != "reseal" {
 				return a, err
 			}
@@ -145,7 +145,7 @@ func (c *Cache) Commit(ctx context.Context, base *Snapshot, id, by string, pair 
 // Hold takes a pair that could not be committed yet into memory, so that this process
 // serves its access token and never presents the old refresh token again. It changes the record as
 // commit.lua does.
-func (c *Cache) Hold(base *Snapshot, id, by string, pair grant.Pair) *Snapshot {
+func (g Grant) Hold(base *Snapshot, id, by string, pair grant.Pair) *Snapshot {
 	pair = pair.Bounded(base.Now())
 	s := &Snapshot{Key: base.Key, Record: base.Record, Pair: pair, Pending: true, now: base.now, at: base.at}
 	s.Generation++
@@ -164,12 +164,12 @@ func (c *Cache) Hold(base *Snapshot, id, by string, pair grant.Pair) *Snapshot {
 	if base.WarnedAt != 0 && pair.RefreshTokenExpiresAt > base.RefreshTokenExpiresAt+24*time.Hour.Milliseconds() {
 		s.WarnedAt = 0
 	}
-	return c.adopt(s.finish())
+	return g.c.adopt(s.finish())
 }
 
 // Fail publishes that the exchange under base's claim failed. Claimed: another holder
 // took over; what it brings counts.
-func (c *Cache) Fail(ctx context.Context, base *Snapshot, by string, f grant.Failure) (grant.Outcome, *Snapshot, error) {
+func (g Grant) Fail(ctx context.Context, base *Snapshot, by string, f grant.Failure) (grant.Outcome, *Snapshot, error) {
 	op, deadline, unknown := "fail", "", ""
 	switch {
 	case base.State == grant.Reauthorize:
@@ -183,10 +183,10 @@ func (c *Cache) Fail(ctx context.Context, base *Snapshot, by string, f grant.Fai
 	if f.Unknown {
 		unknown = "unknown"
 	}
-	ks := c.keys(base.Key)
-	return c.change(op, base, base.Pair, func() (answer, error) {
-		return c.run(ctx, "fail", failScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
-			ks.events(), c.journal, f.ID, grant.Clip(by), base.Epoch, base.Generation, base.Claim.ID,
+	ks := g.keys()
+	return g.change(op, base, base.Pair, func() (answer, error) {
+		return g.run(ctx, "fail", failScript, []string{ks.grant(), ks.secret(), ks.journal()},
+			ks.events(), g.c.journal, f.ID, grant.Clip(by), base.Epoch, base.Generation, base.Claim.ID,
 			string(f.Verdict), grant.Clip(f.Error), grant.Clip(f.Reason), f.Retry.Milliseconds(), deadline, unknown, f.Over.Milliseconds())
 	})
 }
@@ -197,14 +197,14 @@ func (c *Cache) Fail(ctx context.Context, base *Snapshot, by string, f grant.Fai
 // first, second, … of a row the next must wait (the last holds for all that follow); a row
 // ends when forget has passed after that without a report. A token that is older than
 // fresh forces one at once, and makes the row no longer.
-func (c *Cache) Reject(ctx context.Context, base *Snapshot, by string, forget, fresh time.Duration, waits ...time.Duration) (grant.Outcome, *Snapshot, error) {
-	ks := c.keys(base.Key)
-	args := []any{ks.events(), c.journal, grant.Clip(by), base.Epoch, base.Generation, grant.Fingerprint(base.Pair.AccessToken.Reveal()), forget.Milliseconds(), fresh.Milliseconds()}
+func (g Grant) Reject(ctx context.Context, base *Snapshot, by string, forget, fresh time.Duration, waits ...time.Duration) (grant.Outcome, *Snapshot, error) {
+	ks := g.keys()
+	args := []any{ks.events(), g.c.journal, grant.Clip(by), base.Epoch, base.Generation, grant.Fingerprint(base.Pair.AccessToken.Reveal()), forget.Milliseconds(), fresh.Milliseconds()}
 	for _, w := range waits {
 		args = append(args, w.Milliseconds())
 	}
-	return c.change("reject", base, base.Pair, func() (answer, error) {
-		return c.run(ctx, "reject", rejectScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()}, args...)
+	return g.change("reject", base, base.Pair, func() (answer, error) {
+		return g.run(ctx, "reject", rejectScript, []string{ks.grant(), ks.secret(), ks.journal()}, args...)
 	})
 }
 
@@ -232,31 +232,31 @@ var (
 // A repeat changes nothing, whatever has happened in between, and returns what is stored: one by
 // go-redis, whose reply was lost, and one by a caller that got an error, which brings the same
 // pair. The error is ErrSpent or ErrEnded where that pair is over.
-func (c *Cache) Connect(ctx context.Context, k grant.Key, by string, make func(now int64) grant.Pair, opts ...ChangeOption) (*Snapshot, error) {
-	return c.connect(ctx, k, by, "", make, opts)
+func (g Grant) Connect(ctx context.Context, by string, make func(now int64) grant.Pair, opts ...ChangeOption) (*Snapshot, error) {
+	return g.connect(ctx, by, "", make, opts)
 }
 
 // Import is Connect for a tenant that has no grant. The error is ErrExists if it has one.
-func (c *Cache) Import(ctx context.Context, k grant.Key, by string, make func(now int64) grant.Pair, opts ...ChangeOption) (*Snapshot, error) {
-	return c.connect(ctx, k, by, "import", make, opts)
+func (g Grant) Import(ctx context.Context, by string, make func(now int64) grant.Pair, opts ...ChangeOption) (*Snapshot, error) {
+	return g.connect(ctx, by, "import", make, opts)
 }
 
-func (c *Cache) connect(ctx context.Context, k grant.Key, by, mode string, make func(now int64) grant.Pair, opts []ChangeOption) (*Snapshot, error) {
+func (g Grant) connect(ctx context.Context, by, mode string, make func(now int64) grant.Pair, opts []ChangeOption) (*Snapshot, error) {
 	id := NewID() // of all attempts: they are one call
 	for range 100 {
 		// The pair is sealed with epoch and generation, so these must be known first.
-		at, err := c.nextConsent(ctx, k)
+		at, err := g.nextConsent(ctx)
 		if err != nil {
 			return nil, err
 		}
 		pair := make(at.now).Bounded(at.now)
-		sealed, err := c.sealer.Seal(k, at.epoch, at.generation, pair)
+		sealed, err := g.c.sealer.Seal(g.key, at.epoch, at.generation, pair)
 		if err != nil {
 			return nil, err
 		}
-		ks := c.keys(k)
-		args := append([]any{ks.events(), c.journal, id, grant.Clip(by), at.epoch, sealed, at.generation, mode, callbacksApart.Milliseconds()}, pair.Fields()...)
-		a, err := c.store(ctx, "connect", connectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, opts, args...)
+		ks := g.keys()
+		args := append([]any{ks.events(), g.c.journal, id, grant.Clip(by), at.epoch, sealed, at.generation, mode, callbacksApart.Milliseconds()}, pair.Fields()...)
+		a, err := g.store(ctx, "connect", connectScript, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, opts, args...)
 		if err != nil {
 			return nil, err
 		}
@@ -265,46 +265,46 @@ func (c *Cache) connect(ctx context.Context, k grant.Key, by, mode string, make 
 		}
 		switch a.status {
 		case string(grant.OK):
-			c.changed(Change{k, "connect", a.snap.Record, a.now})
-			if err := c.Schedule(ctx, k, pair.RefreshAt); err != nil {
-				c.log.Warn().Err(err).Stringer("grant", k).Msg("connected, but not scheduled for renewal: Repair will")
+			g.c.changed(Change{g.key, "connect", a.snap.Record, a.now})
+			if err := g.Schedule(ctx, pair.RefreshAt); err != nil {
+				g.c.log.Warn().Err(err).Stringer("grant", g.key).Msg("connected, but not scheduled for renewal: Repair will")
 			}
 			a.snap.Pair = pair
-			return c.adopt(a.snap.finish()), a.lacks
+			return g.c.adopt(a.snap.finish()), a.lacks
 		case "repeat":
 			a.snap.needsPair()
-			s, err := c.reconcile(ctx, k, a)
+			s, err := g.reconcile(ctx, a)
 			return s, cmp.Or(err, a.lacks)
 		case "spent":
-			return nil, fmt.Errorf("%w (%s)", ErrSpent, k)
+			return nil, fmt.Errorf("%w (%s)", ErrSpent, g.key)
 		case "ended":
-			return nil, fmt.Errorf("%w (%s)", ErrEnded, k)
+			return nil, fmt.Errorf("%w (%s)", ErrEnded, g.key)
 		case "exists":
 			if a.lacks != nil { // it may be what an earlier attempt of the caller's has stored
 				return nil, a.lacks
 			}
-			return nil, fmt.Errorf("%w (%s)", ErrExists, k)
+			return nil, fmt.Errorf("%w (%s)", ErrExists, g.key)
 		}
 	}
-	return nil, errors.New("tokencache: connect " + k.String() + ": other consents of this grant keep coming; try again")
+	return nil, errors.New("tokencache: connect " + g.key.String() + ": other consents of this grant keep coming; try again")
 }
 
 // consent is the place of a new consent among a grant's states.
 type consent struct{ now, epoch, generation int64 }
 
 // nextConsent comes after whatever is stored or remembered.
-func (c *Cache) nextConsent(ctx context.Context, k grant.Key) (consent, error) {
-	a, err := c.read(ctx, k)
-	if err == nil && a.snap == nil && c.Remembered(k) == nil {
-		if told, _ := c.inquire(ctx, k); told {
-			a, err = c.read(ctx, k)
+func (g Grant) nextConsent(ctx context.Context) (consent, error) {
+	a, err := g.read(ctx)
+	if err == nil && a.snap == nil && g.Remembered() == nil {
+		if told, _ := g.inquire(ctx); told {
+			a, err = g.read(ctx)
 		}
 	}
-	if err == nil && c.knowsBetter(k, a) {
+	if err == nil && g.knowsBetter(a) {
 		// Redis must know again what this process remembers, or the repeat of an old consent is taken for
 		// a new one.
-		if _, err = c.restore(ctx, c.Remembered(k).sure()); err == nil {
-			a, err = c.read(ctx, k)
+		if _, err = g.restore(ctx, g.Remembered().sure()); err == nil {
+			a, err = g.read(ctx)
 		}
 	}
 	if err != nil {
@@ -316,34 +316,34 @@ func (c *Cache) nextConsent(ctx context.Context, k grant.Key) (consent, error) {
 	} else if a.snap != nil {
 		next.epoch, next.generation = max(next.epoch, a.snap.Epoch+1), a.snap.Generation+1
 	}
-	if mem := c.Remembered(k); mem != nil {
+	if mem := g.Remembered(); mem != nil {
 		next.epoch = max(next.epoch, mem.Epoch+1)
 	}
 	return next, nil
 }
 
 // knowsBetter reports whether this process can give back a newer state than Redis had.
-func (c *Cache) knowsBetter(k grant.Key, a answer) bool {
-	mem := c.Remembered(k).sure()
+func (g Grant) knowsBetter(a answer) bool {
+	mem := g.Remembered().sure()
 	return mem != nil && mem.Err == nil && !mem.incomplete() && a.sent > mem.taken && (a.snap == nil || mem.Compare(&a.snap.Record) > 0)
 }
 
 // Disconnect ends the grant and leaves a tombstone, for 90 days. Where there is no grant, and this
 // process remembers none, it leaves nothing.
-func (c *Cache) Disconnect(ctx context.Context, k grant.Key, by string, opts ...ChangeOption) error {
-	ks, known := c.keys(k), int64(0)
-	if mem := c.Remembered(k); mem != nil {
+func (g Grant) Disconnect(ctx context.Context, by string, opts ...ChangeOption) error {
+	ks, known := g.keys(), int64(0)
+	if mem := g.Remembered(); mem != nil {
 		known = mem.Epoch
-		_, _ = c.Read(ctx, k) // gives back what Redis has lost: the tombstone must tell which consent it ended
+		_, _ = g.Read(ctx) // gives back what Redis has lost: the tombstone must tell which consent it ended
 	}
 	end := func(id string) (answer, error) {
-		return c.store(ctx, "disconnect", disconnectScript, k, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal(), ks.unread()}, opts,
-			ks.events(), c.journal, id, grant.Clip(by), known, tombstoneLife.Milliseconds())
+		return g.store(ctx, "disconnect", disconnectScript, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal(), ks.unread()}, opts,
+			ks.events(), g.c.journal, id, grant.Clip(by), known, tombstoneLife.Milliseconds())
 	}
 	id := NewID()
 	a, err := end(id)
 	if err == nil && a.snap == nil { // another process may remember a grant that Redis has lost
-		if told, _ := c.inquire(ctx, k); told {
+		if told, _ := g.inquire(ctx); told {
 			a, err = end(id)
 		}
 	}
@@ -354,22 +354,22 @@ func (c *Cache) Disconnect(ctx context.Context, k grant.Key, by string, opts ...
 		return nil
 	case a.status != string(grant.OK): // a repeat
 		a.snap.needsPair()
-		_, err := c.reconcile(ctx, k, a)
+		_, err := g.reconcile(ctx, a)
 		return cmp.Or(err, a.lacks)
 	}
-	c.changed(Change{k, "disconnect", a.snap.Record, a.now})
-	_ = c.rdb.ZRem(ctx, c.dueKey(k.App, shardOf(k.Tenant)), k.Tenant).Err() // else the process that finds it there removes it
-	if err := c.scheduleAfter(ctx, k, &a.snap.Record); err != nil {
-		c.log.Warn().Err(err).Stringer("grant", k).Msg("disconnected; if it was connected again meanwhile, Repair will schedule it for renewal")
+	g.c.changed(Change{g.key, "disconnect", a.snap.Record, a.now})
+	_ = g.c.rdb.ZRem(ctx, g.c.App(g.key.App).dueKey(shardOf(g.key.Tenant)), g.key.Tenant).Err() // else the process that finds it there removes it
+	if err := g.scheduleAfter(ctx, &a.snap.Record); err != nil {
+		g.c.log.Warn().Err(err).Stringer("grant", g.key).Msg("disconnected; if it was connected again meanwhile, Repair will schedule it for renewal")
 	}
-	c.adopt(a.snap.finish())
+	g.c.adopt(a.snap.finish())
 	return a.lacks
 }
 
 // Spare returns the grant's spare: a genuine successor that lost against a sibling, or the pair of a
 // consent that another one replaced a moment after.
-func (c *Cache) Spare(ctx context.Context, base *Snapshot) (grant.Pair, bool, error) {
-	sealed, err := c.rdb.GetRange(ctx, c.keys(base.Key).spare(), 0, grant.MaxSealed).Bytes()
+func (g Grant) Spare(ctx context.Context, base *Snapshot) (grant.Pair, bool, error) {
+	sealed, err := g.c.rdb.GetRange(ctx, g.keys().spare(), 0, grant.MaxSealed).Bytes()
 	switch {
 	case redis.HasErrorPrefix(err, "WRONGTYPE"), err == nil && len(sealed) == 0:
 		return grant.Pair{}, false, nil
@@ -380,19 +380,19 @@ func (c *Cache) Spare(ctx context.Context, base *Snapshot) (grant.Pair, bool, er
 	if err != nil || epoch != base.Epoch && epoch != base.SpareEpoch {
 		return grant.Pair{}, false, nil // of a consent that is over
 	}
-	p, err := c.sealer.Open(base.Key, epoch, grant.AnyGeneration, sealed)
+	p, err := g.c.sealer.Open(base.Key, epoch, grant.AnyGeneration, sealed)
 	return p, err == nil, err
 }
 
 // Alive tells the waiters that the holder still has the lease, for ttl from now.
-func (c *Cache) Alive(ctx context.Context, k grant.Key, ttl time.Duration) error {
-	_, err := c.say(ctx, k, grant.AliveEvent(c.clock.told(), ttl))
+func (g Grant) Alive(ctx context.Context, ttl time.Duration) error {
+	_, err := g.say(ctx, grant.AliveEvent(g.c.clock.told(), ttl))
 	return err
 }
 
 // CapLease lets a grant's lease end within d, unless it is extended.
-func (c *Cache) CapLease(ctx context.Context, k grant.Key, d time.Duration) error {
-	return c.rdb.ExpireLT(ctx, c.LockKey(k), d).Err()
+func (g Grant) CapLease(ctx context.Context, d time.Duration) error {
+	return g.c.rdb.ExpireLT(ctx, g.LockKey(), d).Err()
 }
 
 // Ask asks the other processes for a grant of which Redis has no record, as after a
@@ -401,12 +401,12 @@ func (c *Cache) CapLease(ctx context.Context, k grant.Key, d time.Duration) erro
 //
 // epoch, generation and rev are what the caller knows; only who knows another consent, or a
 // newer state, answers.
-func (c *Cache) Ask(ctx context.Context, k grant.Key, epoch, generation, rev int64) (bool, error) {
-	n, err := c.say(ctx, k, grant.AskEvent(c.clock.told(), epoch, generation, rev, c.id))
-	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
+func (g Grant) Ask(ctx context.Context, epoch, generation, rev int64) (bool, error) {
+	n, err := g.say(ctx, grant.AskEvent(g.c.clock.told(), epoch, generation, rev, g.c.id))
+	if _, cluster := g.c.rdb.(*redis.ClusterClient); cluster {
 		return err == nil, err // the count is that of one node
 	}
-	if c.hub.SessionOf(c.keys(k).events()) != 0 {
+	if g.c.hub.SessionOf(g.keys().events()) != 0 {
 		n-- // this process listens too
 	}
 	return n > 0, err

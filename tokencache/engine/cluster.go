@@ -11,7 +11,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
@@ -156,12 +155,12 @@ func insist[T any](ctx context.Context, c *Cache, ask func() (T, error)) (T, err
 
 // nodeOf is the Redis that has a grant: on a Cluster its own node, to which also a PUBLISH about it
 // is sent best: go-redis sends one to any node, which may be the one that is away.
-func (c *Cache) nodeOf(ctx context.Context, k grant.Key) (node redis.Cmdable, addr string, err error) {
-	cluster, ok := c.rdb.(*redis.ClusterClient)
+func (g Grant) nodeOf(ctx context.Context) (node redis.Cmdable, addr string, err error) {
+	cluster, ok := g.c.rdb.(*redis.ClusterClient)
 	if !ok {
-		return c.rdb, "", nil
+		return g.c.rdb, "", nil
 	}
-	master, err := cluster.MasterForKey(ctx, c.keys(k).grant())
+	master, err := cluster.MasterForKey(ctx, g.keys().grant())
 	if err != nil {
 		return nil, "", err
 	}
@@ -169,16 +168,16 @@ func (c *Cache) nodeOf(ctx context.Context, k grant.Key) (node redis.Cmdable, ad
 }
 
 // say publishes a message about a grant. It returns how many listen where it was sent to.
-func (c *Cache) say(ctx context.Context, k grant.Key, body string) (listeners int64, err error) {
-	channel := c.keys(k).events()
-	message := c.sign(ctx, channel, body)
-	node, addr, err := c.nodeOf(ctx, k)
+func (g Grant) say(ctx context.Context, body string) (listeners int64, err error) {
+	channel := g.keys().events()
+	message := g.c.sign(ctx, channel, body)
+	node, addr, err := g.nodeOf(ctx)
 	if err == nil {
 		listeners, err = node.Publish(ctx, channel, message).Result()
 	}
-	c.unanswered(err)
+	g.c.unanswered(err)
 	if err != nil && addr != "" {
-		return c.rdb.Publish(ctx, channel, message).Result() // any node will do
+		return g.c.rdb.Publish(ctx, channel, message).Result() // any node will do
 	}
 	return listeners, err
 }

@@ -22,10 +22,10 @@ func FuzzNamesRoundTripAndStayApart(f *testing.F) {
 		if got := grant.Unescape(grant.Escape(app)); got != app {
 			t.Fatalf("%q became %q", app, got)
 		}
-		if (c.keys(k) == c.keys(other)) != (k == other) {
-			t.Fatalf("%q and %q have the keys %+v", k, other, c.keys(k))
+		if (c.Grant(k).keys() == c.Grant(other).keys()) != (k == other) {
+			t.Fatalf("%q and %q have the keys %+v", k, other, c.Grant(k).keys())
 		}
-		channel := c.keys(k).events()
+		channel := c.Grant(k).keys().events()
 		if strings.Count(channel, "{") != 1 || strings.Count(channel, "}") != 1 || strings.ContainsAny(channel, " \n\r\x00*?[]") {
 			t.Fatalf("channel %q", channel)
 		}
@@ -44,7 +44,7 @@ func FuzzPublishedEventIsTheRecord(f *testing.F) {
 	f.Add("a\n\nb", "gen 99\n", "\x00", "a\n\nb")
 	c := freshCache(f)
 	connect(f, c, acme, 1)
-	ps := c.rdb.Subscribe(f.Context(), c.EventsChannel(acme))
+	ps := c.rdb.Subscribe(f.Context(), c.Grant(acme).EventsChannel())
 	f.Cleanup(func() { _ = ps.Close() })
 	if _, err := ps.Receive(f.Context()); err != nil {
 		f.Fatal(err)
@@ -58,15 +58,15 @@ func FuzzPublishedEventIsTheRecord(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, by, code, reason, token string) {
 		base := read(t, c, acme)
-		o, claimed, err := c.Claim(t.Context(), base, NewID(), by, time.Minute, AtOnce)
+		o, claimed, err := c.Grant(base.Key).Claim(t.Context(), base, NewID(), by, time.Minute, AtOnce)
 		if o != grant.OK || err != nil {
 			t.Fatal(o, err)
 		}
-		_, failed, err := c.Fail(t.Context(), claimed, by, grant.Failure{ID: NewID(), Verdict: grant.Unspent, Error: code, Reason: reason})
+		_, failed, err := c.Grant(claimed.Key).Fail(t.Context(), claimed, by, grant.Failure{ID: NewID(), Verdict: grant.Unspent, Error: code, Reason: reason})
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, committed, err := c.Commit(t.Context(), failed, NewID(), by, grant.Pair{AccessToken: grant.Hide("at" + token), RefreshToken: grant.Hide(token), ExpiresAt: 1}, false, false)
+		_, committed, err := c.Grant(failed.Key).Commit(t.Context(), failed, NewID(), by, grant.Pair{AccessToken: grant.Hide("at" + token), RefreshToken: grant.Hide(token), ExpiresAt: 1}, false, false)
 		if err != nil {
 			t.Fatal(err)
 		}

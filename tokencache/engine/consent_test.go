@@ -89,7 +89,7 @@ func (s *scene) repeated(call func() error, between func()) error {
 // all is everything that Redis has of the grant.
 func (s *scene) all() map[string]string {
 	s.Helper()
-	ks := s.other.keys(acme)
+	ks := s.other.Grant(acme).keys()
 	rdb, ctx := s.other.rdb, s.Context()
 	out := rdb.HGetAll(ctx, ks.grant()).Val()
 	out["secret"], out["its spare"] = rdb.Get(ctx, ks.secret()).Val(), rdb.Get(ctx, ks.spare()).Val()
@@ -115,7 +115,7 @@ func (s *scene) refresh(times int) {
 func (s *scene) die() {
 	s.Helper()
 	base := claim(s.T, s.other, read(s.T, s.other, acme), "refresher")
-	if o, _, err := s.other.Fail(s.Context(), base, "refresher", grant.Failure{ID: NewID(), Verdict: grant.Refused, Reason: "invalid_grant"}); o != grant.OK || err != nil {
+	if o, _, err := s.other.Grant(base.Key).Fail(s.Context(), base, "refresher", grant.Failure{ID: NewID(), Verdict: grant.Refused, Reason: "invalid_grant"}); o != grant.OK || err != nil {
 		s.Fatal(o, err)
 	}
 }
@@ -125,7 +125,7 @@ func (s *scene) loseAndRestore() {
 	s.Helper()
 	hot(s.T, s.other, acme)
 	lose(s.T, s.other, acme)
-	for mono.Now() <= s.other.Remembered(acme).taken { // the read is sent after memory knew
+	for mono.Now() <= s.other.Grant(acme).Remembered().taken { // the read is sent after memory knew
 		time.Sleep(time.Millisecond)
 	}
 	read(s.T, s.other, acme)
@@ -172,7 +172,7 @@ var connectBetween = []struct {
 
 func (s *scene) compact() {
 	s.Helper()
-	if err := s.other.Compact(s.Context(), acme); err != nil {
+	if err := s.other.Grant(acme).Compact(s.Context()); err != nil {
 		s.Fatal(err)
 	}
 }
@@ -203,7 +203,7 @@ func TestAConnectThatIsRepeatedChangesNothing(t *testing.T) {
 }
 
 func (s *scene) connect(n int) error {
-	_, err := s.c.Connect(context.Background(), acme, by, pairNo(n))
+	_, err := s.c.Grant(acme).Connect(context.Background(), by, pairNo(n))
 	return err
 }
 
@@ -237,7 +237,7 @@ func TestADisconnectThatIsRepeatedChangesNothing(t *testing.T) {
 			connect(t, s.other, acme, 1)
 			var before map[string]string
 			s.must(s.repeated(
-				func() error { return s.c.Disconnect(context.Background(), acme, by) },
+				func() error { return s.c.Grant(acme).Disconnect(context.Background(), by) },
 				func() { between(s); before = s.all() }))
 			s.unchanged(before)
 		})
@@ -249,9 +249,9 @@ func TestADisconnectThatIsRepeatedChangesNothing(t *testing.T) {
 func TestAConnectThatIsRepeatedAtAProcessWhichRemembersChangesNothingThoughRedisIsEmpty(t *testing.T) {
 	t.Parallel()
 	for name, again := range map[string]func(s *scene) error{
-		"Connect": func(s *scene) error { _, err := s.other.Connect(s.Context(), acme, by, pairNo(1)); return err },
+		"Connect": func(s *scene) error { _, err := s.other.Grant(acme).Connect(s.Context(), by, pairNo(1)); return err },
 		"Import": func(s *scene) error {
-			_, err := s.other.Import(s.Context(), acme, by, pairNo(1))
+			_, err := s.other.Grant(acme).Import(s.Context(), by, pairNo(1))
 			if !errors.Is(err, ErrExists) {
 				return fmt.Errorf("not %w, but %w", ErrExists, err)
 			}
@@ -259,7 +259,7 @@ func TestAConnectThatIsRepeatedAtAProcessWhichRemembersChangesNothingThoughRedis
 		},
 		"Disconnect, then Connect": func(s *scene) error {
 			disconnect(s.T, s.other, acme)
-			_, err := s.other.Connect(s.Context(), acme, by, pairNo(1))
+			_, err := s.other.Grant(acme).Connect(s.Context(), by, pairNo(1))
 			if !errors.Is(err, ErrEnded) {
 				return fmt.Errorf("not %w, but %w", ErrEnded, err)
 			}
@@ -273,7 +273,7 @@ func TestAConnectThatIsRepeatedAtAProcessWhichRemembersChangesNothingThoughRedis
 			s.refresh(3)
 			living := read(t, s.other, acme)
 			lose(t, s.other, acme)
-			for mono.Now() <= s.other.Remembered(acme).taken {
+			for mono.Now() <= s.other.Grant(acme).Remembered().taken {
 				time.Sleep(time.Millisecond)
 			}
 			if err := again(s); err != nil {
@@ -315,7 +315,7 @@ func TestASpentRefreshTokenIsRefused(t *testing.T) {
 		connect(t, s.other, acme, 1)
 		s.refresh(40)
 		before := s.all()
-		_, err := s.c.Connect(t.Context(), acme, by, reconsent(1, "another access token"))
+		_, err := s.c.Grant(acme).Connect(t.Context(), by, reconsent(1, "another access token"))
 		if !errors.Is(err, ErrSpent) {
 			t.Errorf("the error is %v", err)
 		}
@@ -326,7 +326,7 @@ func TestASpentRefreshTokenIsRefused(t *testing.T) {
 		connect(t, s.other, acme, 1)
 		s.refresh(11)
 		s.must(s.connect(1000 + 2))
-		if p, ok, err := s.other.Spare(t.Context(), read(t, s.other, acme)); !ok || err != nil || p.RefreshToken.Reveal() != "rt-1011" {
+		if p, ok, err := s.other.Grant(acme).Spare(t.Context(), read(t, s.other, acme)); !ok || err != nil || p.RefreshToken.Reveal() != "rt-1011" {
 			t.Errorf("the living pair is not kept as spare: %v %v", ok, err)
 		}
 	})
@@ -349,7 +349,7 @@ func TestARefreshTokenThatIsNotRotatedCanBeConnectedAgain(t *testing.T) {
 		"after its death":   func(s *scene) { s.die() },
 		"after two consents": func(s *scene) {
 			for _, at := range []string{"second", "third"} {
-				if _, err := s.other.Connect(s.Context(), acme, "connector", reconsent(1, at)); err != nil {
+				if _, err := s.other.Grant(acme).Connect(s.Context(), "connector", reconsent(1, at)); err != nil {
 					s.Fatal(err)
 				}
 			}
@@ -360,12 +360,12 @@ func TestARefreshTokenThatIsNotRotatedCanBeConnectedAgain(t *testing.T) {
 			s := newScene(t)
 			connect(t, s.other, acme, 1)
 			base := claim(t, s.other, read(t, s.other, acme), "refresher")
-			if o, _, err := s.other.Commit(t.Context(), base, NewID(), "refresher", reconsent(1, "refreshed")(base.At()), false, false); o != grant.OK || err != nil {
+			if o, _, err := s.other.Grant(base.Key).Commit(t.Context(), base, NewID(), "refresher", reconsent(1, "refreshed")(base.At()), false, false); o != grant.OK || err != nil {
 				t.Fatal(o, err)
 			}
 			before(s)
 			was := read(t, s.other, acme)
-			_, err := s.c.Connect(t.Context(), acme, by, reconsent(1, "anew"))
+			_, err := s.c.Grant(acme).Connect(t.Context(), by, reconsent(1, "anew"))
 			s.must(err)
 			if now := read(t, s.other, acme); now.State != grant.Active || now.Pair.AccessToken.Reveal() != "anew" || now.Epoch <= was.Epoch {
 				t.Errorf("%s %v, epoch %d after %d", now.State, now.Pair, now.Epoch, was.Epoch)
@@ -390,14 +390,14 @@ func TestTheSpareOfADisplacedConsentLivesForAMomentOnly(t *testing.T) {
 		"a consent long after it deletes it": {func(s *scene) { s.must(s.connect(2)); age(s, callbacksApart+time.Second); s.must(s.connect(3)) }, false},
 		"a tombstone that is given back deletes it": {func(s *scene) {
 			s.must(s.connect(2))
-			ks := s.other.keys(acme)
+			ks := s.other.Grant(acme).keys()
 			spare := s.other.rdb.Get(s.Context(), ks.spare()).Val()
 			backup := remember(s.T, s.other, acme)
 			hot(s.T, s.other, acme)
 			disconnect(s.T, s.other, acme)
 			rewind(s.T, s.other, acme, backup)
 			s.must(s.other.rdb.Set(s.Context(), ks.spare(), spare, 0).Err())
-			for mono.Now() <= s.other.Remembered(acme).taken {
+			for mono.Now() <= s.other.Grant(acme).Remembered().taken {
 				time.Sleep(time.Millisecond)
 			}
 			if r := read(s.T, s.other, acme); r.State != grant.Disconnected {
@@ -410,10 +410,10 @@ func TestTheSpareOfADisplacedConsentLivesForAMomentOnly(t *testing.T) {
 			connect(t, s.other, acme, 1)
 			law.after(s)
 			now := read(t, s.other, acme)
-			if _, ok, err := s.other.Spare(t.Context(), now); ok != law.spare || err != nil {
+			if _, ok, err := s.other.Grant(now.Key).Spare(t.Context(), now); ok != law.spare || err != nil {
 				t.Errorf("there is a spare: %v (%v)", ok, err)
 			}
-			if n := s.other.rdb.Exists(t.Context(), s.other.keys(acme).spare()).Val(); (n == 1) != law.spare || (now.SpareEpoch != 0) != law.spare {
+			if n := s.other.rdb.Exists(t.Context(), s.other.Grant(acme).keys().spare()).Val(); (n == 1) != law.spare || (now.SpareEpoch != 0) != law.spare {
 				t.Errorf("%d spare keys, of epoch %d", n, now.SpareEpoch)
 			}
 		})
@@ -426,7 +426,7 @@ func age(s *scene, d time.Duration) {
 	r := read(s.T, s.other, acme)
 	epoch := r.Epoch - d.Milliseconds()
 	hset(s.T, s.other, acme, "epoch", epoch)
-	s.must(s.other.rdb.Set(s.Context(), s.other.keys(acme).secret(), mustSeal(s.T, s.other, acme, epoch, r.Generation, r.Pair), 0).Err())
+	s.must(s.other.rdb.Set(s.Context(), s.other.Grant(acme).keys().secret(), mustSeal(s.T, s.other, acme, epoch, r.Generation, r.Pair), 0).Err())
 }
 
 // A clock that is behind must not let an old consent win: the new one asks those who remember it.
@@ -451,12 +451,12 @@ func TestAConsentWinsOverOneThatOnlyAnotherProcessRemembersAndThatIsFromTheFutur
 				if how == "Connect" {
 					s.must(s.connect(2))
 				} else {
-					s.must(s.c.Disconnect(t.Context(), acme, by))
+					s.must(s.c.Grant(acme).Disconnect(t.Context(), by))
 					want = grant.Disconnected
 				}
 				for _, c := range append(all, s.c) {
 					eventually(t, "the new consent", patience, func() bool {
-						now, err := c.Read(t.Context(), acme)
+						now, err := c.Grant(acme).Read(t.Context())
 						return err == nil && now.Epoch > ahead.Epoch && now.State == want && now.Pair.AccessToken.Reveal() != "at-1"
 					})
 				}
@@ -469,7 +469,7 @@ func TestATombstoneEndsAfterNinetyDays(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	lives := func() []time.Duration {
-		ks, rdb := s.other.keys(acme), s.other.rdb
+		ks, rdb := s.other.Grant(acme).keys(), s.other.rdb
 		return []time.Duration{rdb.PTTL(t.Context(), ks.grant()).Val(), rdb.PTTL(t.Context(), ks.journal()).Val()}
 	}
 	ends := func(when string, yes bool) {

@@ -31,10 +31,10 @@ func damages() map[string]string {
 // through what the other refuses, a flight goes round and round.
 func doors(t *testing.T, c *Cache, k grant.Key, base *Snapshot) (lua, goes error) {
 	t.Helper()
-	ks := c.keys(k)
-	_, lua = c.run(t.Context(), "warn", warnScript, k, []string{ks.grant(), ks.secret(), ks.journal()},
+	ks := c.Grant(k).keys()
+	_, lua = c.Grant(k).run(t.Context(), "warn", warnScript, []string{ks.grant(), ks.secret(), ks.journal()},
 		ks.events(), c.journal, "test", base.Epoch+1, base.Generation) // never the current one: changes nothing
-	return lua, second(c.Status(t.Context(), k))
+	return lua, second(c.Grant(k).Status(t.Context()))
 }
 
 func TestNoDamagedFieldStopsAnybodyForGood(t *testing.T) {
@@ -68,7 +68,7 @@ func TestNoDamagedFieldStopsAnybodyForGood(t *testing.T) {
 // heals asserts that a new consent makes a grant whole.
 func heals(t *testing.T, c *Cache, k grant.Key, what string) {
 	t.Helper()
-	s, err := c.Connect(t.Context(), k, "connector", pairNo(2))
+	s, err := c.Grant(k).Connect(t.Context(), "connector", pairNo(2))
 	if err != nil {
 		t.Errorf("%s: Connect: %v", what, err)
 		return
@@ -76,16 +76,16 @@ func heals(t *testing.T, c *Cache, k grant.Key, what string) {
 	if s.State != grant.Active || s.Pair.RefreshToken.Reveal() != "rt-2" || s.Claim.Unresolved() || s.RetryAt != 0 || s.Error != "" {
 		t.Errorf("%s: Connect left %+v", what, s.Record)
 	}
-	if s, err = c.Read(t.Context(), k); err != nil || s.Err != nil || s.Pair.RefreshToken.Reveal() != "rt-2" {
+	if s, err = c.Grant(k).Read(t.Context()); err != nil || s.Err != nil || s.Pair.RefreshToken.Reveal() != "rt-2" {
 		t.Errorf("%s: Read after Connect: %v %v", what, s, err)
 		return
 	}
-	o, s, err := c.Claim(t.Context(), s, NewID(), "worker", time.Minute, AfterDeadline)
+	o, s, err := c.Grant(s.Key).Claim(t.Context(), s, NewID(), "worker", time.Minute, AfterDeadline)
 	if o != grant.OK || err != nil {
 		t.Errorf("%s: claim after Connect: %s %v", what, o, err)
 		return
 	}
-	if o, _, err = c.Commit(t.Context(), s, NewID(), "worker", pairNo(3)(s.At()), false, false); o != grant.OK || err != nil {
+	if o, _, err = c.Grant(s.Key).Commit(t.Context(), s, NewID(), "worker", pairNo(3)(s.At()), false, false); o != grant.OK || err != nil {
 		t.Errorf("%s: commit after Connect: %s %v", what, o, err)
 	}
 }
@@ -98,16 +98,16 @@ func TestAWorkerThatRemembersTheGrantHealsADamagedRecord(t *testing.T) {
 		base := connect(t, c, k, 1)
 		hot(t, c, k)
 		if name == "" { // the key is of another type
-			c.rdb.Del(t.Context(), c.keys(k).grant())
-			c.rdb.Set(t.Context(), c.keys(k).grant(), "x", 0)
+			c.rdb.Del(t.Context(), c.Grant(k).keys().grant())
+			c.rdb.Set(t.Context(), c.Grant(k).keys().grant(), "x", 0)
 		} else {
 			hset(t, c, k, name, value)
 		}
-		o, s, err := c.Claim(t.Context(), base, NewID(), "worker", time.Minute, AfterDeadline)
+		o, s, err := c.Grant(base.Key).Claim(t.Context(), base, NewID(), "worker", time.Minute, AfterDeadline)
 		if o != grant.Moved || err != nil || s.Generation != 1 || s.Pair.RefreshToken.Reveal() != "rt-1" {
 			t.Errorf("%s = %q: claim: %s %v", name, value, o, err)
 		}
-		st, err := c.Status(t.Context(), k)
+		st, err := c.Grant(k).Status(t.Context())
 		if err != nil || st.State != grant.Active || st.Generation != 1 || st.By != "connector" {
 			t.Errorf("%s = %q: not healed: %v %v", name, value, st, err)
 		}
@@ -131,11 +131,11 @@ func TestADamagedRecordIsNotHealedFromAnOlderMemory(t *testing.T) {
 			commit(t, c, claim(t, c, base, "worker"), 2)
 			hset(t, c, acme, "rev", "x")
 			proxy.Accept()
-			if s, err := late.Read(t.Context(), acme); !errors.Is(err, grant.ErrDamaged) {
+			if s, err := late.Grant(acme).Read(t.Context()); !errors.Is(err, grant.ErrDamaged) {
 				t.Errorf("read %v, %v", s, err)
 			}
 			late.giveBackAll(t)
-			if got, err := c.unsealed(t, acme, base.Epoch); err != nil || got.RefreshToken.Reveal() != "rt-2" {
+			if got, err := c.Grant(acme).unsealed(t, base.Epoch); err != nil || got.RefreshToken.Reveal() != "rt-2" {
 				t.Errorf("the living pair was overwritten: %v %v", got, err)
 			}
 		})
@@ -143,11 +143,11 @@ func TestADamagedRecordIsNotHealedFromAnOlderMemory(t *testing.T) {
 }
 
 // giveBackAll is what a process does that hears of a loss.
-func (c *Cache) giveBackAll(t *testing.T) { t.Helper(); _ = c.giveBack(t.Context(), "") }
+func (c *Cache) giveBackAll(t *testing.T) { t.Helper(); _ = c.App("").giveBack(t.Context()) }
 
-func (c *Cache) unsealed(t *testing.T, k grant.Key, epoch int64) (grant.Pair, error) {
+func (g Grant) unsealed(t *testing.T, epoch int64) (grant.Pair, error) {
 	t.Helper()
-	p, _, err := c.sealer.Unseal(k, epoch, []byte(c.rdb.Get(t.Context(), c.keys(k).secret()).Val()))
+	p, _, err := g.c.sealer.Unseal(g.key, epoch, []byte(g.c.rdb.Get(t.Context(), g.keys().secret()).Val()))
 	return p, err
 }
 
@@ -158,7 +158,7 @@ func TestImportLeavesADamagedGrantAlone(t *testing.T) {
 	connect(t, c, acme, 1)
 	hset(t, c, acme, "gen", "x")
 	before := remember(t, c, acme)
-	if _, err := c.Import(t.Context(), acme, "importer", pairNo(2)); !errors.Is(err, ErrExists) {
+	if _, err := c.Grant(acme).Import(t.Context(), "importer", pairNo(2)); !errors.Is(err, ErrExists) {
 		t.Errorf("Import: %v", err)
 	}
 	if after := remember(t, c, acme); after.secret != before.secret {
@@ -172,7 +172,7 @@ func TestARecordOfALaterVersionIsLeftAlone(t *testing.T) {
 	base := connect(t, c, acme, 1)
 	claimed := claim(t, c, base, "worker")
 	hot(t, c, acme) // remembers it as it was
-	ks := c.keys(acme)
+	ks := c.Grant(acme).keys()
 	hset(t, c, acme, "v", "3")
 	all := []string{ks.grant(), ks.secret(), ks.journal()}
 	var before []string
@@ -180,26 +180,26 @@ func TestARecordOfALaterVersionIsLeftAlone(t *testing.T) {
 		before = append(before, c.rdb.Dump(t.Context(), key).Val())
 	}
 	do := map[string]func() error{
-		"Read":       func() error { return second(c.Read(t.Context(), acme)) },
-		"Status":     func() error { return second(c.Status(t.Context(), acme)) },
-		"Connect":    func() error { return second(c.Connect(t.Context(), acme, "x", pairNo(2))) },
-		"Import":     func() error { return second(c.Import(t.Context(), acme, "x", pairNo(2))) },
-		"Disconnect": func() error { return c.Disconnect(t.Context(), acme, "x") },
-		"restore":    func() error { return second(c.restore(t.Context(), base)) },
+		"Read":       func() error { return second(c.Grant(acme).Read(t.Context())) },
+		"Status":     func() error { return second(c.Grant(acme).Status(t.Context())) },
+		"Connect":    func() error { return second(c.Grant(acme).Connect(t.Context(), "x", pairNo(2))) },
+		"Import":     func() error { return second(c.Grant(acme).Import(t.Context(), "x", pairNo(2))) },
+		"Disconnect": func() error { return c.Grant(acme).Disconnect(t.Context(), "x") },
+		"restore":    func() error { return second(c.Grant(base.Key).restore(t.Context(), base)) },
 		"Claim": func() error {
-			_, _, err := c.Claim(t.Context(), base, NewID(), "x", time.Minute, AtOnce)
+			_, _, err := c.Grant(base.Key).Claim(t.Context(), base, NewID(), "x", time.Minute, AtOnce)
 			return err
 		},
 		"Commit": func() error {
-			_, _, err := c.Commit(t.Context(), claimed, NewID(), "x", pairNo(2)(base.At()), false, true)
+			_, _, err := c.Grant(claimed.Key).Commit(t.Context(), claimed, NewID(), "x", pairNo(2)(base.At()), false, true)
 			return err
 		},
 		"Fail": func() error {
-			_, _, err := c.Fail(t.Context(), claimed, "x", grant.Failure{ID: NewID(), Verdict: grant.Refused})
+			_, _, err := c.Grant(claimed.Key).Fail(t.Context(), claimed, "x", grant.Failure{ID: NewID(), Verdict: grant.Refused})
 			return err
 		},
 		"Reject": func() error {
-			_, _, err := c.Reject(t.Context(), base, "x", time.Hour, time.Hour, 0)
+			_, _, err := c.Grant(base.Key).Reject(t.Context(), base, "x", time.Hour, time.Hour, 0)
 			return err
 		},
 	}
@@ -218,7 +218,7 @@ func TestARecordOfALaterVersionIsLeftAlone(t *testing.T) {
 	}
 	for _, v := range []string{"0", "1", "2"} {
 		hset(t, c, acme, "v", v)
-		if _, err := c.Read(t.Context(), acme); err != nil {
+		if _, err := c.Grant(acme).Read(t.Context()); err != nil {
 			t.Errorf("version %s: %v", v, err)
 		}
 	}
@@ -233,23 +233,23 @@ func TestAPairsTimesAreStoredWithinBounds(t *testing.T) {
 		wild := func(int64) grant.Pair {
 			return grant.Pair{AccessToken: grant.Hide("a"), RefreshToken: grant.Hide("r"), IssuedAt: at, ExpiresAt: at, RefreshAt: at, RefreshTokenExpiresAt: at}
 		}
-		base, err := c.Connect(t.Context(), k, "x", wild)
+		base, err := c.Grant(k).Connect(t.Context(), "x", wild)
 		if err != nil {
 			t.Errorf("Connect with %d: %v", at, err)
 			continue
 		}
 		pair := wild(0)
 		pair.RefreshToken = grant.Hide("r2")
-		o, s, err := c.Commit(t.Context(), base, NewID(), "x", pair, false, false)
+		o, s, err := c.Grant(base.Key).Commit(t.Context(), base, NewID(), "x", pair, false, false)
 		if err != nil || o != grant.OK {
 			t.Errorf("Commit with %d: %s %v", at, o, err)
 			continue
 		}
-		held := c.Hold(s, NewID(), "x", pair)
+		held := c.Grant(s.Key).Hold(s, NewID(), "x", pair)
 		if err := held.Check(s.Now()); err != nil {
 			t.Errorf("Hold with %d: %v", at, err)
 		}
-		if _, err := c.Read(t.Context(), k); err != nil {
+		if _, err := c.Grant(k).Read(t.Context()); err != nil {
 			t.Errorf("Read with %d: %v", at, err)
 		}
 	}
@@ -264,25 +264,25 @@ func TestKeysOfAnotherTypeAreHealedByAConsent(t *testing.T) {
 				t.Parallel()
 				c := newCache(t, server.Client(t), redistest.Prefix(t))
 				base := connect(t, c, acme, 1)
-				key := string(c.keys(acme)) + of
+				key := string(c.Grant(acme).keys()) + of
 				switch of {
 				case "proof":
 					key = c.proofKey()
 				case "masters":
 					key = c.prefix + ":masters"
 				case "due":
-					key = c.dueKey("zoom", shardOf("acme"))
+					key = c.App("zoom").dueKey(shardOf("acme"))
 				}
 				spoil(t, c.rdb, key, kind)
 				fresh := newCache(t, c.rdb, c.prefix)
 				for what, call := range map[string]func() error{
-					"Read":   func() error { return second(fresh.Read(t.Context(), acme)) },
-					"Status": func() error { return second(fresh.Status(t.Context(), acme)) },
+					"Read":   func() error { return second(fresh.Grant(acme).Read(t.Context())) },
+					"Status": func() error { return second(fresh.Grant(acme).Status(t.Context())) },
 					"Claim": func() error {
-						_, _, err := fresh.Claim(t.Context(), base, NewID(), "x", time.Minute, AtOnce)
+						_, _, err := fresh.Grant(base.Key).Claim(t.Context(), base, NewID(), "x", time.Minute, AtOnce)
 						return err
 					},
-					"Spare": func() error { _, _, err := fresh.Spare(t.Context(), base); return err },
+					"Spare": func() error { _, _, err := fresh.Grant(base.Key).Spare(t.Context(), base); return err },
 				} {
 					if err := call(); err != nil && !errors.Is(err, grant.ErrDamaged) && !errors.Is(err, ErrNone) {
 						t.Errorf("%s: %v", what, err)
@@ -341,13 +341,13 @@ func TestAHugeSecretIsNotReadWhole(t *testing.T) {
 	server := redistest.Own(t)
 	c := newCache(t, server.Client(t), "tl")
 	connect(t, c, acme, 1)
-	if err := c.rdb.SetRange(t.Context(), c.keys(acme).secret(), 200<<20, "x").Err(); err != nil {
+	if err := c.rdb.SetRange(t.Context(), c.Grant(acme).keys().secret(), 200<<20, "x").Err(); err != nil {
 		t.Skipf("Redis has no room: %v", err)
 	}
 	fresh := newCache(t, server.Client(t), "tl")
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	s, err := fresh.Read(t.Context(), acme)
+	s, err := fresh.Grant(acme).Read(t.Context())
 	runtime.ReadMemStats(&after)
 	if err != nil || !errors.Is(s.Err, grant.ErrSealed) || s.Token() != nil {
 		t.Errorf("%v %v", s, err)

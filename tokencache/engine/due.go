@@ -30,8 +30,8 @@ func shardOf(tenant string) int {
 	return int(h.Sum32() % DueShards)
 }
 
-func (c *Cache) dueKey(app string, shard int) string {
-	return fmt.Sprintf("%s:due:%s:%02d", c.prefix, grant.Escape(app), shard)
+func (app App) dueKey(shard int) string {
+	return fmt.Sprintf("%s:due:%s:%02d", app.c.prefix, grant.Escape(app.name), shard)
 }
 
 // The due sets and the record lie on different nodes of a Cluster, so that no script can change
@@ -46,8 +46,8 @@ func (c *Cache) dueKey(app string, shard int) string {
 
 // Schedule says that a grant must be looked at by then, or sooner: Redis' clock, unix ms. That
 // is a hint for the processes that run the renewals: what is lost of it, Repair puts back.
-func (c *Cache) Schedule(ctx context.Context, k grant.Key, at int64) error {
-	return scheduleBy(ctx, c.rdb, c.dueKey(k.App, shardOf(k.Tenant)), k, at).Err()
+func (g Grant) Schedule(ctx context.Context, at int64) error {
+	return scheduleBy(ctx, g.c.rdb, g.c.App(g.key.App).dueKey(shardOf(g.key.Tenant)), g.key, at).Err()
 }
 
 func scheduleBy(ctx context.Context, to redis.Cmdable, dueKey string, k grant.Key, at int64) *redis.IntCmd {
@@ -67,24 +67,24 @@ type Due struct {
 // TakeDue takes at most limit grants of one shard that are due within ahead from now. They
 // come back by themselves after hold, unless Reschedule says otherwise. Those of the tenants in leave are
 // not taken.
-func (c *Cache) TakeDue(ctx context.Context, app string, shard, limit int, ahead, hold time.Duration, leave ...string) ([]Due, error) {
+func (app App) TakeDue(ctx context.Context, shard, limit int, ahead, hold time.Duration, leave ...string) ([]Due, error) {
 	args := []any{limit, ahead.Milliseconds(), hold.Milliseconds()}
 	for _, tenant := range leave {
 		args = append(args, tenant)
 	}
 	got, err := bounded(ctx, nodePatience, func(ctx context.Context) ([]string, error) {
-		return dueScript.Run(ctx, c.rdb, []string{c.dueKey(app, shard)}, args...).StringSlice()
+		return dueScript.Run(ctx, app.c.rdb, []string{app.dueKey(shard)}, args...).StringSlice()
 	})
 	if err == nil && len(got) == 0 {
 		err = errors.New("script answered nothing")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("tokencache: due grants of %s: %w", app, err)
+		return nil, fmt.Errorf("tokencache: due grants of %s: %w", app.name, err)
 	}
 	due := make([]Due, 0, len(got)/2)
 	for i := 1; i+1 < len(got); i += 2 {
 		since, _ := strconv.ParseInt(got[i+1], 10, 64)
-		due = append(due, Due{grant.Key{App: app, Tenant: got[i]}, since, got[0]})
+		due = append(due, Due{grant.Key{App: app.name, Tenant: got[i]}, since, got[0]})
 	}
 	return due, nil
 }
@@ -98,20 +98,20 @@ const (
 // NextDue is how long it is until each shard has a grant that is due, DueNever, or DueUnknown; the
 // shards in skip are not asked. It also returns Redis' time, unix ms. The error says why some are not
 // known: the others are.
-func (c *Cache) NextDue(ctx context.Context, app string, skip ...int) (next [DueShards]time.Duration, now int64, err error) {
+func (app App) NextDue(ctx context.Context, skip ...int) (next [DueShards]time.Duration, now int64, err error) {
 	var asked []int
 	var keys []string
 	for shard := range next {
 		if next[shard] = DueUnknown; !slices.Contains(skip, shard) {
-			asked, keys = append(asked, shard), append(keys, c.dueKey(app, shard))
+			asked, keys = append(asked, shard), append(keys, app.dueKey(shard))
 		}
 	}
-	first, err := spread(ctx, c.rdb, keys, func(p redis.Pipeliner, i int) *redis.ZSliceCmd {
+	first, err := spread(ctx, app.c.rdb, keys, func(p redis.Pipeliner, i int) *redis.ZSliceCmd {
 		return p.ZRangeWithScores(ctx, keys[i], 0, 0)
 	})
-	now, failed := c.redisNow(ctx)
+	now, failed := app.c.redisNow(ctx)
 	if err = cmp.Or(err, failed); err != nil {
-		err = fmt.Errorf("tokencache: due grants of %s: %w", app, err)
+		err = fmt.Errorf("tokencache: due grants of %s: %w", app.name, err)
 	}
 	for i, f := range first {
 		switch {
@@ -140,31 +140,31 @@ func (c *Cache) redisNow(ctx context.Context) (int64, error) {
 
 // MendDue deletes the due set of a shard if its key is of another type, and reports whether it was:
 // then Repair puts its grants back.
-func (c *Cache) MendDue(ctx context.Context, app string, shard int) (bool, error) {
-	key := c.dueKey(app, shard)
-	if err := c.rdb.ZCard(ctx, key).Err(); !redis.HasErrorPrefix(err, "WRONGTYPE") {
+func (app App) MendDue(ctx context.Context, shard int) (bool, error) {
+	key := app.dueKey(shard)
+	if err := app.c.rdb.ZCard(ctx, key).Err(); !redis.HasErrorPrefix(err, "WRONGTYPE") {
 		return false, err
 	}
-	n, err := c.rdb.Del(ctx, key).Result()
+	n, err := app.c.rdb.Del(ctx, key).Result()
 	return n > 0, err
 }
 
 // Reschedule says when a grant that was taken is to be looked at next, given the record that
 // was seen since; at 0 is never, seen nil is no record. A newer pair keeps its own time.
 func (c *Cache) Reschedule(ctx context.Context, d Due, at int64, seen *grant.Record) error {
-	key := c.dueKey(d.App, shardOf(d.Tenant))
+	key := c.App(d.App).dueKey(shardOf(d.Tenant))
 	if err := dueSetScript.Run(ctx, c.rdb, []string{key}, d.Tenant, d.score, grant.Millis(at)).Err(); err != nil {
 		return err
 	}
 	if seen == nil {
 		seen = &grant.Record{}
 	}
-	return c.scheduleAfter(ctx, d.Key, seen)
+	return c.Grant(d.Key).scheduleAfter(ctx, seen)
 }
 
 // scheduleAfter schedules a grant by its stored pair if that is newer than seen.
-func (c *Cache) scheduleAfter(ctx context.Context, k grant.Key, seen *grant.Record) error {
-	got, err := c.rdb.HMGet(ctx, c.keys(k).grant(), "state", "refresh_at", "epoch", "gen").Result()
+func (g Grant) scheduleAfter(ctx context.Context, seen *grant.Record) error {
+	got, err := g.c.rdb.HMGet(ctx, g.keys().grant(), "state", "refresh_at", "epoch", "gen").Result()
 	if err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func (c *Cache) scheduleAfter(ctx context.Context, k grant.Key, seen *grant.Reco
 	if newer := epoch > seen.Epoch || epoch == seen.Epoch && gen > seen.Generation; !active || !newer {
 		return nil
 	}
-	return c.Schedule(ctx, k, at)
+	return g.Schedule(ctx, at)
 }
 
 // dueSample is in how many of the shards CountDue counts.
@@ -182,9 +182,9 @@ const dueSample = 4
 
 // CountDue reckons how many grants of an app are due within each of the times from now. It
 // counts in a few shards: tenants are spread evenly. The error says that none of them answers.
-func (c *Cache) CountDue(ctx context.Context, app string, now int64, within ...time.Duration) ([]int64, error) {
-	keys := c.sample(app)
-	counts, err := spread(ctx, c.rdb, slices.Repeat(keys, len(within)), func(p redis.Pipeliner, i int) *redis.IntCmd {
+func (app App) CountDue(ctx context.Context, now int64, within ...time.Duration) ([]int64, error) {
+	keys := app.sample()
+	counts, err := spread(ctx, app.c.rdb, slices.Repeat(keys, len(within)), func(p redis.Pipeliner, i int) *redis.IntCmd {
 		return p.ZCount(ctx, keys[i%len(keys)], "-inf", grant.Millis(now+within[i/len(keys)].Milliseconds()))
 	})
 	sums := make([]int64, len(within))
@@ -198,11 +198,11 @@ func (c *Cache) CountDue(ctx context.Context, app string, now int64, within ...t
 }
 
 // sample is the due sets of a few shards.
-func (c *Cache) sample(app string) []string {
+func (app App) sample() []string {
 	first := rand.N(DueShards)
 	keys := make([]string, dueSample)
 	for i := range keys {
-		keys[i] = c.dueKey(app, (first+i)%DueShards)
+		keys[i] = app.dueKey((first + i) % DueShards)
 	}
 	return keys
 }
@@ -224,18 +224,18 @@ func reckon(counts []*redis.IntCmd) (sum int64, known bool) {
 
 // Released tells the waiters that the lease is free, and schedules the grant in the same round
 // trip, if `at` is not 0.
-func (c *Cache) Released(ctx context.Context, k grant.Key, at int64) error {
+func (g Grant) Released(ctx context.Context, at int64) error {
 	if at == 0 {
-		return c.Alive(ctx, k, 0)
+		return g.Alive(ctx, 0)
 	}
-	if _, cluster := c.rdb.(*redis.ClusterClient); cluster { // another node has the due set
-		return errors.Join(c.Alive(ctx, k, 0), c.Schedule(ctx, k, at))
+	if _, cluster := g.c.rdb.(*redis.ClusterClient); cluster { // another node has the due set
+		return errors.Join(g.Alive(ctx, 0), g.Schedule(ctx, at))
 	}
-	channel := c.keys(k).events()
-	free := c.sign(ctx, channel, grant.AliveEvent(c.clock.told(), 0))
-	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+	channel := g.keys().events()
+	free := g.c.sign(ctx, channel, grant.AliveEvent(g.c.clock.told(), 0))
+	_, err := g.c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		p.Publish(ctx, channel, free)
-		scheduleBy(ctx, p, c.dueKey(k.App, shardOf(k.Tenant)), k, at)
+		scheduleBy(ctx, p, g.c.App(g.key.App).dueKey(shardOf(g.key.Tenant)), g.key, at)
 		return nil
 	})
 	return err
@@ -247,27 +247,27 @@ const repairPage = 500
 // Repair walks through all grants of an app and schedules those that no due set knows, one
 // page of keys and one pause after the other. It returns how many that were. What fails, a node or a
 // key, stops only itself; the error tells.
-func (c *Cache) Repair(ctx context.Context, app string, pause time.Duration) (missing int, err error) {
-	nodes, err := c.nodes(ctx)
+func (app App) Repair(ctx context.Context, pause time.Duration) (missing int, err error) {
+	nodes, err := app.c.nodes(ctx)
 	for _, node := range nodes {
-		n, failed := c.repairNode(ctx, node, app, pause)
+		n, failed := app.repairNode(ctx, node, pause)
 		missing += n
 		err = errors.Join(err, failed)
 	}
 	return missing, err
 }
 
-func (c *Cache) repairNode(ctx context.Context, node redis.Cmdable, app string, pause time.Duration) (missing int, err error) {
+func (app App) repairNode(ctx context.Context, node redis.Cmdable, pause time.Duration) (missing int, err error) {
 	for cursor := uint64(0); ; {
 		page, failed := bounded(ctx, 3*nodePatience, func(ctx context.Context) (*redis.ScanCmd, error) {
-			page := node.Scan(ctx, cursor, c.prefix+":{"+grant.Escape(app)+":*}:grant", repairPage)
+			page := node.Scan(ctx, cursor, app.c.prefix+":{"+grant.Escape(app.name)+":*}:grant", repairPage)
 			return page, page.Err()
 		})
 		if failed != nil {
 			return missing, fmt.Errorf("tokencache: repair: %w", failed)
 		}
 		keys, next := page.Val()
-		n, failed := c.scheduleMissing(ctx, app, keys)
+		n, failed := app.scheduleMissing(ctx, keys)
 		missing += n
 		if err = cmp.Or(err, failed); next == 0 {
 			return missing, err
@@ -296,8 +296,8 @@ func (c *Cache) nodes(ctx context.Context) (nodes []redis.Cmdable, err error) {
 }
 
 // scheduleMissing schedules those of some grants that are active and in no due set.
-func (c *Cache) scheduleMissing(ctx context.Context, app string, grantKeys []string) (missing int, err error) {
-	records, err := spread(ctx, c.rdb, grantKeys, func(p redis.Pipeliner, i int) *redis.SliceCmd {
+func (app App) scheduleMissing(ctx context.Context, grantKeys []string) (missing int, err error) {
+	records, err := spread(ctx, app.c.rdb, grantKeys, func(p redis.Pipeliner, i int) *redis.SliceCmd {
 		return p.HMGet(ctx, grantKeys[i], "state", "refresh_at")
 	})
 	var dueKeys []string
@@ -307,12 +307,12 @@ func (c *Cache) scheduleMissing(ctx context.Context, app string, grantKeys []str
 			continue
 		}
 		at, ok := activeSince(r.Val())
-		if tenant := c.tenantOf(app, grantKeys[i]); ok && tenant != "" {
-			dueKeys = append(dueKeys, c.dueKey(app, shardOf(tenant)))
-			entries = append(entries, dueEntry(grant.Key{App: app, Tenant: tenant}, at))
+		if tenant := app.tenantOf(grantKeys[i]); ok && tenant != "" {
+			dueKeys = append(dueKeys, app.dueKey(shardOf(tenant)))
+			entries = append(entries, dueEntry(grant.Key{App: app.name, Tenant: tenant}, at))
 		}
 	}
-	added, failed := spread(ctx, c.rdb, dueKeys, func(p redis.Pipeliner, i int) *redis.IntCmd {
+	added, failed := spread(ctx, app.c.rdb, dueKeys, func(p redis.Pipeliner, i int) *redis.IntCmd {
 		return p.ZAddNX(ctx, dueKeys[i], entries[i])
 	})
 	for _, a := range added {
@@ -333,40 +333,40 @@ func activeSince(record []any) (refreshAt int64, ok bool) {
 	return refreshAt, err == nil
 }
 
-func (c *Cache) tenantOf(app, grantKey string) string {
-	name := strings.TrimPrefix(grantKey, c.prefix+":{"+grant.Escape(app)+":")
+func (app App) tenantOf(grantKey string) string {
+	name := strings.TrimPrefix(grantKey, app.c.prefix+":{"+grant.Escape(app.name)+":")
 	return grant.Unescape(strings.TrimSuffix(name, "}:grant"))
 }
 
 // TakeTurn reports whether this process is the one that may do something which one of the
 // fleet does, every so often.
-func (c *Cache) TakeTurn(ctx context.Context, app, what, by string, every time.Duration) (bool, error) {
-	key := c.turnKey(app, what)
+func (app App) TakeTurn(ctx context.Context, what, by string, every time.Duration) (bool, error) {
+	key := app.turnKey(what)
 	ok, err := bounded(ctx, nodePatience, func(ctx context.Context) (bool, error) {
-		return c.rdb.SetNX(ctx, key, grant.Clip(by), every).Result()
+		return app.c.rdb.SetNX(ctx, key, grant.Clip(by), every).Result()
 	})
 	if err == nil && !ok { // nobody's turn lasts longer: Redis' clock was set back, or somebody set it by hand
-		err = c.rdb.ExpireLT(ctx, key, every).Err()
+		err = app.c.rdb.ExpireLT(ctx, key, every).Err()
 	}
 	return ok, err
 }
 
 // ShortenTurn lets the next one have the turn sooner.
-func (c *Cache) ShortenTurn(ctx context.Context, app, what string, to time.Duration) error {
-	return c.rdb.PExpire(ctx, c.turnKey(app, what), to).Err()
+func (app App) ShortenTurn(ctx context.Context, what string, to time.Duration) error {
+	return app.c.rdb.PExpire(ctx, app.turnKey(what), to).Err()
 }
 
-func (c *Cache) turnKey(app, what string) string {
-	return c.prefix + ":turn:" + grant.Escape(app) + ":" + what
+func (app App) turnKey(what string) string {
+	return app.c.prefix + ":turn:" + grant.Escape(app.name) + ":" + what
 }
 
 // Warn says in the journal and to all workers, once, that base's refresh token ends at a
 // fixed date which refreshing does not put off.
-func (c *Cache) Warn(ctx context.Context, base *Snapshot, by string) (grant.Outcome, *Snapshot, error) {
-	ks := c.keys(base.Key)
-	return c.change("reauth_due", base, base.Pair, func() (answer, error) {
-		return c.run(ctx, "warn", warnScript, base.Key, []string{ks.grant(), ks.secret(), ks.journal()},
-			ks.events(), c.journal, grant.Clip(by), base.Epoch, base.Generation)
+func (g Grant) Warn(ctx context.Context, base *Snapshot, by string) (grant.Outcome, *Snapshot, error) {
+	ks := g.keys()
+	return g.change("reauth_due", base, base.Pair, func() (answer, error) {
+		return g.run(ctx, "warn", warnScript, []string{ks.grant(), ks.secret(), ks.journal()},
+			ks.events(), g.c.journal, grant.Clip(by), base.Epoch, base.Generation)
 	})
 }
 
@@ -376,8 +376,8 @@ const keptAtRest = 2
 
 // Compact stores a grant's journal at its own size, for a grant that will rest for long. Of the
 // refreshes that went well it keeps only the last few.
-func (c *Cache) Compact(ctx context.Context, k grant.Key) error {
-	return compactScript.Run(ctx, c.rdb, []string{c.keys(k).journal()}, keptAtRest).Err()
+func (g Grant) Compact(ctx context.Context) error {
+	return compactScript.Run(ctx, g.c.rdb, []string{g.keys().journal()}, keptAtRest).Err()
 }
 
 // touchPage is how many notes go to Redis at once.
@@ -386,13 +386,13 @@ const touchPage = 100
 // Touch notes in Redis which of an app's grants were asked for, unless that was noted within
 // coarse. It sends at most one command per hot grant and coarse; of those that memory has no
 // room for it knows the first thousand since it was last called.
-func (c *Cache) Touch(ctx context.Context, app string, coarse time.Duration) error {
+func (app App) Touch(ctx context.Context, coarse time.Duration) error {
 	var failed error
 	at := int64(mono.Now())
 	var page []grant.Key
 	var entries []*entry
 	flush := func() {
-		if err := c.touch(ctx, page, coarse); err != nil {
+		if err := app.c.touch(ctx, page, coarse); err != nil {
 			failed = err
 		} else {
 			for _, e := range entries {
@@ -401,15 +401,15 @@ func (c *Cache) Touch(ctx context.Context, app string, coarse time.Duration) err
 		}
 		page, entries = page[:0], entries[:0]
 	}
-	for e := range c.hot.all() {
-		if e.key.App == app && e.untold(coarse) {
+	for e := range app.c.hot.all() {
+		if e.key.App == app.name && e.untold(coarse) {
 			page, entries = append(page, e.key), append(entries, e)
 		}
 		if len(page) == touchPage {
 			flush()
 		}
 	}
-	page = append(page, c.cold.take(app)...)
+	page = append(page, app.c.cold.take(app.name)...)
 	flush()
 	return failed
 }
@@ -432,7 +432,7 @@ func (c *Cache) touch(ctx context.Context, grants []grant.Key, coarse time.Durat
 	}
 	keys := make([]string, len(grants))
 	for i, k := range grants {
-		keys[i] = c.keys(k).grant()
+		keys[i] = c.Grant(k).keys().grant()
 	}
 	told, err := spread(ctx, c.rdb, keys, func(p redis.Pipeliner, i int) *redis.Cmd {
 		return touchScript.EvalSha(ctx, p, keys[i:i+1], coarse.Milliseconds())

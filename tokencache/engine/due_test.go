@@ -19,7 +19,7 @@ import (
 // dueAt is when a grant is to be looked at next; 0 for never.
 func dueAt(t testing.TB, c *Cache, k grant.Key) int64 {
 	t.Helper()
-	score, err := c.rdb.ZScore(t.Context(), c.dueKey(k.App, shardOf(k.Tenant)), k.Tenant).Result()
+	score, err := c.rdb.ZScore(t.Context(), c.App(k.App).dueKey(shardOf(k.Tenant)), k.Tenant).Result()
 	if err != nil && err != redis.Nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func takeAll(t testing.TB, c *Cache, app string, ahead, hold time.Duration) []Du
 	var all []Due
 	for shard := range DueShards {
 		for {
-			due, err := c.TakeDue(context.Background(), app, shard, 5, ahead, hold)
+			due, err := c.App(app).TakeDue(context.Background(), shard, 5, ahead, hold)
 			if err != nil {
 				t.Error(err)
 				return all
@@ -48,7 +48,7 @@ func takeAll(t testing.TB, c *Cache, app string, ahead, hold time.Duration) []Du
 
 func schedule(t testing.TB, c *Cache, k grant.Key, at int64) {
 	t.Helper()
-	if err := c.Schedule(t.Context(), k, at); err != nil {
+	if err := c.Grant(k).Schedule(t.Context(), at); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -63,7 +63,7 @@ func TestAGrantIsDueFromItsConsentOnUntilItIsDisconnected(t *testing.T) {
 	if n := c.rdb.ZCard(t.Context(), c.prefix+":due:zoom:"+fmt.Sprintf("%02d", shardOf("acme"))).Val(); n != 1 {
 		t.Error("the due set has another name than the documentation says")
 	}
-	if err := c.Released(t.Context(), acme, 4711); err != nil || dueAt(t, c, acme) != 4711 {
+	if err := c.Grant(acme).Released(t.Context(), 4711); err != nil || dueAt(t, c, acme) != 4711 {
 		t.Error("a commit did not write it", err)
 	}
 	disconnect(t, c, acme)
@@ -130,7 +130,7 @@ func TestOnlyTheProcessThatTookAGrantPutsItOff(t *testing.T) {
 	c := freshCache(t)
 	base := connect(t, c, acme, 1)
 	older := commit(t, c, claim(t, c, base, "w"), 2)
-	soon, err := c.Connect(t.Context(), acme, "w", func(now int64) grant.Pair {
+	soon, err := c.Grant(acme).Connect(t.Context(), "w", func(now int64) grant.Pair {
 		p := pairNo(3)(now)
 		p.RefreshAt = now + time.Minute.Milliseconds()
 		return p
@@ -139,11 +139,11 @@ func TestOnlyTheProcessThatTookAGrantPutsItOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // also by a repeat
-		if err := c.Released(t.Context(), acme, older.RefreshAt); err != nil || dueAt(t, c, acme) != soon.RefreshAt {
+		if err := c.Grant(acme).Released(t.Context(), older.RefreshAt); err != nil || dueAt(t, c, acme) != soon.RefreshAt {
 			t.Errorf("due %d ms after the newest pair, %v", dueAt(t, c, acme)-soon.RefreshAt, err)
 		}
 	}
-	if err := c.Released(t.Context(), acme, soon.RefreshAt-1); err != nil || dueAt(t, c, acme) != soon.RefreshAt-1 {
+	if err := c.Grant(acme).Released(t.Context(), soon.RefreshAt-1); err != nil || dueAt(t, c, acme) != soon.RefreshAt-1 {
 		t.Error("it was not brought nearer", err)
 	}
 }
@@ -157,7 +157,7 @@ func TestAPairStoredBeforeItsGrantIsPutOffKeepsItsTime(t *testing.T) {
 	for name, store := range map[string]func(c *Cache, base *Snapshot) *Snapshot{
 		"commit": func(c *Cache, base *Snapshot) *Snapshot {
 			s := commit(t, c, claim(t, c, base, "w"), 2)
-			if err := c.Released(t.Context(), acme, s.RefreshAt); err != nil {
+			if err := c.Grant(acme).Released(t.Context(), s.RefreshAt); err != nil {
 				t.Fatal(err)
 			}
 			return s
@@ -241,13 +241,13 @@ func TestACommitKnowsBetterThanWhoTookTheGrant(t *testing.T) {
 func TestDueGrantsAreFoundAheadOfTimeAndCounted(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
-	_, now, err := c.NextDue(t.Context(), "zoom")
+	_, now, err := c.App("zoom").NextDue(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	schedule(t, c, acme, now+time.Hour.Milliseconds())
 	schedule(t, c, grant.Key{App: "zoom", Tenant: "soon"}, now+time.Minute.Milliseconds())
-	next, _, err := c.NextDue(t.Context(), "zoom")
+	next, _, err := c.App("zoom").NextDue(t.Context())
 	if d := next[shardOf("acme")]; err != nil || d < 59*time.Minute || d > time.Hour {
 		t.Errorf("next in %v, %v", d, err)
 	}
@@ -266,7 +266,7 @@ func TestDueGrantsAreFoundAheadOfTimeAndCounted(t *testing.T) {
 func TestDueGrantsAreCountedByASample(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
-	_, now, err := c.NextDue(t.Context(), "zoom")
+	_, now, err := c.App("zoom").NextDue(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,11 +276,11 @@ func TestDueGrantsAreCountedByASample(t *testing.T) {
 		for i := range grants / DueShards {
 			due = append(due, redis.Z{Score: float64(now + time.Hour.Milliseconds()), Member: i})
 		}
-		if err := c.rdb.ZAdd(t.Context(), c.dueKey("zoom", shard), due...).Err(); err != nil {
+		if err := c.rdb.ZAdd(t.Context(), c.App("zoom").dueKey(shard), due...).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	counts, err := c.CountDue(t.Context(), "zoom", now, time.Minute, 2*time.Hour)
+	counts, err := c.App("zoom").CountDue(t.Context(), now, time.Minute, 2*time.Hour)
 	if err != nil || !slices.Equal(counts, []int64{0, grants}) {
 		t.Errorf("counted %v, %v", counts, err)
 	}
@@ -306,9 +306,9 @@ func TestALostDueEntryIsPutBack(t *testing.T) {
 			disconnect(t, c, grant.Key{App: "zoom", Tenant: "gone"})
 			schedule(t, c, kept, 4711)
 			for _, k := range append([]grant.Key{other}, lostDue...) {
-				c.rdb.ZRem(t.Context(), c.dueKey(k.App, shardOf(k.Tenant)), k.Tenant)
+				c.rdb.ZRem(t.Context(), c.App(k.App).dueKey(shardOf(k.Tenant)), k.Tenant)
 			}
-			missing, err := c.Repair(t.Context(), "zoom", 0)
+			missing, err := c.App("zoom").Repair(t.Context(), 0)
 			if err != nil || missing != len(lostDue) {
 				t.Errorf("%d were missing, not %d: %v", missing, len(lostDue), err)
 			}
@@ -320,7 +320,7 @@ func TestALostDueEntryIsPutBack(t *testing.T) {
 			if dueAt(t, c, kept) != 4711 || dueAt(t, c, other) != 0 || dueAt(t, c, grant.Key{App: "zoom", Tenant: "gone"}) != 0 {
 				t.Error("something was scheduled that should not be")
 			}
-			if n, err := c.Repair(t.Context(), "zoom", 0); n != 0 || err != nil {
+			if n, err := c.App("zoom").Repair(t.Context(), 0); n != 0 || err != nil {
 				t.Errorf("still missing: %d, %v", n, err)
 			}
 		})
@@ -330,8 +330,8 @@ func TestALostDueEntryIsPutBack(t *testing.T) {
 func TestOneProcessAtATimeHasTheTurn(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
-	a, err1 := c.TakeTurn(t.Context(), "zoom", "repair", "a", time.Minute)
-	b, err2 := c.TakeTurn(t.Context(), "zoom", "repair", "b", time.Minute)
+	a, err1 := c.App("zoom").TakeTurn(t.Context(), "repair", "a", time.Minute)
+	b, err2 := c.App("zoom").TakeTurn(t.Context(), "repair", "b", time.Minute)
 	if !a || b || err1 != nil || err2 != nil {
 		t.Error(a, b, err1, err2)
 	}
@@ -344,10 +344,10 @@ func TestUseIsNotedOnceAndOnlyIfSomebodyAsked(t *testing.T) {
 	connect(t, a, acme, 1)
 	hot(t, a, acme)
 	hot(t, b, acme)
-	usedAt := func() string { return rdb.HGet(t.Context(), a.keys(acme).grant(), "used_at").Val() }
+	usedAt := func() string { return rdb.HGet(t.Context(), a.Grant(acme).keys().grant(), "used_at").Val() }
 	touch := func(c *Cache, coarse time.Duration) {
 		t.Helper()
-		if err := c.Touch(t.Context(), "zoom", coarse); err != nil {
+		if err := c.App("zoom").Touch(t.Context(), coarse); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -357,7 +357,7 @@ func TestUseIsNotedOnceAndOnlyIfSomebodyAsked(t *testing.T) {
 	}
 	ask := func(c *Cache) {
 		t.Helper()
-		eventually(t, "the next tick", patience, func() bool { return c.Grants("zoom").Fresh("acme") != nil })
+		eventually(t, "the next tick", patience, func() bool { return c.App("zoom").Grants().Fresh("acme") != nil })
 	}
 	ask(a)
 	ask(b)
@@ -389,12 +389,12 @@ func TestNothingIsNotedOfWhatIsGone(t *testing.T) {
 	c := freshCache(t)
 	connect(t, c, acme, 1)
 	hot(t, c, acme)
-	eventually(t, "the token", patience, func() bool { return c.Grants("zoom").Fresh("acme") != nil })
+	eventually(t, "the token", patience, func() bool { return c.App("zoom").Grants().Fresh("acme") != nil })
 	lose(t, c, acme)
-	if err := c.Touch(t.Context(), "zoom", time.Minute); err != nil {
+	if err := c.App("zoom").Touch(t.Context(), time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	if n := c.rdb.Exists(t.Context(), c.keys(acme).grant()).Val(); n != 0 {
+	if n := c.rdb.Exists(t.Context(), c.Grant(acme).keys().grant()).Val(); n != 0 {
 		t.Error("half a record was made")
 	}
 }
@@ -404,12 +404,12 @@ func TestTheFixedEndOfARefreshTokenIsSaidOnce(t *testing.T) {
 	c := freshCache(t)
 	base := connect(t, c, acme, 1)
 	p := hot(t, c, acme)
-	o, s, err := c.Warn(t.Context(), base, "w")
+	o, s, err := c.Grant(base.Key).Warn(t.Context(), base, "w")
 	if o != grant.OK || err != nil || s.WarnedAt == 0 {
 		t.Fatalf("%s, %v, warned at %d", o, err, s.WarnedAt)
 	}
-	until(t, p, "the push", func() bool { return c.Peek(acme) != nil && c.Peek(acme).WarnedAt != 0 })
-	if o, again, err := c.Warn(t.Context(), base, "w"); o != grant.OK || err != nil || again.Rev != s.Rev {
+	until(t, p, "the push", func() bool { return c.Grant(acme).Peek() != nil && c.Grant(acme).Peek().WarnedAt != 0 })
+	if o, again, err := c.Grant(base.Key).Warn(t.Context(), base, "w"); o != grant.OK || err != nil || again.Rev != s.Rev {
 		t.Errorf("said again: %s, %v", o, err)
 	}
 	want := []string{"connect", "reauth_due"}
@@ -422,23 +422,23 @@ func TestTheFixedEndOfARefreshTokenIsSaidOnce(t *testing.T) {
 	if s.WarnedAt == 0 {
 		t.Error("forgotten by a commit that puts nothing off")
 	}
-	if o, _, err := c.Warn(t.Context(), base, "w"); o != grant.Moved || err != nil {
+	if o, _, err := c.Grant(base.Key).Warn(t.Context(), base, "w"); o != grant.Moved || err != nil {
 		t.Errorf("of an old generation: %s, %v", o, err)
 	}
 	later := pairNo(3)(s.At())
 	later.RefreshTokenExpiresAt += 2 * 86_400_000
 	s = claim(t, c, s, "w")
-	if _, s, err = c.Commit(t.Context(), s, NewID(), "w", later, false, true); err != nil || s.WarnedAt != 0 || s.UsedAt == 0 {
+	if _, s, err = c.Grant(s.Key).Commit(t.Context(), s, NewID(), "w", later, false, true); err != nil || s.WarnedAt != 0 || s.UsedAt == 0 {
 		t.Errorf("warned_at %d, used_at %d, %v", s.WarnedAt, s.UsedAt, err)
 	}
-	if _, s, err = c.Warn(t.Context(), s, "w"); err != nil || s.WarnedAt == 0 {
+	if _, s, err = c.Grant(s.Key).Warn(t.Context(), s, "w"); err != nil || s.WarnedAt == 0 {
 		t.Fatal(err)
 	}
 	if s = connect(t, c, acme, 4); s.WarnedAt != 0 {
 		t.Error("a new consent is warned from the start")
 	}
 	disconnect(t, c, acme)
-	if o, _, err := c.Warn(t.Context(), read(t, c, acme), "w"); o != grant.Dead || err != nil {
+	if o, _, err := c.Grant(acme).Warn(t.Context(), read(t, c, acme), "w"); o != grant.Dead || err != nil {
 		t.Errorf("of a tombstone: %s, %v", o, err)
 	}
 }
@@ -455,8 +455,8 @@ func TestWhoWatchesHearsOfOnesOwnChangesAndOfAllOthers(t *testing.T) {
 			a, b := newCache(t, rdb, prefix), newCache(t, rdb, prefix)
 			k := grant.Key{App: "my app:{x}", Tenant: "a:b}c"}
 			heard, also := make(chan Change, 100), make(chan Change, 100)
-			stop, stopOther := a.OnChange(k.App, func(ch Change) { heard <- ch }), a.OnChange(k.App, func(ch Change) { also <- ch })
-			if _, err := a.hub.Confirmed(t.Context(), a.ChangesChannel(k.App)); err != nil {
+			stop, stopOther := a.App(k.App).OnChange(func(ch Change) { heard <- ch }), a.App(k.App).OnChange(func(ch Change) { also <- ch })
+			if _, err := a.hub.Confirmed(t.Context(), a.App(k.App).ChangesChannel()); err != nil {
 				t.Fatal(err)
 			}
 			hear := func(from <-chan Change, kind string, rev int64) {
@@ -474,7 +474,7 @@ func TestWhoWatchesHearsOfOnesOwnChangesAndOfAllOthers(t *testing.T) {
 			}
 			base := connect(t, b, k, 1)
 			hear(heard, "connect", 1)
-			if a.Remembered(k) != nil {
+			if a.Grant(k).Remembered() != nil {
 				t.Fatal("it is in memory: that shows nothing")
 			}
 			commit(t, a, claim(t, a, base, "a"), 2)
@@ -490,7 +490,7 @@ func TestWhoWatchesHearsOfOnesOwnChangesAndOfAllOthers(t *testing.T) {
 			}
 			stopOther()
 			stopOther()
-			if err := a.Forget(t.Context(), k.App); err != nil {
+			if err := a.App(k.App).Forget(t.Context()); err != nil {
 				t.Error(err)
 			}
 		})
@@ -500,8 +500,8 @@ func TestWhoWatchesHearsOfOnesOwnChangesAndOfAllOthers(t *testing.T) {
 func TestACompactedJournalTakesLessRoomAndKeepsWhatIsNotRoutine(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
-	name := c.keys(acme).journal()
-	if err := c.Compact(t.Context(), acme); err != nil || c.rdb.Exists(t.Context(), name).Val() != 0 {
+	name := c.Grant(acme).keys().journal()
+	if err := c.Grant(acme).Compact(t.Context()); err != nil || c.rdb.Exists(t.Context(), name).Val() != 0 {
 		t.Fatalf("of no journal: %v", err)
 	}
 	base := connect(t, c, acme, 1)
@@ -509,11 +509,11 @@ func TestACompactedJournalTakesLessRoomAndKeepsWhatIsNotRoutine(t *testing.T) {
 		base = commit(t, c, claim(t, c, base, "w"), i+2)
 	}
 	base = claim(t, c, base, "dies")
-	_, base, err := c.Claim(t.Context(), base, NewID(), "w", time.Minute, AtOnce) // takes over
+	_, base, err := c.Grant(base.Key).Claim(t.Context(), base, NewID(), "w", time.Minute, AtOnce) // takes over
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = c.Fail(t.Context(), base, "w", grant.Failure{ID: NewID(), Verdict: grant.Unspent, Error: "busy//503"})
+	_, _, err = c.Grant(base.Key).Fail(t.Context(), base, "w", grant.Failure{ID: NewID(), Verdict: grant.Unspent, Error: "busy//503"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -530,7 +530,7 @@ func TestACompactedJournalTakesLessRoomAndKeepsWhatIsNotRoutine(t *testing.T) {
 	size := func() int64 { return c.rdb.MemoryUsage(t.Context(), name, 0).Val() }
 	said, before := entries(), size()
 	for range 2 {
-		if err := c.Compact(t.Context(), acme); err != nil {
+		if err := c.Grant(acme).Compact(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -552,10 +552,10 @@ func TestACompactedJournalTakesLessRoomAndKeepsWhatIsNotRoutine(t *testing.T) {
 	}
 	young := grant.Key{App: "zoom", Tenant: "young"}
 	connect(t, c, young, 1)
-	if err := c.Compact(t.Context(), young); err != nil {
+	if err := c.Grant(young).Compact(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := c.rdb.MemoryUsage(t.Context(), c.keys(young).journal(), 0).Val(); n > 1000 {
+	if n := c.rdb.MemoryUsage(t.Context(), c.Grant(young).keys().journal(), 0).Val(); n > 1000 {
 		t.Errorf("a journal of one entry takes %d bytes", n)
 	}
 }
@@ -567,14 +567,14 @@ func TestUseOfAColdGrantIsNoted(t *testing.T) {
 	connect(t, c, grant.Key{App: "zoom", Tenant: "hot"}, 1)
 	hot(t, c, grant.Key{App: "zoom", Tenant: "hot"})
 	connect(t, c, acme, 1)
-	if s, err := c.Glance(t.Context(), acme); s == nil || err != nil {
+	if s, err := c.Grant(acme).Glance(t.Context()); s == nil || err != nil {
 		t.Fatalf("no glance: %v", err)
 	}
 	for range 2 { // and once only
-		if err := c.Touch(t.Context(), "slack", time.Hour); err != nil {
+		if err := c.App("slack").Touch(t.Context(), time.Hour); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Touch(t.Context(), "zoom", time.Hour); err != nil {
+		if err := c.App("zoom").Touch(t.Context(), time.Hour); err != nil {
 			t.Fatal(err)
 		}
 	}

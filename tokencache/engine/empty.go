@@ -128,7 +128,7 @@ func (c *Cache) rescue(ctx context.Context) error {
 		return nil
 	}
 	var failed error
-	lostAt := map[*app]int64{}
+	lostAt := map[*appMemory]int64{}
 	for _, a := range c.apps.All() {
 		_, _, s, err := c.changeAt(ctx, "data_lost", appLostScript, a, NewID(), grant.Clip(c.name), birthMark(was), birthMark(*now))
 		failed = errors.Join(failed, err)
@@ -136,7 +136,7 @@ func (c *Cache) rescue(ctx context.Context) error {
 			lostAt[a] = s.LostAt
 		}
 	}
-	if failed = errors.Join(failed, c.giveBack(ctx, "")); failed != nil {
+	if failed = errors.Join(failed, c.App("").giveBack(ctx)); failed != nil {
 		return failed
 	}
 	for a, at := range lostAt {
@@ -156,20 +156,20 @@ func (c *Cache) rescue(ctx context.Context) error {
 
 // giveBack gives Redis all that this process remembers of an app's grants, or of all apps' for "",
 // and that Redis has not got. The error names each grant that it did not take.
-func (c *Cache) giveBack(ctx context.Context, app string) error {
+func (app App) giveBack(ctx context.Context) error {
 	var mu sync.Mutex
 	var failed error
 	var work sync.WaitGroup
 	room := make(chan struct{}, giversBack)
-	for e := range c.hot.all() {
+	for e := range app.c.hot.all() {
 		mem := e.snap.Load().sure()
-		if mem == nil || mem.incomplete() || mem.Err != nil || app != "" && e.key.App != app {
+		if mem == nil || mem.incomplete() || mem.Err != nil || app.name != "" && e.key.App != app.name {
 			continue
 		}
 		room <- struct{}{}
 		work.Go(func() {
 			defer func() { <-room }()
-			if err := c.handBack(ctx, mem); err != nil {
+			if err := app.c.Grant(mem.Key).handBack(ctx, mem); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				failed = errors.Join(failed, err)
@@ -181,56 +181,56 @@ func (c *Cache) giveBack(ctx context.Context, app string) error {
 }
 
 // handBack gives one grant back, and has it renewed again: the due sets are lost, too.
-func (c *Cache) handBack(ctx context.Context, mem *Snapshot) error {
-	s, err := c.restore(ctx, mem)
+func (g Grant) handBack(ctx context.Context, mem *Snapshot) error {
+	s, err := g.restore(ctx, mem)
 	if err != nil {
 		return fmt.Errorf("tokencache: %s is remembered by this process, and Redis does not take it: %w", mem.Key, err)
 	}
 	if s.State != grant.Active {
 		return nil
 	}
-	return c.Schedule(ctx, s.Key, s.RefreshAt)
+	return g.c.Grant(s.Key).Schedule(ctx, s.RefreshAt)
 }
 
 // Rescue is for a process that ends: if Redis has lost its data, it gives back what this process
 // remembers. The error names each grant that Redis did not take.
-func (c *Cache) Rescue(ctx context.Context, app string) error {
-	if c.proof.key.Load() == nil || c.hot.app(c, app).tenants.Size() == 0 {
+func (app App) Rescue(ctx context.Context) error {
+	if app.c.proof.key.Load() == nil || app.c.hot.app(app.c, app.name).tenants.Size() == 0 {
 		return nil // it has never known this database, or has nothing to give
 	}
-	a := c.app(app)
+	a := app.memory()
 	// In a session a loss that another process has noticed is heard of; between two it is not.
-	if session := c.hub.Session(); session%2 == 0 && c.calm(ctx, math.MaxInt64) && c.hub.Session() == session {
+	if session := app.c.hub.Session(); session%2 == 0 && app.c.calm(ctx, math.MaxInt64) && app.c.hub.Session() == session {
 		if s := a.state.Load(); s != nil && s.LostAt != 0 && a.given.Load() != s.LostAt {
-			return c.giveBack(ctx, app)
+			return app.giveBack(ctx)
 		}
 		return nil
 	}
-	lost, err := c.identify(ctx)
+	lost, err := app.c.identify(ctx)
 	switch {
 	case lost:
-		return c.rescue(ctx)
+		return app.c.rescue(ctx)
 	case err != nil:
 		return nil // nobody knows of a loss
 	}
 	// Another process may have noticed it first: then the key is there again, and so are most grants.
 	// The news may be on its way, and what it sets off would find nothing left to give.
 	a.suspect()
-	if s, err := c.AppState(ctx, app); err == nil && s.LostAt != 0 && a.given.Load() != s.LostAt {
-		return c.giveBack(ctx, app)
+	if s, err := app.AppState(ctx); err == nil && s.LostAt != 0 && a.given.Load() != s.LostAt {
+		return app.giveBack(ctx)
 	}
 	return nil
 }
 
 // giveRest gives back what this process remembers of an app whose data another process has found
 // lost, unless it has, or does so just now.
-func (c *Cache) giveRest(ctx context.Context, a *app) error {
+func (c *Cache) giveRest(ctx context.Context, a *appMemory) error {
 	s := a.state.Load()
 	if s == nil || s.LostAt == 0 || s.LostAt == a.given.Load() || !a.giving.CompareAndSwap(false, true) {
 		return nil
 	}
 	defer a.giving.Store(false)
-	err := c.giveBack(ctx, a.name)
+	err := c.App(a.name).giveBack(ctx)
 	if err == nil {
 		a.given.Store(s.LostAt)
 	}
@@ -247,13 +247,13 @@ func (c *Cache) giveRests(ctx context.Context) (failed error) {
 
 // AcceptLoss notes that an operator has accepted that what Redis lost of an app is gone: a tenant
 // without a grant counts as not connected again.
-func (c *Cache) AcceptLoss(ctx context.Context, app, by string) error {
-	_, _, _, err := c.changeApp(ctx, "loss_accepted", acceptLossScript, app, NewID(), grant.Clip(by))
+func (app App) AcceptLoss(ctx context.Context, by string) error {
+	_, _, _, err := app.changeApp(ctx, "loss_accepted", acceptLossScript, NewID(), grant.Clip(by))
 	return err
 }
 
 // lossHeard gives back what this process remembers when it hears that Redis has lost an app's data.
-func (c *Cache) lossHeard(a *app, before, now *AppState) {
+func (c *Cache) lossHeard(a *appMemory, before, now *AppState) {
 	if now.LostAt == 0 || before != nil && before.LostAt == now.LostAt {
 		return
 	}
@@ -272,7 +272,7 @@ func (c *Cache) lossMissed(ctx context.Context) {
 	for _, a := range c.apps.All() {
 		before := a.state.Load()
 		a.suspect()
-		s, err := c.AppState(ctx, a.name) // gives back what this process remembers
+		s, err := c.App(a.name).AppState(ctx) // gives back what this process remembers
 		if err == nil && s.LostAt != 0 && (before == nil || before.LostAt != s.LostAt) {
 			a.told.tell(AppChange{"data_lost", s})
 		}
@@ -286,14 +286,14 @@ const askWait = 300 * time.Millisecond
 // consent or its end is stored: the grant that they remember may have begun later, by a clock
 // that was ahead. It reports whether anybody may have given it back. Where nobody listens to the
 // grant it costs one PUBLISH.
-func (c *Cache) inquire(ctx context.Context, k grant.Key) (told bool, err error) {
-	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
+func (g Grant) inquire(ctx context.Context) (told bool, err error) {
+	if _, cluster := g.c.rdb.(*redis.ClusterClient); cluster {
 		// The number of listeners is that of one node: ask only if there is a reason to.
-		if s, err := c.AppState(ctx, k.App); err != nil || s.LostAt == 0 {
+		if s, err := g.c.App(g.key.App).AppState(ctx); err != nil || s.LostAt == 0 {
 			return false, nil
 		}
 	}
-	listening, err := c.Ask(ctx, k, 0, 0, 0)
+	listening, err := g.Ask(ctx, 0, 0, 0)
 	if err != nil || !listening {
 		return false, err
 	}

@@ -19,7 +19,7 @@ type Grants struct {
 }
 
 // Grants returns the hot grants of an app.
-func (c *Cache) Grants(app string) *Grants { return c.hot.app(c, app) }
+func (app App) Grants() *Grants { return app.c.hot.app(app.c, app.name) }
 
 // Fresh returns a tenant's access token if memory holds it, coherent (see [Cache.Peek]),
 // and it is neither due nor expired; else nil. It takes no lock, does not allocate and, but
@@ -103,7 +103,7 @@ func (m *hotMap) delete(k grant.Key) {
 // loadOrAdd returns a grant's entry, a new one if there is none.
 func (m *hotMap) loadOrAdd(c *Cache, k grant.Key) *entry {
 	e, was := m.app(c, k.App).tenants.LoadOrCompute(k.Tenant, func() (*entry, bool) {
-		return &entry{key: k, channel: c.keys(k).events(), changed: make(chan struct{})}, false
+		return &entry{key: k, channel: c.Grant(k).keys().events(), changed: make(chan struct{})}, false
 	})
 	if !was {
 		m.count.Add(1)

@@ -20,7 +20,7 @@ func TestHandleServesOnlyWhatIsCoherentAndFresh(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	connect(t, c, acme, 1)
-	grants := c.Grants(acme.App)
+	grants := c.App(acme.App).Grants()
 	h := grants.Handle(acme.Tenant)
 	serves := func(when, want string) {
 		t.Helper()
@@ -33,7 +33,7 @@ func TestHandleServesOnlyWhatIsCoherentAndFresh(t *testing.T) {
 	serves("before it is hot", "")
 	p := hot(t, c, acme)
 	serves("hot", "at-1")
-	base := commit(t, c, claim(t, c, c.Peek(acme), by), 2)
+	base := commit(t, c, claim(t, c, c.Grant(acme).Peek(), by), 2)
 	serves("after a commit", "at-2")
 	heard(t, c, p)
 	p.e.suspect()
@@ -44,7 +44,7 @@ func TestHandleServesOnlyWhatIsCoherentAndFresh(t *testing.T) {
 	// Due, by a push.
 	soon := pairNo(3)(base.Now())
 	soon.RefreshAt = base.At() - 1000
-	if o, _, err := c.Commit(t.Context(), base, NewID(), by, soon, false, false); o != grant.OK {
+	if o, _, err := c.Grant(base.Key).Commit(t.Context(), base, NewID(), by, soon, false, false); o != grant.OK {
 		t.Fatal(o, err)
 	}
 	serves("due", "")
@@ -55,7 +55,7 @@ func TestHandleServesOnlyWhatIsCoherentAndFresh(t *testing.T) {
 // heard waits until everything has arrived that was published before.
 func heard(t *testing.T, c *Cache, p *Pin) {
 	t.Helper()
-	if err := c.Alive(t.Context(), p.e.key, grant.MaxLease); err != nil {
+	if err := c.Grant(p.e.key).Alive(t.Context(), grant.MaxLease); err != nil {
 		t.Fatal(err)
 	}
 	until(t, p, "what was published last", func() bool { return p.LeaseHeld() > 0 })
@@ -73,8 +73,8 @@ func TestHandleOutlivesEviction(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	base := connect(t, c, acme, 1)
-	h := c.Grants(acme.App).Handle(acme.Tenant)
-	p := c.Pin(acme)
+	h := c.App(acme.App).Grants().Handle(acme.Tenant)
+	p := c.Grant(acme).Pin()
 	confirm(t, p)
 	read(t, c, acme)
 	if accessOf(h.Fresh()) != "at-1" {
@@ -98,7 +98,7 @@ func TestNothingIsAdoptedIntoAForgottenGrant(t *testing.T) {
 	c := freshCache(t)
 	base := connect(t, c, acme, 1)
 	for i := range int64(2000) {
-		p := c.Pin(acme)
+		p := c.Grant(acme).Pin()
 		s := *base
 		s.home, s.session, s.Generation = p.e, 2, base.Generation+i
 		p.e.snap.Store(base)
@@ -118,7 +118,7 @@ func TestTokenIsNotServedAsFreshAfterItIsDue(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	due := 300 * time.Millisecond
-	_, err := c.Connect(t.Context(), acme, by, func(now int64) grant.Pair {
+	_, err := c.Grant(acme).Connect(t.Context(), by, func(now int64) grant.Pair {
 		p := pairNo(1)(now)
 		p.RefreshAt = now + due.Milliseconds()
 		return p
@@ -127,11 +127,11 @@ func TestTokenIsNotServedAsFreshAfterItIsDue(t *testing.T) {
 		t.Fatal(err)
 	}
 	hot(t, c, acme)
-	h := c.Grants(acme.App).Handle(acme.Tenant)
+	h := c.App(acme.App).Grants().Handle(acme.Tenant)
 	for {
-		now := c.Peek(acme).Now() // before: this goroutine may have to wait in between
+		now := c.Grant(acme).Peek().Now() // before: this goroutine may have to wait in between
 		tok := h.Fresh()
-		if tok != nil && now > c.Peek(acme).RefreshAt {
+		if tok != nil && now > c.Grant(acme).Peek().RefreshAt {
 			t.Fatal("a due token was served as fresh")
 		}
 		if tok == nil {
@@ -154,13 +154,13 @@ func TestAPassOverColdGrantsDoesNotPushHotOnesOut(t *testing.T) {
 		c.Remember(read(t, c, k))
 	}
 	for i := range 4 {
-		if c.Remembered(grant.Key{App: "zoom", Tenant: fmt.Sprint("hot-", i)}) == nil {
+		if c.Grant(grant.Key{App: "zoom", Tenant: fmt.Sprint("hot-", i)}).Remembered() == nil {
 			t.Errorf("hot-%d was pushed out", i)
 		}
 	}
 	again := grant.Key{App: "zoom", Tenant: "cold-49"}
 	c.Remember(read(t, c, again))
-	if c.Remembered(again) == nil {
+	if c.Grant(again).Remembered() == nil {
 		t.Error("asked for twice, and not remembered")
 	}
 }
@@ -182,7 +182,7 @@ func TestGlanceIsOneGet(t *testing.T) {
 	connect(t, stage, acme, 1)
 	c := full(t, rdb, "tl")
 	calls := redistest.Commands(t, rdb, func() {
-		s, err := c.Glance(t.Context(), acme)
+		s, err := c.Grant(acme).Glance(t.Context())
 		if err != nil || s == nil || !s.Fresh() || s.Token().AccessToken != "at-1" {
 			t.Fatalf("%v, %v", s, err)
 		}
@@ -190,7 +190,7 @@ func TestGlanceIsOneGet(t *testing.T) {
 	if len(calls) != 1 || calls["getrange"] != 1 {
 		t.Errorf("a glance cost %v", calls)
 	}
-	if s, err := c.Glance(t.Context(), acme); s != nil || err != nil {
+	if s, err := c.Grant(acme).Glance(t.Context()); s != nil || err != nil {
 		t.Errorf("asked for twice: it is to be read and remembered, not glanced at: %v, %v", s, err)
 	}
 }
@@ -204,7 +204,7 @@ func TestGlanceSeesNothingButFreshTokens(t *testing.T) {
 	c := full(t, rdb, prefix)
 	made := func(name string, alter func(now int64, p *grant.Pair)) grant.Key {
 		k := grant.Key{App: "zoom", Tenant: name}
-		_, err := stage.Connect(t.Context(), k, by, func(now int64) grant.Pair {
+		_, err := stage.Grant(k).Connect(t.Context(), by, func(now int64) grant.Pair {
 			p := pairNo(1)(now)
 			alter(now, &p)
 			return p
@@ -217,25 +217,25 @@ func TestGlanceSeesNothingButFreshTokens(t *testing.T) {
 	gone := made("gone", func(int64, *grant.Pair) {})
 	disconnect(t, stage, gone)
 	broken := made("broken", func(int64, *grant.Pair) {})
-	rdb.Set(t.Context(), stage.keys(broken).secret(), "no epoch here", 0)
+	rdb.Set(t.Context(), stage.Grant(broken).keys().secret(), "no epoch here", 0)
 	other := made("other", func(int64, *grant.Pair) {})
-	copied := rdb.Get(t.Context(), stage.keys(other).secret()).Val()
+	copied := rdb.Get(t.Context(), stage.Grant(other).keys().secret()).Val()
 	foreign := made("foreign", func(int64, *grant.Pair) {})
-	rdb.Set(t.Context(), stage.keys(foreign).secret(), copied, 0)
+	rdb.Set(t.Context(), stage.Grant(foreign).keys().secret(), copied, 0)
 	for _, k := range []grant.Key{
 		made("due", func(now int64, p *grant.Pair) { p.RefreshAt = now - 1000 }),
 		made("expired", func(now int64, p *grant.Pair) { p.RefreshAt, p.ExpiresAt = now-2, now-1 }),
 		gone, broken, foreign, {App: "zoom", Tenant: "nobody"},
 	} {
-		if s, err := c.Glance(t.Context(), k); s != nil || err != nil {
+		if s, err := c.Grant(k).Glance(t.Context()); s != nil || err != nil {
 			t.Errorf("%s: %v, %v", k.Tenant, s, err)
 		}
 	}
-	if s, _ := c.Glance(t.Context(), made("control", func(int64, *grant.Pair) {})); s == nil {
+	if s, _ := c.Grant(made("control", func(int64, *grant.Pair) {})).Glance(t.Context()); s == nil {
 		t.Error("a fresh token was not seen: nothing is proven")
 	}
 	c.clock.heard.Store(int64(mono.Now() - 2*recent))
-	if s, _ := c.Glance(t.Context(), made("stale clock", func(int64, *grant.Pair) {})); s != nil {
+	if s, _ := c.Grant(made("stale clock", func(int64, *grant.Pair) {})).Glance(t.Context()); s != nil {
 		t.Error("a glance by a clock that Redis has not told for long")
 	}
 }
@@ -252,13 +252,13 @@ func TestReadIsRepeatedWhenItsReplyIsLost(t *testing.T) {
 
 	proxy.Refuse()
 	proxy.Cut()
-	if _, err := c.Read(t.Context(), acme); err == nil || errors.Is(err, ErrNone) {
+	if _, err := c.Grant(acme).Read(t.Context()); err == nil || errors.Is(err, ErrNone) {
 		t.Errorf("without Redis: %v", err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	hungUp := errors.New("hung up")
 	cancel(hungUp)
-	if _, err := c.Read(ctx, acme); !errors.Is(err, hungUp) {
+	if _, err := c.Grant(acme).Read(ctx); !errors.Is(err, hungUp) {
 		t.Errorf("got %v, want the cause", err)
 	}
 }
@@ -268,14 +268,14 @@ func TestRememberingAgainDoesNotWriteToWhatOthersRead(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	connect(t, c, acme, 1)
-	p := c.Pin(acme)
+	p := c.Grant(acme).Pin()
 	confirm(t, p)
 	s := read(t, c, acme)
 	session := s.session
 	p.Unpin()
 	c.evict(p.e)
 	c.Remember(s)
-	if s.session != session || c.Remembered(acme) == nil || c.Remembered(acme).session != 0 {
+	if s.session != session || c.Grant(acme).Remembered() == nil || c.Grant(acme).Remembered().session != 0 {
 		t.Errorf("session %d became %d", session, s.session)
 	}
 }
@@ -289,18 +289,18 @@ func TestGrantThatIsAskedForOnceTakesNoPlace(t *testing.T) {
 	connect(t, stage, room, 9)
 	c := newCache(t, server.Client(t), prefix, func(cfg *Config) { cfg.HotGrants = 1 })
 	c.Remember(read(t, c, room)) // not pinned: it could be displaced
-	if _, err := stage.Connect(t.Context(), acme, by, func(now int64) grant.Pair {
+	if _, err := stage.Grant(acme).Connect(t.Context(), by, func(now int64) grant.Pair {
 		p := pairNo(1)(now)
 		p.RefreshAt = now - 1000
 		return p
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := c.Glance(t.Context(), acme); s != nil || err != nil {
+	if s, err := c.Grant(acme).Glance(t.Context()); s != nil || err != nil {
 		t.Fatal(s, err)
 	}
 	c.Remember(read(t, c, acme))
-	if c.Remembered(acme) != nil || c.Remembered(room) == nil {
+	if c.Grant(acme).Remembered() != nil || c.Grant(room).Remembered() == nil {
 		t.Error("remembered, though asked for once")
 	}
 }
@@ -333,7 +333,7 @@ func TestARoundThroughMoreGrantsThanThereIsRoomForIsGlances(t *testing.T) {
 	glances := 0
 	for range 2 {
 		for i := range grants {
-			if s, err := c.Glance(t.Context(), grant.Key{App: "zoom", Tenant: fmt.Sprint(i)}); err != nil {
+			if s, err := c.Grant(grant.Key{App: "zoom", Tenant: fmt.Sprint(i)}).Glance(t.Context()); err != nil {
 				t.Fatal(err)
 			} else if s != nil {
 				glances++

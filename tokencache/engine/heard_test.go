@@ -30,17 +30,17 @@ func TestATombstoneThatWasOnlyHeardIsNotWrittenBack(t *testing.T) {
 	maker, listener, p, _ := hearing(t)
 	before := remember(t, maker, acme)
 	disconnect(t, maker, acme)
-	until(t, p, "the end", func() bool { return listener.Remembered(acme).State == grant.Disconnected })
+	until(t, p, "the end", func() bool { return listener.Grant(acme).Remembered().State == grant.Disconnected })
 	gone(t, maker)
 	rewind(t, listener, acme, before)
-	sealed := listener.rdb.Get(t.Context(), listener.keys(acme).secret()).Val()
+	sealed := listener.rdb.Get(t.Context(), listener.Grant(acme).keys().secret()).Val()
 	wrote := func() bool {
-		return listener.rdb.HGet(t.Context(), listener.keys(acme).grant(), "state").Val() != string(grant.Active) ||
-			listener.rdb.Get(t.Context(), listener.keys(acme).secret()).Val() != sealed
+		return listener.rdb.HGet(t.Context(), listener.Grant(acme).keys().grant(), "state").Val() != string(grant.Active) ||
+			listener.rdb.Get(t.Context(), listener.Grant(acme).keys().secret()).Val() != sealed
 	}
 	start := time.Now()
 	for { // believed for a while, then Redis' word counts
-		s, err := listener.Read(t.Context(), acme)
+		s, err := listener.Grant(acme).Read(t.Context())
 		if wrote() {
 			t.Fatal("what was only heard was written over a pair")
 		}
@@ -58,8 +58,8 @@ func TestATombstoneThatWasOnlyHeardIsNotWrittenBack(t *testing.T) {
 	if took := time.Since(start); took < believedFor-time.Second {
 		t.Errorf("believed for %v only: the others had no time", took)
 	}
-	_ = listener.giveBack(t.Context(), "")
-	if _, err := listener.Ask(t.Context(), acme, 1, 0, 0); err != nil {
+	_ = listener.App("").giveBack(t.Context())
+	if _, err := listener.Grant(acme).Ask(t.Context(), 1, 0, 0); err != nil {
 		t.Fatal(err)
 	}
 	if wrote() {
@@ -74,13 +74,13 @@ func TestWhoeverMadeWhatWasHeardGivesItBack(t *testing.T) {
 	hot(t, maker, acme)
 	before := remember(t, maker, acme)
 	claimed := claim(t, maker, base, "maker")
-	until(t, p, "the claim", func() bool { return listener.Remembered(acme).Claim.Unresolved() })
+	until(t, p, "the claim", func() bool { return listener.Grant(acme).Remembered().Claim.Unresolved() })
 	rewind(t, maker, acme, before)
-	if s, err := listener.Read(t.Context(), acme); err != nil || s.Claim.ID != claimed.Claim.ID {
+	if s, err := listener.Grant(acme).Read(t.Context()); err != nil || s.Claim.ID != claimed.Claim.ID {
 		t.Errorf("read %v %v", s, err)
 	}
 	until(t, p, "the claim in Redis", func() bool {
-		return listener.rdb.HGet(t.Context(), listener.keys(acme).grant(), "claim_id").Val() == claimed.Claim.ID
+		return listener.rdb.HGet(t.Context(), listener.Grant(acme).keys().grant(), "claim_id").Val() == claimed.Claim.ID
 	})
 }
 
@@ -91,14 +91,14 @@ func TestAClaimThatWasOnlyHeardIsBelievedForAWhile(t *testing.T) {
 	maker, listener, p, base := hearing(t)
 	before := remember(t, maker, acme)
 	claim(t, maker, base, "maker")
-	until(t, p, "the claim", func() bool { return listener.Remembered(acme).Claim.Unresolved() })
+	until(t, p, "the claim", func() bool { return listener.Grant(acme).Remembered().Claim.Unresolved() })
 	gone(t, maker)
 	rewind(t, listener, acme, before)
 	start, reads, highest := time.Now(), 0, int64(0)
 	var took time.Duration
 	calls := redistest.Commands(t, listener.rdb, func() {
 		for time.Since(start) < patience {
-			s, err := listener.Read(t.Context(), acme)
+			s, err := listener.Grant(acme).Read(t.Context())
 			reads++
 			if err != nil {
 				t.Fatal(err)
@@ -132,12 +132,12 @@ func TestAnIncompleteStateThatRedisDoesNotKnowIsNoLoop(t *testing.T) {
 	ev.Record.Generation, ev.Record.Rev, ev.Record.RefreshFP, ev.Record.AccessFP = 2, 9, "x", "y"
 	e, _ := listener.hot.load(acme)
 	listener.take(e, ev, mono.Now())
-	if s := listener.Remembered(acme); s == nil || !s.incomplete() || s.Generation != 2 {
+	if s := listener.Grant(acme).Remembered(); s == nil || !s.incomplete() || s.Generation != 2 {
 		t.Fatalf("the scene is not set: %v", s)
 	}
 	gone(t, maker)
 	var first error
-	calls := redistest.Commands(t, listener.rdb, func() { _, first = listener.Read(t.Context(), acme) })
+	calls := redistest.Commands(t, listener.rdb, func() { _, first = listener.Grant(acme).Read(t.Context()) })
 	if !errors.Is(first, errContradicted) {
 		t.Errorf("read: %v", first)
 	}
@@ -145,7 +145,7 @@ func TestAnIncompleteStateThatRedisDoesNotKnowIsNoLoop(t *testing.T) {
 		t.Errorf("one Read looked %d times", calls["hmget"])
 	}
 	eventually(t, "Redis' word to count", patience, func() bool {
-		s, err := listener.Read(t.Context(), acme)
+		s, err := listener.Grant(acme).Read(t.Context())
 		if err == nil && s.Generation != 1 {
 			t.Fatalf("generation %d", s.Generation)
 		}
@@ -165,7 +165,7 @@ func TestAReadEndsWhilePushesOvertakeIt(t *testing.T) {
 	defer cancel()
 	done := make(chan struct{})
 	overtake := func() {
-		s := listener.Remembered(acme)
+		s := listener.Grant(acme).Remembered()
 		ev := grant.Event{Kind: "commit", Now: listener.clock.told(), Record: base.Record}
 		ev.Record.Generation, ev.Record.RefreshFP = s.Generation+1, "x"
 		listener.take(e, ev, mono.Now())
@@ -173,7 +173,7 @@ func TestAReadEndsWhilePushesOvertakeIt(t *testing.T) {
 	listener.rdb.AddHook(redisHook{overtake})
 	go func() {
 		defer close(done)
-		_, _ = listener.Read(ctx, acme)
+		_, _ = listener.Grant(acme).Read(ctx)
 	}()
 	select {
 	case <-done:

@@ -31,20 +31,20 @@ func TestASessionBeginsWithItsFirstHeartbeat(t *testing.T) {
 		t.Fatal(err)
 	}
 	proxy.Move(old.Addr()) // the subscriber's
-	p := c.Pin(acme)
+	p := c.Grant(acme).Pin()
 	defer p.Unpin()
 	for range 3 {
 		if err := p.Confirmed(t.Context()); !errors.Is(err, hub.ErrSubscriber) {
 			t.Fatalf("Confirmed says %v", err)
 		}
-		if _, err := c.Read(t.Context(), acme); err == nil && c.Peek(acme) != nil {
+		if _, err := c.Grant(acme).Read(t.Context()); err == nil && c.Grant(acme).Peek() != nil {
 			t.Fatal("coherent, and it listens to another server")
 		}
 	}
 	proxy.Move(now.Addr())
 	confirm(t, p)
 	read(t, c, acme)
-	if c.Peek(acme) == nil {
+	if c.Grant(acme).Peek() == nil {
 		t.Error("not coherent")
 	}
 }
@@ -61,7 +61,7 @@ func TestASessionOnAnotherServerEndsAtOnce(t *testing.T) {
 	hot(t, c, acme)
 	proxy.Move(other.Addr())
 	start := time.Now()
-	eventually(t, "the session to end", patience, func() bool { return c.Peek(acme) == nil })
+	eventually(t, "the session to end", patience, func() bool { return c.Grant(acme).Peek() == nil })
 	if took := time.Since(start); took > hub.BeatEvery+hub.Overtaken+2*time.Second {
 		t.Errorf("after %v", took)
 	}
@@ -80,17 +80,17 @@ func TestWithoutAWayForCommandsMemoryIsNotCoherentAndStaysValid(t *testing.T) {
 	hot(t, c, acme)
 	proxy.Refuse() // new connections; the subscriber's is well
 	start := time.Now()
-	eventually(t, "the session to end", patience, func() bool { return c.Peek(acme) == nil })
+	eventually(t, "the session to end", patience, func() bool { return c.Grant(acme).Peek() == nil })
 	if took := time.Since(start); took > hub.SilentFor+2*time.Second {
 		t.Errorf("after %v", took)
 	}
-	if s := c.Remembered(acme); s == nil || !s.Valid() {
+	if s := c.Grant(acme).Remembered(); s == nil || !s.Valid() {
 		t.Error("the token that is still valid is forgotten")
 	}
 	proxy.Accept()
 	eventually(t, "memory to be coherent again", patience, func() bool {
-		_, _ = c.Read(t.Context(), acme)
-		return c.Peek(acme) != nil
+		_, _ = c.Grant(acme).Read(t.Context())
+		return c.Grant(acme).Peek() != nil
 	})
 }
 
@@ -104,7 +104,7 @@ func TestAUserWhoMayNotPublishHasNoCoherentMemory(t *testing.T) {
 	}
 	c := newCache(t, server.ClientWith(t, func(o *redis.Options) { o.Username, o.Password = "worker", "secret" }), "tl")
 	connect(t, c, acme, 1)
-	p := c.Pin(acme)
+	p := c.Grant(acme).Pin()
 	defer p.Unpin()
 	if err := p.Confirmed(t.Context()); err == nil {
 		t.Error("believed without a heartbeat")
@@ -143,7 +143,7 @@ func TestAClaimIsRefusedByAServerThatWasNotJudged(t *testing.T) {
 	server := redistest.Own(t)
 	c := newCache(t, server.Client(t), "tl")
 	s := connect(t, c, acme, 1)
-	judged, _, doubtful, err := c.Doubtful(t.Context(), s)
+	judged, _, doubtful, err := c.Grant(s.Key).Doubtful(t.Context(), s)
 	if err != nil || doubtful {
 		t.Fatal(doubtful, err)
 	}
@@ -156,24 +156,24 @@ func TestAClaimIsRefusedByAServerThatWasNotJudged(t *testing.T) {
 	if err := root.ReplicaOf(t.Context(), "NO", "ONE").Err(); err != nil {
 		t.Fatal(err)
 	}
-	if root.Exists(t.Context(), c.keys(acme).grant()).Val() == 0 { // it had synced already
+	if root.Exists(t.Context(), c.Grant(acme).keys().grant()).Val() == 0 { // it had synced already
 		connect(t, c, acme, 1)
 		s = read(t, c, acme)
 		own := *s
 		own.judged = judged.judged
 		judged = &own
 	}
-	outcome, got, err := c.Claim(t.Context(), judged, NewID(), "a", time.Minute, AfterDeadline)
+	outcome, got, err := c.Grant(judged.Key).Claim(t.Context(), judged, NewID(), "a", time.Minute, AfterDeadline)
 	if err != nil || outcome != grant.Replaced || got.Claim.Unresolved() {
 		t.Fatalf("%s %v", outcome, err)
 	}
-	again, left, doubtful, err := c.Doubtful(t.Context(), aged(s))
+	again, left, doubtful, err := c.Grant(s.Key).Doubtful(t.Context(), aged(s))
 	if err != nil || !doubtful || left <= 0 || again.judged == judged.judged {
 		t.Errorf("the server is not judged anew: %v %v %v", left, doubtful, err)
 	}
 	own := *s
 	own.judged = again.judged
-	if outcome, _, err := c.Claim(t.Context(), &own, NewID(), "a", time.Minute, AfterDeadline); err != nil || outcome != grant.OK {
+	if outcome, _, err := c.Grant(own.Key).Claim(t.Context(), &own, NewID(), "a", time.Minute, AfterDeadline); err != nil || outcome != grant.OK {
 		t.Errorf("the claim where it was judged: %s %v", outcome, err)
 	}
 }
@@ -202,7 +202,7 @@ func TestAServerThatIsPromotedInPlaceIsNoticed(t *testing.T) {
 	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("after %v", took)
 	}
-	if _, left, _, err := c.Doubtful(t.Context(), read(t, c, acme)); err != nil || left <= 0 || left > reunionAfterFailover {
+	if _, left, _, err := c.Grant(acme).Doubtful(t.Context(), read(t, c, acme)); err != nil || left <= 0 || left > reunionAfterFailover {
 		t.Errorf("%s left, %v", left, err)
 	}
 }
@@ -238,7 +238,7 @@ func TestWhatAServerSaysIsDoubtedThoughItsClockIsBehind(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.servers.note("", server)
-		if _, _, doubtful, err := c.Doubtful(t.Context(), s); doubtful != k.doubted || err != nil {
+		if _, _, doubtful, err := c.Grant(s.Key).Doubtful(t.Context(), s); doubtful != k.doubted || err != nil {
 			t.Errorf("%+v: doubted %v, %v", k, doubtful, err)
 		}
 	}
@@ -254,7 +254,7 @@ func TestLateChangesAreReadAgainManyAtATime(t *testing.T) {
 	for i := range grants {
 		k := grant.Key{App: "zoom", Tenant: strconv.Itoa(i)}
 		connect(t, c, k, i)
-		p := c.Pin(k)
+		p := c.Grant(k).Pin()
 		read(t, c, k)
 		p.Unpin()
 	}

@@ -48,8 +48,8 @@ func TestWhatIsHeldIsWhatACommitWouldHaveStored(t *testing.T) {
 			id := NewID()
 			pair := pairNo(2)(base.At())
 			other := newCache(t, c.rdb, c.prefix) // remembers nothing of it
-			held := other.Hold(base, id, "a holder", pair)
-			if o, _, err := c.Commit(t.Context(), base, id, "a holder", pair, false, false); err != nil || o != grant.OK {
+			held := other.Grant(base.Key).Hold(base, id, "a holder", pair)
+			if o, _, err := c.Grant(base.Key).Commit(t.Context(), base, id, "a holder", pair, false, false); err != nil || o != grant.OK {
 				t.Fatal(o, err)
 			}
 			stored := read(t, newCache(t, c.rdb, c.prefix), acme)
@@ -68,12 +68,12 @@ func TestWhoMakesAChangeIsToldWithoutASubscription(t *testing.T) {
 	w, _ := c.watchers.LoadOrStore("zoom", &watchers[Change]{})
 	w.add(func(ch Change) { kinds = append(kinds, ch.Kind) }, func() {})
 	base := connect(t, c, acme, 1)
-	p := c.Pin(acme)
+	p := c.Grant(acme).Pin()
 	defer p.Unpin()
 	read(t, c, acme)
 	reject := func(want grant.Outcome) {
 		t.Helper()
-		o, s, err := c.Reject(t.Context(), base, "a", time.Hour, 10*time.Minute, 0, time.Hour)
+		o, s, err := c.Grant(base.Key).Reject(t.Context(), base, "a", time.Hour, 10*time.Minute, 0, time.Hour)
 		if err != nil || o != want {
 			t.Fatal(o, err)
 		}

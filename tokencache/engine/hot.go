@@ -47,12 +47,12 @@ type entry struct {
 // Peek returns what memory holds of a grant if that is coherent: read or pushed while
 // subscribed to the grant's events on a connection that is alive. Else nil. It takes
 // no lock and does not allocate.
-func (c *Cache) Peek(k grant.Key) *Snapshot {
-	e, ok := c.hot.load(k)
+func (g Grant) Peek() *Snapshot {
+	e, ok := g.c.hot.load(g.key)
 	if !ok {
 		return nil
 	}
-	s, tick := e.coherent(c.hub)
+	s, tick := e.coherent(g.c.hub)
 	if s != nil {
 		mark(&e.used, tick)
 	}
@@ -87,17 +87,17 @@ func (e *entry) fresh(h *hub.Hub) *oauth2.Token {
 }
 
 // Remembered returns what memory holds, coherent or not; nil for nothing.
-func (c *Cache) Remembered(k grant.Key) *Snapshot {
-	if e, ok := c.hot.load(k); ok {
+func (g Grant) Remembered() *Snapshot {
+	if e, ok := g.c.hot.load(g.key); ok {
 		return e.snap.Load()
 	}
 	return nil
 }
 
 // Pin keeps a grant in memory and subscribed until Unpin.
-func (c *Cache) Pin(k grant.Key) *Pin {
+func (g Grant) Pin() *Pin {
 	for {
-		e := c.hot.loadOrAdd(c, k)
+		e := g.c.hot.loadOrAdd(g.c, g.key)
 		e.mu.Lock()
 		if e.evicted { // between the look-up and here
 			e.mu.Unlock()
@@ -108,34 +108,34 @@ func (c *Cache) Pin(k grant.Key) *Pin {
 			// Under e.mu, so that an eviction cannot overtake it; by whoever comes first,
 			// since others see the entry before its maker has the lock.
 			e.listed = true
-			c.hub.Add(e.channel)
-			c.ring.add(e)
+			g.c.hub.Add(e.channel)
+			g.c.ring.add(e)
 		}
 		e.mu.Unlock()
 		e.used.Store(int64(mono.Now()))
-		return &Pin{c: c, e: e}
+		return &Pin{c: g.c, e: e}
 	}
 }
 
 // Remember takes a snapshot that was just read into memory, for the next readers, and
 // subscribes to its grant. With memory full, a grant has to be asked for twice.
 func (c *Cache) Remember(s *Snapshot) {
-	if _, hot := c.hot.load(s.Key); hot || !c.admits(s.Key) {
+	if _, hot := c.hot.load(s.Key); hot || !c.Grant(s.Key).admits() {
 		return
 	}
-	pin := c.Pin(s.Key)
+	pin := c.Grant(s.Key).Pin()
 	defer pin.Unpin()
 	c.adopt(s)
 }
 
 // HasRoom reports whether memory has a place for one more grant, or has this one.
-func (c *Cache) HasRoom(k grant.Key) bool {
-	_, hot := c.hot.load(k)
-	return hot || c.hot.size() < c.limit
+func (g Grant) HasRoom() bool {
+	_, hot := g.c.hot.load(g.key)
+	return hot || g.c.hot.size() < g.c.limit
 }
 
 // admits says whether a grant that was asked for may take a place in memory.
-func (c *Cache) admits(k grant.Key) bool { return c.hot.size() < c.limit || c.hot.seen.again(k) }
+func (g Grant) admits() bool { return g.c.hot.size() < g.c.limit || g.c.hot.seen.again(g.key) }
 
 // Pin is a hold on a hot grant.
 type Pin struct {

@@ -21,20 +21,20 @@ func TestMemoryIsCoherentOnlyWhileSubscribed(t *testing.T) {
 	c := freshCache(t)
 	connect(t, c, acme, 1)
 	read(t, c, acme)
-	if c.Peek(acme) != nil || c.Remembered(acme) != nil {
+	if c.Grant(acme).Peek() != nil || c.Grant(acme).Remembered() != nil {
 		t.Fatal("a grant that nobody pinned is remembered")
 	}
-	p := c.Pin(acme)
+	p := c.Grant(acme).Pin()
 	defer p.Unpin()
-	if c.Peek(acme) != nil {
+	if c.Grant(acme).Peek() != nil {
 		t.Fatal("coherent before anything was read")
 	}
 	confirm(t, p)
-	if c.Peek(acme) != nil {
+	if c.Grant(acme).Peek() != nil {
 		t.Fatal("coherent before anything was read")
 	}
 	read(t, c, acme)
-	if s := c.Peek(acme); s == nil || s.Token().AccessToken != "at-1" {
+	if s := c.Grant(acme).Peek(); s == nil || s.Token().AccessToken != "at-1" {
 		t.Fatalf("read while subscribed, and Peek is %v", s)
 	}
 }
@@ -53,21 +53,21 @@ func TestReadBeforeTheSubscriptionIsNotCoherent(t *testing.T) {
 		t.Fatal(err)
 	}
 	proxy.Refuse() // the subscriber's
-	p := c.Pin(acme)
+	p := c.Grant(acme).Pin()
 	defer p.Unpin()
 	if err := p.Confirmed(t.Context()); !errors.Is(err, hub.ErrSubscriber) {
 		t.Fatalf("Confirmed says %v", err)
 	}
-	if s := read(t, c, acme); s.Generation != 1 || c.Peek(acme) != nil || c.Remembered(acme) == nil {
-		t.Fatalf("generation %d, Peek %v", s.Generation, c.Peek(acme))
+	if s := read(t, c, acme); s.Generation != 1 || c.Grant(acme).Peek() != nil || c.Grant(acme).Remembered() == nil {
+		t.Fatalf("generation %d, Peek %v", s.Generation, c.Grant(acme).Peek())
 	}
 	proxy.Accept()
 	confirm(t, p)
-	if c.Peek(acme) != nil {
+	if c.Grant(acme).Peek() != nil {
 		t.Fatal("coherent by a reading from before")
 	}
 	read(t, c, acme)
-	if c.Peek(acme) == nil {
+	if c.Grant(acme).Peek() == nil {
 		t.Fatal("not coherent")
 	}
 }
@@ -87,7 +87,7 @@ func TestPushArrivesInEveryProcess(t *testing.T) {
 	commit(t, holder, base, 2)
 	for i, c := range caches {
 		until(t, pins[i], "the new pair", func() bool {
-			s := c.Peek(acme)
+			s := c.Grant(acme).Peek()
 			if s == nil {
 				t.Fatal("not coherent")
 			}
@@ -96,8 +96,8 @@ func TestPushArrivesInEveryProcess(t *testing.T) {
 	}
 	disconnect(t, holder, acme)
 	for i, c := range caches {
-		until(t, pins[i], "the end", func() bool { return c.Peek(acme).State == grant.Disconnected })
-		if c.Peek(acme).Token() != nil {
+		until(t, pins[i], "the end", func() bool { return c.Grant(acme).Peek().State == grant.Disconnected })
+		if c.Grant(acme).Peek().Token() != nil {
 			t.Error("a disconnected grant has a token")
 		}
 	}
@@ -109,7 +109,7 @@ func TestSignOfLifeReachesTheWaiters(t *testing.T) {
 	connect(t, c, acme, 1)
 	p := hot(t, c, acme)
 	news := p.Changed()
-	if err := c.Alive(t.Context(), acme, time.Minute); err != nil {
+	if err := c.Grant(acme).Alive(t.Context(), time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -120,7 +120,7 @@ func TestSignOfLifeReachesTheWaiters(t *testing.T) {
 	if left := p.LeaseHeld(); left <= 30*time.Second || left > time.Minute {
 		t.Errorf("the lease is known to be held for %v", left)
 	}
-	if c.Peek(acme) == nil {
+	if c.Grant(acme).Peek() == nil {
 		t.Error("a sign of life made memory suspect")
 	}
 }
@@ -132,13 +132,13 @@ func TestUnreadableEventMakesMemorySuspect(t *testing.T) {
 		c := freshCache(t)
 		connect(t, c, acme, 1)
 		p := hot(t, c, acme)
-		payload := c.sign(t.Context(), c.EventsChannel(acme), body)
-		if err := c.rdb.Publish(t.Context(), c.EventsChannel(acme), payload).Err(); err != nil {
+		payload := c.sign(t.Context(), c.Grant(acme).EventsChannel(), body)
+		if err := c.rdb.Publish(t.Context(), c.Grant(acme).EventsChannel(), payload).Err(); err != nil {
 			t.Fatal(err)
 		}
-		until(t, p, "doubt", func() bool { return c.Peek(acme) == nil })
-		if s := read(t, c, acme); s.Generation != 1 || c.Peek(acme) == nil {
-			t.Errorf("%q: generation %d, Peek %v", payload, s.Generation, c.Peek(acme))
+		until(t, p, "doubt", func() bool { return c.Grant(acme).Peek() == nil })
+		if s := read(t, c, acme); s.Generation != 1 || c.Grant(acme).Peek() == nil {
+			t.Errorf("%q: generation %d, Peek %v", payload, s.Generation, c.Grant(acme).Peek())
 		}
 	}
 }
@@ -155,17 +155,17 @@ func TestKilledSubscriberIsNoticedAndComesBack(t *testing.T) {
 			t.Fatalf("killed %d: %v", killed, err)
 		}
 		base = commit(t, other, base, n) // in the gap, perhaps unheard
-		eventually(t, "the loss to be noticed", patience, func() bool { return c.Peek(acme) == nil })
+		eventually(t, "the loss to be noticed", patience, func() bool { return c.Grant(acme).Peek() == nil })
 		confirm(t, p)
-		if s := c.Peek(acme); s != nil && s.Generation != base.Generation {
+		if s := c.Grant(acme).Peek(); s != nil && s.Generation != base.Generation {
 			t.Fatal("coherent, and yet not the newest")
 		}
-		if s := read(t, c, acme); s.Generation != base.Generation || c.Peek(acme) == nil {
-			t.Fatalf("generation %d, Peek %v", s.Generation, c.Peek(acme))
+		if s := read(t, c, acme); s.Generation != base.Generation || c.Grant(acme).Peek() == nil {
+			t.Fatalf("generation %d, Peek %v", s.Generation, c.Grant(acme).Peek())
 		}
 		base = commit(t, other, base, n+10)
 		until(t, p, "a push over the new connection", func() bool {
-			s := c.Peek(acme)
+			s := c.Grant(acme).Peek()
 			return s != nil && s.Generation == base.Generation
 		})
 	}
@@ -184,13 +184,13 @@ func TestHalfOpenSubscriberIsNoticedWithinTenSeconds(t *testing.T) {
 	proxy.Freeze()
 	base = commit(t, other, base, 2) // unheard
 	start := time.Now()
-	eventually(t, "the silence to be noticed", 10*time.Second, func() bool { return c.Peek(acme) == nil })
+	eventually(t, "the silence to be noticed", 10*time.Second, func() bool { return c.Grant(acme).Peek() == nil })
 	t.Logf("noticed after %v", time.Since(start))
 	proxy.Cut()
 	proxy.Thaw()
 	confirm(t, p)
-	if s := read(t, c, acme); s.Generation != base.Generation || c.Peek(acme) == nil {
-		t.Fatalf("generation %d, Peek %v", s.Generation, c.Peek(acme))
+	if s := read(t, c, acme); s.Generation != base.Generation || c.Grant(acme).Peek() == nil {
+		t.Fatalf("generation %d, Peek %v", s.Generation, c.Grant(acme).Peek())
 	}
 }
 
@@ -201,8 +201,8 @@ func TestRestartedRedisIsSubscribedToAgain(t *testing.T) {
 	base := connect(t, other, acme, 1)
 	p := hot(t, c, acme)
 	server.Kill(t)
-	eventually(t, "the loss to be noticed", patience, func() bool { return c.Peek(acme) == nil })
-	if s := c.Remembered(acme); s == nil || !s.Valid() {
+	eventually(t, "the loss to be noticed", patience, func() bool { return c.Grant(acme).Peek() == nil })
+	if s := c.Grant(acme).Remembered(); s == nil || !s.Valid() {
 		t.Fatal("the token that is still valid is forgotten")
 	}
 	if err := p.Confirmed(t.Context()); err == nil {
@@ -212,7 +212,7 @@ func TestRestartedRedisIsSubscribedToAgain(t *testing.T) {
 	confirm(t, p)
 	read(t, c, acme)
 	commit(t, other, base, 2)
-	until(t, p, "a push", func() bool { s := c.Peek(acme); return s != nil && s.Generation == 2 })
+	until(t, p, "a push", func() bool { s := c.Grant(acme).Peek(); return s != nil && s.Generation == 2 })
 }
 
 func TestConnectionLivesWhileSomethingIsHot(t *testing.T) {
@@ -237,10 +237,10 @@ func TestConnectionLivesWhileSomethingIsHot(t *testing.T) {
 		for i := range 5 {
 			k := grant.Key{App: "zoom", Tenant: fmt.Sprint(i)}
 			connect(t, c, k, 1)
-			p := c.Pin(k)
+			p := c.Grant(k).Pin()
 			confirm(t, p)
 			read(t, c, k)
-			pins = append(pins, p, c.Pin(k)) // twice
+			pins = append(pins, p, c.Grant(k).Pin()) // twice
 		}
 		if n := subscribers(); n != 1 {
 			t.Fatalf("%d subscriber connections", n)
@@ -251,7 +251,7 @@ func TestConnectionLivesWhileSomethingIsHot(t *testing.T) {
 		if n := subscribers(); n != 1 {
 			t.Fatalf("%d subscriber connections after Unpin: the grants are still hot", n)
 		}
-		if err := c.Forget(t.Context(), "zoom"); err != nil {
+		if err := c.App("zoom").Forget(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if running := c.hub.Running(); running || c.hot.size() != 0 {
@@ -269,18 +269,18 @@ func TestForgetLeavesOtherAppsAndPinnedGrants(t *testing.T) {
 		connect(t, c, k, 1)
 	}
 	hot(t, c, acme)
-	p := c.Pin(other)
+	p := c.Grant(other).Pin()
 	confirm(t, p)
 	read(t, c, other)
 	p.Unpin()
-	p = c.Pin(cold)
+	p = c.Grant(cold).Pin()
 	read(t, c, cold)
 	p.Unpin()
-	if err := c.Forget(t.Context(), "zoom"); err != nil {
+	if err := c.App("zoom").Forget(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if c.Peek(acme) == nil || c.Peek(other) == nil || c.Remembered(cold) != nil {
-		t.Errorf("pinned %v, other app %v, forgotten %v", c.Peek(acme), c.Peek(other), c.Remembered(cold))
+	if c.Grant(acme).Peek() == nil || c.Grant(other).Peek() == nil || c.Grant(cold).Remembered() != nil {
+		t.Errorf("pinned %v, other app %v, forgotten %v", c.Grant(acme).Peek(), c.Grant(other).Peek(), c.Grant(cold).Remembered())
 	}
 }
 
@@ -297,7 +297,7 @@ func TestChurnOfOneGrantLeavesTheOthersCoherent(t *testing.T) {
 	for range 4 {
 		all.Go(func() {
 			for i := range 300 {
-				p := c.Pin(unknown)
+				p := c.Grant(unknown).Pin()
 				if i%3 == 0 {
 					ctx, cancel := context.WithTimeout(t.Context(), patience)
 					if err := p.Confirmed(ctx); err != nil {
@@ -310,14 +310,14 @@ func TestChurnOfOneGrantLeavesTheOthersCoherent(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if c.Peek(acme) == nil || c.hub.Session() != session {
-		t.Errorf("Peek %v, session %d after %d", c.Peek(acme), c.hub.Session(), session)
+	if c.Grant(acme).Peek() == nil || c.hub.Session() != session {
+		t.Errorf("Peek %v, session %d after %d", c.Grant(acme).Peek(), c.hub.Session(), session)
 	}
-	p := c.Pin(unknown)
+	p := c.Grant(unknown).Pin()
 	defer p.Unpin()
 	confirm(t, p)
 	connect(t, c, unknown, 1)
-	until(t, p, "a push", func() bool { return c.Peek(unknown) != nil })
+	until(t, p, "a push", func() bool { return c.Grant(unknown).Peek() != nil })
 }
 
 // Whoever takes Changed before looking misses nothing, however fast it comes.
@@ -334,7 +334,7 @@ func TestChangedMissesNothing(t *testing.T) {
 			timeout := time.After(patience)
 			for seen := int64(0); seen < last; {
 				news := p.Changed()
-				s := c.Remembered(acme)
+				s := c.Grant(acme).Remembered()
 				if s.Generation < seen {
 					t.Errorf("generation %d after %d", s.Generation, seen)
 				}
@@ -367,7 +367,7 @@ func TestHotGrantsAreBounded(t *testing.T) {
 		if i < 100 {
 			connect(t, c, k, 1)
 		}
-		p := c.Pin(k)
+		p := c.Grant(k).Pin()
 		if i < 100 {
 			read(t, c, k)
 		}
@@ -376,7 +376,7 @@ func TestHotGrantsAreBounded(t *testing.T) {
 			t.Fatalf("%d hot grants after %d", n, i)
 		}
 	}
-	if c.Peek(pinned) == nil {
+	if c.Grant(pinned).Peek() == nil {
 		t.Error("the pinned grant was forgotten")
 	}
 	if channels := c.hub.Channels(); channels != c.hot.size() {
@@ -393,9 +393,9 @@ func TestBoundHoldsUnderConcurrentUse(t *testing.T) {
 			random := rand.New(rand.NewPCG(1, uint64(g)))
 			for range 200 {
 				k := grant.Key{App: "zoom", Tenant: fmt.Sprint("t-", random.IntN(40))}
-				p := c.Pin(k)
+				p := c.Grant(k).Pin()
 				if random.IntN(4) == 0 {
-					if _, err := c.Connect(t.Context(), k, by, pairNo(1)); err != nil {
+					if _, err := c.Grant(k).Connect(t.Context(), by, pairNo(1)); err != nil {
 						t.Error(err)
 					}
 				}
@@ -408,7 +408,7 @@ func TestBoundHoldsUnderConcurrentUse(t *testing.T) {
 		t.Errorf("%d hot grants", n)
 	}
 	for e := range c.hot.all() { // each is subscribed
-		p := c.Pin(e.key)
+		p := c.Grant(e.key).Pin()
 		confirm(t, p)
 		p.Unpin()
 	}
@@ -419,7 +419,7 @@ func TestPeekDoesNotAllocate(t *testing.T) {
 	connect(t, c, acme, 1)
 	hot(t, c, acme)
 	if n := testing.AllocsPerRun(1000, func() {
-		if s := c.Peek(acme); s == nil || !s.Fresh() || s.Token() == nil {
+		if s := c.Grant(acme).Peek(); s == nil || !s.Fresh() || s.Token() == nil {
 			t.Fatal("no token")
 		}
 	}); n != 0 {
@@ -456,7 +456,7 @@ func TestLeaseThatWasGivenBackMeanwhileIsNotWaitedFor(t *testing.T) {
 	if p.LeaseHeld() == 0 {
 		t.Error("a held lease was not noted")
 	}
-	if err := c.Alive(t.Context(), acme, 0); err != nil {
+	if err := c.Grant(acme).Alive(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
 	until(t, p, "the release", func() bool { return p.LeaseHeld() == 0 })

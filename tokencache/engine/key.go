@@ -6,7 +6,7 @@ import "github.com/tokenlatch/tokenlatch/tokencache/grant"
 // into one Cluster slot.
 type keys string
 
-func (c *Cache) keys(k grant.Key) keys { return keys(c.prefix + ":{" + k.String() + "}:") }
+func (g Grant) keys() keys { return keys(g.c.prefix + ":{" + g.key.String() + "}:") }
 
 func (ks keys) grant() string   { return string(ks) + "grant" }
 func (ks keys) secret() string  { return string(ks) + "secret" }
@@ -21,13 +21,13 @@ func (c *Cache) heartbeats() string { return c.prefix + ":heartbeat:" }
 
 // AppKey is the key of an app's own state, and the channel on which its changes are
 // published.
-func (c *Cache) AppKey(app string) string { return c.prefix + ":app:" + grant.Escape(app) }
+func (app App) AppKey() string { return app.c.prefix + ":app:" + grant.Escape(app.name) }
 
 // RateKey is the key of an app's budget of requests, and the beginning of others about it.
-func (c *Cache) RateKey(app string) string { return c.prefix + ":rate:" + grant.Escape(app) }
+func (app App) RateKey() string { return app.c.prefix + ":rate:" + grant.Escape(app.name) }
 
 // LockKey is the key of the grant's lock, for a Locker.
-func (c *Cache) LockKey(k grant.Key) string { return c.keys(k).lock() }
+func (g Grant) LockKey() string { return g.keys().lock() }
 
 // EventsChannel is the channel on which every state change of the grant is published.
-func (c *Cache) EventsChannel(k grant.Key) string { return c.keys(k).events() }
+func (g Grant) EventsChannel() string { return g.keys().events() }

@@ -54,7 +54,7 @@ const (
 // missed. It reports whether all that Redis may have lost of late has been read again.
 func (c *Cache) connected(ctx context.Context, lost mono.Time) bool {
 	if _, cluster := c.rdb.(*redis.ClusterClient); !cluster {
-		_, _ = c.serverOf(ctx, grant.Key{}) // so that the first exchange need not ask
+		_, _ = c.Grant(grant.Key{}).serverOf(ctx) // so that the first exchange need not ask
 	}
 	if lost == 0 {
 		return true
@@ -102,7 +102,7 @@ func (c *Cache) unverified(ctx context.Context, keys []grant.Key) []grant.Key {
 		room <- struct{}{}
 		work.Go(func() {
 			defer func() { <-room }()
-			failed[i] = ctx.Err() != nil || !c.verified(ctx, k)
+			failed[i] = ctx.Err() != nil || !c.Grant(k).verified(ctx)
 		})
 	}
 	work.Wait()
@@ -112,10 +112,10 @@ func (c *Cache) unverified(ctx context.Context, keys []grant.Key) []grant.Key {
 
 // verified reads a grant that this process remembers, which gives back what Redis has lost. It
 // reports whether Redis has answered.
-func (c *Cache) verified(ctx context.Context, k grant.Key) bool {
+func (g Grant) verified(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	_, err := c.Read(ctx, k)
+	_, err := g.Read(ctx)
 	return err == nil || errors.Is(err, ErrNone)
 }
 
@@ -126,8 +126,8 @@ func (c *Cache) verified(ctx context.Context, k grant.Key) bool {
 // that does not tell (INFO) is not doubted.
 //
 // What it says is about one server: judged is the grant as it may be claimed there, and nowhere else.
-func (c *Cache) Doubtful(ctx context.Context, s *Snapshot) (judged *Snapshot, left time.Duration, doubtful bool, err error) {
-	server, err := c.serverOf(ctx, s.Key)
+func (g Grant) Doubtful(ctx context.Context, s *Snapshot) (judged *Snapshot, left time.Duration, doubtful bool, err error) {
+	server, err := g.serverOf(ctx)
 	if err != nil {
 		return nil, 0, false, fmt.Errorf("tokencache: %s: since when Redis is the master is not known: %w", s.Key, err)
 	}
@@ -183,42 +183,42 @@ func (v *servers) forget() {
 
 // serverOf is the server that has a grant. What is known of it is right for as long as it has the
 // same replication id, which the claim looks at.
-func (c *Cache) serverOf(ctx context.Context, k grant.Key) (*server, error) {
-	if _, addr, err := c.nodeOf(ctx, k); err != nil {
+func (g Grant) serverOf(ctx context.Context) (*server, error) {
+	if _, addr, err := g.nodeOf(ctx); err != nil {
 		return nil, err
-	} else if s := c.servers.of(addr); s != nil {
+	} else if s := g.c.servers.of(addr); s != nil {
 		return s, nil
 	}
-	if _, cluster := c.rdb.(*redis.ClusterClient); !cluster {
-		return c.inspect(ctx, k)
+	if _, cluster := g.c.rdb.(*redis.ClusterClient); !cluster {
+		return g.inspect(ctx)
 	}
-	return insist(ctx, c, func() (*server, error) { return c.inspect(ctx, k) })
+	return insist(ctx, g.c, func() (*server, error) { return g.inspect(ctx) })
 }
 
 // inspect asks the server that has a grant what it is.
-func (c *Cache) inspect(ctx context.Context, k grant.Key) (*server, error) {
-	node, addr, err := c.nodeOf(ctx, k)
+func (g Grant) inspect(ctx context.Context) (*server, error) {
+	node, addr, err := g.nodeOf(ctx)
 	if err != nil {
 		return nil, err
 	}
 	at := mono.Now()
 	text, err := node.Info(ctx, "server", "replication").Result()
 	if err != nil && !forbidden(err) {
-		c.unanswered(err)
+		g.c.unanswered(err)
 		return nil, err
 	}
-	s, err := c.judge(ctx, infoOf(text), at)
+	s, err := g.c.judge(ctx, infoOf(text), at)
 	if err != nil {
-		c.unanswered(err) // the map of the slots is old
+		g.c.unanswered(err) // the map of the slots is old
 		return nil, err
 	}
 	if s.replid == "" {
-		c.log.Debug().Msg("Redis does not tell its age by INFO: what it may have lost is not doubted")
+		g.c.log.Debug().Msg("Redis does not tell its age by INFO: what it may have lost is not doubted")
 	}
 	if addr != "" {
 		s.reunion = min(s.reunion, reunionOnCluster)
 	}
-	c.servers.note(addr, s)
+	g.c.servers.note(addr, s)
 	return s, nil
 }
 

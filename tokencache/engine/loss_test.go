@@ -18,11 +18,11 @@ import (
 // next exchanges a generation, as holder `by`, for pair n.
 func next(t *testing.T, c *Cache, base *Snapshot, by string, n int) *Snapshot {
 	t.Helper()
-	_, claimed, err := c.Claim(t.Context(), base, NewID(), by, time.Minute, AfterDeadline)
+	_, claimed, err := c.Grant(base.Key).Claim(t.Context(), base, NewID(), by, time.Minute, AfterDeadline)
 	if err != nil {
 		t.Fatal(err)
 	}
-	outcome, s, err := c.Commit(t.Context(), claimed, NewID(), by, pairNo(n)(base.At()), false, false)
+	outcome, s, err := c.Grant(claimed.Key).Commit(t.Context(), claimed, NewID(), by, pairNo(n)(base.At()), false, false)
 	if err != nil || outcome != grant.OK {
 		t.Fatal(outcome, err)
 	}
@@ -34,14 +34,14 @@ func TestCommitRepeatedAfterTheNextGenerationIsNoSpare(t *testing.T) {
 	t.Parallel()
 	for name, first := range map[string]func(t *testing.T, c *Cache, claimed *Snapshot, id string) *Snapshot{
 		"stored by commit": func(t *testing.T, c *Cache, claimed *Snapshot, id string) *Snapshot {
-			_, s, err := c.Commit(t.Context(), claimed, id, "a", pairNo(2)(claimed.At()), false, false)
+			_, s, err := c.Grant(claimed.Key).Commit(t.Context(), claimed, id, "a", pairNo(2)(claimed.At()), false, false)
 			if err != nil {
 				t.Fatal(err)
 			}
 			return s
 		},
 		"stored by restore": func(t *testing.T, c *Cache, claimed *Snapshot, id string) *Snapshot {
-			held := c.Hold(claimed, id, "a", pairNo(2)(claimed.At()))
+			held := c.Grant(claimed.Key).Hold(claimed, id, "a", pairNo(2)(claimed.At()))
 			for mono.Now() <= held.taken { // the read is sent after memory knew
 				time.Sleep(time.Millisecond)
 			}
@@ -50,17 +50,17 @@ func TestCommitRepeatedAfterTheNextGenerationIsNoSpare(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := freshCache(t)
-			defer c.Pin(acme).Unpin()
-			_, claimed, err := c.Claim(t.Context(), connect(t, c, acme, 1), NewID(), "a", time.Minute, AfterDeadline)
+			defer c.Grant(acme).Pin().Unpin()
+			_, claimed, err := c.Grant(acme).Claim(t.Context(), connect(t, c, acme, 1), NewID(), "a", time.Minute, AfterDeadline)
 			if err != nil {
 				t.Fatal(err)
 			}
 			id := NewID()
 			s := next(t, c, first(t, c, claimed, id), "b", 3)
-			if outcome, _, err := c.Commit(t.Context(), claimed, id, "a", pairNo(2)(s.At()), false, false); outcome != grant.Moved || err != nil {
+			if outcome, _, err := c.Grant(claimed.Key).Commit(t.Context(), claimed, id, "a", pairNo(2)(s.At()), false, false); outcome != grant.Moved || err != nil {
 				t.Fatal(outcome, err)
 			}
-			if p, ok, err := c.Spare(t.Context(), s); ok || err != nil {
+			if p, ok, err := c.Grant(s.Key).Spare(t.Context(), s); ok || err != nil {
 				t.Errorf("%s is spent, and lies spare (%v)", p, err)
 			}
 		})
@@ -74,12 +74,12 @@ func TestSiblingThatComesAfterTheWinnerDiedIsCommitted(t *testing.T) {
 	s := connect(t, c, acme, 1)
 	late := claim(t, c, s, "late")
 	winner := claim(t, c, next(t, c, s, "wins", 2), "wins")
-	if _, _, err := c.Fail(t.Context(), winner, "wins", grant.Failure{ID: NewID(), Verdict: grant.Refused, Reason: "invalid_grant"}); err != nil {
+	if _, _, err := c.Grant(winner.Key).Fail(t.Context(), winner, "wins", grant.Failure{ID: NewID(), Verdict: grant.Refused, Reason: "invalid_grant"}); err != nil {
 		t.Fatal(err)
 	}
 	id := NewID()
 	for range 2 { // a repeat is answered like the first
-		outcome, got, err := c.Commit(t.Context(), late, id, "late", pairNo(3)(s.At()), false, false)
+		outcome, got, err := c.Grant(late.Key).Commit(t.Context(), late, id, "late", pairNo(3)(s.At()), false, false)
 		if err != nil || outcome != grant.OK || got.State != grant.Active || got.Generation != 3 || got.Pair.AccessToken.Reveal() != pairNo(3)(0).AccessToken.Reveal() {
 			t.Fatalf("%s %v: generation %d is %s", outcome, err, got.Generation, got.State)
 		}
@@ -90,12 +90,12 @@ func TestReplyThatCrossesAnEvictionIsNotCoherent(t *testing.T) {
 	t.Parallel()
 	rdb, prefix := redistest.Start(t).Client(t), redistest.Prefix(t)
 	c, other := newCache(t, rdb, prefix), newCache(t, rdb, prefix)
-	keep := c.Pin(grant.Key{App: "zoom", Tenant: "keeps the connection"})
+	keep := c.Grant(grant.Key{App: "zoom", Tenant: "keeps the connection"}).Pin()
 	defer keep.Unpin()
 	s := connect(t, other, acme, 1)
-	p := c.Pin(acme)
+	p := c.Grant(acme).Pin()
 	confirm(t, p)
-	late, err := c.read(t.Context(), acme)
+	late, err := c.Grant(acme).read(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,10 +103,10 @@ func TestReplyThatCrossesAnEvictionIsNotCoherent(t *testing.T) {
 	c.evict(p.e)
 	next(t, other, s, "b", 2) // nobody here hears it
 	hot(t, c, acme)
-	if _, err := c.reconcile(t.Context(), acme, late); err != nil {
+	if _, err := c.Grant(acme).reconcile(t.Context(), late); err != nil {
 		t.Fatal(err)
 	}
-	if s := c.Peek(acme); s != nil && s.Generation == 1 {
+	if s := c.Grant(acme).Peek(); s != nil && s.Generation == 1 {
 		t.Error("generation 1 is served, 2 is stored")
 	}
 }
@@ -118,15 +118,15 @@ func TestGenerationWhosePairIsGoneIsNeverPresented(t *testing.T) {
 	s := connect(t, other, acme, 1)
 	hot(t, other, acme)
 	next(t, other, s, "b", 2)
-	rdb.Del(t.Context(), c.keys(acme).secret())
-	p := c.Pin(acme)
+	rdb.Del(t.Context(), c.Grant(acme).keys().secret())
+	p := c.Grant(acme).Pin()
 	defer p.Unpin()
-	outcome, got, err := c.Claim(t.Context(), s, NewID(), "a", time.Minute, AfterDeadline)
+	outcome, got, err := c.Grant(s.Key).Claim(t.Context(), s, NewID(), "a", time.Minute, AfterDeadline)
 	if outcome != grant.Moved || err != nil || !errors.Is(got.Err, grant.ErrSealed) {
 		t.Errorf("%s %v: the pair's error is %v", outcome, err, got.Err)
 	}
 	// A worker that remembers the pair puts it back.
-	if s := read(t, other, acme); s.Err != nil || rdb.Exists(t.Context(), c.keys(acme).secret()).Val() != 1 {
+	if s := read(t, other, acme); s.Err != nil || rdb.Exists(t.Context(), c.Grant(acme).keys().secret()).Val() != 1 {
 		t.Errorf("not put back: %v", s.Err)
 	}
 }
@@ -134,13 +134,13 @@ func TestGenerationWhosePairIsGoneIsNeverPresented(t *testing.T) {
 func TestPinnedGrantIsAlwaysSubscribed(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
-	keep := c.Pin(grant.Key{App: "zoom", Tenant: "keeps the connection"})
+	keep := c.Grant(grant.Key{App: "zoom", Tenant: "keeps the connection"}).Pin()
 	defer keep.Unpin()
 	var pinners sync.WaitGroup
 	for range 3 {
 		pinners.Go(func() {
 			for range 2000 {
-				p := c.Pin(acme)
+				p := c.Grant(acme).Pin()
 				if !c.hub.Listens(p.e.channel) {
 					t.Error("pinned, but not subscribed")
 				}
@@ -157,16 +157,16 @@ func TestPairThatIsNotTheStoredOneIsNeverPresented(t *testing.T) {
 	c := freshCache(t)
 	connect(t, c, acme, 1)
 	p := hot(t, c, acme)
-	mine := c.Peek(acme)
+	mine := c.Grant(acme).Peek()
 	stored := pairNo(2)(mine.At())
-	ks := c.keys(acme)
+	ks := c.Grant(acme).keys()
 	c.rdb.Set(t.Context(), ks.secret(), mustSeal(t, c, acme, mine.Epoch, mine.Generation, stored), 0)
 	c.rdb.HSet(t.Context(), ks.grant(), "rt_fp", grant.Fingerprint(stored.RefreshToken.Reveal()))
-	outcome, _, err := c.Claim(t.Context(), mine, NewID(), "a", time.Minute, AfterDeadline)
+	outcome, _, err := c.Grant(mine.Key).Claim(t.Context(), mine, NewID(), "a", time.Minute, AfterDeadline)
 	if outcome != grant.Moved || err != nil {
 		t.Fatalf("the claim of the other pair: %s %v", outcome, err)
 	}
-	now := c.Peek(acme)
+	now := c.Grant(acme).Peek()
 	if now == nil || now.Pair.RefreshToken.Reveal() != stored.RefreshToken.Reveal() {
 		t.Fatal("memory keeps the pair that is not stored")
 	}
@@ -175,7 +175,7 @@ func TestPairThatIsNotTheStoredOneIsNeverPresented(t *testing.T) {
 	ev.Record.Rev++
 	ev.Record.RefreshFP = mine.RefreshFP
 	c.take(p.e, ev, mono.Now())
-	if c.Peek(acme) != nil {
+	if c.Grant(acme).Peek() != nil {
 		t.Error("a record is coherent with a pair that is not its own")
 	}
 }
@@ -187,9 +187,9 @@ func TestPairOfAnOlderConsentIsNotPutBesideANewerRecord(t *testing.T) {
 	older := connect(t, c, acme, 1)
 	connect(t, c, acme, 2)
 	hset(t, c, acme, "rt_fp", older.RefreshFP)
-	secret := c.keys(acme).secret()
+	secret := c.Grant(acme).keys().secret()
 	c.rdb.Del(t.Context(), secret)
-	got, err := c.restore(t.Context(), older)
+	got, err := c.Grant(older.Key).restore(t.Context(), older)
 	if err != nil || !errors.Is(got.Err, grant.ErrSealed) {
 		t.Errorf("%v: the pair's error is %v", err, got.Err)
 	}
@@ -210,15 +210,15 @@ func TestWhatIsOlderThanTheServerIsDoubted(t *testing.T) {
 
 func doubted(t *testing.T, c *Cache) {
 	s := connect(t, c, acme, 1)
-	if _, left, doubtful, err := c.Doubtful(t.Context(), s); doubtful || err != nil {
+	if _, left, doubtful, err := c.Grant(s.Key).Doubtful(t.Context(), s); doubtful || err != nil {
 		t.Errorf("a consent of this moment, %s before the others are back", left)
 	}
 	old := aged(s)
-	if _, left, doubtful, _ := c.Doubtful(t.Context(), old); !doubtful || left > reunionOnCluster || left < -time.Minute {
+	if _, left, doubtful, _ := c.Grant(old.Key).Doubtful(t.Context(), old); !doubtful || left > reunionOnCluster || left < -time.Minute {
 		t.Errorf("a consent of an hour ago: %v, %s", doubtful, left)
 	}
 	old.ErrorAt = s.Epoch
-	if _, _, doubtful, _ := c.Doubtful(t.Context(), old); doubtful {
+	if _, _, doubtful, _ := c.Grant(old.Key).Doubtful(t.Context(), old); doubtful {
 		t.Error("a failure of this moment")
 	}
 }
@@ -238,7 +238,7 @@ func TestAServerOfThisMomentIsDoubted(t *testing.T) {
 	for _, ahead := range []int64{0, 1, 2} {
 		now := old.Now()
 		c.servers.note("", &server{replid: "a", began: now + ahead, believed: now + ahead, now: now, at: mono.Now()})
-		if _, left, doubtful, err := c.Doubtful(t.Context(), old); !doubtful || err != nil {
+		if _, left, doubtful, err := c.Grant(old.Key).Doubtful(t.Context(), old); !doubtful || err != nil {
 			t.Errorf("%d ms ahead: not doubted, with %s left, %v", ahead, left, err)
 		}
 	}
@@ -254,12 +254,12 @@ func TestAServerThatDoesNotTellItsAgeIsTrusted(t *testing.T) {
 	}
 	c := newCache(t, server.ClientWith(t, func(o *redis.Options) { o.Username, o.Password = "worker", "secret" }), "tl")
 	old := aged(connect(t, c, acme, 1))
-	if judged, _, doubtful, err := c.Doubtful(t.Context(), old); doubtful || err != nil || judged.judged != "" {
+	if judged, _, doubtful, err := c.Grant(old.Key).Doubtful(t.Context(), old); doubtful || err != nil || judged.judged != "" {
 		t.Errorf("doubted: %v, %v", doubtful, err)
 	}
 	away := newCache(t, server.Client(t), "tl")
 	server.Kill(t)
-	if _, _, _, err := away.Doubtful(t.Context(), old); err == nil {
+	if _, _, _, err := away.Grant(old.Key).Doubtful(t.Context(), old); err == nil {
 		t.Error("who does not answer is trusted")
 	}
 }
@@ -271,7 +271,7 @@ func TestAServerFromTheFutureIsNotDoubted(t *testing.T) {
 	s := connect(t, c, acme, 1)
 	ahead := s.At() + 3_600_000
 	c.servers.note("", &server{replid: "a", began: ahead, believed: ahead, now: s.At(), at: mono.Now()})
-	if _, left, doubtful, err := c.Doubtful(t.Context(), s); doubtful || err != nil {
+	if _, left, doubtful, err := c.Grant(s.Key).Doubtful(t.Context(), s); doubtful || err != nil {
 		t.Errorf("doubted, with %s left", left)
 	}
 }
@@ -309,7 +309,7 @@ func TestLateChangesAreGivenBackAfterAReconnection(t *testing.T) {
 	})
 	lose(t, c, acme)
 	eventually(t, "the grant to be back", 10*time.Second, func() bool {
-		return rdb.HGet(t.Context(), c.keys(acme).grant(), "gen").Val() == "1"
+		return rdb.HGet(t.Context(), c.Grant(acme).keys().grant(), "gen").Val() == "1"
 	})
 }
 
@@ -356,7 +356,7 @@ func TestWhoNoticesALossLateGivesBackWhatOnlyItRemembers(t *testing.T) {
 		connect(t, first, k, 100)
 		hot(t, late, k)
 	}
-	if _, err := first.AppState(t.Context(), "zoom"); err != nil { // it works for that app
+	if _, err := first.App("zoom").AppState(t.Context()); err != nil { // it works for that app
 		t.Fatal(err)
 	}
 	for _, c := range []*Cache{first, late} { // which knows how many keys there are
@@ -364,11 +364,11 @@ func TestWhoNoticesALossLateGivesBackWhatOnlyItRemembers(t *testing.T) {
 	}
 	rdb.FlushAll(t.Context())
 	for _, c := range []*Cache{first, late} {
-		if err := c.Rescue(t.Context(), "zoom"); err != nil {
+		if err := c.App("zoom").Rescue(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}
-	if n := rdb.Exists(t.Context(), first.keys(acme).grant(), first.keys(other).grant(), first.keys(grant.Key{App: "zoom", Tenant: "0"}).grant()).Val(); n != 3 {
+	if n := rdb.Exists(t.Context(), first.Grant(acme).keys().grant(), first.Grant(other).keys().grant(), first.Grant(grant.Key{App: "zoom", Tenant: "0"}).keys().grant()).Val(); n != 3 {
 		t.Error("what only one of them remembered is lost")
 	}
 }

@@ -52,7 +52,7 @@ func closeCache(t testing.TB, c *Cache) {
 		c.evict(e)
 	}
 	for name := range c.apps.All() {
-		c.forgetApp(name)
+		c.App(name).forgetApp()
 	}
 	if err := c.hub.Wait(ctx); err != nil {
 		t.Errorf("the hub does not end: %v", err)
@@ -77,7 +77,7 @@ func pairNo(n int) func(now int64) grant.Pair {
 
 func connect(t testing.TB, c *Cache, k grant.Key, n int) *Snapshot {
 	t.Helper()
-	s, err := c.Connect(t.Context(), k, "connector", pairNo(n))
+	s, err := c.Grant(k).Connect(t.Context(), "connector", pairNo(n))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func connect(t testing.TB, c *Cache, k grant.Key, n int) *Snapshot {
 
 func read(t testing.TB, c *Cache, k grant.Key) *Snapshot {
 	t.Helper()
-	s, err := c.Read(t.Context(), k)
+	s, err := c.Grant(k).Read(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func read(t testing.TB, c *Cache, k grant.Key) *Snapshot {
 
 func claim(t testing.TB, c *Cache, base *Snapshot, by string) *Snapshot {
 	t.Helper()
-	o, s, err := c.Claim(t.Context(), base, NewID(), by, time.Minute, AfterDeadline)
+	o, s, err := c.Grant(base.Key).Claim(t.Context(), base, NewID(), by, time.Minute, AfterDeadline)
 	if err != nil || o != grant.OK {
 		t.Fatalf("claim: %s, %v", o, err)
 	}
@@ -104,7 +104,7 @@ func claim(t testing.TB, c *Cache, base *Snapshot, by string) *Snapshot {
 
 func commit(t testing.TB, c *Cache, base *Snapshot, n int) *Snapshot {
 	t.Helper()
-	o, s, err := c.Commit(t.Context(), base, NewID(), "committer", pairNo(n)(base.At()), false, false)
+	o, s, err := c.Grant(base.Key).Commit(t.Context(), base, NewID(), "committer", pairNo(n)(base.At()), false, false)
 	if err != nil || o != grant.OK {
 		t.Fatalf("commit: %s, %v", o, err)
 	}
@@ -113,7 +113,7 @@ func commit(t testing.TB, c *Cache, base *Snapshot, n int) *Snapshot {
 
 func disconnect(t testing.TB, c *Cache, k grant.Key) {
 	t.Helper()
-	if err := c.Disconnect(t.Context(), k, "disconnector"); err != nil {
+	if err := c.Grant(k).Disconnect(t.Context(), "disconnector"); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -121,7 +121,7 @@ func disconnect(t testing.TB, c *Cache, k grant.Key) {
 // hset writes record fields behind the cache's back, to make a past or a future.
 func hset(t testing.TB, c *Cache, k grant.Key, values ...any) {
 	t.Helper()
-	if err := c.rdb.HSet(context.Background(), c.keys(k).grant(), values...).Err(); err != nil {
+	if err := c.rdb.HSet(context.Background(), c.Grant(k).keys().grant(), values...).Err(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -129,7 +129,7 @@ func hset(t testing.TB, c *Cache, k grant.Key, values ...any) {
 // lose deletes all that Redis has of a grant, as FLUSHALL would.
 func lose(t testing.TB, c *Cache, k grant.Key) {
 	t.Helper()
-	ks := c.keys(k)
+	ks := c.Grant(k).keys()
 	if err := c.rdb.Del(context.Background(), ks.grant(), ks.secret(), ks.spare(), ks.journal()).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +143,7 @@ type stored struct {
 
 func remember(t testing.TB, c *Cache, k grant.Key) stored {
 	t.Helper()
-	ks := c.keys(k)
+	ks := c.Grant(k).keys()
 	return stored{c.rdb.HGetAll(t.Context(), ks.grant()).Val(), c.rdb.Get(t.Context(), ks.secret()).Val()}
 }
 
@@ -154,7 +154,7 @@ func rewind(t testing.TB, c *Cache, k grant.Key, s stored) {
 	for name, value := range s.grant {
 		hset(t, c, k, name, value)
 	}
-	if err := c.rdb.Set(t.Context(), c.keys(k).secret(), s.secret, 0).Err(); err != nil {
+	if err := c.rdb.Set(t.Context(), c.Grant(k).keys().secret(), s.secret, 0).Err(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -162,11 +162,11 @@ func rewind(t testing.TB, c *Cache, k grant.Key, s stored) {
 // hot pins a grant and waits until it is subscribed and coherent.
 func hot(t testing.TB, c *Cache, k grant.Key) *Pin {
 	t.Helper()
-	p := c.Pin(k)
+	p := c.Grant(k).Pin()
 	t.Cleanup(p.Unpin)
 	confirm(t, p)
 	read(t, c, k)
-	if c.Peek(k) == nil {
+	if c.Grant(k).Peek() == nil {
 		t.Fatal("subscribed and read, and yet not coherent")
 	}
 	return p
@@ -217,7 +217,7 @@ func eventually(t testing.TB, what string, within time.Duration, reached func() 
 // journal is the kinds of a grant's journal entries, in order.
 func journal(t testing.TB, c *Cache, k grant.Key) []string {
 	t.Helper()
-	entries, err := c.rdb.XRange(t.Context(), c.keys(k).journal(), "-", "+").Result()
+	entries, err := c.rdb.XRange(t.Context(), c.Grant(k).keys().journal(), "-", "+").Result()
 	if err != nil {
 		t.Fatal(err)
 	}

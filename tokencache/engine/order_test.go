@@ -24,7 +24,7 @@ type watcher struct {
 }
 
 func (w *watcher) look() {
-	for what, s := range map[string]*Snapshot{"Remembered": w.c.Remembered(w.k), "Peek": w.c.Peek(w.k)} {
+	for what, s := range map[string]*Snapshot{"Remembered": w.c.Grant(w.k).Remembered(), "Peek": w.c.Grant(w.k).Peek()} {
 		if s == nil {
 			continue
 		}
@@ -85,7 +85,7 @@ func interleave(t *testing.T, seed uint64) {
 
 // step does one random thing. Outcomes do not matter, errors do.
 func step(t *testing.T, c *Cache, random *rand.Rand) {
-	base, err := c.Read(t.Context(), acme)
+	base, err := c.Grant(acme).Read(t.Context())
 	if errors.Is(err, ErrNone) {
 		return
 	}
@@ -100,18 +100,18 @@ func step(t *testing.T, c *Cache, random *rand.Rand) {
 	takeover := []Takeover{AtOnce, AfterDeadline, Takeover(time.Millisecond)}[random.IntN(3)]
 	switch random.IntN(12) {
 	case 0:
-		_, err = c.Connect(t.Context(), acme, by, pairNo(n))
+		_, err = c.Grant(acme).Connect(t.Context(), by, pairNo(n))
 	case 1:
-		err = c.Disconnect(t.Context(), acme, by)
+		err = c.Grant(acme).Disconnect(t.Context(), by)
 	case 2, 3, 4:
-		_, _, err = c.Claim(t.Context(), base, id, by, time.Minute, takeover)
+		_, _, err = c.Grant(base.Key).Claim(t.Context(), base, id, by, time.Minute, takeover)
 	case 5, 6, 7:
-		_, _, err = c.Commit(t.Context(), base, id, by, pairNo(n)(base.At()), false, false)
+		_, _, err = c.Grant(base.Key).Commit(t.Context(), base, id, by, pairNo(n)(base.At()), false, false)
 	case 8:
-		c.Hold(base, id, by, pairNo(n)(base.At()))
+		c.Grant(base.Key).Hold(base, id, by, pairNo(n)(base.At()))
 	case 9, 10:
 		verdict := []grant.Verdict{grant.Unspent, grant.MaybeSpent, grant.Refused}[random.IntN(3)]
-		_, _, err = c.Fail(t.Context(), base, by, grant.Failure{ID: id, Verdict: verdict})
+		_, _, err = c.Grant(base.Key).Fail(t.Context(), base, by, grant.Failure{ID: id, Verdict: verdict})
 	}
 	if err != nil && !errors.Is(err, ErrNone) && !errors.Is(err, grant.ErrSealed) {
 		t.Log(err)
@@ -128,13 +128,13 @@ func TestWarmCacheRestoresAfterFlushAll(t *testing.T) {
 	for i, k := range keys {
 		connect(t, warm, k, i)
 		hot(t, warm, k)
-		want = append(want, warm.Peek(k))
+		want = append(want, warm.Grant(k).Peek())
 	}
 	if err := cold.rdb.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
 	for i, k := range keys {
-		if _, err := cold.Read(t.Context(), k); !errors.Is(err, ErrNone) {
+		if _, err := cold.Grant(k).Read(t.Context()); !errors.Is(err, ErrNone) {
 			t.Errorf("cold: %v", err)
 		}
 		s := read(t, warm, k)
@@ -151,17 +151,17 @@ func TestAskedProcessesRestore(t *testing.T) {
 	server, prefix := redistest.Start(t), redistest.Prefix(t)
 	cold := newCache(t, server.Client(t), prefix)
 	base := connect(t, cold, acme, 1)
-	p := cold.Pin(acme)
+	p := cold.Grant(acme).Pin()
 	defer p.Unpin()
 	confirm(t, p)
 	for range 3 {
 		hot(t, newCache(t, server.Client(t), prefix), acme)
 	}
 	lose(t, cold, acme)
-	if anybody, err := cold.Ask(t.Context(), acme, 0, 0, 0); err != nil || !anybody {
+	if anybody, err := cold.Grant(acme).Ask(t.Context(), 0, 0, 0); err != nil || !anybody {
 		t.Fatalf("Ask: %v %v", anybody, err)
 	}
-	until(t, p, "the restored grant", func() bool { return cold.Remembered(acme) != nil })
+	until(t, p, "the restored grant", func() bool { return cold.Grant(acme).Remembered() != nil })
 	if s := read(t, cold, acme); s.Generation != base.Generation || s.Pair.RefreshToken.Reveal() != "rt-1" {
 		t.Errorf("%+v", s.Record)
 	}
@@ -177,18 +177,18 @@ func TestAskedProcessesGiveBackALostClaim(t *testing.T) {
 	warm, late := newCache(t, rdb, prefix), newCache(t, rdb, prefix)
 	base := connect(t, warm, acme, 1)
 	hot(t, warm, acme)
-	p := late.Pin(acme)
+	p := late.Grant(acme).Pin()
 	defer p.Unpin()
 	confirm(t, p)
-	name := warm.keys(acme).grant()
+	name := warm.Grant(acme).keys().grant()
 	before := rdb.HGetAll(t.Context(), name).Val()
 	claimed := claim(t, warm, base, "w")
 	rdb.Del(t.Context(), name)
 	rdb.HSet(t.Context(), name, before)
-	if anybody, err := late.Ask(t.Context(), acme, claimed.Epoch, claimed.Generation, claimed.Rev); err != nil || !anybody {
+	if anybody, err := late.Grant(acme).Ask(t.Context(), claimed.Epoch, claimed.Generation, claimed.Rev); err != nil || !anybody {
 		t.Fatal(anybody, err)
 	}
-	if _, err := late.Ask(t.Context(), acme, base.Epoch, base.Generation, base.Rev); err != nil {
+	if _, err := late.Grant(acme).Ask(t.Context(), base.Epoch, base.Generation, base.Rev); err != nil {
 		t.Fatal(err)
 	}
 	until(t, p, "the claim", func() bool { return rdb.HGet(t.Context(), name, "claim_id").Val() == claimed.Claim.ID })
@@ -202,18 +202,18 @@ func TestHeldPairIsServedAndStored(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	base := claim(t, c, connect(t, c, acme, 1), by)
-	t.Cleanup(c.Pin(acme).Unpin)
+	t.Cleanup(c.Grant(acme).Pin().Unpin)
 	read(t, c, acme)
 	id := NewID()
-	held := c.Hold(base, id, by, pairNo(2)(base.At()))
-	if !held.Pending || c.Remembered(acme) != held || held.Token().AccessToken != "at-2" || c.Peek(acme) != nil {
+	held := c.Grant(base.Key).Hold(base, id, by, pairNo(2)(base.At()))
+	if !held.Pending || c.Grant(acme).Remembered() != held || held.Token().AccessToken != "at-2" || c.Grant(acme).Peek() != nil {
 		t.Fatalf("held %+v", held.Record)
 	}
 	s := read(t, c, acme)
 	if s.Pending || s.Generation != 2 || s.Pair.RefreshToken.Reveal() != "rt-2" || s.RetryAt > s.At() {
 		t.Errorf("stored %+v", s.Record)
 	}
-	if o, _, err := c.Commit(t.Context(), base, id, by, pairNo(2)(base.At()), false, false); o != grant.OK || err != nil {
+	if o, _, err := c.Grant(base.Key).Commit(t.Context(), base, id, by, pairNo(2)(base.At()), false, false); o != grant.OK || err != nil {
 		t.Errorf("the commit that comes through at last: %s %v", o, err)
 	}
 }
@@ -224,15 +224,15 @@ func TestHeldPairYieldsToTheSiblingThatWasStored(t *testing.T) {
 	c, other := newCache(t, server.Client(t), prefix), newCache(t, server.Client(t), prefix)
 	base := claim(t, c, connect(t, c, acme, 1), by)
 	hot(t, c, acme)
-	p := c.Pin(acme)
+	p := c.Grant(acme).Pin()
 	defer p.Unpin()
-	c.Hold(base, NewID(), by, pairNo(2)(base.At()))
+	c.Grant(base.Key).Hold(base, NewID(), by, pairNo(2)(base.At()))
 	commit(t, other, base, 3)
-	until(t, p, "the sibling", func() bool { s := c.Peek(acme); return s != nil && s.Token().AccessToken == "at-3" })
-	if o, s, err := c.Commit(t.Context(), base, NewID(), by, pairNo(2)(base.At()), false, false); o != grant.Moved || err != nil || s.Pair.AccessToken.Reveal() != "at-3" {
+	until(t, p, "the sibling", func() bool { s := c.Grant(acme).Peek(); return s != nil && s.Token().AccessToken == "at-3" })
+	if o, s, err := c.Grant(base.Key).Commit(t.Context(), base, NewID(), by, pairNo(2)(base.At()), false, false); o != grant.Moved || err != nil || s.Pair.AccessToken.Reveal() != "at-3" {
 		t.Errorf("%s %v", o, err)
 	}
-	if spare, ok, err := c.Spare(t.Context(), base); !ok || err != nil || spare.RefreshToken.Reveal() != "rt-2" {
+	if spare, ok, err := c.Grant(base.Key).Spare(t.Context(), base); !ok || err != nil || spare.RefreshToken.Reveal() != "rt-2" {
 		t.Errorf("spare %v %v %v", spare, ok, err)
 	}
 }
@@ -244,10 +244,10 @@ func TestRecordWithoutItsPair(t *testing.T) {
 	warm, cold := newCache(t, server.Client(t), prefix), newCache(t, server.Client(t), prefix)
 	base := connect(t, warm, acme, 1)
 	hot(t, warm, acme)
-	if err := warm.rdb.Del(t.Context(), warm.keys(acme).secret()).Err(); err != nil {
+	if err := warm.rdb.Del(t.Context(), warm.Grant(acme).keys().secret()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := cold.Read(t.Context(), acme); err != nil || !errors.Is(s.Err, grant.ErrSealed) || s.Valid() {
+	if s, err := cold.Grant(acme).Read(t.Context()); err != nil || !errors.Is(s.Err, grant.ErrSealed) || s.Valid() {
 		t.Errorf("cold: %v %v", s, err)
 	}
 	if s := read(t, warm, acme); s.Err != nil || s.Pair.RefreshToken.Reveal() != "rt-1" {
@@ -268,7 +268,7 @@ func TestWholeLifeOnACluster(t *testing.T) {
 	for i := range 9 { // some of each slot range
 		k := grant.Key{App: "zoom", Tenant: fmt.Sprint("tenant ", i)}
 		var slots []int64
-		ks := c.keys(k)
+		ks := c.Grant(k).keys()
 		for _, name := range []string{ks.grant(), ks.secret(), ks.spare(), ks.lock(), ks.journal(), ks.events()} {
 			slots = append(slots, c.rdb.(*redis.ClusterClient).ClusterKeySlot(t.Context(), name).Val())
 		}
@@ -285,22 +285,22 @@ func TestWholeLifeOnACluster(t *testing.T) {
 		for _, node := range cluster.Nodes {
 			nodes = append(nodes, listen(t, c, node.Client(t), owner, ks.events()))
 		}
-		p := other.Pin(k)
+		p := other.Grant(k).Pin()
 		confirm(t, p)
 		base := claim(t, c, connect(t, c, k, 1), by)
 		commit(t, c, base, 2)
-		if o, _, err := c.Commit(t.Context(), base, NewID(), by, pairNo(3)(base.At()), false, false); o != grant.Moved || err != nil {
+		if o, _, err := c.Grant(base.Key).Commit(t.Context(), base, NewID(), by, pairNo(3)(base.At()), false, false); o != grant.Moved || err != nil {
 			t.Fatal(o, err)
 		}
 		s := claim(t, c, read(t, c, k), by)
-		if o, _, err := c.Fail(t.Context(), s, by, grant.Failure{ID: NewID(), Verdict: grant.Refused}); o != grant.OK || err != nil {
+		if o, _, err := c.Grant(s.Key).Fail(t.Context(), s, by, grant.Failure{ID: NewID(), Verdict: grant.Refused}); o != grant.OK || err != nil {
 			t.Fatal(o, err)
 		}
-		until(t, p, "the death", func() bool { s := other.Peek(k); return s != nil && s.State == grant.Reauthorize })
+		until(t, p, "the death", func() bool { s := other.Grant(k).Peek(); return s != nil && s.State == grant.Reauthorize })
 		lose(t, c, k)
 		read(t, other, k) // restores
 		disconnect(t, c, k)
-		until(t, p, "the end", func() bool { return other.Peek(k).State == grant.Disconnected })
+		until(t, p, "the end", func() bool { return other.Grant(k).Peek().State == grant.Disconnected })
 		p.Unpin()
 		want := []string{"connect", "claim", "commit", "spare", "claim", "reauthorize", "restore", "disconnect"}
 		for n, published := range nodes {

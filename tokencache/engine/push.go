@@ -104,9 +104,9 @@ func (c *Cache) tell(e *entry) {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		defer e.hasTold()
-		_, err := c.restore(ctx, mem)
+		_, err := c.Grant(mem.Key).restore(ctx, mem)
 		for noAnswer(err) && mono.Sleep(ctx, tellEvery/2) == nil { // its node may just be replaced
-			_, err = c.restore(ctx, mem)
+			_, err = c.Grant(mem.Key).restore(ctx, mem)
 		}
 		if err != nil {
 			c.log.Warn().Err(err).Stringer("grant", e.key).Msg("Redis has lost this grant, and did not take it back")

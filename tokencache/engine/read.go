@@ -22,19 +22,19 @@ var ErrNone = errors.New("tokencache: no such grant")
 // Read reads a grant from Redis in one round trip and remembers it if it is pinned or
 // hot. A record that is older than what memory holds, or is gone, is first repaired
 // from memory. The error is ErrNone, or says why Redis did not answer.
-func (c *Cache) Read(ctx context.Context, k grant.Key) (*Snapshot, error) {
+func (g Grant) Read(ctx context.Context) (*Snapshot, error) {
 	for range 10 {
-		a, err := c.read(ctx, k)
+		a, err := g.read(ctx)
 		if err != nil {
 			return nil, err
 		}
-		s, err := c.reconcile(ctx, k, a)
+		s, err := g.reconcile(ctx, a)
 		if err != nil || !s.incomplete() {
 			return s, err
 		}
 		// A push overtook the reply and brought the record alone: read its pair.
 	}
-	return nil, fmt.Errorf("tokencache: read %s: newer states keep coming; try again", k)
+	return nil, fmt.Errorf("tokencache: read %s: newer states keep coming; try again", g.key)
 }
 
 // Glance is for a caller who wants no more than a fresh token of a grant that memory has
@@ -43,46 +43,46 @@ func (c *Cache) Read(ctx context.Context, k grant.Key) (*Snapshot, error) {
 // can tell. What it cannot tell is whether the pair is still the record's: a pair that somebody who
 // may write to Redis has put back is served until it expires, though the tenant is disconnected.
 // Asking for the record in the same round trip would cost a fifth more.
-func (c *Cache) Glance(ctx context.Context, k grant.Key) (*Snapshot, error) {
+func (g Grant) Glance(ctx context.Context) (*Snapshot, error) {
 	at := mono.Now()
-	now, ok := c.clock.guess(at)
-	if _, hot := c.hot.load(k); hot || !ok || c.hot.size() < c.limit || c.hot.seen.lately(k) {
+	now, ok := g.c.clock.guess(at)
+	if _, hot := g.c.hot.load(g.key); hot || !ok || g.c.hot.size() < g.c.limit || g.c.hot.seen.lately(g.key) {
 		return nil, nil // it is to be read and remembered
 	}
-	sealed, err := c.rides.secret(ctx, c.keys(k).secret())
+	sealed, err := g.c.rides.secret(ctx, g.keys().secret())
 	if err != nil {
-		return nil, fmt.Errorf("tokencache: glance %s: %w", k, err)
+		return nil, fmt.Errorf("tokencache: glance %s: %w", g.key, err)
 	}
 	epoch, err := grant.EpochOf(sealed)
 	if err != nil {
 		return nil, nil // there is none, or it is damaged
 	}
-	s := &Snapshot{Key: k, now: now, at: at}
-	if s.Pair, err = c.sealer.Open(k, epoch, grant.AnyGeneration, sealed); err != nil {
+	s := &Snapshot{Key: g.key, now: now, at: at}
+	if s.Pair, err = g.c.sealer.Open(g.key, epoch, grant.AnyGeneration, sealed); err != nil {
 		return nil, nil // Read says it better
 	}
 	s.State, s.Epoch, s.Schema = grant.Active, epoch, grant.Schema
 	s.IssuedAt, s.ExpiresAt, s.RefreshAt = s.Pair.IssuedAt, s.Pair.ExpiresAt, s.Pair.RefreshAt
-	s.behind = c.clock.behind(&s.Record, now)
+	s.behind = g.c.clock.behind(&s.Record, now)
 	if s.finish(); !s.Fresh() {
 		return nil, nil
 	}
-	c.hot.seen.again(k)
-	c.cold.note(k)
+	g.c.hot.seen.again(g.key)
+	g.c.cold.note(g.key)
 	return s, nil
 }
 
 // read is record, sealed pair and Redis' time, in one round trip.
-func (c *Cache) read(ctx context.Context, k grant.Key) (answer, error) {
-	ks, once := c.keys(k), c.readOnce
-	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
+func (g Grant) read(ctx context.Context) (answer, error) {
+	ks, once := g.keys(), g.c.readOnce
+	if _, cluster := g.c.rdb.(*redis.ClusterClient); cluster {
 		once = func(ctx context.Context, ks keys) (reply, error) {
-			return insist(ctx, c, func() (reply, error) { return c.readOnce(ctx, ks) })
+			return insist(ctx, g.c, func() (reply, error) { return g.c.readOnce(ctx, ks) })
 		}
 	}
 	for again := 2; ; again-- {
 		torn := false
-		a, err := c.roundTrip(ctx, "read", k, func() (reply, error) { return once(ctx, ks) })
+		a, err := g.roundTrip(ctx, "read", func() (reply, error) { return once(ctx, ks) })
 		if a.snap != nil {
 			a.snap.needsPair()
 			torn = errors.Is(a.snap.Err, grant.ErrOtherPair) || errors.Is(a.snap.Err, errNoPair)
@@ -188,18 +188,18 @@ func millis(answer []string) (int64, error) {
 // If that is memory, either a push has overtaken the script's reply, or Redis has lost
 // something and gets it back: a request that was sent after memory knew cannot
 // honestly have found less.
-func (c *Cache) reconcile(ctx context.Context, k grant.Key, a answer) (*Snapshot, error) {
-	mem := c.Remembered(k)
+func (g Grant) reconcile(ctx context.Context, a answer) (*Snapshot, error) {
+	mem := g.Remembered()
 	if a.damaged != nil {
 		if sure := mem.sure(); sure != nil {
-			return c.restore(ctx, sure)
+			return g.restore(ctx, sure)
 		}
 		return nil, a.damaged
 	}
 	if mem != nil && a.snap != nil && a.snap.Err != nil && mem.Pair.AccessToken.Reveal() != "" &&
 		mem.Epoch == a.snap.Epoch && mem.Generation == a.snap.Generation && mem.RefreshFP == a.snap.RefreshFP {
 		if sure := mem.sure(); errors.Is(a.snap.Err, errNoPair) && sure != nil && sure.RefreshFP == mem.RefreshFP {
-			return c.restore(ctx, sure)
+			return g.restore(ctx, sure)
 		}
 		a.snap.Pair, a.snap.Err = mem.Pair, nil // the record is good, and memory has its pair
 	}
@@ -207,44 +207,44 @@ func (c *Cache) reconcile(ctx context.Context, k grant.Key, a answer) (*Snapshot
 	sure := mem.sure()
 	switch {
 	case older && a.sent > mem.taken && sure != nil && (a.snap == nil || sure.Compare(&a.snap.Record) > 0):
-		return c.restore(ctx, sure)
+		return g.restore(ctx, sure)
 	case older && a.sent > mem.taken:
-		return c.contradict(ctx, k, a)
+		return g.contradict(ctx, a)
 	case older:
 		return mem, nil
 	case a.snap == nil:
-		c.noteAbsent(k, a)
+		g.noteAbsent(a)
 		return nil, ErrNone
 	default:
-		return c.adopt(a.snap.finish()), nil
+		return g.c.adopt(a.snap.finish()), nil
 	}
 }
 
 // restore gives Redis back what this process remembers.
-func (c *Cache) restore(ctx context.Context, mem *Snapshot) (*Snapshot, error) {
+func (g Grant) restore(ctx context.Context, mem *Snapshot) (*Snapshot, error) {
 	if mem.Err != nil || mem.State != grant.Disconnected && mem.Pair.AccessToken.Reveal() == "" {
 		return nil, fmt.Errorf("tokencache: %s: Redis lost the grant, and this process cannot restore it: %w", mem.Key, errors.Join(mem.Err, ErrNone))
 	}
 	sealed, quiet := "", grant.RestoreQuiet
 	if mem.State != grant.Disconnected {
 		var err error
-		if sealed, err = c.sealer.Seal(mem.Key, mem.Epoch, mem.Generation, mem.Pair); err != nil {
+		if sealed, err = g.c.sealer.Seal(mem.Key, mem.Epoch, mem.Generation, mem.Pair); err != nil {
 			return nil, err
 		}
 	}
 	if mem.Pending {
 		quiet = 0 // we made this generation: nobody has a newer one
 	}
-	ks := c.keys(mem.Key)
+	ks := g.keys()
 	var a answer
 	for judged := ""; ; judged = fmt.Sprintf("%x", sha1.Sum([]byte(a.sealed))) {
 		var err error
-		args := append([]any{ks.events(), c.journal, grant.Clip(mem.By), quiet.Milliseconds(), sealed, tombstoneLife.Milliseconds(), judged}, mem.Flat()...)
-		a, err = c.run(ctx, "restore", restoreScript, mem.Key, []string{ks.grant(), ks.secret(), ks.journal(), ks.spare()}, args...)
+		args := append([]any{ks.events(), g.c.journal, grant.Clip(mem.By), quiet.Milliseconds(), sealed, tombstoneLife.Milliseconds(), judged}, mem.Flat()...)
+		a, err = g.run(ctx, "restore", restoreScript, []string{ks.grant(), ks.secret(), ks.journal(), ks.spare()}, args...)
 		switch {
 		case err != nil:
 			return nil, err
-		case a.status == "judge" && c.outlived(mem, a.sealed):
+		case a.status == "judge" && g.outlived(mem, a.sealed):
 			return nil, fmt.Errorf("tokencache: restore %s: %w, or a process that remembers more than this one", mem.Key, grant.ErrDamaged)
 		}
 		if a.status != "judge" {
@@ -252,14 +252,14 @@ func (c *Cache) restore(ctx context.Context, mem *Snapshot) (*Snapshot, error) {
 		}
 	}
 	if a.status == "ok" {
-		c.log.Warn().Str("app", mem.App).Str("tenant", mem.Tenant).Int64("generation", mem.Generation).
+		g.c.log.Warn().Str("app", mem.App).Str("tenant", mem.Tenant).Int64("generation", mem.Generation).
 			Msg("Redis had lost this grant's newest state: restored from memory")
-		c.changed(Change{mem.Key, "restore", a.snap.Record, a.now})
+		g.c.changed(Change{mem.Key, "restore", a.snap.Record, a.now})
 		a.snap.Pair = mem.Pair
 	} else {
 		a.snap.needsPair()
 	}
-	return c.adopt(a.snap.finish()), nil
+	return g.c.adopt(a.snap.finish()), nil
 }
 
 // believedFor is how long a state that was only heard of stands against a Redis that knows nothing
@@ -270,16 +270,16 @@ var errContradicted = errors.New("tokencache: this process has heard of a newer 
 
 // contradict is for a newer state in memory that was only heard of: it is not given back. The
 // others are asked for it; what nobody gives back was nothing, and Redis' word counts then.
-func (c *Cache) contradict(ctx context.Context, k grant.Key, a answer) (*Snapshot, error) {
-	e, hot := c.hot.load(k)
+func (g Grant) contradict(ctx context.Context, a answer) (*Snapshot, error) {
+	e, hot := g.c.hot.load(g.key)
 	if !hot {
-		return c.accept(a)
+		return g.c.accept(a)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	mem := e.snap.Load()
 	if mem == nil || !mem.heard || a.sent <= mem.taken {
-		return c.accept(a)
+		return g.c.accept(a)
 	}
 	now := mono.Now()
 	if e.contradicted == 0 || e.contradictedRev != mem.Rev {
@@ -291,12 +291,12 @@ func (c *Cache) contradict(ctx context.Context, k grant.Key, a answer) (*Snapsho
 		go func() { // the lock is held
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), proofTimeout)
 			defer cancel()
-			_, _ = c.Ask(ctx, k, known.Epoch, known.Generation, known.Rev)
+			_, _ = g.Ask(ctx, known.Epoch, known.Generation, known.Rev)
 		}()
 	}
 	switch {
 	case now-e.contradicted < believedFor && (mem.incomplete() || mem.Err != nil):
-		return nil, fmt.Errorf("%w (%s)", errContradicted, k)
+		return nil, fmt.Errorf("%w (%s)", errContradicted, g.key)
 	case now-e.contradicted < believedFor:
 		return mem, nil
 	}

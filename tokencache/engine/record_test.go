@@ -14,16 +14,16 @@ import (
 func TestRedisNamesAreAsDocumented(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t, func(cfg *Config) { cfg.Prefix = "" })
-	ks := c.keys(grant.Key{App: "zoom", Tenant: "acme"})
+	ks := c.Grant(grant.Key{App: "zoom", Tenant: "acme"}).keys()
 	for got, want := range map[string]string{
 		ks.grant(): "grant", ks.secret(): "secret", ks.spare(): "spare", ks.journal(): "journal",
-		ks.lock(): "lock", ks.events(): "events", c.LockKey(acme): "lock", c.EventsChannel(acme): "events",
+		ks.lock(): "lock", ks.events(): "events", c.Grant(acme).LockKey(): "lock", c.Grant(acme).EventsChannel(): "events",
 	} {
 		if got != "tl:{zoom:acme}:"+want {
 			t.Errorf("%s is called %s", want, got)
 		}
 	}
-	if got := c.keys(grant.Key{App: "my app", Tenant: "a:b}@x.y"}).grant(); got != "tl:{my%20app:a%3Ab%7D@x.y}:grant" {
+	if got := c.Grant(grant.Key{App: "my app", Tenant: "a:b}@x.y"}).keys().grant(); got != "tl:{my%20app:a%3Ab%7D@x.y}:grant" {
 		t.Error(got)
 	}
 }
@@ -32,12 +32,12 @@ func TestRecordFieldsAreAsDocumented(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	base := connect(t, c, acme, 1)
-	t.Logf("MEMORY USAGE of a usual record: %d bytes", c.rdb.MemoryUsage(t.Context(), c.keys(acme).grant()).Val())
+	t.Logf("MEMORY USAGE of a usual record: %d bytes", c.rdb.MemoryUsage(t.Context(), c.Grant(acme).keys().grant()).Val())
 	claim(t, c, base, "worker")
 	const usual = `at_fp by claim_at claim_by claim_id claim_n claim_until commit_id
 		consent_fp consent_id epoch expires_at gen issued_at refresh_at rev rt_expires_at rt_fp state v`
 	fieldsAre(t, c, usual)
-	if _, _, err := c.Reject(t.Context(), base, "worker", time.Hour, time.Hour, 0); err != nil {
+	if _, _, err := c.Grant(base.Key).Reject(t.Context(), base, "worker", time.Hour, time.Hour, 0); err != nil {
 		t.Fatal(err)
 	}
 	fieldsAre(t, c, usual+" reject_at rejected_gen rejects")
@@ -49,7 +49,7 @@ func TestRecordFieldsAreAsDocumented(t *testing.T) {
 
 func fieldsAre(t *testing.T, c *Cache, want string) {
 	t.Helper()
-	got, err := c.rdb.HKeys(t.Context(), c.keys(acme).grant()).Result()
+	got, err := c.rdb.HKeys(t.Context(), c.Grant(acme).keys().grant()).Result()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,11 +64,11 @@ func TestRecordStaysCompact(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	odd := strings.Repeat("höst\n\x00\xff} ", 40)
-	pin := c.Pin(acme)
+	pin := c.Grant(acme).Pin()
 	t.Cleanup(pin.Unpin)
 	compact := func(when string) {
 		t.Helper()
-		record, err := c.rdb.HGetAll(t.Context(), c.keys(acme).grant()).Result()
+		record, err := c.rdb.HGetAll(t.Context(), c.Grant(acme).keys().grant()).Result()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,35 +77,35 @@ func TestRecordStaysCompact(t *testing.T) {
 				t.Errorf("%s: field %s has %d bytes: %q", when, name, len(value), value)
 			}
 		}
-		if encoding := c.rdb.ObjectEncoding(t.Context(), c.keys(acme).grant()).Val(); encoding != "listpack" {
+		if encoding := c.rdb.ObjectEncoding(t.Context(), c.Grant(acme).keys().grant()).Val(); encoding != "listpack" {
 			t.Errorf("%s: the record is a %s", when, encoding)
 		}
 	}
-	base, err := c.Connect(t.Context(), acme, odd, pairNo(1))
+	base, err := c.Grant(acme).Connect(t.Context(), odd, pairNo(1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	compact("connect")
-	_, base, err = c.Claim(t.Context(), base, NewID(), odd, time.Minute, AtOnce)
+	_, base, err = c.Grant(base.Key).Claim(t.Context(), base, NewID(), odd, time.Minute, AtOnce)
 	if err != nil {
 		t.Fatal(err)
 	}
 	compact("claim")
-	if _, _, err = c.Fail(t.Context(), base, odd, grant.Failure{ID: NewID(), Verdict: grant.MaybeSpent, Error: odd, Reason: odd}); err != nil {
+	if _, _, err = c.Grant(base.Key).Fail(t.Context(), base, odd, grant.Failure{ID: NewID(), Verdict: grant.MaybeSpent, Error: odd, Reason: odd}); err != nil {
 		t.Fatal(err)
 	}
 	compact("fail")
-	t.Logf("MEMORY USAGE of a full record: %d bytes", c.rdb.MemoryUsage(t.Context(), c.keys(acme).grant()).Val())
-	c.Hold(base, NewID(), odd, pairNo(2)(base.At()))
+	t.Logf("MEMORY USAGE of a full record: %d bytes", c.rdb.MemoryUsage(t.Context(), c.Grant(acme).keys().grant()).Val())
+	c.Grant(base.Key).Hold(base, NewID(), odd, pairNo(2)(base.At()))
 	lose(t, c, acme)
 	read(t, c, acme)
 	compact("restore of a held pair")
-	if _, _, err = c.Commit(t.Context(), base, NewID(), odd, pairNo(3)(base.At()), false, false); err != nil {
+	if _, _, err = c.Grant(base.Key).Commit(t.Context(), base, NewID(), odd, pairNo(3)(base.At()), false, false); err != nil {
 		t.Fatal(err)
 	}
 	compact("commit")
-	t.Logf("MEMORY USAGE of a quiet record: %d bytes", c.rdb.MemoryUsage(t.Context(), c.keys(acme).grant()).Val())
-	if err := c.Disconnect(t.Context(), acme, odd); err != nil {
+	t.Logf("MEMORY USAGE of a quiet record: %d bytes", c.rdb.MemoryUsage(t.Context(), c.Grant(acme).keys().grant()).Val())
+	if err := c.Grant(acme).Disconnect(t.Context(), odd); err != nil {
 		t.Fatal(err)
 	}
 	compact("disconnect")
@@ -121,11 +121,11 @@ func TestJournalKeepsExactlyTheLast32(t *testing.T) {
 		}
 		for n := range want + 7 {
 			connect(t, c, acme, n)
-			if got := c.rdb.XLen(t.Context(), c.keys(acme).journal()).Val(); got != int64(min(n+1, want)) {
+			if got := c.rdb.XLen(t.Context(), c.Grant(acme).keys().journal()).Val(); got != int64(min(n+1, want)) {
 				t.Fatalf("after %d changes the journal has %d entries", n+1, got)
 			}
 		}
-		last, err := c.rdb.XRevRangeN(t.Context(), c.keys(acme).journal(), "+", "-", 1).Result()
+		last, err := c.rdb.XRevRangeN(t.Context(), c.Grant(acme).keys().journal(), "+", "-", 1).Result()
 		if err != nil || fmt.Sprint(last[0].Values["gen"]) != fmt.Sprint(want+7) {
 			t.Errorf("the last entry is %v %v", last, err)
 		}
@@ -152,12 +152,12 @@ func TestCorruptRecordIsAClearErrorAndStaysAsItIs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := freshCache(t)
 			connect(t, c, acme, 1)
-			key := c.keys(acme).grant()
+			key := c.Grant(acme).keys().grant()
 			if err := tc.corrupt(c, key); err != nil {
 				t.Fatal(err)
 			}
 			before := c.rdb.Dump(t.Context(), key).Val()
-			for what, err := range map[string]error{"Status": second(c.Status(t.Context(), acme)), "Read": second(c.Read(t.Context(), acme))} {
+			for what, err := range map[string]error{"Status": second(c.Grant(acme).Status(t.Context())), "Read": second(c.Grant(acme).Read(t.Context()))} {
 				if err == nil || !strings.Contains(fmt.Sprint(err), tc.says) || !strings.Contains(err.Error(), "zoom:acme") {
 					t.Errorf("%s: %v does not say %q", what, err, tc.says)
 				}
@@ -177,7 +177,7 @@ func TestUnknownFieldsOfANewerVersionSurvive(t *testing.T) {
 	base := connect(t, c, acme, 1)
 	hset(t, c, acme, "later", "kept")
 	commit(t, c, claim(t, c, base, "worker"), 2)
-	if got := c.rdb.HGet(t.Context(), c.keys(acme).grant(), "later").Val(); got != "kept" {
+	if got := c.rdb.HGet(t.Context(), c.Grant(acme).keys().grant(), "later").Val(); got != "kept" {
 		t.Errorf("later=%q", got)
 	}
 }
@@ -186,7 +186,7 @@ func TestStatusTellsWhatIsStored(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	s := claim(t, c, connect(t, c, acme, 1), "worker")
-	got, err := c.Status(t.Context(), acme)
+	got, err := c.Grant(acme).Status(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,10 +201,10 @@ func TestNamesAreChecked(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	for _, k := range []grant.Key{{App: "", Tenant: "acme"}, {App: "zoom", Tenant: ""}, {App: strings.Repeat("a", 257), Tenant: "acme"}, {App: "zoom", Tenant: strings.Repeat("a", 257)}} {
-		_, read := c.Read(t.Context(), k)
-		_, connect := c.Connect(t.Context(), k, by, pairNo(1))
-		_, status := c.Status(t.Context(), k)
-		for what, err := range map[string]error{"Validate": k.Validate(), "Read": read, "Connect": connect, "Status": status, "Disconnect": c.Disconnect(t.Context(), k, by)} {
+		_, read := c.Grant(k).Read(t.Context())
+		_, connect := c.Grant(k).Connect(t.Context(), by, pairNo(1))
+		_, status := c.Grant(k).Status(t.Context())
+		for what, err := range map[string]error{"Validate": k.Validate(), "Read": read, "Connect": connect, "Status": status, "Disconnect": c.Grant(k).Disconnect(t.Context(), by)} {
 			if !strings.Contains(fmt.Sprint(err), grant.ErrName.Error()) {
 				t.Errorf("%s of %.10q: %v", what, k, err)
 			}

@@ -86,10 +86,10 @@ func TestRepeatedMessagesTellANewProcessNothing(t *testing.T) {
 	disconnect(t, c, acme)
 	again := connect(t, c, acme, 2)
 	again = commit(t, c, claim(t, c, again, "worker"), 3)
-	if _, _, err := c.Trip(t.Context(), "zoom", NewID(), "worker", Refusal{Tenant: "acme", Error: "x", Tenants: 1}, time.Hour); err != nil {
+	if _, _, err := c.App("zoom").Trip(t.Context(), NewID(), "worker", Refusal{Tenant: "acme", Error: "x", Tenants: 1}, time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.rdb.Del(t.Context(), c.AppKey("zoom")).Err(); err != nil { // an operator, long ago
+	if err := c.rdb.Del(t.Context(), c.App("zoom").AppKey()).Err(); err != nil { // an operator, long ago
 		t.Fatal(err)
 	}
 	tape.stop(c)
@@ -100,12 +100,12 @@ func TestRepeatedMessagesTellANewProcessNothing(t *testing.T) {
 
 	fresh := newCache(t, c.rdb, c.prefix)
 	changes, apps := make(chan Change, 100), make(chan AppChange, 100)
-	t.Cleanup(fresh.OnChange("zoom", func(ch Change) { changes <- ch }))
-	t.Cleanup(fresh.OnApp("zoom", func(ch AppChange) { apps <- ch }))
-	pin := fresh.Pin(acme)
+	t.Cleanup(fresh.App("zoom").OnChange(func(ch Change) { changes <- ch }))
+	t.Cleanup(fresh.App("zoom").OnApp(func(ch AppChange) { apps <- ch }))
+	pin := fresh.Grant(acme).Pin()
 	t.Cleanup(pin.Unpin)
 	confirm(t, pin)
-	for _, channel := range []string{fresh.ChangesChannel("zoom"), fresh.AppKey("zoom")} {
+	for _, channel := range []string{fresh.App("zoom").ChangesChannel(), fresh.App("zoom").AppKey()} {
 		if _, err := fresh.hub.Confirmed(t.Context(), channel); err != nil {
 			t.Fatal(err)
 		}
@@ -115,10 +115,10 @@ func TestRepeatedMessagesTellANewProcessNothing(t *testing.T) {
 	eventually(t, "the repeats to arrive", patience, func() bool {
 		return fresh.UnprovenMessages()-before >= int64(len(tape.said))
 	})
-	if s := fresh.Remembered(acme); s != nil {
+	if s := fresh.Grant(acme).Remembered(); s != nil {
 		t.Errorf("a process that has read nothing believes in generation %d of consent %d, %s", s.Generation, s.Epoch, s.State)
 	}
-	if s := fresh.KnownApp("zoom"); s != nil && s.Open {
+	if s := fresh.App("zoom").KnownApp(); s != nil && s.Open {
 		t.Error("an old message has opened the circuit")
 	}
 	if len(changes)+len(apps) > 0 {
@@ -138,12 +138,12 @@ func TestTheFirstLookAtAGrantIsARead(t *testing.T) {
 	tape.stop(c)
 	disconnect(t, c, acme)
 	fresh := newCache(t, c.rdb, c.prefix)
-	pin := fresh.Pin(acme)
+	pin := fresh.Grant(acme).Pin()
 	t.Cleanup(pin.Unpin)
 	confirm(t, pin)
 	tape.repeat()
-	until(t, pin, "the repeat", func() bool { return fresh.Remembered(acme) != nil })
-	if s := fresh.Peek(acme); s != nil {
+	until(t, pin, "the repeat", func() bool { return fresh.Grant(acme).Remembered() != nil })
+	if s := fresh.Grant(acme).Peek(); s != nil {
 		t.Errorf("the token of a disconnected tenant is served: generation %d, %s", s.Generation, s.State)
 	}
 	if s := read(t, fresh, acme); s.State != grant.Disconnected {
@@ -161,7 +161,7 @@ func TestNewsAreHeardAlsoAfterRedisClockWasSetBack(t *testing.T) {
 	p := hot(t, listener, acme)
 	listener.clock.offset.Add(int64(time.Hour))
 	commit(t, c, claim(t, c, base, "worker"), 2)
-	until(t, p, "the commit", func() bool { s := listener.Remembered(acme); return s != nil && s.Generation == 2 })
+	until(t, p, "the commit", func() bool { s := listener.Grant(acme).Remembered(); return s != nil && s.Generation == 2 })
 }
 
 // A repeat that is not yet old must not make waiters wait longer, nor wake them again and again.
@@ -171,13 +171,13 @@ func TestARepeatedSignOfLifeHoldsNoLease(t *testing.T) {
 	connect(t, c, acme, 1)
 	p := hot(t, c, acme)
 	tape := record(t, c)
-	if err := c.Alive(t.Context(), acme, grant.MaxLease); err != nil {
+	if err := c.Grant(acme).Alive(t.Context(), grant.MaxLease); err != nil {
 		t.Fatal(err)
 	}
 	until(t, p, "the sign of life", func() bool { return p.LeaseHeld() > 0 })
 	tape.stop(c)
 	time.Sleep(2 * time.Millisecond) // so that it is told at another millisecond
-	if err := c.Alive(t.Context(), acme, 0); err != nil {
+	if err := c.Grant(acme).Alive(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
 	until(t, p, "the release", func() bool { return p.LeaseHeld() == 0 })
@@ -186,7 +186,7 @@ func TestARepeatedSignOfLifeHoldsNoLease(t *testing.T) {
 		tape.repeat()
 	}
 	commit(t, c, read(t, c, acme), 2) // arrives after them
-	until(t, p, "the commit", func() bool { return c.Peek(acme) != nil && c.Peek(acme).Generation == 2 })
+	until(t, p, "the commit", func() bool { return c.Grant(acme).Peek() != nil && c.Grant(acme).Peek().Generation == 2 })
 	if n := p.Told() - told; n > 0 || p.LeaseHeld() > 0 {
 		t.Errorf("%d repeats were heard, and the lease seems held for %v", n, p.LeaseHeld())
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
@@ -45,37 +44,37 @@ type acknowledgement struct {
 
 // store is run for a change that counts once it is acknowledged as the options say; lacks of the
 // answer says that it is not.
-func (c *Cache) store(ctx context.Context, op string, s *redis.Script, k grant.Key, keys []string, opts []ChangeOption, args ...any) (answer, error) {
+func (g Grant) store(ctx context.Context, op string, s *redis.Script, keys []string, opts []ChangeOption, args ...any) (answer, error) {
 	var ack acknowledgement
 	for _, o := range opts {
 		o(&ack)
 	}
 	if ack.replicas == 0 {
-		return c.run(ctx, op, s, k, keys, args...)
+		return g.run(ctx, op, s, keys, args...)
 	}
 	var lacks error
-	a, err := c.roundTrip(ctx, op, k, func() (reply, error) {
-		cmd, wait, err := c.runAndWait(ctx, ack, s, keys, append(args, c.proofOf(ctx)))
+	a, err := g.roundTrip(ctx, op, func() (reply, error) {
+		cmd, wait, err := g.c.runAndWait(ctx, ack, s, keys, append(args, g.c.proofOf(ctx)))
 		if err != nil {
 			return reply{}, err
 		}
 		lacks = ack.lacks(wait)
-		got, err := c.told(cmd, keys).Slice()
+		got, err := g.c.told(cmd, keys).Slice()
 		if err != nil {
 			return reply{}, err
 		}
 		return scriptReply(got)
 	})
 	if err == nil && lacks != nil {
-		a.lacks = fmt.Errorf("tokencache: %s %s: %w", op, k, lacks)
+		a.lacks = fmt.Errorf("tokencache: %s %s: %w", op, g.key, lacks)
 	}
 	return a, err
 }
 
 // Acknowledged has a grant's state, as it is, acknowledged as the options say.
-func (c *Cache) Acknowledged(ctx context.Context, k grant.Key, opts ...ChangeOption) error {
-	ks := c.keys(k)
-	a, err := c.store(ctx, "acknowledge", againScript, k, []string{ks.grant()}, opts)
+func (g Grant) Acknowledged(ctx context.Context, opts ...ChangeOption) error {
+	ks := g.keys()
+	a, err := g.store(ctx, "acknowledge", againScript, []string{ks.grant()}, opts)
 	return cmp.Or(err, a.damaged, a.lacks)
 }
 

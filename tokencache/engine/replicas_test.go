@@ -60,13 +60,13 @@ func TestARepeatWaitsForTheReplicasToo(t *testing.T) {
 	for name, prepare := range map[string]func(t *testing.T, c *Cache) (change func(c *Cache) error){
 		"connect": func(t *testing.T, _ *Cache) func(*Cache) error {
 			return func(c *Cache) error {
-				_, err := c.Connect(t.Context(), acme, "x", pairNo(1), one)
+				_, err := c.Grant(acme).Connect(t.Context(), "x", pairNo(1), one)
 				return err
 			}
 		},
 		"import": func(t *testing.T, _ *Cache) func(*Cache) error {
 			return func(c *Cache) error {
-				_, err := c.Import(t.Context(), acme, "x", pairNo(1), one)
+				_, err := c.Grant(acme).Import(t.Context(), "x", pairNo(1), one)
 				if errors.Is(err, ErrExists) {
 					return nil
 				}
@@ -75,30 +75,30 @@ func TestARepeatWaitsForTheReplicasToo(t *testing.T) {
 		},
 		"disconnect": func(t *testing.T, c *Cache) func(*Cache) error {
 			connect(t, c, acme, 1)
-			return func(c *Cache) error { return c.Disconnect(t.Context(), acme, "x", one) }
+			return func(c *Cache) error { return c.Grant(acme).Disconnect(t.Context(), "x", one) }
 		},
 		"claim": func(t *testing.T, c *Cache) func(*Cache) error {
 			base, id := connect(t, c, acme, 1), NewID()
 			return func(c *Cache) error {
-				_, _, err := c.Claim(t.Context(), base, id, "x", time.Minute, AfterDeadline, one)
+				_, _, err := c.Grant(base.Key).Claim(t.Context(), base, id, "x", time.Minute, AfterDeadline, one)
 				return err
 			}
 		},
 		"commit": func(t *testing.T, c *Cache) func(*Cache) error {
 			base, id := claim(t, c, connect(t, c, acme, 1), "x"), NewID()
 			return func(c *Cache) error {
-				_, _, err := c.Commit(t.Context(), base, id, "x", pairNo(2)(base.At()), false, false, one)
+				_, _, err := c.Grant(base.Key).Commit(t.Context(), base, id, "x", pairNo(2)(base.At()), false, false, one)
 				return err
 			}
 		},
 		"commit of what has moved on since": func(t *testing.T, c *Cache) func(*Cache) error {
 			base, id := claim(t, c, connect(t, c, acme, 1), "x"), NewID()
 			return func(c *Cache) error {
-				o, now, err := c.Commit(t.Context(), base, id, "x", pairNo(2)(base.At()), false, false, one)
+				o, now, err := c.Grant(base.Key).Commit(t.Context(), base, id, "x", pairNo(2)(base.At()), false, false, one)
 				if o == grant.OK && now == nil {
 					now = read(t, c, acme)
 					claimed := claim(t, c, now, "y")
-					_, _, failed := c.Fail(t.Context(), claimed, "y", grant.Failure{ID: NewID(), Verdict: grant.Unspent, Error: "unsent//0"})
+					_, _, failed := c.Grant(claimed.Key).Fail(t.Context(), claimed, "y", grant.Failure{ID: NewID(), Verdict: grant.Unspent, Error: "unsent//0"})
 					if failed != nil {
 						t.Error(failed)
 					}
@@ -108,7 +108,7 @@ func TestARepeatWaitsForTheReplicasToo(t *testing.T) {
 		},
 		"any state": func(t *testing.T, c *Cache) func(*Cache) error {
 			connect(t, c, acme, 1)
-			return func(c *Cache) error { return c.Acknowledged(t.Context(), acme, one) }
+			return func(c *Cache) error { return c.Grant(acme).Acknowledged(t.Context(), one) }
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -132,7 +132,7 @@ func TestARepeatWaitsForTheReplicasToo(t *testing.T) {
 					t.Fatalf("with a replica that follows again: %v", err)
 				}
 			}
-			there, err := fo.Replica.Client(t).HGetAll(t.Context(), caches[0].keys(acme).grant()).Result()
+			there, err := fo.Replica.Client(t).HGetAll(t.Context(), caches[0].Grant(acme).keys().grant()).Result()
 			if err != nil || there["state"] == "" {
 				t.Errorf("the replica has %v, %v", there, err)
 			}
@@ -165,7 +165,7 @@ func TestAClaimWhoseReplyWasLostIsAcknowledgedForReal(t *testing.T) {
 			acked = one
 		}
 		lost := proxy.EatReply(id)
-		o, s, err := c.Claim(t.Context(), base, id, "x", time.Minute, AfterDeadline, acked)
+		o, s, err := c.Grant(base.Key).Claim(t.Context(), base, id, "x", time.Minute, AfterDeadline, acked)
 		lost.Await(t)
 		switch {
 		case hangs && !errors.Is(err, ErrNotReplicated):
@@ -175,7 +175,7 @@ func TestAClaimWhoseReplyWasLostIsAcknowledgedForReal(t *testing.T) {
 		}
 		if hangs {
 			fo.Replica.Resume(t)
-			eventually(t, "the replica to follow", patience, func() bool { return c.Acknowledged(t.Context(), base.Key, one) == nil })
+			eventually(t, "the replica to follow", patience, func() bool { return c.Grant(base.Key).Acknowledged(t.Context(), one) == nil })
 		}
 	}
 }
@@ -191,16 +191,16 @@ func TestOnlyAClaimThatIsMadeMustBeAcknowledged(t *testing.T) {
 	if err := c.rdb.ScriptFlush(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	o, s, err := c.Claim(t.Context(), newer, NewID(), "x", time.Minute, AfterDeadline, follows)
+	o, s, err := c.Grant(newer.Key).Claim(t.Context(), newer, NewID(), "x", time.Minute, AfterDeadline, follows)
 	if err != nil || o != grant.OK || !s.Claim.Unresolved() {
 		t.Errorf("with an empty script cache: %s, %v", o, err)
 	}
 	fo.Replica.Pause(t)
-	o, s, err = c.Claim(t.Context(), base, NewID(), "x", time.Minute, AfterDeadline, one)
+	o, s, err = c.Grant(base.Key).Claim(t.Context(), base, NewID(), "x", time.Minute, AfterDeadline, one)
 	if err != nil || o != grant.Moved || s.Generation != 2 {
 		t.Errorf("of an older generation: %s, %v", o, err)
 	}
-	o, _, err = c.Claim(t.Context(), newer, NewID(), "y", time.Minute, AfterDeadline, one)
+	o, _, err = c.Grant(newer.Key).Claim(t.Context(), newer, NewID(), "y", time.Minute, AfterDeadline, one)
 	if err != nil || o != grant.Claimed {
 		t.Errorf("of what another has claimed: %s, %v", o, err)
 	}
@@ -223,7 +223,7 @@ func TestAReplicaThatHangsHoldsUpNoReader(t *testing.T) {
 	var all sync.WaitGroup
 	for _, base := range bases {
 		all.Go(func() {
-			_, _, err := c.Claim(t.Context(), base, NewID(), "x", time.Minute, AfterDeadline, Replicas(1, within))
+			_, _, err := c.Grant(base.Key).Claim(t.Context(), base, NewID(), "x", time.Minute, AfterDeadline, Replicas(1, within))
 			if !errors.Is(err, ErrNotReplicated) {
 				t.Error(err)
 			}
@@ -258,11 +258,11 @@ func TestAClusterIsFollowedToTheNodeThatHasTheGrant(t *testing.T) {
 	cluster := redistest.StartCluster(t)
 	cluster.AddReplicas(t)
 	c := newCache(t, cluster.Client(t), "tl")
-	key := c.keys(acme).grant()
+	key := c.Grant(acme).keys().grant()
 	base := connect(t, c, acme, 1)
 	step := func(what string, id string) {
 		t.Helper()
-		o, s, err := c.Claim(t.Context(), base, id, "x", time.Minute, AtOnce, follows)
+		o, s, err := c.Grant(base.Key).Claim(t.Context(), base, id, "x", time.Minute, AtOnce, follows)
 		if err != nil || o != grant.OK || s.Claim.ID != id {
 			t.Errorf("%s: %s, %v", what, o, err)
 		}
@@ -281,19 +281,19 @@ func TestAClaimOutlivesTheEndOfItsNode(t *testing.T) {
 	cluster := redistest.StartCluster(t)
 	cluster.AddReplicas(t)
 	c := newCache(t, cluster.Client(t), "tl")
-	base, i := connect(t, c, acme, 1), cluster.Owner(t, c.keys(acme).grant())
+	base, i := connect(t, c, acme, 1), cluster.Owner(t, c.Grant(acme).keys().grant())
 	id := NewID()
-	o, _, err := c.Claim(t.Context(), base, id, "x", time.Minute, AfterDeadline, follows)
+	o, _, err := c.Grant(base.Key).Claim(t.Context(), base, id, "x", time.Minute, AfterDeadline, follows)
 	if err != nil || o != grant.OK {
 		t.Fatal(o, err)
 	}
 	cluster.TakeOver(t, i)
 	// Nobody replicates what the new master has.
-	o, _, err = c.Claim(t.Context(), base, id, "x", time.Minute, AfterDeadline, one)
+	o, _, err = c.Grant(base.Key).Claim(t.Context(), base, id, "x", time.Minute, AfterDeadline, one)
 	if !errors.Is(err, ErrNotReplicated) {
 		t.Errorf("%s, %v", o, err)
 	}
-	o, _, err = c.Claim(t.Context(), base, NewID(), "y", time.Minute, AfterDeadline, one)
+	o, _, err = c.Grant(base.Key).Claim(t.Context(), base, NewID(), "y", time.Minute, AfterDeadline, one)
 	if err != nil || o != grant.Claimed {
 		t.Errorf("of another: %s, %v", o, err)
 	}
@@ -307,7 +307,7 @@ func TestAWaitEndsBeforeItsClientGivesUp(t *testing.T) {
 	c := newCache(t, rdb, "tl")
 	base := connect(t, c, acme, 1)
 	fo.Replica.Pause(t)
-	_, _, err := c.Claim(t.Context(), base, NewID(), "x", time.Minute, AfterDeadline, Replicas(1, time.Minute))
+	_, _, err := c.Grant(base.Key).Claim(t.Context(), base, NewID(), "x", time.Minute, AfterDeadline, Replicas(1, time.Minute))
 	if !errors.Is(err, ErrNotReplicated) || !strings.Contains(err.Error(), "0 of 1") {
 		t.Error(err)
 	}

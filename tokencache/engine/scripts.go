@@ -184,9 +184,9 @@ type reply struct {
 }
 
 // run runs a script about one grant.
-func (c *Cache) run(ctx context.Context, op string, s *redis.Script, k grant.Key, keys []string, args ...any) (answer, error) {
-	return c.roundTrip(ctx, op, k, func() (reply, error) {
-		got, err := c.publish(ctx, s, keys, args...).Slice()
+func (g Grant) run(ctx context.Context, op string, s *redis.Script, keys []string, args ...any) (answer, error) {
+	return g.roundTrip(ctx, op, func() (reply, error) {
+		got, err := g.c.publish(ctx, s, keys, args...).Slice()
 		if err != nil {
 			return reply{}, err
 		}
@@ -196,45 +196,45 @@ func (c *Cache) run(ctx context.Context, op string, s *redis.Script, k grant.Key
 
 // roundTrip asks Redis about one grant. The snapshot's clock starts before the request
 // was sent, so that no deadline seems later than it is.
-func (c *Cache) roundTrip(ctx context.Context, op string, k grant.Key, ask func() (reply, error)) (answer, error) {
-	if err := k.Validate(); err != nil {
+func (g Grant) roundTrip(ctx context.Context, op string, ask func() (reply, error)) (answer, error) {
+	if err := g.key.Validate(); err != nil {
 		return answer{}, err
 	}
-	home, session := c.home(k)
+	home, session := g.home()
 	mono.Wake()
 	sent := mono.Now()
 	r, err := ask()
-	c.unanswered(err)
+	g.c.unanswered(err)
 	if lostReply(err) {
-		err = c.closedAt(ctx, err)
+		err = g.c.closedAt(ctx, err)
 	}
 	var a answer
 	switch {
 	case err == nil:
-		a, err = c.parse(k, r, sent)
+		a, err = g.parse(r, sent)
 	case context.Cause(ctx) != nil:
 		err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
 	}
 	if err != nil {
-		return answer{}, fmt.Errorf("tokencache: %s %s: %w", op, k, err)
+		return answer{}, fmt.Errorf("tokencache: %s %s: %w", op, g.key, err)
 	}
 	a.session = session
 	if a.snap != nil {
 		a.snap.home, a.snap.session = home, session
 	}
 	if a.damaged != nil {
-		a.damaged = fmt.Errorf("tokencache: %s %s: %w", op, k, a.damaged)
+		a.damaged = fmt.Errorf("tokencache: %s %s: %w", op, g.key, a.damaged)
 	}
 	return a, nil
 }
 
 // home is the grant's place in memory, and the session in which it is subscribed.
-func (c *Cache) home(k grant.Key) (*entry, uint64) {
-	e, ok := c.hot.load(k)
+func (g Grant) home() (*entry, uint64) {
+	e, ok := g.c.hot.load(g.key)
 	if !ok {
 		return nil, 0
 	}
-	return e, c.hub.SessionOf(e.channel)
+	return e, g.c.hub.SessionOf(e.channel)
 }
 
 // scriptReply reads {status, now, record, sealed pair}, and perhaps why nothing was published.
@@ -260,13 +260,13 @@ func scriptReply(got []any) (reply, error) {
 	return r, nil
 }
 
-func (c *Cache) parse(k grant.Key, r reply, sent mono.Time) (answer, error) {
+func (g Grant) parse(r reply, sent mono.Time) (answer, error) {
 	at := sent
 	if r.told {
-		at = c.clock.observe(sent, mono.Now(), r.now)
+		at = g.c.clock.observe(sent, mono.Now(), r.now)
 	}
 	a := answer{status: r.status, now: r.now, sent: sent}
-	s := &Snapshot{Key: k, now: r.now, at: at}
+	s := &Snapshot{Key: g.key, now: r.now, at: at}
 	known, err := r.record(&s.Record)
 	if err == nil && known {
 		err = s.Check(r.now)
@@ -279,9 +279,9 @@ func (c *Cache) parse(k grant.Key, r reply, sent mono.Time) (answer, error) {
 		a.sealed = r.sealed
 		return a, err
 	}
-	s.behind = c.clock.behind(&s.Record, r.now)
+	s.behind = g.c.clock.behind(&s.Record, r.now)
 	if r.sealed != "" {
-		s.Pair, s.Err = c.sealer.Open(k, s.Epoch, s.Generation, []byte(r.sealed))
+		s.Pair, s.Err = g.c.sealer.Open(g.key, s.Epoch, s.Generation, []byte(r.sealed))
 	}
 	a.snap = s
 	return a, nil

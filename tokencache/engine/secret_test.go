@@ -51,32 +51,32 @@ func sealedWith(aead grant.AEAD) func(*Config) { return func(c *Config) { c.AEAD
 func life(t *testing.T, c *Cache) []*Snapshot {
 	t.Helper()
 	k := acme
-	base, err := c.Connect(t.Context(), k, by, canaryPair(1))
+	base, err := c.Grant(k).Connect(t.Context(), by, canaryPair(1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	claimed := claim(t, c, base, by)
-	_, failed, err := c.Fail(t.Context(), claimed, by, grant.Failure{ID: NewID(), Verdict: grant.MaybeSpent, Error: "transient"})
+	_, failed, err := c.Grant(claimed.Key).Fail(t.Context(), claimed, by, grant.Failure{ID: NewID(), Verdict: grant.MaybeSpent, Error: "transient"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, committed, err := c.Commit(t.Context(), claimed, NewID(), by, canaryPair(2)(base.At()), false, false)
+	_, committed, err := c.Grant(claimed.Key).Commit(t.Context(), claimed, NewID(), by, canaryPair(2)(base.At()), false, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o, _, err := c.Commit(t.Context(), claimed, NewID(), by, canaryPair(3)(base.At()), false, false); o != grant.Moved || err != nil {
+	if o, _, err := c.Grant(claimed.Key).Commit(t.Context(), claimed, NewID(), by, canaryPair(3)(base.At()), false, false); o != grant.Moved || err != nil {
 		t.Fatal(o, err)
 	}
-	held := c.Hold(committed, NewID(), by, canaryPair(4)(base.At()))
+	held := c.Grant(committed.Key).Hold(committed, NewID(), by, canaryPair(4)(base.At()))
 	lose(t, c, k)
 	// An answer or event from before the loss may come while a reading is under way: then that
 	// reading cannot tell that it is memory which is right, and the next one restores.
 	var restored *Snapshot
 	eventually(t, "the grant to be restored", patience, func() bool {
 		restored = read(t, c, k)
-		return c.rdb.Exists(t.Context(), c.keys(k).grant()).Val() == 1
+		return c.rdb.Exists(t.Context(), c.Grant(k).keys().grant()).Val() == 1
 	})
-	if o, _, err := c.Commit(t.Context(), claimed, NewID(), by, canaryPair(5)(base.At()), false, false); o != grant.Moved || err != nil {
+	if o, _, err := c.Grant(claimed.Key).Commit(t.Context(), claimed, NewID(), by, canaryPair(5)(base.At()), false, false); o != grant.Moved || err != nil {
 		t.Fatal(o, err)
 	}
 	return []*Snapshot{base, claimed, failed, committed, held, restored}
@@ -112,7 +112,7 @@ func TestNoTokenIsReadableInRedisOrOnTheWire(t *testing.T) {
 	if _, err := all.Receive(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(c.Pin(acme).Unpin)
+	t.Cleanup(c.Grant(acme).Pin().Unpin)
 	life(t, c)
 	dump := redistest.Dump(t, rdb, "*")
 	if !strings.Contains(dump, "tl:{zoom:acme}:spare (string)") || !strings.Contains(dump, "tl:{zoom:acme}:secret (string)") {
@@ -147,10 +147,10 @@ func TestNoTokenIsReadableInRedisOrOnTheWire(t *testing.T) {
 func TestPlaintextSaysSoInRedis(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
-	if _, err := c.Connect(t.Context(), acme, by, canaryPair(1)); err != nil {
+	if _, err := c.Grant(acme).Connect(t.Context(), by, canaryPair(1)); err != nil {
 		t.Fatal(err)
 	}
-	if s := c.rdb.Get(t.Context(), c.keys(acme).secret()).Val(); !strings.Contains(s, "\nplain ") || !strings.Contains(s, canary) {
+	if s := c.rdb.Get(t.Context(), c.Grant(acme).keys().secret()).Val(); !strings.Contains(s, "\nplain ") || !strings.Contains(s, canary) {
 		t.Errorf("%q", s)
 	}
 }
@@ -159,10 +159,10 @@ func TestNothingPrintsTokens(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
 	c := newCache(t, rdb, redistest.Prefix(t), sealedWith(realAEAD(t)))
-	pin := c.Pin(acme)
+	pin := c.Grant(acme).Pin()
 	t.Cleanup(pin.Unpin)
 	snaps := life(t, c)
-	status, err := c.Status(t.Context(), acme)
+	status, err := c.Grant(acme).Status(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +172,7 @@ func TestNothingPrintsTokens(t *testing.T) {
 	}
 	things := []any{
 		s.Pair, &s.Pair, []grant.Pair{s.Pair}, map[string]grant.Pair{"p": s.Pair}, struct{ P grant.Pair }{s.Pair}, struct{ P *grant.Pair }{&s.Pair},
-		status, s.Record, s.Claim, s.Key, grant.Failure{Error: "x"}, c, pin, *pin, AtOnce, c.keys(acme),
+		status, s.Record, s.Claim, s.Key, grant.Failure{Error: "x"}, c, pin, *pin, AtOnce, c.Grant(acme).keys(),
 	}
 	for _, s := range snaps {
 		things = append(things, s, *s, []*Snapshot{s}, struct{ S *Snapshot }{s}, struct{ S Snapshot }{*s})
@@ -210,15 +210,15 @@ func TestSealedPairOpensNowhereElse(t *testing.T) {
 			c := newCache(t, rdb, prefix, sealedWith(aead))
 			other := grant.Key{App: "zoom", Tenant: "umbrella"}
 			for _, k := range []grant.Key{acme, other, {App: "xero", Tenant: "acme"}} {
-				if _, err := c.Connect(t.Context(), k, by, canaryPair(1)); err != nil {
+				if _, err := c.Grant(k).Connect(t.Context(), by, canaryPair(1)); err != nil {
 					t.Fatal(err)
 				}
 			}
-			sealed := rdb.Get(t.Context(), c.keys(acme).secret()).Val()
+			sealed := rdb.Get(t.Context(), c.Grant(acme).keys().secret()).Val()
 			for _, k := range []grant.Key{other, {App: "xero", Tenant: "acme"}} {
 				mustNotOpen(t, c, rdb, k, sealed)
 			}
-			if _, err := c.Connect(t.Context(), acme, by, canaryPair(2)); err != nil {
+			if _, err := c.Grant(acme).Connect(t.Context(), by, canaryPair(2)); err != nil {
 				t.Fatal(err)
 			}
 			mustNotOpen(t, c, rdb, acme, sealed) // another epoch
@@ -231,7 +231,7 @@ func TestSealedPairOpensNowhereElse(t *testing.T) {
 
 func mustNotOpen(t *testing.T, c *Cache, rdb redis.UniversalClient, k grant.Key, sealed string) {
 	t.Helper()
-	if err := rdb.Set(t.Context(), c.keys(k).secret(), sealed, 0).Err(); err != nil {
+	if err := rdb.Set(t.Context(), c.Grant(k).keys().secret(), sealed, 0).Err(); err != nil {
 		t.Fatal(err)
 	}
 	s := read(t, c, k)
@@ -254,24 +254,24 @@ func TestProcessWithoutTheKeysetLosesNothing(t *testing.T) {
 	wrong := newCache(t, server.Client(t), prefix, sealedWith(realAEAD(t)))
 	base := connect(t, right, acme, 1)
 	p := hot(t, wrong, acme)
-	if s := wrong.Peek(acme); !errors.Is(s.Err, grant.ErrSealed) {
+	if s := wrong.Grant(acme).Peek(); !errors.Is(s.Err, grant.ErrSealed) {
 		t.Fatalf("%v", s.Err)
 	}
 	base = claim(t, right, base, by)
-	until(t, p, "the claim", func() bool { return wrong.Peek(acme).Claim.Unresolved() })
-	if s := wrong.Peek(acme); !errors.Is(s.Err, grant.ErrSealed) {
+	until(t, p, "the claim", func() bool { return wrong.Grant(acme).Peek().Claim.Unresolved() })
+	if s := wrong.Grant(acme).Peek(); !errors.Is(s.Err, grant.ErrSealed) {
 		t.Errorf("the pushed record: %v", s.Err)
 	}
 	commit(t, right, base, 2)
-	until(t, p, "the commit", func() bool { return wrong.Peek(acme).Generation == 2 })
-	if s := wrong.Peek(acme); !errors.Is(s.Err, grant.ErrSealed) || s.Token() != nil {
+	until(t, p, "the commit", func() bool { return wrong.Grant(acme).Peek().Generation == 2 })
+	if s := wrong.Grant(acme).Peek(); !errors.Is(s.Err, grant.ErrSealed) || s.Token() != nil {
 		t.Errorf("the pushed pair: %v", s.Err)
 	}
 	lose(t, right, acme)
-	if _, err := wrong.Read(t.Context(), acme); err == nil {
+	if _, err := wrong.Grant(acme).Read(t.Context()); err == nil {
 		t.Error("restored a pair that it cannot read")
 	}
-	if n := right.rdb.Exists(t.Context(), right.keys(acme).grant()).Val(); n != 0 {
+	if n := right.rdb.Exists(t.Context(), right.Grant(acme).keys().grant()).Val(); n != 0 {
 		t.Error("something was stored")
 	}
 }
@@ -281,7 +281,7 @@ func TestPairSurvivesSealing(t *testing.T) {
 	c := freshCache(t, sealedWith(realAEAD(t)))
 	want := pairNo(1)(time.Now().UnixMilli())
 	want.Extra = map[string]any{"api_domain": "https://x.example/ü?a=b&c", "nested": map[string]any{"a": []any{"b", true, nil}}}
-	s, err := c.Connect(t.Context(), acme, by, func(int64) grant.Pair { return want })
+	s, err := c.Grant(acme).Connect(t.Context(), by, func(int64) grant.Pair { return want })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,7 +291,7 @@ func TestPairSurvivesSealing(t *testing.T) {
 	}
 	bad := want
 	bad.Extra = map[string]any{"f": func() {}, "t": canary}
-	if _, _, err := c.Commit(t.Context(), got, NewID(), by, bad, false, false); err == nil || strings.Contains(err.Error(), canary) {
+	if _, _, err := c.Grant(got.Key).Commit(t.Context(), got, NewID(), by, bad, false, false); err == nil || strings.Contains(err.Error(), canary) {
 		t.Errorf("a pair that is no JSON: %v", err)
 	}
 }

@@ -43,8 +43,8 @@ func TestHoldMakesTheRecordThatCommitMakes(t *testing.T) {
 			}
 			base = read(t, c, acme)
 			pair, id := pairNo(5)(base.At()), NewID()
-			held := c.Hold(base, id, "committer", pair)
-			o, stored, err := c.Commit(t.Context(), base, id, "committer", pair, false, false)
+			held := c.Grant(base.Key).Hold(base, id, "committer", pair)
+			o, stored, err := c.Grant(base.Key).Commit(t.Context(), base, id, "committer", pair, false, false)
 			if o != grant.OK || err != nil {
 				t.Fatal(o, err)
 			}
@@ -69,7 +69,7 @@ func TestARepeatedCommitWhoseJournalEntryIsGoneRaisesNoDead(t *testing.T) {
 				base := claim(t, c, connect(t, c, acme, 1), "slow")
 				id, pair := NewID(), pairNo(2)(base.At())
 				again := func() (grant.Outcome, *Snapshot, error) {
-					return c.Commit(t.Context(), base, id, "slow", pair, false, false)
+					return c.Grant(base.Key).Commit(t.Context(), base, id, "slow", pair, false, false)
 				}
 				o, s, err := again()
 				if o != grant.OK || err != nil {
@@ -80,11 +80,11 @@ func TestARepeatedCommitWhoseJournalEntryIsGoneRaisesNoDead(t *testing.T) {
 				}
 				if died {
 					s = claim(t, c, s, "worker")
-					if o, s, err = c.Fail(t.Context(), s, "worker", grant.Failure{ID: NewID(), Verdict: grant.Refused, Reason: "invalid_grant"}); o != grant.OK || err != nil {
+					if o, s, err = c.Grant(s.Key).Fail(t.Context(), s, "worker", grant.Failure{ID: NewID(), Verdict: grant.Refused, Reason: "invalid_grant"}); o != grant.OK || err != nil {
 						t.Fatal(o, err)
 					}
 				}
-				if err := c.rdb.Del(t.Context(), c.keys(acme).journal()).Err(); err != nil {
+				if err := c.rdb.Del(t.Context(), c.Grant(acme).keys().journal()).Err(); err != nil {
 					t.Fatal(err)
 				}
 				before := remember(t, c, acme)
@@ -96,13 +96,13 @@ func TestARepeatedCommitWhoseJournalEntryIsGoneRaisesNoDead(t *testing.T) {
 				if fmt.Sprint(after) != fmt.Sprint(before) {
 					t.Errorf("the repeat changed\n%v to\n%v", before, after)
 				}
-				if _, there, err := c.Spare(t.Context(), s); there || err != nil {
+				if _, there, err := c.Grant(s.Key).Spare(t.Context(), s); there || err != nil {
 					t.Errorf("a spent pair lies spare: %v %v", there, err)
 				}
-				if n := c.rdb.XLen(t.Context(), c.keys(acme).journal()).Val(); n != 0 {
+				if n := c.rdb.XLen(t.Context(), c.Grant(acme).keys().journal()).Val(); n != 0 {
 					t.Errorf("%d journal entries", n)
 				}
-				_, err = c.Connect(t.Context(), acme, "x", func(now int64) grant.Pair { // nor as a consent
+				_, err = c.Grant(acme).Connect(t.Context(), "x", func(now int64) grant.Pair { // nor as a consent
 					p := pairNo(2)(now)
 					p.IssuedAt = now
 					return p

@@ -7,8 +7,8 @@ import (
 )
 
 // Status reads a grant's state. The error is ErrNone, or says why Redis did not answer.
-func (c *Cache) Status(ctx context.Context, k grant.Key) (grant.Status, error) {
-	a, err := c.read(ctx, k)
+func (g Grant) Status(ctx context.Context) (grant.Status, error) {
+	a, err := g.read(ctx)
 	if err != nil {
 		return grant.Status{}, err
 	}
@@ -20,7 +20,7 @@ func (c *Cache) Status(ctx context.Context, k grant.Key) (grant.Status, error) {
 	}
 	r := a.snap.Record
 	return grant.Status{
-		Key: k, State: r.State, Reason: r.Reason, Generation: r.Generation, Epoch: grant.Time(r.Epoch),
+		Key: g.key, State: r.State, Reason: r.Reason, Generation: r.Generation, Epoch: grant.Time(r.Epoch),
 		IssuedAt: grant.Time(r.IssuedAt), ExpiresAt: grant.Time(r.ExpiresAt), RefreshAt: grant.Time(r.RefreshAt),
 		RefreshTokenExpiresAt: grant.Time(r.RefreshTokenExpiresAt),
 		UsedAt:                grant.Time(r.UsedAt), WarnedAt: grant.Time(r.WarnedAt),

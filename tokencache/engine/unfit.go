@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 //go:embed lua/fit.lua
@@ -102,20 +100,20 @@ func lostReply(err error) bool {
 // round trip: else it would be found at the first expiry. The error is an ErrUnfit; any other says that
 // nothing is known. Rights without which the rest works are said in the log. thorough asks in a
 // transaction, of which a proxy may know nothing.
-func (c *Cache) Fit(ctx context.Context, k grant.Key, thorough bool) error {
-	denied, err := c.tryOut(ctx, k, thorough)
+func (g Grant) Fit(ctx context.Context, thorough bool) error {
+	denied, err := g.tryOut(ctx, thorough)
 	// A connection that ends can be the network's trouble, or a server's that restarts: only what
 	// happens again and again, to a server that answers in between, is a proxy's way to say no.
 	for again := 0; lostReply(err); again++ {
-		switch first, heard := c.greeting(ctx); {
+		switch first, heard := g.c.greeting(ctx); {
 		case heard && first == tlsAlert:
 			return &unfitError{todoTLS, err}
-		case !heard && !c.answers(ctx):
+		case !heard && !g.c.answers(ctx):
 			return err
 		case again == 2:
 			return &unfitError{todoClosed, err}
 		}
-		denied, err = c.tryOut(ctx, k, thorough)
+		denied, err = g.tryOut(ctx, thorough)
 	}
 	if unfit := Unfit(err); unfit != nil {
 		return unfit
@@ -124,12 +122,12 @@ func (c *Cache) Fit(ctx context.Context, k grant.Key, thorough bool) error {
 		return err
 	}
 	if len(denied) == 1 && denied[0] == "old" {
-		return c.old(ctx)
+		return g.c.old(ctx)
 	}
 	var needed, useful []string
 	spared := []string{"publish", "subscribe", "dump", "restore"} // without pushes, or with journals that take more room
 	for _, what := range denied {
-		if name, of, _ := strings.Cut(what, " "); strings.HasPrefix(of, string(c.keys(k))) && !slices.Contains(spared, name) || of == "" || strings.HasPrefix(name, "EVAL") {
+		if name, of, _ := strings.Cut(what, " "); strings.HasPrefix(of, string(g.keys())) && !slices.Contains(spared, name) || of == "" || strings.HasPrefix(name, "EVAL") {
 			needed = append(needed, what)
 		} else {
 			useful = append(useful, what)
@@ -139,22 +137,22 @@ func (c *Cache) Fit(ctx context.Context, k grant.Key, thorough bool) error {
 		return &unfitError{todoRights + "; refused: " + strings.Join(needed, ", "), nil}
 	}
 	if len(useful) > 0 {
-		c.log.Error().Strs("refused", useful).Msg("this Redis' user lacks rights that are needed for pushes, renewals or the app's state: \"Rights in Redis\" in docs/operations.md lists the commands, keys and channels to allow")
+		g.c.log.Error().Strs("refused", useful).Msg("this Redis' user lacks rights that are needed for pushes, renewals or the app's state: \"Rights in Redis\" in docs/operations.md lists the commands, keys and channels to allow")
 	}
 	return nil
 }
 
 // tryOut names the commands that the client's user may not give.
-func (c *Cache) tryOut(ctx context.Context, k grant.Key, thorough bool) (denied []string, err error) {
+func (g Grant) tryOut(ctx context.Context, thorough bool) (denied []string, err error) {
 	return bounded(ctx, nodePatience, func(ctx context.Context) ([]string, error) {
 		ask := func(on redis.Scripter) *redis.Cmd {
-			return fitScript.Eval(ctx, on, []string{c.keys(k).grant()}, c.needs(k)...)
+			return fitScript.Eval(ctx, on, []string{g.keys().grant()}, g.needs()...)
 		}
 		if !thorough {
-			return ask(c.rdb).StringSlice()
+			return ask(g.c.rdb).StringSlice()
 		}
 		var said *redis.Cmd
-		if err := firstError(c.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { said = ask(p); return nil })); err != nil {
+		if err := firstError(g.c.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { said = ask(p); return nil })); err != nil {
 			return nil, err
 		}
 		return said.StringSlice()
@@ -163,9 +161,9 @@ func (c *Cache) tryOut(ctx context.Context, k grant.Key, thorough bool) (denied 
 
 // needs are the commands that are used, with a key each, as fit.lua takes them. What has no key comes
 // first; see Fit for what is needed at all cost.
-func (c *Cache) needs(k grant.Key) (args []any) {
+func (g Grant) needs() (args []any) {
 	add := func(words ...any) { args = append(append(args, words...), "") }
-	ks := c.keys(k)
+	ks := g.keys()
 	for _, name := range []string{"TIME", "MULTI", "EXEC", "PING"} {
 		add(name)
 	}
@@ -180,15 +178,15 @@ func (c *Cache) needs(k grant.Key) (args []any) {
 		ks.lock():    {"set x", "get", "del", "pexpire 1", "pttl"},
 		ks.events():  {"publish x", "subscribe"},
 
-		c.heartbeats(): {"publish x", "subscribe"},
+		g.c.heartbeats(): {"publish x", "subscribe"},
 
-		c.AppKey(k.App):         {"hgetall", "hset x x", "hdel x", "publish x", "subscribe"},
-		c.ChangesChannel(k.App): {"publish x", "subscribe"},
-		c.dueKey(k.App, 0):      {"zadd 1 x", "zrem x", "zscore x", "zrange 0 0", "zrangebyscore 0 1", "zcount 0 1", "zcard", "del"},
-		c.inflightKey(k.App):    {"zadd 1 x", "zrem x", "zscore x", "zrange 0 0", "zremrangebyscore 0 1", "zcard"},
-		c.turnKey(k.App, "x"):   {"set x", "expire 1", "pexpire 1"},
-		c.RateKey(k.App):        {"get", "set x"},
-		c.proofKey():            {"get", "set x", "setnx x"},
+		g.c.App(g.key.App).AppKey():         {"hgetall", "hset x x", "hdel x", "publish x", "subscribe"},
+		g.c.App(g.key.App).ChangesChannel(): {"publish x", "subscribe"},
+		g.c.App(g.key.App).dueKey(0):        {"zadd 1 x", "zrem x", "zscore x", "zrange 0 0", "zrangebyscore 0 1", "zcount 0 1", "zcard", "del"},
+		g.c.App(g.key.App).inflightKey():    {"zadd 1 x", "zrem x", "zscore x", "zrange 0 0", "zremrangebyscore 0 1", "zcard"},
+		g.c.App(g.key.App).turnKey("x"):     {"set x", "expire 1", "pexpire 1"},
+		g.c.App(g.key.App).RateKey():        {"get", "set x"},
+		g.c.proofKey():                      {"get", "set x", "setnx x"},
 	} {
 		for _, line := range of {
 			words := strings.Fields(line)

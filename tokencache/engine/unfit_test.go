@@ -43,7 +43,7 @@ func TestAConnectionThatEndsOnceMakesNoRedisUnfit(t *testing.T) {
 		hook := &hangingUp{}
 		hook.left.Store(ends)
 		c.rdb.AddHook(hook)
-		if err := c.Fit(t.Context(), k, false); err != nil {
+		if err := c.Grant(k).Fit(t.Context(), false); err != nil {
 			t.Errorf("after %d connections that ended: %v", ends, err)
 		}
 	}
@@ -51,7 +51,7 @@ func TestAConnectionThatEndsOnceMakesNoRedisUnfit(t *testing.T) {
 	hook := &hangingUp{}
 	hook.left.Store(1 << 30)
 	c.rdb.AddHook(hook)
-	if err := c.Fit(t.Context(), k, false); !errors.Is(err, ErrUnfit) {
+	if err := c.Grant(k).Fit(t.Context(), false); !errors.Is(err, ErrUnfit) {
 		t.Errorf("a server that ends them all: %v", err)
 	}
 }

@@ -30,14 +30,14 @@ type UnreadAnswer struct {
 // KeepUnread keeps, sealed and for a week, what the provider answered when base's generation was
 // presented: the first 64 KiB. Of a grant the last four are kept. A repeat with the same id changes
 // nothing.
-func (c *Cache) KeepUnread(ctx context.Context, base *Snapshot, id string, a UnreadAnswer) error {
+func (g Grant) KeepUnread(ctx context.Context, base *Snapshot, id string, a UnreadAnswer) error {
 	body := a.Body.Reveal()
 	text := fmt.Sprintf("unread %d %d\n%s", base.Generation, a.Status, body[:min(len(body), maxUnread)])
-	sealed, err := c.sealer.SealText(base.Key, base.Epoch, []byte(text))
+	sealed, err := g.c.sealer.SealText(base.Key, base.Epoch, []byte(text))
 	if err != nil {
 		return err
 	}
-	err = c.eval(ctx, unreadScript, []string{c.keys(base.Key).unread()}, id, sealed, unreadKept, unreadLife.Milliseconds()).Err()
+	err = g.c.eval(ctx, unreadScript, []string{g.keys().unread()}, id, sealed, unreadKept, unreadLife.Milliseconds()).Err()
 	if err != nil {
 		return fmt.Errorf("tokencache: keep what the provider answered %s: %w", base.Key, err)
 	}
@@ -46,19 +46,19 @@ func (c *Cache) KeepUnread(ctx context.Context, base *Snapshot, id string, a Unr
 
 // Unread returns the unread answers that are kept of a grant, the newest last. The error is in the
 // chain of ErrSealed where one does not open; those that do are returned with it.
-func (c *Cache) Unread(ctx context.Context, k grant.Key) ([]UnreadAnswer, error) {
-	if err := k.Validate(); err != nil {
+func (g Grant) Unread(ctx context.Context) ([]UnreadAnswer, error) {
+	if err := g.key.Validate(); err != nil {
 		return nil, err
 	}
-	kept, err := c.rdb.LRange(ctx, c.keys(k).unread(), 0, -1).Result()
+	kept, err := g.c.rdb.LRange(ctx, g.keys().unread(), 0, -1).Result()
 	if err != nil {
-		return nil, fmt.Errorf("tokencache: unread answers of %s: %w", k, err)
+		return nil, fmt.Errorf("tokencache: unread answers of %s: %w", g.key, err)
 	}
 	var all []UnreadAnswer
 	var failed error
 	for _, one := range kept {
 		_, sealed, _ := strings.Cut(one, "\n") // after the id
-		a, err := c.openUnread(k, sealed)
+		a, err := g.openUnread(sealed)
 		if err != nil {
 			failed = errors.Join(failed, err)
 			continue
@@ -68,14 +68,14 @@ func (c *Cache) Unread(ctx context.Context, k grant.Key) ([]UnreadAnswer, error)
 	return all, failed
 }
 
-func (c *Cache) openUnread(k grant.Key, sealed string) (UnreadAnswer, error) {
+func (g Grant) openUnread(sealed string) (UnreadAnswer, error) {
 	epoch, err := grant.EpochOf([]byte(sealed))
 	if err != nil {
-		return UnreadAnswer{}, fmt.Errorf("%w (%s: an unread answer)", grant.ErrSealed, k)
+		return UnreadAnswer{}, fmt.Errorf("%w (%s: an unread answer)", grant.ErrSealed, g.key)
 	}
-	plain, err := c.sealer.OpenText(k, epoch, []byte(sealed))
+	plain, err := g.c.sealer.OpenText(g.key, epoch, []byte(sealed))
 	if err != nil {
-		return UnreadAnswer{}, fmt.Errorf("%w (%s: an unread answer)", grant.ErrSealed, k)
+		return UnreadAnswer{}, fmt.Errorf("%w (%s: an unread answer)", grant.ErrSealed, g.key)
 	}
 	head, body, _ := strings.Cut(string(plain), "\n")
 	head, ok := strings.CutPrefix(head, "unread ")
@@ -83,7 +83,7 @@ func (c *Cache) openUnread(k grant.Key, sealed string) (UnreadAnswer, error) {
 	gen, err1 := grant.ParseNumber(generation, grant.MaxCounter)
 	code, err2 := strconv.Atoi(status)
 	if !ok || err1 != nil || err2 != nil {
-		return UnreadAnswer{}, fmt.Errorf("%w (%s: opened, but not an unread answer)", grant.ErrSealed, k)
+		return UnreadAnswer{}, fmt.Errorf("%w (%s: opened, but not an unread answer)", grant.ErrSealed, g.key)
 	}
 	return UnreadAnswer{Epoch: epoch, Generation: gen, Status: code, Body: grant.Hide(body)}, nil
 }

@@ -16,7 +16,7 @@ func TestUnreadAnswersAreKeptSealedAndOnce(t *testing.T) {
 	base := claim(t, c, connect(t, c, acme, 1), "holder")
 	keep := func(id, body string) {
 		t.Helper()
-		if err := c.KeepUnread(t.Context(), base, id, UnreadAnswer{Status: 200, Body: grant.Hide(body)}); err != nil {
+		if err := c.Grant(base.Key).KeepUnread(t.Context(), base, id, UnreadAnswer{Status: 200, Body: grant.Hide(body)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -25,7 +25,7 @@ func TestUnreadAnswersAreKeptSealedAndOnce(t *testing.T) {
 		keep(fmt.Sprint("id-", i), fmt.Sprint("body-", i)) // its reply was lost
 	}
 	keep("long", strings.Repeat("x", 1<<20))
-	kept, err := c.Unread(t.Context(), acme)
+	kept, err := c.Grant(acme).Unread(t.Context())
 	if err != nil || len(kept) != unreadKept {
 		t.Fatalf("%d, %v", len(kept), err)
 	}
@@ -38,7 +38,7 @@ func TestUnreadAnswersAreKeptSealedAndOnce(t *testing.T) {
 			t.Errorf("%d: generation %d, %d bytes", i, a.Generation, len(a.Body.Reveal()))
 		}
 	}
-	if ttl := c.rdb.PTTL(t.Context(), c.keys(acme).unread()).Val(); ttl <= unreadLife-time.Minute || ttl > unreadLife {
+	if ttl := c.rdb.PTTL(t.Context(), c.Grant(acme).keys().unread()).Val(); ttl <= unreadLife-time.Minute || ttl > unreadLife {
 		t.Errorf("kept for %v", ttl)
 	}
 }
@@ -49,25 +49,25 @@ func TestUnreadAnswersOpenForTheirGrantOnly(t *testing.T) {
 	base := connect(t, c, acme, 1)
 	other := grant.Key{App: "zoom", Tenant: "globex"}
 	connect(t, c, other, 1)
-	if err := c.KeepUnread(t.Context(), base, "id", UnreadAnswer{Body: grant.Hide("body")}); err != nil {
+	if err := c.Grant(base.Key).KeepUnread(t.Context(), base, "id", UnreadAnswer{Body: grant.Hide("body")}); err != nil {
 		t.Fatal(err)
 	}
-	for _, one := range c.rdb.LRange(t.Context(), c.keys(acme).unread(), 0, -1).Val() {
-		c.rdb.RPush(t.Context(), c.keys(other).unread(), one)
+	for _, one := range c.rdb.LRange(t.Context(), c.Grant(acme).keys().unread(), 0, -1).Val() {
+		c.rdb.RPush(t.Context(), c.Grant(other).keys().unread(), one)
 		_, sealed, _ := strings.Cut(one, "\n")
-		c.rdb.Set(t.Context(), c.keys(acme).secret(), sealed, 0)
+		c.rdb.Set(t.Context(), c.Grant(acme).keys().secret(), sealed, 0)
 	}
-	if kept, err := c.Unread(t.Context(), other); len(kept) != 0 || !errors.Is(err, grant.ErrSealed) {
+	if kept, err := c.Grant(other).Unread(t.Context()); len(kept) != 0 || !errors.Is(err, grant.ErrSealed) {
 		t.Errorf("another grant's: %d, %v", len(kept), err)
 	}
-	if s, err := c.Read(t.Context(), acme); err != nil || s.Err == nil {
+	if s, err := c.Grant(acme).Read(t.Context()); err != nil || s.Err == nil {
 		t.Errorf("an unread answer passes for a pair: %v", err)
 	}
-	c.rdb.Set(t.Context(), c.keys(acme).unread(), "a key of another type", 0)
-	if err := c.KeepUnread(t.Context(), base, "id", UnreadAnswer{Body: grant.Hide("body")}); err != nil {
+	c.rdb.Set(t.Context(), c.Grant(acme).keys().unread(), "a key of another type", 0)
+	if err := c.Grant(base.Key).KeepUnread(t.Context(), base, "id", UnreadAnswer{Body: grant.Hide("body")}); err != nil {
 		t.Error(err)
 	}
-	if kept, err := c.Unread(t.Context(), acme); err != nil || len(kept) != 1 {
+	if kept, err := c.Grant(acme).Unread(t.Context()); err != nil || len(kept) != 1 {
 		t.Errorf("%d, %v", len(kept), err)
 	}
 }
@@ -76,7 +76,7 @@ func TestUnreadAnswersOpenForTheirGrantOnly(t *testing.T) {
 func TestAHolderThatIsAskedSaysThatItIsAtIt(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
-	holder := c.Pin(acme)
+	holder := c.Grant(acme).Pin()
 	t.Cleanup(holder.Unpin)
 	confirm(t, holder)
 	base := claim(t, c, connect(t, c, acme, 1), "holder")
@@ -84,7 +84,7 @@ func TestAHolderThatIsAskedSaysThatItIsAtIt(t *testing.T) {
 	done := holder.AtIt(func() { asked <- struct{}{} })
 	other := newCache(t, c.rdb, c.prefix)
 	read(t, other, acme) // it knows Redis' clock now
-	if _, err := other.Ask(t.Context(), acme, base.Epoch, base.Generation, base.Rev); err != nil {
+	if _, err := other.Grant(acme).Ask(t.Context(), base.Epoch, base.Generation, base.Rev); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -93,10 +93,10 @@ func TestAHolderThatIsAskedSaysThatItIsAtIt(t *testing.T) {
 		t.Fatal("it was not told")
 	}
 	done()
-	if _, err := other.Ask(t.Context(), acme, base.Epoch, base.Generation, base.Rev); err != nil {
+	if _, err := other.Grant(acme).Ask(t.Context(), base.Epoch, base.Generation, base.Rev); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Connect(t.Context(), grant.Key{App: "zoom", Tenant: "fence"}, "fence", pairNo(1)); err != nil {
+	if _, err := c.Grant(grant.Key{App: "zoom", Tenant: "fence"}).Connect(t.Context(), "fence", pairNo(1)); err != nil {
 		t.Fatal(err)
 	}
 	select {

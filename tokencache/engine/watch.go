@@ -19,18 +19,18 @@ type Change struct {
 
 // ChangesChannel is the channel on which the state changes of all grants of an app are
 // published, without their pairs.
-func (c *Cache) ChangesChannel(app string) string { return c.changesPrefix() + grant.Escape(app) }
+func (app App) ChangesChannel() string { return app.c.changesPrefix() + grant.Escape(app.name) }
 
 func (c *Cache) changesPrefix() string { return c.prefix + ":events:" }
 
 // OnChange has f called for every state change of an app's grants that any process makes,
 // as long as this one is subscribed; for one's own also twice. f runs on the subscriber's
 // goroutine among others, and must not block. stop ends it.
-func (c *Cache) OnChange(app string, f func(Change)) (stop func()) {
-	channel := c.ChangesChannel(app)
-	w, _ := c.watchers.LoadOrStore(app, &watchers[Change]{})
-	remove := w.add(f, func() { c.hub.Add(channel) })
-	return func() { remove(func() { c.hub.Remove(channel) }) }
+func (app App) OnChange(f func(Change)) (stop func()) {
+	channel := app.ChangesChannel()
+	w, _ := app.c.watchers.LoadOrStore(app.name, &watchers[Change]{})
+	remove := w.add(f, func() { app.c.hub.Add(channel) })
+	return func() { remove(func() { app.c.hub.Remove(channel) }) }
 }
 
 func (c *Cache) changed(ch Change) {

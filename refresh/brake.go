@@ -61,13 +61,13 @@ func unreadable(e *provider.Error) bool {
 
 // brake stops the app if none of its answers was ever read.
 func (c *Coordinator) brake(a admission, e *provider.Error) {
-	if s := c.cache.App(c.cfg.App).KnownApp(); s != nil && s.ReadAt != 0 {
+	if s := c.app.KnownApp(); s != nil && s.ReadAt != 0 {
 		return
 	}
 	told := *e
 	told.Code, told.Status = orElse(told.Code, "unreadable"), max(told.Status, 200)
 	c.tell(func(ctx context.Context) error {
-		made, _, err := c.cache.App(c.cfg.App).Brake(ctx, engine.NewID(), c.locker.Name(), errorText(&told), a.tenant, a.profile)
+		made, _, err := c.app.Brake(ctx, engine.NewID(), errorText(&told), a.tenant, a.profile)
 		if made {
 			c.log.Error().Err(errBraked).Str("tenant", a.tenant).Str("code", e.Code).Int("status", e.Status).Msg("the app is stopped: the operator must act")
 		}
@@ -96,7 +96,7 @@ func massDeathError(s *engine.AppState, random float64) *Error {
 // mayRetry asks for the right to try a grant whose death is doubted.
 func (c *Coordinator) mayRetry() bool {
 	ok, err := economize(c.economy, func(ctx context.Context) (bool, error) {
-		return c.cache.App(c.cfg.App).Retry(ctx, engine.NewID(), c.locker.Name(), doubtedRetry, deaths(0))
+		return c.app.Retry(ctx, engine.NewID(), doubtedRetry, deaths(0))
 	})
 	return ok || err != nil
 }
@@ -110,11 +110,11 @@ func deaths(grants int64) engine.Deaths {
 // app, it is believed.
 func (c *Coordinator) doubted() bool {
 	believed, err := economize(c.economy, func(ctx context.Context) (bool, error) {
-		grants, err := c.cache.App(c.cfg.App).CountGrants(ctx)
+		grants, err := c.app.CountGrants(ctx)
 		if err != nil {
 			grants = 0 // a node is away: the careful number
 		}
-		believed, first, err := c.cache.App(c.cfg.App).Death(ctx, engine.NewID(), c.locker.Name(), deaths(grants))
+		believed, first, err := c.app.Death(ctx, engine.NewID(), deaths(grants))
 		if first {
 			c.log.Error().Int64("grants", grants).Msg("many grants die within minutes, which is not believed: ask the provider; one grant a minute is tried, and no tenant is asked to consent")
 		}

@@ -174,16 +174,16 @@ func (c *Coordinator) shut(s *engine.AppState) *Error {
 // appNow is the app's state. It is an economy: if Redis does not answer for it, what memory
 // knows must do, or nothing. A pause or a probe's time that memory knows of ends by itself.
 func (c *Coordinator) appNow() *engine.AppState {
-	if s := c.cache.App(c.cfg.App).PeekApp(); s != nil {
+	if s := c.app.PeekApp(); s != nil {
 		return s
 	}
 	s, err := economize(c.economy, func(ctx context.Context) (*engine.AppState, error) {
-		return c.cache.App(c.cfg.App).AppState(ctx)
+		return c.app.AppState(ctx)
 	})
 	if err == nil {
 		return s
 	}
-	if s := c.cache.App(c.cfg.App).KnownApp(); s != nil {
+	if s := c.app.KnownApp(); s != nil {
 		return s
 	}
 	return &engine.AppState{App: c.cfg.App}
@@ -191,7 +191,7 @@ func (c *Coordinator) appNow() *engine.AppState {
 
 // standsStill reports whether this process knows that there are no exchanges just now.
 func (c *Coordinator) standsStill() bool {
-	s := c.cache.App(c.cfg.App).KnownApp()
+	s := c.app.KnownApp()
 	return s != nil && c.shut(s) != nil
 }
 
@@ -199,10 +199,10 @@ func (c *Coordinator) standsStill() bool {
 // error and done the grant is to be looked at again: time has passed. The caller calls done
 // when the exchange has ended. An exchange that nobody waits for does not wait either.
 func (c *Coordinator) approach(ctx context.Context, a applicant, patient bool, news <-chan struct{}) (done func(), _ error) {
-	if c.cache.App(c.cfg.App).KnownApp() == nil {
+	if c.app.KnownApp() == nil {
 		return func() {}, nil // whoever gets the lease looks; the others need not
 	}
-	told := c.cache.App(c.cfg.App).AppChanged() // before looking, so that nothing falls in between
+	told := c.app.AppChanged() // before looking, so that nothing falls in between
 	s := c.appNow()
 	g, wait, e := gate(s, a, jitter())
 	switch {
@@ -260,7 +260,7 @@ func (c *Coordinator) admitted(a applicant) (_ admission, ok bool, _ error) {
 	}
 	id := engine.NewID()
 	given, err := economize(c.economy, func(ctx context.Context) (bool, error) {
-		ok, s, err := c.cache.App(c.cfg.App).Probe(ctx, id, c.locker.Name(), late, c.cfg.ClaimTimeout)
+		ok, s, err := c.app.Probe(ctx, id, late, c.cfg.ClaimTimeout)
 		return ok && s.Open, err // closed meanwhile: look again
 	})
 	if err != nil {
@@ -279,7 +279,7 @@ func (c *Coordinator) unprobe(a admission, again time.Duration) {
 		return
 	}
 	c.tell(func(ctx context.Context) error {
-		_, err := c.cache.App(c.cfg.App).Unprobe(ctx, engine.NewID(), c.locker.Name(), a.probe, again)
+		_, err := c.app.Unprobe(ctx, engine.NewID(), a.probe, again)
 		return err
 	})
 }
@@ -317,7 +317,7 @@ func (c *Coordinator) refusedAs(ctx context.Context, a admission, e *provider.Er
 	if e.ClientRefused() {
 		r.Tenants, r.First = clientsRefused, true
 	}
-	opened, _, err := c.cache.App(c.cfg.App).Trip(ctx, engine.NewID(), c.locker.Name(), r, probeWaits(jitter())...)
+	opened, _, err := c.app.Trip(ctx, engine.NewID(), r, probeWaits(jitter())...)
 	if opened {
 		c.log.Error().Str("code", e.Code).Int("status", e.Status).Msg("the provider refuses the client, of several tenants in a row: the operator must act; no tenant is at fault")
 	}
@@ -326,7 +326,7 @@ func (c *Coordinator) refusedAs(ctx context.Context, a admission, e *provider.Er
 
 func (c *Coordinator) throttledAs(ctx context.Context, tenant string, e *provider.Error) error {
 	d := min(max(e.RetryAfter, retryIn(1, e, jitter())), maxAppPause)
-	paused, s, err := c.cache.App(c.cfg.App).Throttle(ctx, engine.NewID(), c.locker.Name(), errorText(e), tenant, d)
+	paused, s, err := c.app.Throttle(ctx, engine.NewID(), errorText(e), tenant, d)
 	if paused {
 		c.log.Warn().Str("code", e.Code).Int("status", e.Status).Dur("pause_ms", s.Until(s.ThrottledUntil)).
 			Msg("the provider wants a pause, of several tenants: all the app's exchanges wait")
@@ -337,11 +337,11 @@ func (c *Coordinator) throttledAs(ctx context.Context, tenant string, e *provide
 // accepted tells the fleet that the provider accepts the client, if there was a doubt. What
 // the exchange brought is more important: nobody waits for this.
 func (c *Coordinator) accepted(a engine.Acceptance) {
-	if s := c.cache.App(c.cfg.App).KnownApp(); s != nil && !s.Unsettled(a.Read) && !(a.Revived && massDies(s)) {
+	if s := c.app.KnownApp(); s != nil && !s.Unsettled(a.Read) && !(a.Revived && massDies(s)) {
 		return
 	}
 	c.economy.later(c.waiting, 0, func(ctx context.Context) error {
-		closed, _, err := c.cache.App(c.cfg.App).Accept(ctx, engine.NewID(), c.locker.Name(), a)
+		closed, _, err := c.app.Accept(ctx, engine.NewID(), a)
 		if closed {
 			c.log.Info().Msg("the provider accepts the client again")
 		}

@@ -57,7 +57,7 @@ func (f *fleet) opened(w *worker, refusals int, wait time.Duration) {
 	for i := range refusals {
 		if i > 0 {
 			r.Tenant, r.Probe = fmt.Sprint("x", i), engine.NewID()
-			if ok, _, err := w.cache.App("zoom").Probe(f.ctx(), r.Probe, "w", 0, time.Minute); !ok || err != nil {
+			if ok, _, err := w.cache.App("zoom").As("w").Probe(f.ctx(), r.Probe, 0, time.Minute); !ok || err != nil {
 				f.t.Fatal(ok, err)
 			}
 		}
@@ -65,7 +65,7 @@ func (f *fleet) opened(w *worker, refusals int, wait time.Duration) {
 		if i == refusals-1 {
 			after = wait
 		}
-		if _, s, err := w.cache.App("zoom").Trip(f.ctx(), engine.NewID(), "w", r, after); err != nil || s.Probes != int64(i+1) {
+		if _, s, err := w.cache.App("zoom").As("w").Trip(f.ctx(), engine.NewID(), r, after); err != nil || s.Probes != int64(i+1) {
 			f.t.Fatalf("%+v, %v", s, err)
 		}
 	}

@@ -133,11 +133,11 @@ func TestWhatIsReadForTheFirstTimeAfterTheClockWasSetBackIsAsOldAsItIs(t *testin
 	}
 	p := s.Pair
 	p.IssuedAt, p.ExpiresAt, p.RefreshAt = now-70*60_000, now-10*60_000, now-16*60_000
-	_, s, err = w.cache.Grant(s.Key).Claim(f.ctx(), s, "id", "w", time.Minute, engine.AtOnce)
+	_, s, err = w.cache.Grant(s.Key).As("w").Claim(f.ctx(), s, "id", time.Minute, engine.AtOnce)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o, _, err := w.cache.Grant(s.Key).Commit(f.ctx(), s, "id2", "w", p, false, false); o != grant.OK || err != nil {
+	if o, _, err := w.cache.Grant(s.Key).As("w").Commit(f.ctx(), s, "id2", p, false, false); o != grant.OK || err != nil {
 		t.Fatal(o, err)
 	}
 	set(0)
@@ -166,11 +166,11 @@ func TestAClockThatIsSetBackStopsNobodyForLong(t *testing.T) {
 			t.Fatal(ok, err)
 		}
 	}
-	if ok, err := w.cache.App("zoom").TakeTurn(f.ctx(), "repair", "dead", time.Hour); !ok || err != nil {
+	if ok, err := w.cache.App("zoom").As("dead").TakeTurn(f.ctx(), "repair", time.Hour); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	for _, tenant := range []string{"a", "b"} {
-		if _, _, err := w.cache.App("zoom").Throttle(f.ctx(), engine.NewID(), "w", "throttled//429", tenant, 5*time.Second); err != nil {
+		if _, _, err := w.cache.App("zoom").As("w").Throttle(f.ctx(), engine.NewID(), "throttled//429", tenant, 5*time.Second); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -196,7 +196,7 @@ func TestAClockThatIsSetBackStopsNobodyForLong(t *testing.T) {
 			t.Fatalf("the lease of the dead stands for %s", w.rdb.PTTL(ctx, name).Val())
 		}
 	}
-	_, _ = w.cache.App("zoom").TakeTurn(ctx, "repair", "w", time.Hour)
+	_, _ = w.cache.App("zoom").As("w").TakeTurn(ctx, "repair", time.Hour)
 	if d := w.rdb.PTTL(ctx, f.prefix+":turn:zoom:repair").Val(); d > time.Hour {
 		t.Errorf("the turn lasts for %s", d)
 	}

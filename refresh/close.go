@@ -43,7 +43,7 @@ func (c *Coordinator) Close(ctx context.Context) error {
 	if err := c.events.close(ctx); err != nil {
 		return errors.Join(rescued, err)
 	}
-	if err := c.cache.App(c.cfg.App).Forget(ctx); err != nil {
+	if err := c.app.Forget(ctx); err != nil {
 		return errors.Join(rescued, fmt.Errorf("refresh: close: %w", err))
 	}
 	return rescued
@@ -52,7 +52,7 @@ func (c *Coordinator) Close(ctx context.Context) error {
 func (c *Coordinator) rescue(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	if err := c.cache.App(c.cfg.App).Rescue(ctx); err != nil {
+	if err := c.app.Rescue(ctx); err != nil {
 		return fmt.Errorf("refresh: close: Redis has lost its data, and does not take back what this process remembers: %w", err)
 	}
 	return nil
@@ -62,7 +62,7 @@ func (c *Coordinator) rescue(ctx context.Context) error {
 // remembers a grant counts as not connected again, and its customer may be asked to consent. Before,
 // restore a backup if there is one; see the event data_lost.
 func (c *Coordinator) AcceptLoss(ctx context.Context) error {
-	if err := c.cache.App(c.cfg.App).AcceptLoss(ctx, c.locker.Name()); err != nil {
+	if err := c.app.AcceptLoss(ctx); err != nil {
 		return fmt.Errorf("refresh: app %s: AcceptLoss: %w", c.cfg.App, err)
 	}
 	return nil

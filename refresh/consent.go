@@ -50,7 +50,7 @@ func (c *Coordinator) Connect(ctx context.Context, tenant string, tok *oauth2.To
 	if err != nil {
 		return err
 	}
-	_, err = c.cache.Grant(k).Connect(ctx, c.locker.Name(), first, c.acked)
+	_, err = c.app.Grant(k.Tenant).Connect(ctx, first, c.acked)
 	switch {
 	case errors.Is(err, tokencache.ErrSpent):
 		return fmt.Errorf("refresh: %s: Connect: keep what is stored; if that is dead, the tenant must consent anew: %w", k, err)
@@ -100,7 +100,7 @@ func (c *Coordinator) Import(ctx context.Context, tenant string, tok *oauth2.Tok
 	if err := c.readyForMore(ctx, k); err != nil {
 		return "", c.about(k, err)
 	}
-	_, err = c.cache.Grant(k).Import(ctx, c.locker.Name(), first, c.acked)
+	_, err = c.app.Grant(k.Tenant).Import(ctx, first, c.acked)
 	switch {
 	case errors.Is(err, engine.ErrExists):
 		return Exists, nil
@@ -152,7 +152,7 @@ func storable(members map[string]any) (map[string]any, error) {
 // enroll mints the first access token of a grant that needs no consent. One that has a grant
 // already is left as it is: workers may call this whenever they start.
 func (c *Coordinator) enroll(ctx context.Context, k tokencache.Key) error {
-	pin := c.cache.Grant(k).Pin()
+	pin := c.app.Grant(k.Tenant).Pin()
 	defer pin.Unpin()
 	_ = pin.Confirmed(ctx) // else the lease's end is waited for
 	for ctx.Err() == nil {
@@ -163,7 +163,7 @@ func (c *Coordinator) enroll(ctx context.Context, k tokencache.Key) error {
 		if e := c.refused.standing(k.Tenant); e != nil {
 			return c.about(k, e)
 		}
-		lease, err := c.locker.Try(ctx, c.cache.Grant(k).LockKey())
+		lease, err := c.locker.Try(ctx, c.app.Grant(k.Tenant).LockKey())
 		var held *lock.HeldError
 		switch {
 		case errors.As(err, &held): // another worker is about it
@@ -188,7 +188,7 @@ func (c *Coordinator) enrolled(ctx context.Context, k tokencache.Key) (s *engine
 		return nil, false, c.about(k, err)
 	}
 	if there = s.State == tokencache.Active; there && c.cfg.Replicas > 0 { // perhaps an earlier call has said that they have not
-		if err := c.cache.Grant(k).Acknowledged(ctx, c.acked); err != nil {
+		if err := c.app.Grant(k.Tenant).Acknowledged(ctx, c.acked); err != nil {
 			return nil, false, c.about(k, err)
 		}
 	}
@@ -200,7 +200,7 @@ func (c *Coordinator) enrollUnder(ctx context.Context, lease *lock.Lease, k toke
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 		defer cancel()
 		_ = lease.Release(ctx)
-		_ = c.cache.Grant(k).Released(ctx, 0)
+		_ = c.app.Grant(k.Tenant).Released(ctx, 0)
 	}()
 	s, there, err := c.enrolled(ctx, k) // whoever had the lease before may have minted since
 	if there || err != nil {
@@ -233,7 +233,7 @@ func (c *Coordinator) mintFirst(ctx context.Context, k tokencache.Key, before *e
 	c.accepted(engine.Acceptance{Read: true})
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 	defer cancel()
-	_, err = c.cache.Grant(k).Connect(ctx, c.locker.Name(), func(now int64) grant.Pair {
+	_, err = c.app.Grant(k.Tenant).Connect(ctx, func(now int64) grant.Pair {
 		return c.pair(&engine.Snapshot{Key: k}, p, now-time.Since(start).Milliseconds()-1)
 	}, c.acked)
 	if err != nil {
@@ -345,7 +345,7 @@ func (c *Coordinator) Disconnect(ctx context.Context, tenant string) error {
 	if err := k.Validate(); err != nil {
 		return err
 	}
-	if err := c.cache.Grant(k).Disconnect(ctx, c.locker.Name(), c.acked); err != nil {
+	if err := c.app.Grant(k.Tenant).Disconnect(ctx, c.acked); err != nil {
 		return c.about(k, err)
 	}
 	c.log.Info().Str("tenant", tenant).Msg("disconnected")

@@ -23,6 +23,7 @@ import (
 type Coordinator struct {
 	cfg      Config
 	cache    *tokencache.Cache
+	app      engine.App // signed with the locker's name
 	locker   *lock.Locker
 	profile  provider.Profile
 	digest   string // of the profile
@@ -66,7 +67,7 @@ func New(cfg Config) (*Coordinator, error) {
 	}
 	waiting, cancel := context.WithCancelCause(context.Background())
 	c := &Coordinator{
-		cfg: cfg, cache: cfg.Cache, locker: cfg.Locker,
+		cfg: cfg, cache: cfg.Cache, app: cfg.Cache.App(cfg.App).As(cfg.Locker.Name()), locker: cfg.Locker,
 		profile: cfg.Provider.Profile, digest: profileDigest(cfg.Provider.Profile), takeover: takeover(cfg.Provider.Profile),
 		acked:   cfg.acknowledged(),
 		log:     cfg.Log.With().Str("app", cfg.App).Logger(),
@@ -112,7 +113,7 @@ func (c *Coordinator) Token(ctx context.Context, tenant string) (*oauth2.Token, 
 
 // token is Token for a pair that is not known to be fresh.
 func (c *Coordinator) token(ctx context.Context, k tokencache.Key) (*oauth2.Token, error) {
-	if s := c.cache.Grant(k).Peek(); s != nil && s.Valid() {
+	if s := c.app.Grant(k.Tenant).Peek(); s != nil && s.Valid() {
 		c.renew(k, s)
 		return s.Token(), nil
 	}
@@ -163,7 +164,7 @@ func (c *Coordinator) TryToken(ctx context.Context, tenant string) (*oauth2.Toke
 	case giveUp:
 		return nil, c.about(k, d.err)
 	}
-	if app := c.cache.App(k.App).KnownApp(); app != nil {
+	if app := c.app.KnownApp(); app != nil {
 		if g, _, e := gate(app, c.applicant(k.Tenant, &s.Record), jitter()); g == stopped { // there is nothing to wait for
 			return nil, c.about(k, e)
 		}
@@ -174,7 +175,7 @@ func (c *Coordinator) TryToken(ctx context.Context, tenant string) (*oauth2.Toke
 // glance is what a flight sees when it first looks, or what is known meanwhile. The flight
 // goes on and does what is due.
 func (c *Coordinator) glance(ctx context.Context, k tokencache.Key) (*engine.Snapshot, error) {
-	if s := c.cache.Grant(k).Peek(); s != nil && s.Valid() {
+	if s := c.app.Grant(k.Tenant).Peek(); s != nil && s.Valid() {
 		return s, nil
 	}
 	f, err := c.join(k, want{})
@@ -196,11 +197,11 @@ func (c *Coordinator) glance(ctx context.Context, k tokencache.Key) (*engine.Sna
 // sight is what is known of a flight's grant once the flight has looked: what was pushed
 // meanwhile, what it saw if that was lately, else what Redis says now.
 func (c *Coordinator) sight(ctx context.Context, f *flight) (*engine.Snapshot, error) {
-	if s := c.cache.Grant(f.key).Peek(); s != nil {
+	if s := f.grant.Peek(); s != nil {
 		return s, nil
 	}
 	if time.Since(f.lookedAt) < unreachable {
-		mem := c.cache.Grant(f.key).Remembered()
+		mem := f.grant.Remembered()
 		if mem != nil && f.first != nil && (position{f.first.Epoch, f.first.Generation}).before(&mem.Record) {
 			return mem, nil // generations never go backwards in a process's eyes
 		}
@@ -219,7 +220,7 @@ func (c *Coordinator) read(ctx context.Context, k tokencache.Key) (s *engine.Sna
 	}
 	got := make(chan answer, 1)
 	closed := c.begin(func() { // nothing interrupts go-redis
-		s, err := c.cache.Grant(k).Read(context.WithoutCancel(ctx))
+		s, err := c.app.Grant(k.Tenant).Read(context.WithoutCancel(ctx))
 		got <- answer{s, err}
 	})
 	if closed != nil {
@@ -250,10 +251,10 @@ func (c *Coordinator) Refresh(ctx context.Context, tenant string) error {
 
 // current is the grant as it is now, valid or not. The caller may leave by its ctx.
 func (c *Coordinator) current(ctx context.Context, k tokencache.Key) (*engine.Snapshot, error) {
-	if s := c.cache.Grant(k).Peek(); s != nil {
+	if s := c.app.Grant(k.Tenant).Peek(); s != nil {
 		return s, nil
 	}
-	if c.cache.Grant(k).KnownAbsent() {
+	if c.app.Grant(k.Tenant).KnownAbsent() {
 		return nil, c.absent(k)
 	}
 	s, err := c.read(ctx, k)
@@ -291,9 +292,9 @@ func (c *Coordinator) Status(ctx context.Context, tenant string) (tokencache.Sta
 	if err := k.Validate(); err != nil {
 		return tokencache.Status{}, err
 	}
-	s, err := c.cache.Grant(k).Status(ctx)
+	s, err := c.app.Grant(k.Tenant).Status(ctx)
 	if errors.Is(err, tokencache.ErrNone) { // or Redis has lost it
-		if _, unknown := c.cache.App(k.App).AppState(ctx); unknown != nil {
+		if _, unknown := c.app.AppState(ctx); unknown != nil {
 			err = unknown
 		}
 	}
@@ -407,7 +408,7 @@ func (c *Coordinator) served(ctx context.Context, f *flight) *engine.Snapshot {
 // inMemory is what this process remembers, coherent or not, if a caller who only wants
 // a valid token may have it.
 func (c *Coordinator) inMemory(k tokencache.Key, w want) *engine.Snapshot {
-	if s := c.cache.Grant(k).Remembered(); s != nil && s.Valid() && w == (want{}) {
+	if s := c.app.Grant(k.Tenant).Remembered(); s != nil && s.Valid() && w == (want{}) {
 		return s
 	}
 	return nil
@@ -415,10 +416,10 @@ func (c *Coordinator) inMemory(k tokencache.Key, w want) *engine.Snapshot {
 
 // look is the grant from coherent memory, else from Redis.
 func (c *Coordinator) look(ctx context.Context, k tokencache.Key) (*engine.Snapshot, error) {
-	if s := c.cache.Grant(k).Peek(); s != nil {
+	if s := c.app.Grant(k.Tenant).Peek(); s != nil {
 		return s, nil
 	}
-	return c.cache.Grant(k).Read(ctx)
+	return c.app.Grant(k.Tenant).Read(ctx)
 }
 
 func (c *Coordinator) view(s *engine.Snapshot, leaseHeld time.Duration) view {
@@ -451,7 +452,7 @@ const lostRetry = time.Minute
 // absent is the error about a tenant without a grant: it has never connected, unless Redis has lost
 // data. That is known here from the app's state, which a flight looks at before it gives up.
 func (c *Coordinator) absent(k tokencache.Key) error {
-	if s := c.cache.App(k.App).KnownApp(); s != nil && s.LostAt != 0 {
+	if s := c.app.KnownApp(); s != nil && s.LostAt != 0 {
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Code: lostData, RetryAfter: lostRetry, Err: errLostData}
 	}
 	return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrNotConnected}

@@ -137,7 +137,7 @@ func (ev *events) listen(ctx context.Context, f func(Event)) (ended <-chan struc
 	}
 	if len(ev.listeners) == 0 {
 		ev.stopped()
-		ev.stop = []func(){ev.c.cache.App(ev.c.cfg.App).OnChange(ev.grantChanged), ev.c.cache.App(ev.c.cfg.App).OnApp(ev.appChanged)}
+		ev.stop = []func(){ev.c.app.OnChange(ev.grantChanged), ev.c.app.OnApp(ev.appChanged)}
 	}
 	ev.listeners[l] = struct{}{}
 	ev.work.Go(func() {

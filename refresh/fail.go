@@ -68,7 +68,7 @@ func (f *flight) doubtful(s *engine.Snapshot, e *provider.Error) bool {
 	if e == nil || e.Class != provider.Reauthorize || f.c.cfg.Provider.Mints || s.State != tokencache.Active {
 		return false
 	}
-	if app := f.c.cache.App(f.c.cfg.App).KnownApp(); app != nil && massDies(app) {
+	if app := f.c.app.KnownApp(); app != nil && massDies(app) {
 		return false
 	}
 	switch reasonFor(&s.Record, s.Now()) {
@@ -94,7 +94,7 @@ func (f *flight) secondOpinion(s *engine.Snapshot, e *provider.Error, leave *fun
 	// Not where it is written that nobody presents: then it is not, and somebody verifies later.
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
-	outcome, now, err := f.c.cache.Grant(s.Key).Fail(ctx, s, f.c.locker.Name(), grant.Failure{
+	outcome, now, err := f.grant.Fail(ctx, s, grant.Failure{
 		ID: engine.NewID(), Verdict: grant.Again, Error: errorText(&refused),
 		Retry: 2*secondOpinionAfter + secondOpinionBudget + f.c.cfg.ClaimTimeout + f.c.patience(),
 	})
@@ -124,7 +124,7 @@ func (f *flight) secondOpinion(s *engine.Snapshot, e *provider.Error, leave *fun
 func (f *flight) linger(s *engine.Snapshot, d time.Duration) (moved bool, err error) {
 	for end := time.Now().Add(d); ; {
 		news := f.pin.Changed()
-		now := f.c.cache.Grant(f.key).Remembered()
+		now := f.grant.Remembered()
 		if now != nil && ((position{s.Epoch, s.Generation}).before(&now.Record) || now.Claim.ID != s.Claim.ID) {
 			return true, nil
 		}
@@ -156,7 +156,7 @@ func (f *flight) verify(s *engine.Snapshot, e *provider.Error, reason string) (*
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
-	spare, ok, err := f.c.cache.Grant(s.Key).Spare(ctx, s)
+	spare, ok, err := f.grant.Spare(ctx, s)
 	switch {
 	case errors.Is(err, tokencache.ErrSealed): // whoever verifies later may have no better keyset, and presents the refused token again
 		f.c.log.Error().Err(err).Str("tenant", f.key.Tenant).Int64("generation", s.Generation).
@@ -167,7 +167,7 @@ func (f *flight) verify(s *engine.Snapshot, e *provider.Error, reason string) (*
 		f.c.log.Warn().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).
 			Msg("refused by the provider: trying the spare pair")
 		spare.ExpiresAt, spare.RefreshAt = s.Now(), s.Now() // its family may be dead: present it next
-		_, _, err := f.c.cache.Grant(s.Key).Commit(ctx, s, engine.NewID(), f.c.locker.Name(), spare, true, f.used.Load())
+		_, _, err := f.grant.Commit(ctx, s, engine.NewID(), spare, true, f.used.Load())
 		return nil, err
 	}
 	if reason == "" {
@@ -189,7 +189,7 @@ func (f *flight) verify(s *engine.Snapshot, e *provider.Error, reason string) (*
 func (f *flight) awaitEarlier(s *engine.Snapshot) (bool, error) {
 	for {
 		news := f.pin.Changed()
-		now := f.c.cache.Grant(f.key).Remembered()
+		now := f.grant.Remembered()
 		if now != nil && (position{s.Epoch, s.Generation}).before(&now.Record) {
 			return true, nil
 		}
@@ -209,7 +209,7 @@ func (f *flight) publish(s *engine.Snapshot, e *provider.Error, failure grant.Fa
 	var outcome grant.Outcome
 	var stored *engine.Snapshot
 	attempt := func(ctx context.Context) (err error) {
-		o, st, err := f.c.cache.Grant(s.Key).Fail(ctx, s, f.c.locker.Name(), failure)
+		o, st, err := f.grant.Fail(ctx, s, failure)
 		if err == nil {
 			outcome, stored = o, st
 		}

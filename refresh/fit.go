@@ -65,7 +65,7 @@ func (c *Coordinator) asked(ctx context.Context, k tokencache.Key, thorough bool
 	if fit.Load() || !f.asked.IsZero() && time.Since(f.asked) < fitEvery {
 		return f.err
 	}
-	err := c.cache.Grant(k).Fit(ctx, thorough)
+	err := c.app.Grant(k.Tenant).Fit(ctx, thorough)
 	f.asked, f.err = time.Now(), nil
 	switch {
 	case err == nil:

@@ -20,6 +20,7 @@ import (
 type flight struct {
 	c       *Coordinator
 	key     tokencache.Key
+	grant   engine.Grant
 	want    want
 	started time.Time
 	pin     *engine.Pin // nil until the flight needs to hear of changes
@@ -76,7 +77,7 @@ func (c *Coordinator) board(k tokencache.Key, w want) (f *flight, isNew bool, _ 
 		f.wanted(w)
 		return f, false, nil
 	}
-	f = &flight{c: c, key: k, want: w, started: time.Now(), looked: make(chan struct{}), done: make(chan struct{})}
+	f = &flight{c: c, key: k, grant: c.app.Grant(k.Tenant), want: w, started: time.Now(), looked: make(chan struct{}), done: make(chan struct{})}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -129,7 +130,7 @@ func (f *flight) land(s *engine.Snapshot, err error) {
 	case f.pin != nil:
 		defer f.pin.Unpin()
 	case s != nil && !f.brief:
-		f.c.cache.Remember(s) // subscribed from now on: the next reading is coherent
+		f.grant.Remember(s) // subscribed from now on: the next reading is coherent
 	}
 	if s != nil && !f.busy {
 		f.c.calmly.Do(func() { close(f.c.calm) })
@@ -156,7 +157,7 @@ func (f *flight) tell(s *engine.Snapshot, err error) {
 // fly goes round until the grant is as wanted or somebody else must act. Each round
 // looks, decides and does one thing.
 func (f *flight) fly() (*engine.Snapshot, error) {
-	if f.c.cache.Grant(f.key).KnownAbsent() {
+	if f.grant.KnownAbsent() {
 		return nil, tokencache.ErrNone
 	}
 	if s, err := f.glance(); s != nil || err != nil {
@@ -170,7 +171,7 @@ func (f *flight) fly() (*engine.Snapshot, error) {
 		}
 		news := f.changed() // before looking, so that nothing falls in between
 		s, err := f.c.look(f.c.waiting, f.key)
-		coherent := f.c.cache.Grant(f.key).Peek() != nil
+		coherent := f.grant.Peek() != nil
 		if err == nil {
 			f.saw(s, nil)
 		}
@@ -181,7 +182,7 @@ func (f *flight) fly() (*engine.Snapshot, error) {
 		}
 		if errors.Is(err, tokencache.ErrNone) {
 			// The app's state knows whether Redis has lost data: without it nobody can say "not connected".
-			if _, unknown := f.c.cache.App(f.key.App).AppState(f.c.waiting); unknown != nil {
+			if _, unknown := f.c.app.AppState(f.c.waiting); unknown != nil {
 				err = unknown
 			}
 		}
@@ -220,11 +221,11 @@ const subscribeWait = 250 * time.Millisecond
 // subscribeFirst subscribes before the first look, where memory has room for the grant: read
 // before, it would have to be read once more.
 func (f *flight) subscribeFirst() {
-	if !f.c.cache.Grant(f.key).HasRoom() {
+	if !f.grant.HasRoom() {
 		return
 	}
-	_ = f.c.cache.App(f.key.App).PeekApp() // subscribes to its changes: the first SUBSCRIBE of a process names both
-	f.pin = f.c.cache.Grant(f.key).Pin()
+	_ = f.c.app.PeekApp() // subscribes to its changes: the first SUBSCRIBE of a process names both
+	f.pin = f.grant.Pin()
 	ctx, cancel := context.WithTimeout(f.c.waiting, subscribeWait)
 	defer cancel()
 	_ = f.pin.Confirmed(ctx)
@@ -235,7 +236,7 @@ func (f *flight) glance() (*engine.Snapshot, error) {
 	if f.glanced || f.want != (want{}) || f.c.waiting.Err() != nil {
 		return nil, nil
 	}
-	s, err := f.c.cache.Grant(f.key).Glance(f.c.waiting)
+	s, err := f.grant.Glance(f.c.waiting)
 	f.glanced, f.brief = true, s != nil
 	return s, err
 }
@@ -253,7 +254,7 @@ func (f *flight) saw(s *engine.Snapshot, err error) {
 // subscribed pins the grant and waits until this process hears of its changes.
 func (f *flight) subscribed() error {
 	if f.pin == nil {
-		f.pin = f.c.cache.Grant(f.key).Pin()
+		f.pin = f.grant.Pin()
 	}
 	return f.pin.Confirmed(f.c.waiting)
 }
@@ -291,7 +292,7 @@ func (f *flight) ask(known *grant.Record) error {
 	if err := f.subscribed(); err != nil {
 		return err
 	}
-	listening, err := f.c.cache.Grant(f.key).Ask(f.c.waiting, known.Epoch, known.Generation, known.Rev)
+	listening, err := f.grant.Ask(f.c.waiting, known.Epoch, known.Generation, known.Rev)
 	if err != nil {
 		return err
 	}
@@ -300,7 +301,7 @@ func (f *flight) ask(known *grant.Record) error {
 	}
 	for end := time.Now().Add(askWait); time.Now().Before(end) && f.c.waiting.Err() == nil; {
 		news := f.pin.Changed()
-		if s := f.c.cache.Grant(f.key).Remembered(); s != nil && (position{known.Epoch, known.Generation}).before(&s.Record) {
+		if s := f.grant.Remembered(); s != nil && (position{known.Epoch, known.Generation}).before(&s.Record) {
 			return nil
 		}
 		f.wait(news, time.Until(end))
@@ -328,7 +329,7 @@ func pause(ctx context.Context, d time.Duration, news <-chan struct{}) {
 // report notes that an API refused the access token. Then the record says whether that
 // may force an exchange.
 func (f *flight) report(s *engine.Snapshot) error {
-	outcome, now, err := f.c.cache.Grant(s.Key).Reject(f.c.waiting, s, f.c.locker.Name(), refusalsForgotten, freshFor, refusalWaits(jitter())...)
+	outcome, now, err := f.grant.Reject(f.c.waiting, s, refusalsForgotten, freshFor, refusalWaits(jitter())...)
 	if err != nil {
 		return err
 	}
@@ -396,17 +397,17 @@ func (f *flight) lead(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapsho
 	}
 	f.probed = sync.OnceFunc(done)
 	defer f.probed()
-	if err := f.c.cache.Grant(s.Key).CanSeal(s); err != nil {
+	if err := f.grant.CanSeal(s); err != nil {
 		return nil, err // the pair that comes could not be stored
 	}
 	told := f.pin.Told()
-	lease, err := f.c.locker.Try(f.c.waiting, f.c.cache.Grant(f.key).LockKey())
+	lease, err := f.c.locker.Try(f.c.waiting, f.grant.LockKey())
 	var held *lock.HeldError
 	if errors.As(err, &held) {
 		if held.For > longestLease {
 			// Redis' clock was set back. A holder that lives extends it.
 			held.For = longestLease
-			if err := f.c.cache.Grant(f.key).CapLease(f.c.waiting, longestLease); err != nil {
+			if err := f.grant.CapLease(f.c.waiting, longestLease); err != nil {
 				return nil, err
 			}
 		}
@@ -438,7 +439,7 @@ func (f *flight) serverDoubted(s *engine.Snapshot) (judged *engine.Snapshot, lef
 	if f.c.cfg.Replicas > 0 {
 		return s, 0, false, nil
 	}
-	return f.c.cache.Grant(s.Key).Doubtful(f.c.waiting, s)
+	return f.grant.Doubtful(f.c.waiting, s)
 }
 
 // handOver is how long a lease that has done its work is kept: all processes are waking
@@ -455,5 +456,5 @@ func (f *flight) release(lease *lock.Lease) {
 	// Whoever tried it a moment ago believes that it is held for a whole TTL.
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
-	_ = f.c.cache.Grant(f.key).Released(ctx, f.due)
+	_ = f.grant.Released(ctx, f.due)
 }

@@ -123,7 +123,7 @@ func (f *flight) claim(s *engine.Snapshot) (*engine.Snapshot, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
 	id := engine.NewID()
-	outcome, claimed, err := f.c.cache.Grant(s.Key).Claim(ctx, s, id, f.c.locker.Name(), f.c.cfg.ClaimTimeout+f.c.patience(), f.c.takeover, f.c.acked)
+	outcome, claimed, err := f.grant.Claim(ctx, s, id, f.c.cfg.ClaimTimeout+f.c.patience(), f.c.takeover, f.c.acked)
 	switch {
 	case err != nil:
 		f.unclaim(s, id, err)
@@ -157,7 +157,7 @@ func (f *flight) unclaim(s *engine.Snapshot, id string, why error) {
 		failure.Retry = retryIn(1, &provider.Error{}, jitter())
 	}
 	_ = f.c.persist(f.key, func(ctx context.Context) error {
-		outcome, _, err := f.c.cache.Grant(stale.Key).Fail(ctx, &stale, f.c.locker.Name(), failure)
+		outcome, _, err := f.grant.Fail(ctx, &stale, failure)
 		if tries--; err == nil && outcome == grant.Claimed && tries > 0 {
 			return errSlow // the claim may still be on its way, on another connection
 		}
@@ -178,7 +178,7 @@ func (f *flight) heartbeat(lease *lock.Lease) (stop func()) {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				_ = f.c.cache.Grant(f.key).Alive(ctx, ttl) // waiters without it look for themselves
+				_ = f.grant.Alive(ctx, ttl) // waiters without it look for themselves
 			}
 		}
 	})
@@ -323,7 +323,7 @@ func (f *flight) keepClaim(s *engine.Snapshot, x *exchanging) (end func(wait boo
 func (f *flight) extend(ctx context.Context, s *engine.Snapshot, failure string, retry time.Duration) *engine.Snapshot {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	outcome, now, err := f.c.cache.Grant(s.Key).Extend(ctx, s, f.c.locker.Name(), f.c.cfg.ClaimTimeout+f.c.patience(), failure, retry)
+	outcome, now, err := f.grant.Extend(ctx, s, f.c.cfg.ClaimTimeout+f.c.patience(), failure, retry)
 	if err != nil || outcome != grant.OK || now.Claim.ID != s.Claim.ID {
 		return nil
 	}
@@ -393,7 +393,7 @@ func (f *flight) store(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, g
 	err := f.c.keep(keeping{
 		key: f.key, what: fmt.Sprintf("%s, generation %d", f.key, s.Generation+1),
 		attempt: func(ctx context.Context) error {
-			o, st, err := f.c.cache.Grant(s.Key).Commit(ctx, s, id, f.c.locker.Name(), pair, false, f.used.Load(), f.c.acked)
+			o, st, err := f.grant.Commit(ctx, s, id, pair, false, f.used.Load(), f.c.acked)
 			if err == nil {
 				outcome, stored = o, st
 			}
@@ -404,7 +404,7 @@ func (f *flight) store(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, g
 		late: func(ctx context.Context) {
 			told()
 			if outcome == grant.OK {
-				_ = f.c.cache.Grant(f.key).Schedule(ctx, stored.RefreshAt)
+				_ = f.grant.Schedule(ctx, stored.RefreshAt)
 			}
 		},
 		done: done,
@@ -412,7 +412,7 @@ func (f *flight) store(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, g
 	if err != nil {
 		f.c.log.Error().Err(err).Str("tenant", f.key.Tenant).Int64("generation", s.Generation+1).
 			Msg("Redis does not take the new pair: serving it from memory and trying again")
-		return f.c.cache.Grant(s.Key).Hold(s, id, f.c.locker.Name(), pair), "", err
+		return f.grant.Hold(s, id, pair), "", err
 	}
 	told()
 	return stored, outcome, nil
@@ -433,13 +433,13 @@ func (f *flight) keepUnread(s *engine.Snapshot, p provider.Pair, e *provider.Err
 	}
 	err := f.c.keep(keeping{
 		key: f.key, what: fmt.Sprintf("%s, what could not be read after generation %d", f.key, s.Generation),
-		attempt: func(ctx context.Context) error { return f.c.cache.Grant(s.Key).KeepUnread(ctx, s, id, a) },
+		attempt: func(ctx context.Context) error { return f.grant.KeepUnread(ctx, s, id, a) },
 	})
 	if err != nil {
 		tell(f.c.log.Error()).Err(err).Msg("Redis does not take an answer that could not be read, which may hold the only living pair: trying again")
 		return
 	}
-	tell(f.c.log.Error()).Msg("the provider's success could not be read: it may hold the only living pair, and is kept sealed for a week (tokencache.Cache.Unread)")
+	tell(f.c.log.Error()).Msg("the provider's success could not be read: it may hold the only living pair, and is kept sealed for a week (engine.Grant.Unread)")
 }
 
 // persist stores what others wait for. It returns when the first attempt has ended or takes too long;
@@ -447,7 +447,7 @@ func (f *flight) keepUnread(s *engine.Snapshot, p provider.Pair, e *provider.Err
 // it. Only after nil may the caller read what attempt wrote.
 func (c *Coordinator) persist(k tokencache.Key, attempt func(context.Context) error) error {
 	first := make(chan error, 1)
-	pin := c.cache.Grant(k).Pin()
+	pin := c.app.Grant(k.Tenant).Pin()
 	c.work.Go(func() {
 		defer pin.Unpin()
 		c.keepTrying(k, attempt, first)

@@ -42,7 +42,7 @@ type keeping struct {
 func (c *Coordinator) keep(k keeping) error {
 	first, left := make(chan error, 1), &atomic.Bool{}
 	end := c.kept.add(k.what)
-	pin := c.cache.Grant(k.key).Pin()
+	pin := c.app.Grant(k.key.Tenant).Pin()
 	go func() {
 		defer end()
 		defer pin.Unpin()

@@ -211,7 +211,7 @@ func TestAPairThatWaitsIsNotPushedOutOfMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range 20 {
-			_, err := crowd.Grant(key(fmt.Sprint("crowd-", i))).Connect(t.Context(), "crowd", func(now int64) grant.Pair {
+			_, err := crowd.Grant(key(fmt.Sprint("crowd-", i))).As("crowd").Connect(t.Context(), func(now int64) grant.Pair {
 				return grant.Pair{AccessToken: grant.Hide("at"), IssuedAt: now, RefreshAt: now + 3e6, ExpiresAt: now + 3e6}
 			})
 			if err != nil {

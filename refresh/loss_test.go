@@ -247,7 +247,7 @@ func TestTakeoverByManyIsNotAStormOfRestores(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := workers[0].cache.Grant(s.Key).Claim(f.ctx(), s, "dead", "dead", time.Second, engine.AfterDeadline); err != nil {
+	if _, _, err := workers[0].cache.Grant(s.Key).As("dead").Claim(f.ctx(), s, "dead", time.Second, engine.AfterDeadline); err != nil {
 		t.Fatal(err)
 	}
 	calls := redistest.Commands(t, f.redis.Client(t), func() {

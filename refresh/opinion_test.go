@@ -144,11 +144,11 @@ func TestAProcessThatEndsBeforeItsSecondOpinionLeavesAGrantThatLives(t *testing.
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, s, err = w.cache.Grant(s.Key).Claim(f.ctx(), s, "of-the-dead", "dead", time.Second, engine.AfterDeadline)
+		_, s, err = w.cache.Grant(s.Key).As("dead").Claim(f.ctx(), s, "of-the-dead", time.Second, engine.AfterDeadline)
 		if err != nil {
 			t.Fatal(err)
 		}
-		o, _, err := w.cache.Grant(s.Key).Fail(f.ctx(), s, "dead", grant.Failure{ID: "id", Verdict: grant.Again, Error: "refused/invalid_grant/400", Retry: 2 * time.Second})
+		o, _, err := w.cache.Grant(s.Key).As("dead").Fail(f.ctx(), s, grant.Failure{ID: "id", Verdict: grant.Again, Error: "refused/invalid_grant/400", Retry: 2 * time.Second})
 		if o != grant.OK || err != nil {
 			t.Fatal(o, err)
 		}

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/go-redis/redis_rate/v10"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
-	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
@@ -24,9 +24,9 @@ import (
 // either: without one it gives the lease back, and tries again when one becomes free.
 type pacer struct {
 	budget  provider.Budget
-	app     string
+	app     engine.App
+	rdb     redis.UniversalClient
 	ttl     time.Duration // after which an exchange has ended for sure
-	cache   *tokencache.Cache
 	rate    *redis_rate.Limiter
 	economy *economy
 	closed  context.Context
@@ -62,8 +62,8 @@ func newTicket(urgent func() bool) *ticket {
 
 func newPacer(c *Coordinator) *pacer {
 	return &pacer{
-		budget: c.profile.Budget, app: c.cfg.App, ttl: c.cfg.ClaimTimeout, cache: c.cache,
-		rate: redis_rate.NewLimiter(underPrefix{c.cache.Redis()}), economy: c.economy, closed: c.waiting,
+		budget: c.profile.Budget, app: c.app, ttl: c.cfg.ClaimTimeout,
+		rdb: c.cache.Redis(), rate: redis_rate.NewLimiter(underPrefix{c.cache.Redis()}), economy: c.economy, closed: c.waiting,
 		gate: make(chan struct{}, trying),
 	}
 }
@@ -107,8 +107,8 @@ func (p *pacer) enter(ctx context.Context, urgent func() bool) (leave func(), er
 			}
 			continue
 		}
-		freed := p.cache.App(p.app).AppChanged() // before asking, so that nothing falls in between
-		asked, wait := *t, time.Duration(0)      // a copy: Redis may answer when nobody listens any more
+		freed := p.app.AppChanged()         // before asking, so that nothing falls in between
+		asked, wait := *t, time.Duration(0) // a copy: Redis may answer when nobody listens any more
 		got, err := economize(p.economy, func(ctx context.Context) (answer, error) { return p.ask(ctx, asked) })
 		switch {
 		case errors.Is(err, errClosed):
@@ -140,7 +140,7 @@ func (p *pacer) standBy(ctx context.Context, t *ticket) error {
 	}
 	for p.budget.Requests > 0 && !t.paid {
 		wait, err := economize(p.economy, func(ctx context.Context) (time.Duration, error) {
-			return p.allow(ctx, p.cache.App(p.app).RateKey()+":background", backgroundLimit(p.budget))
+			return p.allow(ctx, p.app.RateKey()+":background", backgroundLimit(p.budget))
 		})
 		if errors.Is(err, errClosed) {
 			return err
@@ -202,8 +202,8 @@ func (p *pacer) enterNow(t *ticket) (leave func(), err error) {
 		p.noteFull(5*slack, nil)
 		return nil, errNoPlace
 	}
-	freed := p.cache.App(p.app).AppChanged() // before asking, so that nothing falls in between
-	asked := *t                              // a copy: Redis may answer when nobody listens any more
+	freed := p.app.AppChanged() // before asking, so that nothing falls in between
+	asked := *t                 // a copy: Redis may answer when nobody listens any more
 	got, err := economize(p.economy, func(ctx context.Context) (answer, error) { return p.ask(ctx, asked) })
 	wait := got.wait
 	switch {
@@ -260,7 +260,7 @@ func (p *pacer) head() *ticket {
 
 // ramp is how many exchanges there may be at once after a pause; 0 for no limit.
 func (p *pacer) ramp() int {
-	if s := p.cache.App(p.app).KnownApp(); s != nil {
+	if s := p.app.KnownApp(); s != nil {
 		return int(s.Ramp)
 	}
 	return 0
@@ -292,7 +292,7 @@ func (p *pacer) ask(ctx context.Context, t ticket) (answer, error) {
 }
 
 func (p *pacer) askFor(ctx context.Context, t *ticket) (wait time.Duration, err error) {
-	key := p.cache.App(p.app).RateKey()
+	key := p.app.RateKey()
 	if p.budget.Requests > 0 && !t.urgent() && !t.paid {
 		if wait, err := p.allow(ctx, key+":background", backgroundLimit(p.budget)); wait > 0 || err != nil {
 			return wait, err
@@ -300,7 +300,7 @@ func (p *pacer) askFor(ctx context.Context, t *ticket) (wait time.Duration, err 
 		t.paid = true
 	}
 	if most := p.places(t); most > 0 {
-		ok, wait, err := p.cache.App(p.app).Enter(ctx, t.id, most, p.ttl)
+		ok, wait, err := p.app.Enter(ctx, t.id, most, p.ttl)
 		if err != nil || !ok {
 			return max(wait, slack), err
 		}
@@ -345,7 +345,7 @@ func (p *pacer) askAlone(t *ticket) (wait time.Duration) {
 func (p *pacer) allow(ctx context.Context, key string, l redis_rate.Limit) (wait time.Duration, err error) {
 	r, err := p.rate.Allow(ctx, key, l)
 	if err == nil && r.RetryAfter > 2*l.Period+tick { // no burst is so long: Redis' clock was set back
-		if err = p.cache.Redis().Del(ctx, key).Err(); err == nil {
+		if err = p.rdb.Del(ctx, key).Err(); err == nil {
 			r, err = p.rate.Allow(ctx, key, l)
 		}
 	}
@@ -381,7 +381,7 @@ func (p *pacer) giveBack(ctx context.Context, t *ticket) error {
 	if t.ramp {
 		full = 1 // whatever the ramp was: somebody may wait
 	}
-	return p.cache.App(p.app).Leave(ctx, t.id, full)
+	return p.app.Leave(ctx, t.id, full)
 }
 
 // perSecond is how many exchanges nobody waits for the budget allows; 0 for no limit.

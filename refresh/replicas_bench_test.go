@@ -27,11 +27,11 @@ func BenchmarkReplicas(b *testing.B) {
 		pair := s.Pair
 		pair.AccessToken = grant.Hide(strings.Repeat("a", 700))
 		return func(int) {
-			o, claimed, err := w.cache.Grant(s.Key).Claim(ctx, s, engine.NewID(), "bench", time.Minute, engine.AtOnce, opts...)
+			o, claimed, err := w.cache.Grant(s.Key).As("bench").Claim(ctx, s, engine.NewID(), time.Minute, engine.AtOnce, opts...)
 			if err != nil || o != grant.OK {
 				b.Fatal(o, err)
 			}
-			o, s, err = w.cache.Grant(claimed.Key).Commit(ctx, claimed, engine.NewID(), "bench", pair, false, true, opts...)
+			o, s, err = w.cache.Grant(claimed.Key).As("bench").Commit(ctx, claimed, engine.NewID(), pair, false, true, opts...)
 			if err != nil || o != grant.OK {
 				b.Fatal(o, err)
 			}

@@ -26,7 +26,7 @@ import (
 func (f *fleet) due(w *worker, tenant string, life time.Duration) *engine.Snapshot {
 	f.t.Helper()
 	tok := f.server.Grant(tenant)
-	s, err := w.cache.Grant(key(tenant)).Connect(f.ctx(), "test", func(now int64) grant.Pair {
+	s, err := w.cache.Grant(key(tenant)).As("test").Connect(f.ctx(), func(now int64) grant.Pair {
 		return grant.Pair{
 			AccessToken: grant.Hide(tok.AccessToken), RefreshToken: grant.Hide(tok.RefreshToken),
 			IssuedAt: now, RefreshAt: now, ExpiresAt: now + life.Milliseconds(),
@@ -78,7 +78,7 @@ func TestReportThatJoinsARenewalDoesNotWaitForTheTokensEnd(t *testing.T) {
 	f := newFleet(t, refreshtest.Config{})
 	w, dead := f.worker(), f.worker()
 	s := f.due(dead, "acme", time.Minute)
-	o, _, err := dead.cache.Grant(s.Key).Claim(f.ctx(), s, engine.NewID(), "dead", time.Second, engine.AfterDeadline)
+	o, _, err := dead.cache.Grant(s.Key).As("dead").Claim(f.ctx(), s, engine.NewID(), time.Second, engine.AfterDeadline)
 	if err != nil || o != grant.OK {
 		t.Fatal(o, err)
 	}

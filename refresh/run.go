@@ -140,7 +140,7 @@ func (r *renewals) pass(ctx context.Context) (time.Duration, error) {
 	if e := r.c.shut(app); e != nil {
 		return min(lookEvery, max(e.RetryAfter, tick)), nil
 	}
-	next, now, err := r.c.cache.App(r.c.cfg.App).NextDue(ctx, r.resting()...)
+	next, now, err := r.c.app.NextDue(ctx, r.resting()...)
 	if err != nil && !slices.ContainsFunc(next[:], known) {
 		return 0, err // Redis itself is away
 	}
@@ -206,7 +206,7 @@ func (r *renewals) mend(ctx context.Context, next *[engine.DueShards]time.Durati
 		if at != engine.DueUnknown || time.Now().Before(r.rests[shard]) {
 			continue
 		}
-		if mended, _ := r.c.cache.App(r.c.cfg.App).MendDue(ctx, shard); mended {
+		if mended, _ := r.c.app.MendDue(ctx, shard); mended {
 			r.c.log.Error().Int("shard", shard).Msg("the key of a due set was of another type: somebody else has written it; the set is made anew, from the grants")
 			next[shard] = engine.DueNever
 			poke(r.mended)
@@ -247,7 +247,7 @@ func (r *renewals) take(ctx context.Context, shard, n int) (taken int, err error
 		return 0, nil
 	}
 	// Longer than all that is done with it can take; that it comes back early does no harm.
-	due, err := r.c.cache.App(r.c.cfg.App).TakeDue(ctx, shard, room, r.ahead, 2*r.c.cfg.ClaimTimeout, leave...)
+	due, err := r.c.app.TakeDue(ctx, shard, room, r.ahead, 2*r.c.cfg.ClaimTimeout, leave...)
 	for range room - len(due) {
 		<-r.room
 	}
@@ -298,7 +298,7 @@ func (r *renewals) tend(ctx context.Context, d engine.Due, shard int, policy pol
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 	defer cancel()
-	_ = r.c.cache.Reschedule(ctx, d, next, seen)
+	_ = r.c.app.Grant(d.Tenant).Reschedule(ctx, d, next, seen)
 	if !leaves {
 		r.lookSooner() // that may be before it comes back
 	}
@@ -319,7 +319,7 @@ func poke(ch chan<- struct{}) {
 func (r *renewals) look(ctx context.Context, k tokencache.Key, policy policy) (int64, *grant.Record, error) {
 	reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout) // or it could not be put back
 	defer cancel()
-	s, err := r.c.cache.Grant(k).Read(reading)
+	s, err := r.c.app.Grant(k.Tenant).Read(reading)
 	if errors.Is(err, tokencache.ErrNone) {
 		return 0, nil, nil
 	}
@@ -333,7 +333,7 @@ func (r *renewals) look(ctx context.Context, k tokencache.Key, policy policy) (i
 	case revive:
 		return r.revive(ctx, s)
 	case warn:
-		_, _, err := r.c.cache.Grant(s.Key).Warn(ctx, s, r.c.locker.Name())
+		_, _, err := r.c.app.Grant(s.Tenant).Warn(ctx, s)
 		r.c.log.Warn().Str("tenant", k.Tenant).Time("rt_expires_at", time.UnixMilli(s.RefreshTokenExpiresAt)).
 			Msg("the refresh token ends at a fixed date: the tenant must consent again before")
 		return s.Now(), &s.Record, err
@@ -363,7 +363,7 @@ func early(s *engine.Snapshot) bool {
 // settle is for a grant that is left alone for long: its journal shrinks to what it holds. That
 // saves memory and nothing else, so that it may fail.
 func (r *renewals) settle(ctx context.Context, k tokencache.Key) {
-	if err := r.c.cache.Grant(k).Compact(ctx); err != nil {
+	if err := r.c.app.Grant(k.Tenant).Compact(ctx); err != nil {
 		r.c.log.Debug().Err(err).Str("tenant", k.Tenant).Msg("the journal was not compacted")
 	}
 }
@@ -469,7 +469,7 @@ func (r *renewals) lookAhead(ctx context.Context, now int64) {
 	if rate == 0 || time.Since(r.reckoned) < reckonEvery {
 		return
 	}
-	counts, err := r.c.cache.App(r.c.cfg.App).CountDue(ctx, now, horizons...)
+	counts, err := r.c.app.CountDue(ctx, now, horizons...)
 	if err != nil {
 		return // what was reckoned before is as good
 	}
@@ -512,19 +512,19 @@ func (r *renewals) repairs(ctx context.Context) {
 func (r *renewals) repair(ctx context.Context, forced bool) error {
 	turn, unknown := forced, error(nil)
 	if !forced {
-		turn, unknown = r.c.cache.App(r.c.cfg.App).TakeTurn(ctx, "repair", r.c.locker.Name(), repairEvery)
+		turn, unknown = r.c.app.TakeTurn(ctx, "repair", repairEvery)
 	}
 	if unknown != nil && time.Since(r.repaired) < repairEvery || unknown == nil && !turn {
 		return unknown
 	}
 	r.repaired = time.Now()
-	missing, err := r.c.cache.App(r.c.cfg.App).Repair(ctx, repairPause)
+	missing, err := r.c.app.Repair(ctx, repairPause)
 	if missing > 0 {
 		r.c.log.Warn().Int("grants", missing).Msg("grants that no due set knew: scheduled again")
 		r.lookSooner()
 	}
 	if err != nil && turn {
-		_ = r.c.cache.App(r.c.cfg.App).ShortenTurn(ctx, "repair", repairEvery/16)
+		_ = r.c.app.ShortenTurn(ctx, "repair", repairEvery/16)
 	}
 	return cmp.Or(unknown, err)
 }
@@ -539,16 +539,16 @@ func (c *Coordinator) keepHouse() {
 		c.work.Go(func() {
 			coarse := coarseness(c.cfg.IdleAfter)
 			ctx := c.waiting
-			pause(ctx, storm, c.calm)                // what follows can wait until a process has done what it was started in the midst of
-			_ = c.cache.App(c.cfg.App).WatchApp(ctx) // or the first exchange would have to ask
-			_ = c.ready(ctx, c.key("any"))           // says it in the log, before a token expires
+			pause(ctx, storm, c.calm)      // what follows can wait until a process has done what it was started in the midst of
+			_ = c.app.WatchApp(ctx)        // or the first exchange would have to ask
+			_ = c.ready(ctx, c.key("any")) // says it in the log, before a token expires
 			var failing trouble
 			for {
 				pause(ctx, min(coarse, time.Minute), nil)
 				if ctx.Err() != nil {
 					return
 				}
-				if err := c.cache.App(c.cfg.App).Touch(ctx, coarse); ctx.Err() == nil {
+				if err := c.app.Touch(ctx, coarse); ctx.Err() == nil {
 					failing.note(&c.log, err, "which grants are in use was not noted: trying again")
 				}
 			}

@@ -128,7 +128,7 @@ func TestAHolderIsAskedBeforeEachTakeOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, s, err = holder.cache.Grant(s.Key).Claim(f.ctx(), s, "held", "holder", time.Second, engine.AfterDeadline)
+	_, s, err = holder.cache.Grant(s.Key).As("holder").Claim(f.ctx(), s, "held", time.Second, engine.AfterDeadline)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func TestAHolderIsAskedBeforeEachTakeOver(t *testing.T) {
 		case err := <-got:
 			t.Fatalf("taken over unasked: %v, %d exchanges", err, len(f.server.Ledger()))
 		}
-		if o, _, err := holder.cache.Grant(s.Key).Extend(f.ctx(), s, "holder", time.Second, "", 0); o != grant.OK || err != nil {
+		if o, _, err := holder.cache.Grant(s.Key).As("holder").Extend(f.ctx(), s, time.Second, "", 0); o != grant.OK || err != nil {
 			t.Fatal(o, err)
 		}
 	}

@@ -246,7 +246,7 @@ func (app App) forgetApp() {
 	}
 }
 
-// PeekApp is an app's state in memory if that is coherent, see [Cache.Peek]; else nil.
+// PeekApp is an app's state in memory if that is coherent, see [Grant.Peek]; else nil.
 func (app App) PeekApp() *AppState {
 	s := app.memory().state.Load()
 	if s != nil && s.session != 0 && s.session == app.c.hub.Session() && !s.doubtful() {
@@ -435,7 +435,7 @@ type Refusal struct {
 // in between, or puts the next probe off if it was one. waits are how long after the first,
 // second, … refusal in a row that is; the last holds for all that follow. opened says that
 // this refusal opened it.
-func (app App) Trip(ctx context.Context, id, by string, r Refusal, waits ...time.Duration) (opened bool, _ *AppState, err error) {
+func (app App) Trip(ctx context.Context, id string, r Refusal, waits ...time.Duration) (opened bool, _ *AppState, err error) {
 	first, again := "", ""
 	if r.First {
 		first = "first"
@@ -443,7 +443,7 @@ func (app App) Trip(ctx context.Context, id, by string, r Refusal, waits ...time
 	if r.Again {
 		again = "again"
 	}
-	args := []any{id, grant.Clip(by), grant.Clip(r.Error), tenantFP(r.Tenant), r.Probe, r.Tenants, first, again, len(waits)}
+	args := []any{id, grant.Clip(app.by), grant.Clip(r.Error), tenantFP(r.Tenant), r.Probe, r.Tenants, first, again, len(waits)}
 	for _, w := range waits {
 		args = append(args, w.Milliseconds())
 	}
@@ -454,15 +454,15 @@ func (app App) Trip(ctx context.Context, id, by string, r Refusal, waits ...time
 // Probe asks for the right to make one exchange although the circuit is open; id names the
 // probe. One at a time has it, for hold at most; who comes late by handicap leaves others
 // the way. It is given too if the circuit is closed.
-func (app App) Probe(ctx context.Context, id, by string, handicap, hold time.Duration) (bool, *AppState, error) {
-	_, status, s, err := app.changeApp(ctx, "probe", probeScript, id, grant.Clip(by), hold.Milliseconds(), handicap.Milliseconds())
+func (app App) Probe(ctx context.Context, id string, handicap, hold time.Duration) (bool, *AppState, error) {
+	_, status, s, err := app.changeApp(ctx, "probe", probeScript, id, grant.Clip(app.by), hold.Milliseconds(), handicap.Milliseconds())
 	return status == string(grant.OK), s, err
 }
 
 // Unprobe gives a probe's right back, of which nothing was learned. The next probe may be made
 // after again.
-func (app App) Unprobe(ctx context.Context, id, by, probe string, again time.Duration) (*AppState, error) {
-	_, _, s, err := app.changeApp(ctx, "unprobe", unprobeScript, id, grant.Clip(by), probe, again.Milliseconds())
+func (app App) Unprobe(ctx context.Context, id, probe string, again time.Duration) (*AppState, error) {
+	_, _, s, err := app.changeApp(ctx, "unprobe", unprobeScript, id, grant.Clip(app.by), probe, again.Milliseconds())
 	return s, err
 }
 
@@ -485,7 +485,7 @@ type Acceptance struct {
 // suspected is over. It is to be called while the state is unsettled. A brake ends only by a
 // pair that was read, and a mass death by a grant that is alive. closed says that this closed
 // the circuit.
-func (app App) Accept(ctx context.Context, id, by string, a Acceptance) (closed bool, _ *AppState, err error) {
+func (app App) Accept(ctx context.Context, id string, a Acceptance) (closed bool, _ *AppState, err error) {
 	read, revived := "", ""
 	if a.Read {
 		read = "read"
@@ -493,7 +493,7 @@ func (app App) Accept(ctx context.Context, id, by string, a Acceptance) (closed 
 	if a.Revived {
 		revived = "revived"
 	}
-	made, _, s, err := app.changeApp(ctx, "accept", acceptScript, id, grant.Clip(by),
+	made, _, s, err := app.changeApp(ctx, "accept", acceptScript, id, grant.Clip(app.by),
 		RampStep.Milliseconds(), rampTop, rampRest.Milliseconds(), read, revived)
 	return made == "closed", s, err
 }
@@ -501,16 +501,16 @@ func (app App) Accept(ctx context.Context, id, by string, a Acceptance) (closed 
 // Throttle notes that the provider told a tenant to wait. If another tenant heard that lately,
 // with no acceptance in between, it stops the app's exchanges for d from now; a longer
 // pause that has begun already is kept. paused says that this call made the pause.
-func (app App) Throttle(ctx context.Context, id, by, errorText, tenant string, d time.Duration) (paused bool, _ *AppState, err error) {
-	made, _, s, err := app.changeApp(ctx, "throttle", throttleScript, id, grant.Clip(by), grant.Clip(errorText), tenantFP(tenant), d.Milliseconds())
+func (app App) Throttle(ctx context.Context, id, errorText, tenant string, d time.Duration) (paused bool, _ *AppState, err error) {
+	made, _, s, err := app.changeApp(ctx, "throttle", throttleScript, id, grant.Clip(app.by), grant.Clip(errorText), tenantFP(tenant), d.Milliseconds())
 	return made == "throttled", s, err
 }
 
 // Brake stops an app's exchanges under the profile of that digest, since the provider has
 // answered one with a success that cannot be read, unless others were read before. It is like
 // an open circuit, but nobody probes. braked says that this call did it.
-func (app App) Brake(ctx context.Context, id, by, errorText, tenant, digest string) (braked bool, _ *AppState, err error) {
-	made, _, s, err := app.changeApp(ctx, "brake", brakeScript, id, grant.Clip(by), grant.Clip(errorText), tenantFP(tenant), digest)
+func (app App) Brake(ctx context.Context, id, errorText, tenant, digest string) (braked bool, _ *AppState, err error) {
+	made, _, s, err := app.changeApp(ctx, "brake", brakeScript, id, grant.Clip(app.by), grant.Clip(errorText), tenantFP(tenant), digest)
 	return made == "open", s, err
 }
 
@@ -522,14 +522,14 @@ type Deaths struct {
 }
 
 // Death asks whether to believe that a grant is dead. first says that this is the one too many.
-func (app App) Death(ctx context.Context, id, by string, d Deaths) (believed, first bool, err error) {
-	made, status, _, err := app.changeApp(ctx, "death", deathScript, id, grant.Clip(by), d.Most, d.Within.Milliseconds(), d.Doubt.Milliseconds())
+func (app App) Death(ctx context.Context, id string, d Deaths) (believed, first bool, err error) {
+	made, status, _, err := app.changeApp(ctx, "death", deathScript, id, grant.Clip(app.by), d.Most, d.Within.Milliseconds(), d.Doubt.Milliseconds())
 	return status == string(grant.OK), made == "mass_death", err
 }
 
 // Retry asks for the right to try a grant again whose death is doubted: one in `every` has it.
-func (app App) Retry(ctx context.Context, id, by string, every time.Duration, d Deaths) (bool, error) {
-	_, status, _, err := app.changeApp(ctx, "retry", retryScript, id, grant.Clip(by), every.Milliseconds(), d.Doubt.Milliseconds())
+func (app App) Retry(ctx context.Context, id string, every time.Duration, d Deaths) (bool, error) {
+	_, status, _, err := app.changeApp(ctx, "retry", retryScript, id, grant.Clip(app.by), every.Milliseconds(), d.Doubt.Milliseconds())
 	return status == string(grant.OK), err
 }
 

@@ -54,7 +54,7 @@ func heardOf(t testing.TB, c *Cache, app, what string, reached func(*AppState) b
 func refused(t testing.TB, c *Cache, app, tenant, probe string, waits ...time.Duration) *AppState {
 	t.Helper()
 	r := Refusal{Tenant: tenant, Error: "app_refused/invalid client\n/401", Probe: probe, Tenants: 2}
-	_, s, err := c.App(app).Trip(t.Context(), NewID(), "w", r, waits...)
+	_, s, err := c.App(app).As("w").Trip(t.Context(), NewID(), r, waits...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func trip(t testing.TB, c *Cache, app string, waits ...time.Duration) *AppState 
 
 func accept(t testing.TB, c *Cache, app string) *AppState {
 	t.Helper()
-	_, s, err := c.App(app).Accept(t.Context(), NewID(), "w", Acceptance{Read: true})
+	_, s, err := c.App(app).As("w").Accept(t.Context(), NewID(), Acceptance{Read: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func accept(t testing.TB, c *Cache, app string) *AppState {
 func probe(t testing.TB, c *Cache, handicap time.Duration) (string, bool) {
 	t.Helper()
 	id := NewID()
-	ok, _, err := c.App("zoom").Probe(context.Background(), id, "w", handicap, time.Hour)
+	ok, _, err := c.App("zoom").As("w").Probe(context.Background(), id, handicap, time.Hour)
 	if err != nil {
 		t.Error(err)
 	}
@@ -154,7 +154,7 @@ func TestAppOneRefusalIsEnoughBeforeTheFirstAcceptance(t *testing.T) {
 		if accepted {
 			accept(t, c, "zoom")
 		}
-		opened, s, err := c.App("zoom").Trip(t.Context(), NewID(), "w", Refusal{Tenant: "a", Error: "e", Tenants: 2, First: true}, 0)
+		opened, s, err := c.App("zoom").As("w").Trip(t.Context(), NewID(), Refusal{Tenant: "a", Error: "e", Tenants: 2, First: true}, 0)
 		if err != nil || s.Open == accepted || opened == accepted {
 			t.Errorf("accepted before %v: %+v, %v", accepted, s, err)
 		}
@@ -198,7 +198,7 @@ func TestAppProbeIsGivenToOneAtATimeAndEndsByItself(t *testing.T) {
 	var askers sync.WaitGroup
 	for range 50 {
 		askers.Go(func() {
-			ok, _, err := c.App("zoom").Probe(context.Background(), NewID(), "w", 0, time.Hour)
+			ok, _, err := c.App("zoom").As("w").Probe(context.Background(), NewID(), 0, time.Hour)
 			if err != nil {
 				t.Error(err)
 			}
@@ -239,7 +239,7 @@ func TestAppProbeThatIsGivenBackIsFreeAtOnce(t *testing.T) {
 	trip(t, c, "zoom", 0)
 	first, _ := probe(t, c, 0)
 	back := func(probe string, again time.Duration) *AppState {
-		s, err := c.App("zoom").Unprobe(t.Context(), NewID(), "w", probe, again)
+		s, err := c.App("zoom").As("w").Unprobe(t.Context(), NewID(), probe, again)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -262,7 +262,7 @@ func TestAppProbeThatIsGivenBackIsFreeAtOnce(t *testing.T) {
 
 func throttle(t testing.TB, c *Cache, tenant string, d time.Duration) *AppState {
 	t.Helper()
-	_, s, err := c.App("zoom").Throttle(t.Context(), NewID(), "w", "throttled//429", tenant, d)
+	_, s, err := c.App("zoom").As("w").Throttle(t.Context(), NewID(), "throttled//429", tenant, d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -336,7 +336,7 @@ var few = Deaths{Most: 2, Within: time.Hour, Doubt: time.Hour}
 func die(t testing.TB, c *Cache, n int) (believed int) {
 	t.Helper()
 	for range n {
-		ok, _, err := c.App("zoom").Death(t.Context(), NewID(), "w", few)
+		ok, _, err := c.App("zoom").As("w").Death(t.Context(), NewID(), few)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -355,7 +355,7 @@ func TestAppDeathsAreBelievedUntilThereAreTooMany(t *testing.T) {
 		t.Fatalf("%d of 10 deaths are believed, want 2", n)
 	}
 	retry := func() bool {
-		ok, err := c.App("zoom").Retry(t.Context(), NewID(), "w", time.Hour, few)
+		ok, err := c.App("zoom").As("w").Retry(t.Context(), NewID(), time.Hour, few)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -375,7 +375,7 @@ func TestAppDeathsAreBelievedUntilThereAreTooMany(t *testing.T) {
 	if s := c.App("zoom").KnownApp(); s.MassAt == 0 {
 		t.Error("an acceptance of another grant ended it")
 	}
-	if _, s, err := c.App("zoom").Accept(t.Context(), NewID(), "w", Acceptance{Read: true, Revived: true}); err != nil || s.MassAt != 0 || s.Ramp == 0 {
+	if _, s, err := c.App("zoom").As("w").Accept(t.Context(), NewID(), Acceptance{Read: true, Revived: true}); err != nil || s.MassAt != 0 || s.Ramp == 0 {
 		t.Errorf("%+v, %v", s, err)
 	}
 	if n := die(t, c, 3); n != 2 {
@@ -396,7 +396,7 @@ func TestAppSteadyDeathsAreBelieved(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	for range 6 {
-		ok, _, err := c.App("zoom").Death(t.Context(), NewID(), "w", Deaths{Most: 2, Within: 400 * time.Millisecond, Doubt: time.Hour})
+		ok, _, err := c.App("zoom").As("w").Death(t.Context(), NewID(), Deaths{Most: 2, Within: 400 * time.Millisecond, Doubt: time.Hour})
 		if !ok || err != nil {
 			t.Fatal(ok, err)
 		}
@@ -409,13 +409,13 @@ func TestAppBrakeEndsOnlyByAPairThatIsRead(t *testing.T) {
 	c := freshCache(t)
 	brake := func(digest string) *AppState {
 		t.Helper()
-		_, s, err := c.App("zoom").Brake(t.Context(), NewID(), "w", "ambiguous/unreadable/200", "first", digest)
+		_, s, err := c.App("zoom").As("w").Brake(t.Context(), NewID(), "ambiguous/unreadable/200", "first", digest)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return s
 	}
-	if _, _, err := c.App("zoom").Accept(t.Context(), NewID(), "w", Acceptance{}); err != nil {
+	if _, _, err := c.App("zoom").As("w").Accept(t.Context(), NewID(), Acceptance{}); err != nil {
 		t.Fatal(err)
 	}
 	if s := brake("0123abcd"); !s.Braked("0123abcd") || s.Braked("4567abcd") || !s.Refuses("first") {
@@ -424,7 +424,7 @@ func TestAppBrakeEndsOnlyByAPairThatIsRead(t *testing.T) {
 	if s := brake("4567abcd"); !s.Braked("0123abcd") || !s.Braked("4567abcd") {
 		t.Fatalf("%+v", s)
 	}
-	if _, s, err := c.App("zoom").Accept(t.Context(), NewID(), "w", Acceptance{}); err != nil || !s.Open {
+	if _, s, err := c.App("zoom").As("w").Accept(t.Context(), NewID(), Acceptance{}); err != nil || !s.Open {
 		t.Fatalf("the client was accepted, nothing was read: %+v, %v", s, err)
 	}
 	if s := accept(t, c, "zoom"); s.Open || s.Brake != "" {
@@ -444,54 +444,54 @@ func TestAppScriptsAreSafeToRunTwice(t *testing.T) {
 		script func(id string) (*AppState, error)
 	}{
 		"suspect": {func() { accept(t, c, "zoom") }, func(id string) (*AppState, error) {
-			_, s, err := c.App("zoom").Trip(t.Context(), id, "w", Refusal{Tenant: tenant, Tenants: 2}, 0)
+			_, s, err := c.App("zoom").As("w").Trip(t.Context(), id, Refusal{Tenant: tenant, Tenants: 2}, 0)
 			return s, err
 		}},
 		"trip": {func() { refused(t, c, "zoom", "another", "") }, func(id string) (*AppState, error) {
-			_, s, err := c.App("zoom").Trip(t.Context(), id, "w", Refusal{Tenant: tenant, Tenants: 2}, 0)
+			_, s, err := c.App("zoom").As("w").Trip(t.Context(), id, Refusal{Tenant: tenant, Tenants: 2}, 0)
 			return s, err
 		}},
 		"refused probe": {func() {
 			trip(t, c, "zoom", 0)
-			if ok, _, err := c.App("zoom").Probe(t.Context(), "probe", "w", 0, time.Hour); !ok || err != nil {
+			if ok, _, err := c.App("zoom").As("w").Probe(t.Context(), "probe", 0, time.Hour); !ok || err != nil {
 				t.Fatal(ok, err)
 			}
 		}, func(id string) (*AppState, error) {
-			_, s, err := c.App("zoom").Trip(t.Context(), id, "w", Refusal{Tenant: tenant, Tenants: 2, Probe: "probe"}, 0)
+			_, s, err := c.App("zoom").As("w").Trip(t.Context(), id, Refusal{Tenant: tenant, Tenants: 2, Probe: "probe"}, 0)
 			return s, err
 		}},
 		"limit": {func() {}, func(id string) (*AppState, error) {
-			_, s, err := c.App("zoom").Throttle(t.Context(), id, "w", "e", tenant, time.Hour)
+			_, s, err := c.App("zoom").As("w").Throttle(t.Context(), id, "e", tenant, time.Hour)
 			return s, err
 		}},
 		"throttle": {func() { throttle(t, c, "another", time.Hour) }, func(id string) (*AppState, error) {
-			_, s, err := c.App("zoom").Throttle(t.Context(), id, "w", "e", tenant, time.Hour)
+			_, s, err := c.App("zoom").As("w").Throttle(t.Context(), id, "e", tenant, time.Hour)
 			return s, err
 		}},
 		"brake": {func() {}, func(id string) (*AppState, error) {
-			_, s, err := c.App("zoom").Brake(t.Context(), id, "w", "e", tenant, "0123abcd")
+			_, s, err := c.App("zoom").As("w").Brake(t.Context(), id, "e", tenant, "0123abcd")
 			return s, err
 		}},
 		"death": {func() {}, func(id string) (*AppState, error) {
-			_, _, err := c.App("zoom").Death(t.Context(), id, "w", few)
+			_, _, err := c.App("zoom").As("w").Death(t.Context(), id, few)
 			return c.App("zoom").KnownApp(), err
 		}},
 		"mass death": {func() { die(t, c, 2) }, func(id string) (*AppState, error) {
-			believed, _, err := c.App("zoom").Death(t.Context(), id, "w", few)
+			believed, _, err := c.App("zoom").As("w").Death(t.Context(), id, few)
 			if believed {
 				t.Error("believed")
 			}
 			return c.App("zoom").KnownApp(), err
 		}},
 		"retry": {func() { die(t, c, 3) }, func(id string) (*AppState, error) {
-			ok, err := c.App("zoom").Retry(t.Context(), id, "w", time.Hour, few)
+			ok, err := c.App("zoom").As("w").Retry(t.Context(), id, time.Hour, few)
 			if !ok {
 				t.Error("no right")
 			}
 			return c.App("zoom").KnownApp(), err
 		}},
 		"probe": {func() { trip(t, c, "zoom", 0) }, func(id string) (*AppState, error) {
-			ok, s, err := c.App("zoom").Probe(t.Context(), id, "w", 0, time.Hour)
+			ok, s, err := c.App("zoom").As("w").Probe(t.Context(), id, 0, time.Hour)
 			if !ok {
 				t.Error("no probe")
 			}
@@ -499,12 +499,12 @@ func TestAppScriptsAreSafeToRunTwice(t *testing.T) {
 		}},
 		"unprobe": {func() {
 			trip(t, c, "zoom", 0)
-			if ok, _, err := c.App("zoom").Probe(t.Context(), "probe", "w", 0, time.Hour); !ok || err != nil {
+			if ok, _, err := c.App("zoom").As("w").Probe(t.Context(), "probe", 0, time.Hour); !ok || err != nil {
 				t.Fatal(ok, err)
 			}
-		}, func(id string) (*AppState, error) { return c.App("zoom").Unprobe(t.Context(), id, "w", "probe", 0) }},
+		}, func(id string) (*AppState, error) { return c.App("zoom").As("w").Unprobe(t.Context(), id, "probe", 0) }},
 		"accept": {func() { trip(t, c, "zoom", 0) }, func(id string) (*AppState, error) {
-			_, s, err := c.App("zoom").Accept(t.Context(), id, "w", Acceptance{Read: true})
+			_, s, err := c.App("zoom").As("w").Accept(t.Context(), id, Acceptance{Read: true})
 			return s, err
 		}},
 	} {

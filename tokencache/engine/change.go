@@ -78,7 +78,7 @@ func (t Takeover) OpensAt(s *Snapshot) int64 {
 // means: do not present. The snapshot is the grant as it is then. An unresolved claim is taken over only
 // if base has it: whether its time is over is known by this process's clock, too, and Redis' can be set. If base is dead it is claimed for a
 // revival, once its RetryAt has come.
-func (g Grant) Claim(ctx context.Context, base *Snapshot, id, by string, ttl time.Duration, t Takeover, opts ...ChangeOption) (grant.Outcome, *Snapshot, error) {
+func (g Grant) Claim(ctx context.Context, base *Snapshot, id string, ttl time.Duration, t Takeover, opts ...ChangeOption) (grant.Outcome, *Snapshot, error) {
 	ks, revival, over := g.keys(), "", ""
 	if base.State == grant.Reauthorize {
 		revival = "revival"
@@ -88,7 +88,7 @@ func (g Grant) Claim(ctx context.Context, base *Snapshot, id, by string, ttl tim
 	}
 	return g.change("claim", base, base.Pair, func() (answer, error) {
 		a, err := g.store(ctx, "claim", claimScript, []string{ks.grant(), ks.secret(), ks.journal()}, opts,
-			ks.events(), g.c.journal, id, grant.Clip(by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), grant.Fingerprint(base.Pair.RefreshToken.Reveal()), base.judged,
+			ks.events(), g.c.journal, id, grant.Clip(g.by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), grant.Fingerprint(base.Pair.RefreshToken.Reveal()), base.judged,
 			revival, base.Claim.ID, over)
 		if a.status != string(grant.OK) {
 			a.lacks = nil // nothing is claimed
@@ -104,11 +104,11 @@ func (g Grant) Claim(ctx context.Context, base *Snapshot, id, by string, ttl tim
 // deadline off to ttl from now. With an error (class/code/status) callers get that meanwhile, and may
 // ask again after retry; without one they wait. Moved: the grant has moved on. Claimed: that claim
 // does not stand any more.
-func (g Grant) Extend(ctx context.Context, base *Snapshot, by string, ttl time.Duration, failure string, retry time.Duration) (grant.Outcome, *Snapshot, error) {
+func (g Grant) Extend(ctx context.Context, base *Snapshot, ttl time.Duration, failure string, retry time.Duration) (grant.Outcome, *Snapshot, error) {
 	ks := g.keys()
 	return g.change("extend", base, base.Pair, func() (answer, error) {
 		return g.run(ctx, "extend", extendScript, []string{ks.grant(), ks.secret(), ks.journal()},
-			ks.events(), g.c.journal, grant.Clip(by), base.Epoch, base.Generation, base.Claim.ID, ttl.Milliseconds(), grant.Clip(failure), retry.Milliseconds())
+			ks.events(), g.c.journal, grant.Clip(g.by), base.Epoch, base.Generation, base.Claim.ID, ttl.Milliseconds(), grant.Clip(failure), retry.Milliseconds())
 	})
 }
 
@@ -116,7 +116,7 @@ func (g Grant) Extend(ctx context.Context, base *Snapshot, by string, ttl time.D
 // stored, by this or an earlier call with this id. Moved: refused, since a newer
 // consent or a sibling is stored, which the snapshot is. spare says that the pair is
 // the grant's spare, which is spent by this; used, that somebody has asked for it.
-func (g Grant) Commit(ctx context.Context, base *Snapshot, id, by string, pair grant.Pair, spare, used bool, opts ...ChangeOption) (grant.Outcome, *Snapshot, error) {
+func (g Grant) Commit(ctx context.Context, base *Snapshot, id string, pair grant.Pair, spare, used bool, opts ...ChangeOption) (grant.Outcome, *Snapshot, error) {
 	kind := ""
 	if spare {
 		kind = "spare"
@@ -133,7 +133,7 @@ func (g Grant) Commit(ctx context.Context, base *Snapshot, id, by string, pair g
 			if err != nil {
 				return answer{}, err
 			}
-			args := append([]any{ks.events(), g.c.journal, id, grant.Clip(by), base.Epoch, base.Generation, sealed, generation, kind}, fields...)
+			args := append([]any{ks.events(), g.c.journal, id, grant.Clip(g.by), base.Epoch, base.Generation, sealed, generation, kind}, fields...)
 			a, err = g.store(ctx, "commit", commitScript, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, opts, args...)
 			if err != nil || a.status != "reseal" {
 				return a, err
@@ -145,12 +145,12 @@ func (g Grant) Commit(ctx context.Context, base *Snapshot, id, by string, pair g
 // Hold takes a pair that could not be committed yet into memory, so that this process
 // serves its access token and never presents the old refresh token again. It changes the record as
 // commit.lua does.
-func (g Grant) Hold(base *Snapshot, id, by string, pair grant.Pair) *Snapshot {
+func (g Grant) Hold(base *Snapshot, id string, pair grant.Pair) *Snapshot {
 	pair = pair.Bounded(base.Now())
 	s := &Snapshot{Key: base.Key, Record: base.Record, Pair: pair, Pending: true, now: base.now, at: base.at}
 	s.Generation++
 	s.Rev++
-	s.State, s.Reason, s.By, s.CommitID = grant.Active, "", grant.Clip(by), id
+	s.State, s.Reason, s.By, s.CommitID = grant.Active, "", grant.Clip(g.by), id
 	s.IssuedAt, s.ExpiresAt = pair.IssuedAt, pair.ExpiresAt
 	s.RefreshAt, s.RefreshTokenExpiresAt = pair.RefreshAt, pair.RefreshTokenExpiresAt
 	s.AccessFP, s.RefreshFP = grant.Fingerprint(pair.AccessToken.Reveal()), grant.Fingerprint(pair.RefreshToken.Reveal())
@@ -169,7 +169,7 @@ func (g Grant) Hold(base *Snapshot, id, by string, pair grant.Pair) *Snapshot {
 
 // Fail publishes that the exchange under base's claim failed. Claimed: another holder
 // took over; what it brings counts.
-func (g Grant) Fail(ctx context.Context, base *Snapshot, by string, f grant.Failure) (grant.Outcome, *Snapshot, error) {
+func (g Grant) Fail(ctx context.Context, base *Snapshot, f grant.Failure) (grant.Outcome, *Snapshot, error) {
 	op, deadline, unknown := "fail", "", ""
 	switch {
 	case base.State == grant.Reauthorize:
@@ -186,7 +186,7 @@ func (g Grant) Fail(ctx context.Context, base *Snapshot, by string, f grant.Fail
 	ks := g.keys()
 	return g.change(op, base, base.Pair, func() (answer, error) {
 		return g.run(ctx, "fail", failScript, []string{ks.grant(), ks.secret(), ks.journal()},
-			ks.events(), g.c.journal, f.ID, grant.Clip(by), base.Epoch, base.Generation, base.Claim.ID,
+			ks.events(), g.c.journal, f.ID, grant.Clip(g.by), base.Epoch, base.Generation, base.Claim.ID,
 			string(f.Verdict), grant.Clip(f.Error), grant.Clip(f.Reason), f.Retry.Milliseconds(), deadline, unknown, f.Over.Milliseconds())
 	})
 }
@@ -197,9 +197,9 @@ func (g Grant) Fail(ctx context.Context, base *Snapshot, by string, f grant.Fail
 // first, second, … of a row the next must wait (the last holds for all that follow); a row
 // ends when forget has passed after that without a report. A token that is older than
 // fresh forces one at once, and makes the row no longer.
-func (g Grant) Reject(ctx context.Context, base *Snapshot, by string, forget, fresh time.Duration, waits ...time.Duration) (grant.Outcome, *Snapshot, error) {
+func (g Grant) Reject(ctx context.Context, base *Snapshot, forget, fresh time.Duration, waits ...time.Duration) (grant.Outcome, *Snapshot, error) {
 	ks := g.keys()
-	args := []any{ks.events(), g.c.journal, grant.Clip(by), base.Epoch, base.Generation, grant.Fingerprint(base.Pair.AccessToken.Reveal()), forget.Milliseconds(), fresh.Milliseconds()}
+	args := []any{ks.events(), g.c.journal, grant.Clip(g.by), base.Epoch, base.Generation, grant.Fingerprint(base.Pair.AccessToken.Reveal()), forget.Milliseconds(), fresh.Milliseconds()}
 	for _, w := range waits {
 		args = append(args, w.Milliseconds())
 	}
@@ -232,16 +232,16 @@ var (
 // A repeat changes nothing, whatever has happened in between, and returns what is stored: one by
 // go-redis, whose reply was lost, and one by a caller that got an error, which brings the same
 // pair. The error is ErrSpent or ErrEnded where that pair is over.
-func (g Grant) Connect(ctx context.Context, by string, make func(now int64) grant.Pair, opts ...ChangeOption) (*Snapshot, error) {
-	return g.connect(ctx, by, "", make, opts)
+func (g Grant) Connect(ctx context.Context, make func(now int64) grant.Pair, opts ...ChangeOption) (*Snapshot, error) {
+	return g.connect(ctx, "", make, opts)
 }
 
 // Import is Connect for a tenant that has no grant. The error is ErrExists if it has one.
-func (g Grant) Import(ctx context.Context, by string, make func(now int64) grant.Pair, opts ...ChangeOption) (*Snapshot, error) {
-	return g.connect(ctx, by, "import", make, opts)
+func (g Grant) Import(ctx context.Context, make func(now int64) grant.Pair, opts ...ChangeOption) (*Snapshot, error) {
+	return g.connect(ctx, "import", make, opts)
 }
 
-func (g Grant) connect(ctx context.Context, by, mode string, make func(now int64) grant.Pair, opts []ChangeOption) (*Snapshot, error) {
+func (g Grant) connect(ctx context.Context, mode string, make func(now int64) grant.Pair, opts []ChangeOption) (*Snapshot, error) {
 	id := NewID() // of all attempts: they are one call
 	for range 100 {
 		// The pair is sealed with epoch and generation, so these must be known first.
@@ -255,7 +255,7 @@ func (g Grant) connect(ctx context.Context, by, mode string, make func(now int64
 			return nil, err
 		}
 		ks := g.keys()
-		args := append([]any{ks.events(), g.c.journal, id, grant.Clip(by), at.epoch, sealed, at.generation, mode, callbacksApart.Milliseconds()}, pair.Fields()...)
+		args := append([]any{ks.events(), g.c.journal, id, grant.Clip(g.by), at.epoch, sealed, at.generation, mode, callbacksApart.Milliseconds()}, pair.Fields()...)
 		a, err := g.store(ctx, "connect", connectScript, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, opts, args...)
 		if err != nil {
 			return nil, err
@@ -330,7 +330,7 @@ func (g Grant) knowsBetter(a answer) bool {
 
 // Disconnect ends the grant and leaves a tombstone, for 90 days. Where there is no grant, and this
 // process remembers none, it leaves nothing.
-func (g Grant) Disconnect(ctx context.Context, by string, opts ...ChangeOption) error {
+func (g Grant) Disconnect(ctx context.Context, opts ...ChangeOption) error {
 	ks, known := g.keys(), int64(0)
 	if mem := g.Remembered(); mem != nil {
 		known = mem.Epoch
@@ -338,7 +338,7 @@ func (g Grant) Disconnect(ctx context.Context, by string, opts ...ChangeOption) 
 	}
 	end := func(id string) (answer, error) {
 		return g.store(ctx, "disconnect", disconnectScript, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal(), ks.unread()}, opts,
-			ks.events(), g.c.journal, id, grant.Clip(by), known, tombstoneLife.Milliseconds())
+			ks.events(), g.c.journal, id, grant.Clip(g.by), known, tombstoneLife.Milliseconds())
 	}
 	id := NewID()
 	a, err := end(id)

@@ -58,15 +58,15 @@ func FuzzPublishedEventIsTheRecord(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, by, code, reason, token string) {
 		base := read(t, c, acme)
-		o, claimed, err := c.Grant(base.Key).Claim(t.Context(), base, NewID(), by, time.Minute, AtOnce)
+		o, claimed, err := c.Grant(base.Key).As(by).Claim(t.Context(), base, NewID(), time.Minute, AtOnce)
 		if o != grant.OK || err != nil {
 			t.Fatal(o, err)
 		}
-		_, failed, err := c.Grant(claimed.Key).Fail(t.Context(), claimed, by, grant.Failure{ID: NewID(), Verdict: grant.Unspent, Error: code, Reason: reason})
+		_, failed, err := c.Grant(claimed.Key).As(by).Fail(t.Context(), claimed, grant.Failure{ID: NewID(), Verdict: grant.Unspent, Error: code, Reason: reason})
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, committed, err := c.Grant(failed.Key).Commit(t.Context(), failed, NewID(), by, grant.Pair{AccessToken: grant.Hide("at" + token), RefreshToken: grant.Hide(token), ExpiresAt: 1}, false, false)
+		_, committed, err := c.Grant(failed.Key).As(by).Commit(t.Context(), failed, NewID(), grant.Pair{AccessToken: grant.Hide("at" + token), RefreshToken: grant.Hide(token), ExpiresAt: 1}, false, false)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -115,7 +115,7 @@ func (s *scene) refresh(times int) {
 func (s *scene) die() {
 	s.Helper()
 	base := claim(s.T, s.other, read(s.T, s.other, acme), "refresher")
-	if o, _, err := s.other.Grant(base.Key).Fail(s.Context(), base, "refresher", grant.Failure{ID: NewID(), Verdict: grant.Refused, Reason: "invalid_grant"}); o != grant.OK || err != nil {
+	if o, _, err := s.other.Grant(base.Key).As("refresher").Fail(s.Context(), base, grant.Failure{ID: NewID(), Verdict: grant.Refused, Reason: "invalid_grant"}); o != grant.OK || err != nil {
 		s.Fatal(o, err)
 	}
 }
@@ -203,7 +203,7 @@ func TestAConnectThatIsRepeatedChangesNothing(t *testing.T) {
 }
 
 func (s *scene) connect(n int) error {
-	_, err := s.c.Grant(acme).Connect(context.Background(), by, pairNo(n))
+	_, err := s.c.Grant(acme).As(by).Connect(context.Background(), pairNo(n))
 	return err
 }
 
@@ -237,7 +237,7 @@ func TestADisconnectThatIsRepeatedChangesNothing(t *testing.T) {
 			connect(t, s.other, acme, 1)
 			var before map[string]string
 			s.must(s.repeated(
-				func() error { return s.c.Grant(acme).Disconnect(context.Background(), by) },
+				func() error { return s.c.Grant(acme).As(by).Disconnect(context.Background()) },
 				func() { between(s); before = s.all() }))
 			s.unchanged(before)
 		})
@@ -249,9 +249,9 @@ func TestADisconnectThatIsRepeatedChangesNothing(t *testing.T) {
 func TestAConnectThatIsRepeatedAtAProcessWhichRemembersChangesNothingThoughRedisIsEmpty(t *testing.T) {
 	t.Parallel()
 	for name, again := range map[string]func(s *scene) error{
-		"Connect": func(s *scene) error { _, err := s.other.Grant(acme).Connect(s.Context(), by, pairNo(1)); return err },
+		"Connect": func(s *scene) error { _, err := s.other.Grant(acme).As(by).Connect(s.Context(), pairNo(1)); return err },
 		"Import": func(s *scene) error {
-			_, err := s.other.Grant(acme).Import(s.Context(), by, pairNo(1))
+			_, err := s.other.Grant(acme).As(by).Import(s.Context(), pairNo(1))
 			if !errors.Is(err, ErrExists) {
 				return fmt.Errorf("not %w, but %w", ErrExists, err)
 			}
@@ -259,7 +259,7 @@ func TestAConnectThatIsRepeatedAtAProcessWhichRemembersChangesNothingThoughRedis
 		},
 		"Disconnect, then Connect": func(s *scene) error {
 			disconnect(s.T, s.other, acme)
-			_, err := s.other.Grant(acme).Connect(s.Context(), by, pairNo(1))
+			_, err := s.other.Grant(acme).As(by).Connect(s.Context(), pairNo(1))
 			if !errors.Is(err, ErrEnded) {
 				return fmt.Errorf("not %w, but %w", ErrEnded, err)
 			}
@@ -315,7 +315,7 @@ func TestASpentRefreshTokenIsRefused(t *testing.T) {
 		connect(t, s.other, acme, 1)
 		s.refresh(40)
 		before := s.all()
-		_, err := s.c.Grant(acme).Connect(t.Context(), by, reconsent(1, "another access token"))
+		_, err := s.c.Grant(acme).As(by).Connect(t.Context(), reconsent(1, "another access token"))
 		if !errors.Is(err, ErrSpent) {
 			t.Errorf("the error is %v", err)
 		}
@@ -349,7 +349,7 @@ func TestARefreshTokenThatIsNotRotatedCanBeConnectedAgain(t *testing.T) {
 		"after its death":   func(s *scene) { s.die() },
 		"after two consents": func(s *scene) {
 			for _, at := range []string{"second", "third"} {
-				if _, err := s.other.Grant(acme).Connect(s.Context(), "connector", reconsent(1, at)); err != nil {
+				if _, err := s.other.Grant(acme).As("connector").Connect(s.Context(), reconsent(1, at)); err != nil {
 					s.Fatal(err)
 				}
 			}
@@ -360,12 +360,12 @@ func TestARefreshTokenThatIsNotRotatedCanBeConnectedAgain(t *testing.T) {
 			s := newScene(t)
 			connect(t, s.other, acme, 1)
 			base := claim(t, s.other, read(t, s.other, acme), "refresher")
-			if o, _, err := s.other.Grant(base.Key).Commit(t.Context(), base, NewID(), "refresher", reconsent(1, "refreshed")(base.At()), false, false); o != grant.OK || err != nil {
+			if o, _, err := s.other.Grant(base.Key).As("refresher").Commit(t.Context(), base, NewID(), reconsent(1, "refreshed")(base.At()), false, false); o != grant.OK || err != nil {
 				t.Fatal(o, err)
 			}
 			before(s)
 			was := read(t, s.other, acme)
-			_, err := s.c.Grant(acme).Connect(t.Context(), by, reconsent(1, "anew"))
+			_, err := s.c.Grant(acme).As(by).Connect(t.Context(), reconsent(1, "anew"))
 			s.must(err)
 			if now := read(t, s.other, acme); now.State != grant.Active || now.Pair.AccessToken.Reveal() != "anew" || now.Epoch <= was.Epoch {
 				t.Errorf("%s %v, epoch %d after %d", now.State, now.Pair, now.Epoch, was.Epoch)
@@ -451,7 +451,7 @@ func TestAConsentWinsOverOneThatOnlyAnotherProcessRemembersAndThatIsFromTheFutur
 				if how == "Connect" {
 					s.must(s.connect(2))
 				} else {
-					s.must(s.c.Grant(acme).Disconnect(t.Context(), by))
+					s.must(s.c.Grant(acme).As(by).Disconnect(t.Context()))
 					want = grant.Disconnected
 				}
 				for _, c := range append(all, s.c) {

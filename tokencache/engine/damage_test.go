@@ -68,7 +68,7 @@ func TestNoDamagedFieldStopsAnybodyForGood(t *testing.T) {
 // heals asserts that a new consent makes a grant whole.
 func heals(t *testing.T, c *Cache, k grant.Key, what string) {
 	t.Helper()
-	s, err := c.Grant(k).Connect(t.Context(), "connector", pairNo(2))
+	s, err := c.Grant(k).As("connector").Connect(t.Context(), pairNo(2))
 	if err != nil {
 		t.Errorf("%s: Connect: %v", what, err)
 		return
@@ -80,12 +80,12 @@ func heals(t *testing.T, c *Cache, k grant.Key, what string) {
 		t.Errorf("%s: Read after Connect: %v %v", what, s, err)
 		return
 	}
-	o, s, err := c.Grant(s.Key).Claim(t.Context(), s, NewID(), "worker", time.Minute, AfterDeadline)
+	o, s, err := c.Grant(s.Key).As("worker").Claim(t.Context(), s, NewID(), time.Minute, AfterDeadline)
 	if o != grant.OK || err != nil {
 		t.Errorf("%s: claim after Connect: %s %v", what, o, err)
 		return
 	}
-	if o, _, err = c.Grant(s.Key).Commit(t.Context(), s, NewID(), "worker", pairNo(3)(s.At()), false, false); o != grant.OK || err != nil {
+	if o, _, err = c.Grant(s.Key).As("worker").Commit(t.Context(), s, NewID(), pairNo(3)(s.At()), false, false); o != grant.OK || err != nil {
 		t.Errorf("%s: commit after Connect: %s %v", what, o, err)
 	}
 }
@@ -103,7 +103,7 @@ func TestAWorkerThatRemembersTheGrantHealsADamagedRecord(t *testing.T) {
 		} else {
 			hset(t, c, k, name, value)
 		}
-		o, s, err := c.Grant(base.Key).Claim(t.Context(), base, NewID(), "worker", time.Minute, AfterDeadline)
+		o, s, err := c.Grant(base.Key).As("worker").Claim(t.Context(), base, NewID(), time.Minute, AfterDeadline)
 		if o != grant.Moved || err != nil || s.Generation != 1 || s.Pair.RefreshToken.Reveal() != "rt-1" {
 			t.Errorf("%s = %q: claim: %s %v", name, value, o, err)
 		}
@@ -158,7 +158,7 @@ func TestImportLeavesADamagedGrantAlone(t *testing.T) {
 	connect(t, c, acme, 1)
 	hset(t, c, acme, "gen", "x")
 	before := remember(t, c, acme)
-	if _, err := c.Grant(acme).Import(t.Context(), "importer", pairNo(2)); !errors.Is(err, ErrExists) {
+	if _, err := c.Grant(acme).As("importer").Import(t.Context(), pairNo(2)); !errors.Is(err, ErrExists) {
 		t.Errorf("Import: %v", err)
 	}
 	if after := remember(t, c, acme); after.secret != before.secret {
@@ -182,24 +182,24 @@ func TestARecordOfALaterVersionIsLeftAlone(t *testing.T) {
 	do := map[string]func() error{
 		"Read":       func() error { return second(c.Grant(acme).Read(t.Context())) },
 		"Status":     func() error { return second(c.Grant(acme).Status(t.Context())) },
-		"Connect":    func() error { return second(c.Grant(acme).Connect(t.Context(), "x", pairNo(2))) },
-		"Import":     func() error { return second(c.Grant(acme).Import(t.Context(), "x", pairNo(2))) },
-		"Disconnect": func() error { return c.Grant(acme).Disconnect(t.Context(), "x") },
+		"Connect":    func() error { return second(c.Grant(acme).As("x").Connect(t.Context(), pairNo(2))) },
+		"Import":     func() error { return second(c.Grant(acme).As("x").Import(t.Context(), pairNo(2))) },
+		"Disconnect": func() error { return c.Grant(acme).As("x").Disconnect(t.Context()) },
 		"restore":    func() error { return second(c.Grant(base.Key).restore(t.Context(), base)) },
 		"Claim": func() error {
-			_, _, err := c.Grant(base.Key).Claim(t.Context(), base, NewID(), "x", time.Minute, AtOnce)
+			_, _, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, NewID(), time.Minute, AtOnce)
 			return err
 		},
 		"Commit": func() error {
-			_, _, err := c.Grant(claimed.Key).Commit(t.Context(), claimed, NewID(), "x", pairNo(2)(base.At()), false, true)
+			_, _, err := c.Grant(claimed.Key).As("x").Commit(t.Context(), claimed, NewID(), pairNo(2)(base.At()), false, true)
 			return err
 		},
 		"Fail": func() error {
-			_, _, err := c.Grant(claimed.Key).Fail(t.Context(), claimed, "x", grant.Failure{ID: NewID(), Verdict: grant.Refused})
+			_, _, err := c.Grant(claimed.Key).As("x").Fail(t.Context(), claimed, grant.Failure{ID: NewID(), Verdict: grant.Refused})
 			return err
 		},
 		"Reject": func() error {
-			_, _, err := c.Grant(base.Key).Reject(t.Context(), base, "x", time.Hour, time.Hour, 0)
+			_, _, err := c.Grant(base.Key).As("x").Reject(t.Context(), base, time.Hour, time.Hour, 0)
 			return err
 		},
 	}
@@ -233,19 +233,19 @@ func TestAPairsTimesAreStoredWithinBounds(t *testing.T) {
 		wild := func(int64) grant.Pair {
 			return grant.Pair{AccessToken: grant.Hide("a"), RefreshToken: grant.Hide("r"), IssuedAt: at, ExpiresAt: at, RefreshAt: at, RefreshTokenExpiresAt: at}
 		}
-		base, err := c.Grant(k).Connect(t.Context(), "x", wild)
+		base, err := c.Grant(k).As("x").Connect(t.Context(), wild)
 		if err != nil {
 			t.Errorf("Connect with %d: %v", at, err)
 			continue
 		}
 		pair := wild(0)
 		pair.RefreshToken = grant.Hide("r2")
-		o, s, err := c.Grant(base.Key).Commit(t.Context(), base, NewID(), "x", pair, false, false)
+		o, s, err := c.Grant(base.Key).As("x").Commit(t.Context(), base, NewID(), pair, false, false)
 		if err != nil || o != grant.OK {
 			t.Errorf("Commit with %d: %s %v", at, o, err)
 			continue
 		}
-		held := c.Grant(s.Key).Hold(s, NewID(), "x", pair)
+		held := c.Grant(s.Key).As("x").Hold(s, NewID(), pair)
 		if err := held.Check(s.Now()); err != nil {
 			t.Errorf("Hold with %d: %v", at, err)
 		}
@@ -279,7 +279,7 @@ func TestKeysOfAnotherTypeAreHealedByAConsent(t *testing.T) {
 					"Read":   func() error { return second(fresh.Grant(acme).Read(t.Context())) },
 					"Status": func() error { return second(fresh.Grant(acme).Status(t.Context())) },
 					"Claim": func() error {
-						_, _, err := fresh.Grant(base.Key).Claim(t.Context(), base, NewID(), "x", time.Minute, AtOnce)
+						_, _, err := fresh.Grant(base.Key).As("x").Claim(t.Context(), base, NewID(), time.Minute, AtOnce)
 						return err
 					},
 					"Spare": func() error { _, _, err := fresh.Grant(base.Key).Spare(t.Context(), base); return err },

@@ -11,11 +11,11 @@
 //     publishes in one step, by Redis' clock. Each is safe to run twice.
 //  5. Every process that holds the grant in memory is subscribed to its channel and
 //     has the new state, pair included, one push later. Memory is trusted only while
-//     that subscription stands and the process's own heartbeat comes back (heartbeat.go, [Cache.Peek]).
+//     that subscription stands and the process's own heartbeat comes back (heartbeat.go, [Grant.Peek]).
 //
 // (epoch, generation) orders the pairs of a grant, and in a process's eyes it never
 // goes backwards: a record older than memory is repaired from memory. What a server that
-// has only just begun may have lost is doubted ([Cache.Doubtful]).
+// has only just begun may have lost is doubted ([Grant.Doubtful]).
 //
 // What is believed: Redis, as far as its numbers can be true; a push only if its sender proves that it
 // can read the grants (proof.go), and only for seconds. A process gives back to Redis what it has

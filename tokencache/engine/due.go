@@ -151,15 +151,15 @@ func (app App) MendDue(ctx context.Context, shard int) (bool, error) {
 
 // Reschedule says when a grant that was taken is to be looked at next, given the record that
 // was seen since; at 0 is never, seen nil is no record. A newer pair keeps its own time.
-func (c *Cache) Reschedule(ctx context.Context, d Due, at int64, seen *grant.Record) error {
-	key := c.App(d.App).dueKey(shardOf(d.Tenant))
-	if err := dueSetScript.Run(ctx, c.rdb, []string{key}, d.Tenant, d.score, grant.Millis(at)).Err(); err != nil {
+func (g Grant) Reschedule(ctx context.Context, d Due, at int64, seen *grant.Record) error {
+	key := g.c.App(g.key.App).dueKey(shardOf(g.key.Tenant))
+	if err := dueSetScript.Run(ctx, g.c.rdb, []string{key}, g.key.Tenant, d.score, grant.Millis(at)).Err(); err != nil {
 		return err
 	}
 	if seen == nil {
 		seen = &grant.Record{}
 	}
-	return c.Grant(d.Key).scheduleAfter(ctx, seen)
+	return g.scheduleAfter(ctx, seen)
 }
 
 // scheduleAfter schedules a grant by its stored pair if that is newer than seen.
@@ -340,10 +340,10 @@ func (app App) tenantOf(grantKey string) string {
 
 // TakeTurn reports whether this process is the one that may do something which one of the
 // fleet does, every so often.
-func (app App) TakeTurn(ctx context.Context, what, by string, every time.Duration) (bool, error) {
+func (app App) TakeTurn(ctx context.Context, what string, every time.Duration) (bool, error) {
 	key := app.turnKey(what)
 	ok, err := bounded(ctx, nodePatience, func(ctx context.Context) (bool, error) {
-		return app.c.rdb.SetNX(ctx, key, grant.Clip(by), every).Result()
+		return app.c.rdb.SetNX(ctx, key, grant.Clip(app.by), every).Result()
 	})
 	if err == nil && !ok { // nobody's turn lasts longer: Redis' clock was set back, or somebody set it by hand
 		err = app.c.rdb.ExpireLT(ctx, key, every).Err()
@@ -362,11 +362,11 @@ func (app App) turnKey(what string) string {
 
 // Warn says in the journal and to all workers, once, that base's refresh token ends at a
 // fixed date which refreshing does not put off.
-func (g Grant) Warn(ctx context.Context, base *Snapshot, by string) (grant.Outcome, *Snapshot, error) {
+func (g Grant) Warn(ctx context.Context, base *Snapshot) (grant.Outcome, *Snapshot, error) {
 	ks := g.keys()
 	return g.change("reauth_due", base, base.Pair, func() (answer, error) {
 		return g.run(ctx, "warn", warnScript, []string{ks.grant(), ks.secret(), ks.journal()},
-			ks.events(), g.c.journal, grant.Clip(by), base.Epoch, base.Generation)
+			ks.events(), g.c.journal, grant.Clip(g.by), base.Epoch, base.Generation)
 	})
 }
 

@@ -116,10 +116,10 @@ func TestWhatADeadProcessTookComesBack(t *testing.T) {
 		return len(again) == 1
 	})
 	// The dead one wakes up and says when to look next: too late, somebody else has it.
-	if err := c.Reschedule(t.Context(), first[0], 99, nil); err != nil || fmt.Sprint(dueAt(t, c, acme))+".5" != again[0].score {
+	if err := c.Grant(first[0].Key).Reschedule(t.Context(), first[0], 99, nil); err != nil || fmt.Sprint(dueAt(t, c, acme))+".5" != again[0].score {
 		t.Error("a late word was heard", err)
 	}
-	if err := c.Reschedule(t.Context(), again[0], 4711, nil); err != nil || dueAt(t, c, acme) != 4711 {
+	if err := c.Grant(again[0].Key).Reschedule(t.Context(), again[0], 4711, nil); err != nil || dueAt(t, c, acme) != 4711 {
 		t.Error("the word of who has it was not", err)
 	}
 }
@@ -130,7 +130,7 @@ func TestOnlyTheProcessThatTookAGrantPutsItOff(t *testing.T) {
 	c := freshCache(t)
 	base := connect(t, c, acme, 1)
 	older := commit(t, c, claim(t, c, base, "w"), 2)
-	soon, err := c.Grant(acme).Connect(t.Context(), "w", func(now int64) grant.Pair {
+	soon, err := c.Grant(acme).As("w").Connect(t.Context(), func(now int64) grant.Pair {
 		p := pairNo(3)(now)
 		p.RefreshAt = now + time.Minute.Milliseconds()
 		return p
@@ -176,7 +176,7 @@ func TestAPairStoredBeforeItsGrantIsPutOffKeepsItsTime(t *testing.T) {
 			schedule(t, c, acme, 1)
 			taken := takeAll(t, c, "zoom", 0, time.Minute)
 			newest := store(c, base)
-			if err := c.Reschedule(t.Context(), taken[0], at, seen); err != nil || dueAt(t, c, acme) != newest.RefreshAt {
+			if err := c.Grant(taken[0].Key).Reschedule(t.Context(), taken[0], at, seen); err != nil || dueAt(t, c, acme) != newest.RefreshAt {
 				t.Errorf("%s, put off for %s: due at %d, its pair at %d, %v", name, what, dueAt(t, c, acme), newest.RefreshAt, err)
 			}
 		}
@@ -227,13 +227,13 @@ func TestACommitKnowsBetterThanWhoTookTheGrant(t *testing.T) {
 		schedule(t, c, acme, 1)
 		taken := takeAll(t, c, "zoom", 0, time.Hour)
 		schedule(t, c, acme, 4711)
-		if err := c.Reschedule(t.Context(), taken[0], at, nil); err != nil || dueAt(t, c, acme) != 4711 {
+		if err := c.Grant(taken[0].Key).Reschedule(t.Context(), taken[0], at, nil); err != nil || dueAt(t, c, acme) != 4711 {
 			t.Errorf("rescheduled to %d over a commit: %v", at, err)
 		}
 	}
 	schedule(t, c, acme, 1)
 	taken := takeAll(t, c, "zoom", 0, time.Hour)
-	if err := c.Reschedule(t.Context(), taken[0], 0, nil); err != nil || dueAt(t, c, acme) != 0 {
+	if err := c.Grant(taken[0].Key).Reschedule(t.Context(), taken[0], 0, nil); err != nil || dueAt(t, c, acme) != 0 {
 		t.Error("never is not never", err)
 	}
 }
@@ -330,8 +330,8 @@ func TestALostDueEntryIsPutBack(t *testing.T) {
 func TestOneProcessAtATimeHasTheTurn(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
-	a, err1 := c.App("zoom").TakeTurn(t.Context(), "repair", "a", time.Minute)
-	b, err2 := c.App("zoom").TakeTurn(t.Context(), "repair", "b", time.Minute)
+	a, err1 := c.App("zoom").As("a").TakeTurn(t.Context(), "repair", time.Minute)
+	b, err2 := c.App("zoom").As("b").TakeTurn(t.Context(), "repair", time.Minute)
 	if !a || b || err1 != nil || err2 != nil {
 		t.Error(a, b, err1, err2)
 	}
@@ -404,12 +404,12 @@ func TestTheFixedEndOfARefreshTokenIsSaidOnce(t *testing.T) {
 	c := freshCache(t)
 	base := connect(t, c, acme, 1)
 	p := hot(t, c, acme)
-	o, s, err := c.Grant(base.Key).Warn(t.Context(), base, "w")
+	o, s, err := c.Grant(base.Key).As("w").Warn(t.Context(), base)
 	if o != grant.OK || err != nil || s.WarnedAt == 0 {
 		t.Fatalf("%s, %v, warned at %d", o, err, s.WarnedAt)
 	}
 	until(t, p, "the push", func() bool { return c.Grant(acme).Peek() != nil && c.Grant(acme).Peek().WarnedAt != 0 })
-	if o, again, err := c.Grant(base.Key).Warn(t.Context(), base, "w"); o != grant.OK || err != nil || again.Rev != s.Rev {
+	if o, again, err := c.Grant(base.Key).As("w").Warn(t.Context(), base); o != grant.OK || err != nil || again.Rev != s.Rev {
 		t.Errorf("said again: %s, %v", o, err)
 	}
 	want := []string{"connect", "reauth_due"}
@@ -422,23 +422,23 @@ func TestTheFixedEndOfARefreshTokenIsSaidOnce(t *testing.T) {
 	if s.WarnedAt == 0 {
 		t.Error("forgotten by a commit that puts nothing off")
 	}
-	if o, _, err := c.Grant(base.Key).Warn(t.Context(), base, "w"); o != grant.Moved || err != nil {
+	if o, _, err := c.Grant(base.Key).As("w").Warn(t.Context(), base); o != grant.Moved || err != nil {
 		t.Errorf("of an old generation: %s, %v", o, err)
 	}
 	later := pairNo(3)(s.At())
 	later.RefreshTokenExpiresAt += 2 * 86_400_000
 	s = claim(t, c, s, "w")
-	if _, s, err = c.Grant(s.Key).Commit(t.Context(), s, NewID(), "w", later, false, true); err != nil || s.WarnedAt != 0 || s.UsedAt == 0 {
+	if _, s, err = c.Grant(s.Key).As("w").Commit(t.Context(), s, NewID(), later, false, true); err != nil || s.WarnedAt != 0 || s.UsedAt == 0 {
 		t.Errorf("warned_at %d, used_at %d, %v", s.WarnedAt, s.UsedAt, err)
 	}
-	if _, s, err = c.Grant(s.Key).Warn(t.Context(), s, "w"); err != nil || s.WarnedAt == 0 {
+	if _, s, err = c.Grant(s.Key).As("w").Warn(t.Context(), s); err != nil || s.WarnedAt == 0 {
 		t.Fatal(err)
 	}
 	if s = connect(t, c, acme, 4); s.WarnedAt != 0 {
 		t.Error("a new consent is warned from the start")
 	}
 	disconnect(t, c, acme)
-	if o, _, err := c.Grant(acme).Warn(t.Context(), read(t, c, acme), "w"); o != grant.Dead || err != nil {
+	if o, _, err := c.Grant(acme).As("w").Warn(t.Context(), read(t, c, acme)); o != grant.Dead || err != nil {
 		t.Errorf("of a tombstone: %s, %v", o, err)
 	}
 }
@@ -509,11 +509,11 @@ func TestACompactedJournalTakesLessRoomAndKeepsWhatIsNotRoutine(t *testing.T) {
 		base = commit(t, c, claim(t, c, base, "w"), i+2)
 	}
 	base = claim(t, c, base, "dies")
-	_, base, err := c.Grant(base.Key).Claim(t.Context(), base, NewID(), "w", time.Minute, AtOnce) // takes over
+	_, base, err := c.Grant(base.Key).As("w").Claim(t.Context(), base, NewID(), time.Minute, AtOnce) // takes over
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = c.Grant(base.Key).Fail(t.Context(), base, "w", grant.Failure{ID: NewID(), Verdict: grant.Unspent, Error: "busy//503"})
+	_, _, err = c.Grant(base.Key).As("w").Fail(t.Context(), base, grant.Failure{ID: NewID(), Verdict: grant.Unspent, Error: "busy//503"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -247,8 +247,8 @@ func (c *Cache) giveRests(ctx context.Context) (failed error) {
 
 // AcceptLoss notes that an operator has accepted that what Redis lost of an app is gone: a tenant
 // without a grant counts as not connected again.
-func (app App) AcceptLoss(ctx context.Context, by string) error {
-	_, _, _, err := app.changeApp(ctx, "loss_accepted", acceptLossScript, NewID(), grant.Clip(by))
+func (app App) AcceptLoss(ctx context.Context) error {
+	_, _, _, err := app.changeApp(ctx, "loss_accepted", acceptLossScript, NewID(), grant.Clip(app.by))
 	return err
 }
 

@@ -21,7 +21,7 @@ type Grants struct {
 // Grants returns the hot grants of an app.
 func (app App) Grants() *Grants { return app.c.hot.app(app.c, app.name) }
 
-// Fresh returns a tenant's access token if memory holds it, coherent (see [Cache.Peek]),
+// Fresh returns a tenant's access token if memory holds it, coherent (see [Grant.Peek]),
 // and it is neither due nor expired; else nil. It takes no lock, does not allocate and, but
 // for the last seconds of a token's freshness, reads no clock. A process that was stopped for
 // longer may be given what memory held then, until its clock has ticked, a moment later.

@@ -44,7 +44,7 @@ func TestHandleServesOnlyWhatIsCoherentAndFresh(t *testing.T) {
 	// Due, by a push.
 	soon := pairNo(3)(base.Now())
 	soon.RefreshAt = base.At() - 1000
-	if o, _, err := c.Grant(base.Key).Commit(t.Context(), base, NewID(), by, soon, false, false); o != grant.OK {
+	if o, _, err := c.Grant(base.Key).As(by).Commit(t.Context(), base, NewID(), soon, false, false); o != grant.OK {
 		t.Fatal(o, err)
 	}
 	serves("due", "")
@@ -118,7 +118,7 @@ func TestTokenIsNotServedAsFreshAfterItIsDue(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	due := 300 * time.Millisecond
-	_, err := c.Grant(acme).Connect(t.Context(), by, func(now int64) grant.Pair {
+	_, err := c.Grant(acme).As(by).Connect(t.Context(), func(now int64) grant.Pair {
 		p := pairNo(1)(now)
 		p.RefreshAt = now + due.Milliseconds()
 		return p
@@ -146,12 +146,12 @@ func TestAPassOverColdGrantsDoesNotPushHotOnesOut(t *testing.T) {
 	for i := range 4 {
 		k := grant.Key{App: "zoom", Tenant: fmt.Sprint("hot-", i)}
 		connect(t, c, k, 1)
-		c.Remember(read(t, c, k))
+		c.Grant(k).Remember(read(t, c, k))
 	}
 	for i := range 50 {
 		k := grant.Key{App: "zoom", Tenant: fmt.Sprint("cold-", i)}
 		connect(t, c, k, 1)
-		c.Remember(read(t, c, k))
+		c.Grant(k).Remember(read(t, c, k))
 	}
 	for i := range 4 {
 		if c.Grant(grant.Key{App: "zoom", Tenant: fmt.Sprint("hot-", i)}).Remembered() == nil {
@@ -159,7 +159,7 @@ func TestAPassOverColdGrantsDoesNotPushHotOnesOut(t *testing.T) {
 		}
 	}
 	again := grant.Key{App: "zoom", Tenant: "cold-49"}
-	c.Remember(read(t, c, again))
+	c.Grant(again).Remember(read(t, c, again))
 	if c.Grant(again).Remembered() == nil {
 		t.Error("asked for twice, and not remembered")
 	}
@@ -204,7 +204,7 @@ func TestGlanceSeesNothingButFreshTokens(t *testing.T) {
 	c := full(t, rdb, prefix)
 	made := func(name string, alter func(now int64, p *grant.Pair)) grant.Key {
 		k := grant.Key{App: "zoom", Tenant: name}
-		_, err := stage.Grant(k).Connect(t.Context(), by, func(now int64) grant.Pair {
+		_, err := stage.Grant(k).As(by).Connect(t.Context(), func(now int64) grant.Pair {
 			p := pairNo(1)(now)
 			alter(now, &p)
 			return p
@@ -274,7 +274,7 @@ func TestRememberingAgainDoesNotWriteToWhatOthersRead(t *testing.T) {
 	session := s.session
 	p.Unpin()
 	c.evict(p.e)
-	c.Remember(s)
+	c.Grant(s.Key).Remember(s)
 	if s.session != session || c.Grant(acme).Remembered() == nil || c.Grant(acme).Remembered().session != 0 {
 		t.Errorf("session %d became %d", session, s.session)
 	}
@@ -288,8 +288,8 @@ func TestGrantThatIsAskedForOnceTakesNoPlace(t *testing.T) {
 	room := grant.Key{App: "zoom", Tenant: "takes-the-room"}
 	connect(t, stage, room, 9)
 	c := newCache(t, server.Client(t), prefix, func(cfg *Config) { cfg.HotGrants = 1 })
-	c.Remember(read(t, c, room)) // not pinned: it could be displaced
-	if _, err := stage.Grant(acme).Connect(t.Context(), by, func(now int64) grant.Pair {
+	c.Grant(room).Remember(read(t, c, room)) // not pinned: it could be displaced
+	if _, err := stage.Grant(acme).As(by).Connect(t.Context(), func(now int64) grant.Pair {
 		p := pairNo(1)(now)
 		p.RefreshAt = now - 1000
 		return p
@@ -299,7 +299,7 @@ func TestGrantThatIsAskedForOnceTakesNoPlace(t *testing.T) {
 	if s, err := c.Grant(acme).Glance(t.Context()); s != nil || err != nil {
 		t.Fatal(s, err)
 	}
-	c.Remember(read(t, c, acme))
+	c.Grant(acme).Remember(read(t, c, acme))
 	if c.Grant(acme).Remembered() != nil || c.Grant(room).Remembered() == nil {
 		t.Error("remembered, though asked for once")
 	}

@@ -2,28 +2,42 @@ package engine
 
 import "github.com/tokenlatch/tokenlatch/tokencache/grant"
 
-// App is one app's grants and its own state.
+// App is the handle of one app: its grants, and its own state.
 type App struct {
 	c    *Cache
 	name string
+	by   string
 }
 
-// App returns the handle of an app. It costs nothing.
-func (c *Cache) App(name string) App { return App{c, name} }
+// App returns the handle of an app, whose changes are signed with the cache's name. It costs nothing.
+func (c *Cache) App(name string) App { return App{c, name, c.name} }
 
-// Grant returns the handle of a tenant's grant.
+// As returns the same handle for changes that are signed with another name.
+func (app App) As(by string) App {
+	app.by = by
+	return app
+}
+
+// Grant returns the handle of a tenant's grant, signed with the same name.
 func (app App) Grant(tenant string) Grant {
-	return Grant{app.c, grant.Key{App: app.name, Tenant: tenant}}
+	return Grant{app.c, grant.Key{App: app.name, Tenant: tenant}, app.by}
 }
 
-// Grant is one grant: what Redis has of it, and what this process remembers.
+// Grant is the handle of one grant: what Redis has of it, and what this process remembers.
 type Grant struct {
 	c   *Cache
 	key grant.Key
+	by  string
 }
 
-// Grant returns the handle of a grant. It costs nothing.
-func (c *Cache) Grant(k grant.Key) Grant { return Grant{c, k} }
+// Grant returns the handle of a grant, whose changes are signed with the cache's name. It costs nothing.
+func (c *Cache) Grant(k grant.Key) Grant { return Grant{c, k, c.name} }
+
+// As returns the same handle for changes that are signed with another name.
+func (g Grant) As(by string) Grant {
+	g.by = by
+	return g
+}
 
 // Key names the grant.
 func (g Grant) Key() grant.Key { return g.key }

@@ -163,7 +163,7 @@ func TestAClaimIsRefusedByAServerThatWasNotJudged(t *testing.T) {
 		own.judged = judged.judged
 		judged = &own
 	}
-	outcome, got, err := c.Grant(judged.Key).Claim(t.Context(), judged, NewID(), "a", time.Minute, AfterDeadline)
+	outcome, got, err := c.Grant(judged.Key).As("a").Claim(t.Context(), judged, NewID(), time.Minute, AfterDeadline)
 	if err != nil || outcome != grant.Replaced || got.Claim.Unresolved() {
 		t.Fatalf("%s %v", outcome, err)
 	}
@@ -173,7 +173,7 @@ func TestAClaimIsRefusedByAServerThatWasNotJudged(t *testing.T) {
 	}
 	own := *s
 	own.judged = again.judged
-	if outcome, _, err := c.Grant(own.Key).Claim(t.Context(), &own, NewID(), "a", time.Minute, AfterDeadline); err != nil || outcome != grant.OK {
+	if outcome, _, err := c.Grant(own.Key).As("a").Claim(t.Context(), &own, NewID(), time.Minute, AfterDeadline); err != nil || outcome != grant.OK {
 		t.Errorf("the claim where it was judged: %s %v", outcome, err)
 	}
 }

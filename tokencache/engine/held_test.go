@@ -48,8 +48,8 @@ func TestWhatIsHeldIsWhatACommitWouldHaveStored(t *testing.T) {
 			id := NewID()
 			pair := pairNo(2)(base.At())
 			other := newCache(t, c.rdb, c.prefix) // remembers nothing of it
-			held := other.Grant(base.Key).Hold(base, id, "a holder", pair)
-			if o, _, err := c.Grant(base.Key).Commit(t.Context(), base, id, "a holder", pair, false, false); err != nil || o != grant.OK {
+			held := other.Grant(base.Key).As("a holder").Hold(base, id, pair)
+			if o, _, err := c.Grant(base.Key).As("a holder").Commit(t.Context(), base, id, pair, false, false); err != nil || o != grant.OK {
 				t.Fatal(o, err)
 			}
 			stored := read(t, newCache(t, c.rdb, c.prefix), acme)
@@ -73,7 +73,7 @@ func TestWhoMakesAChangeIsToldWithoutASubscription(t *testing.T) {
 	read(t, c, acme)
 	reject := func(want grant.Outcome) {
 		t.Helper()
-		o, s, err := c.Grant(base.Key).Reject(t.Context(), base, "a", time.Hour, 10*time.Minute, 0, time.Hour)
+		o, s, err := c.Grant(base.Key).As("a").Reject(t.Context(), base, time.Hour, 10*time.Minute, 0, time.Hour)
 		if err != nil || o != want {
 			t.Fatal(o, err)
 		}

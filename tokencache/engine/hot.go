@@ -119,13 +119,13 @@ func (g Grant) Pin() *Pin {
 
 // Remember takes a snapshot that was just read into memory, for the next readers, and
 // subscribes to its grant. With memory full, a grant has to be asked for twice.
-func (c *Cache) Remember(s *Snapshot) {
-	if _, hot := c.hot.load(s.Key); hot || !c.Grant(s.Key).admits() {
+func (g Grant) Remember(s *Snapshot) {
+	if _, hot := g.c.hot.load(g.key); hot || !g.admits() {
 		return
 	}
-	pin := c.Grant(s.Key).Pin()
+	pin := g.Pin()
 	defer pin.Unpin()
-	c.adopt(s)
+	g.c.adopt(s)
 }
 
 // HasRoom reports whether memory has a place for one more grant, or has this one.

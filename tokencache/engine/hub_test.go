@@ -395,7 +395,7 @@ func TestBoundHoldsUnderConcurrentUse(t *testing.T) {
 				k := grant.Key{App: "zoom", Tenant: fmt.Sprint("t-", random.IntN(40))}
 				p := c.Grant(k).Pin()
 				if random.IntN(4) == 0 {
-					if _, err := c.Grant(k).Connect(t.Context(), by, pairNo(1)); err != nil {
+					if _, err := c.Grant(k).As(by).Connect(t.Context(), pairNo(1)); err != nil {
 						t.Error(err)
 					}
 				}

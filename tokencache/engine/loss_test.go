@@ -18,11 +18,11 @@ import (
 // next exchanges a generation, as holder `by`, for pair n.
 func next(t *testing.T, c *Cache, base *Snapshot, by string, n int) *Snapshot {
 	t.Helper()
-	_, claimed, err := c.Grant(base.Key).Claim(t.Context(), base, NewID(), by, time.Minute, AfterDeadline)
+	_, claimed, err := c.Grant(base.Key).As(by).Claim(t.Context(), base, NewID(), time.Minute, AfterDeadline)
 	if err != nil {
 		t.Fatal(err)
 	}
-	outcome, s, err := c.Grant(claimed.Key).Commit(t.Context(), claimed, NewID(), by, pairNo(n)(base.At()), false, false)
+	outcome, s, err := c.Grant(claimed.Key).As(by).Commit(t.Context(), claimed, NewID(), pairNo(n)(base.At()), false, false)
 	if err != nil || outcome != grant.OK {
 		t.Fatal(outcome, err)
 	}
@@ -34,14 +34,14 @@ func TestCommitRepeatedAfterTheNextGenerationIsNoSpare(t *testing.T) {
 	t.Parallel()
 	for name, first := range map[string]func(t *testing.T, c *Cache, claimed *Snapshot, id string) *Snapshot{
 		"stored by commit": func(t *testing.T, c *Cache, claimed *Snapshot, id string) *Snapshot {
-			_, s, err := c.Grant(claimed.Key).Commit(t.Context(), claimed, id, "a", pairNo(2)(claimed.At()), false, false)
+			_, s, err := c.Grant(claimed.Key).As("a").Commit(t.Context(), claimed, id, pairNo(2)(claimed.At()), false, false)
 			if err != nil {
 				t.Fatal(err)
 			}
 			return s
 		},
 		"stored by restore": func(t *testing.T, c *Cache, claimed *Snapshot, id string) *Snapshot {
-			held := c.Grant(claimed.Key).Hold(claimed, id, "a", pairNo(2)(claimed.At()))
+			held := c.Grant(claimed.Key).As("a").Hold(claimed, id, pairNo(2)(claimed.At()))
 			for mono.Now() <= held.taken { // the read is sent after memory knew
 				time.Sleep(time.Millisecond)
 			}
@@ -51,13 +51,13 @@ func TestCommitRepeatedAfterTheNextGenerationIsNoSpare(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := freshCache(t)
 			defer c.Grant(acme).Pin().Unpin()
-			_, claimed, err := c.Grant(acme).Claim(t.Context(), connect(t, c, acme, 1), NewID(), "a", time.Minute, AfterDeadline)
+			_, claimed, err := c.Grant(acme).As("a").Claim(t.Context(), connect(t, c, acme, 1), NewID(), time.Minute, AfterDeadline)
 			if err != nil {
 				t.Fatal(err)
 			}
 			id := NewID()
 			s := next(t, c, first(t, c, claimed, id), "b", 3)
-			if outcome, _, err := c.Grant(claimed.Key).Commit(t.Context(), claimed, id, "a", pairNo(2)(s.At()), false, false); outcome != grant.Moved || err != nil {
+			if outcome, _, err := c.Grant(claimed.Key).As("a").Commit(t.Context(), claimed, id, pairNo(2)(s.At()), false, false); outcome != grant.Moved || err != nil {
 				t.Fatal(outcome, err)
 			}
 			if p, ok, err := c.Grant(s.Key).Spare(t.Context(), s); ok || err != nil {
@@ -74,12 +74,12 @@ func TestSiblingThatComesAfterTheWinnerDiedIsCommitted(t *testing.T) {
 	s := connect(t, c, acme, 1)
 	late := claim(t, c, s, "late")
 	winner := claim(t, c, next(t, c, s, "wins", 2), "wins")
-	if _, _, err := c.Grant(winner.Key).Fail(t.Context(), winner, "wins", grant.Failure{ID: NewID(), Verdict: grant.Refused, Reason: "invalid_grant"}); err != nil {
+	if _, _, err := c.Grant(winner.Key).As("wins").Fail(t.Context(), winner, grant.Failure{ID: NewID(), Verdict: grant.Refused, Reason: "invalid_grant"}); err != nil {
 		t.Fatal(err)
 	}
 	id := NewID()
 	for range 2 { // a repeat is answered like the first
-		outcome, got, err := c.Grant(late.Key).Commit(t.Context(), late, id, "late", pairNo(3)(s.At()), false, false)
+		outcome, got, err := c.Grant(late.Key).As("late").Commit(t.Context(), late, id, pairNo(3)(s.At()), false, false)
 		if err != nil || outcome != grant.OK || got.State != grant.Active || got.Generation != 3 || got.Pair.AccessToken.Reveal() != pairNo(3)(0).AccessToken.Reveal() {
 			t.Fatalf("%s %v: generation %d is %s", outcome, err, got.Generation, got.State)
 		}
@@ -121,7 +121,7 @@ func TestGenerationWhosePairIsGoneIsNeverPresented(t *testing.T) {
 	rdb.Del(t.Context(), c.Grant(acme).keys().secret())
 	p := c.Grant(acme).Pin()
 	defer p.Unpin()
-	outcome, got, err := c.Grant(s.Key).Claim(t.Context(), s, NewID(), "a", time.Minute, AfterDeadline)
+	outcome, got, err := c.Grant(s.Key).As("a").Claim(t.Context(), s, NewID(), time.Minute, AfterDeadline)
 	if outcome != grant.Moved || err != nil || !errors.Is(got.Err, grant.ErrSealed) {
 		t.Errorf("%s %v: the pair's error is %v", outcome, err, got.Err)
 	}
@@ -162,7 +162,7 @@ func TestPairThatIsNotTheStoredOneIsNeverPresented(t *testing.T) {
 	ks := c.Grant(acme).keys()
 	c.rdb.Set(t.Context(), ks.secret(), mustSeal(t, c, acme, mine.Epoch, mine.Generation, stored), 0)
 	c.rdb.HSet(t.Context(), ks.grant(), "rt_fp", grant.Fingerprint(stored.RefreshToken.Reveal()))
-	outcome, _, err := c.Grant(mine.Key).Claim(t.Context(), mine, NewID(), "a", time.Minute, AfterDeadline)
+	outcome, _, err := c.Grant(mine.Key).As("a").Claim(t.Context(), mine, NewID(), time.Minute, AfterDeadline)
 	if outcome != grant.Moved || err != nil {
 		t.Fatalf("the claim of the other pair: %s %v", outcome, err)
 	}

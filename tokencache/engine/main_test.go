@@ -77,7 +77,7 @@ func pairNo(n int) func(now int64) grant.Pair {
 
 func connect(t testing.TB, c *Cache, k grant.Key, n int) *Snapshot {
 	t.Helper()
-	s, err := c.Grant(k).Connect(t.Context(), "connector", pairNo(n))
+	s, err := c.Grant(k).As("connector").Connect(t.Context(), pairNo(n))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func read(t testing.TB, c *Cache, k grant.Key) *Snapshot {
 
 func claim(t testing.TB, c *Cache, base *Snapshot, by string) *Snapshot {
 	t.Helper()
-	o, s, err := c.Grant(base.Key).Claim(t.Context(), base, NewID(), by, time.Minute, AfterDeadline)
+	o, s, err := c.Grant(base.Key).As(by).Claim(t.Context(), base, NewID(), time.Minute, AfterDeadline)
 	if err != nil || o != grant.OK {
 		t.Fatalf("claim: %s, %v", o, err)
 	}
@@ -104,7 +104,7 @@ func claim(t testing.TB, c *Cache, base *Snapshot, by string) *Snapshot {
 
 func commit(t testing.TB, c *Cache, base *Snapshot, n int) *Snapshot {
 	t.Helper()
-	o, s, err := c.Grant(base.Key).Commit(t.Context(), base, NewID(), "committer", pairNo(n)(base.At()), false, false)
+	o, s, err := c.Grant(base.Key).As("committer").Commit(t.Context(), base, NewID(), pairNo(n)(base.At()), false, false)
 	if err != nil || o != grant.OK {
 		t.Fatalf("commit: %s, %v", o, err)
 	}
@@ -113,7 +113,7 @@ func commit(t testing.TB, c *Cache, base *Snapshot, n int) *Snapshot {
 
 func disconnect(t testing.TB, c *Cache, k grant.Key) {
 	t.Helper()
-	if err := c.Grant(k).Disconnect(t.Context(), "disconnector"); err != nil {
+	if err := c.Grant(k).As("disconnector").Disconnect(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }

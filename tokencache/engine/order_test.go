@@ -100,18 +100,18 @@ func step(t *testing.T, c *Cache, random *rand.Rand) {
 	takeover := []Takeover{AtOnce, AfterDeadline, Takeover(time.Millisecond)}[random.IntN(3)]
 	switch random.IntN(12) {
 	case 0:
-		_, err = c.Grant(acme).Connect(t.Context(), by, pairNo(n))
+		_, err = c.Grant(acme).As(by).Connect(t.Context(), pairNo(n))
 	case 1:
-		err = c.Grant(acme).Disconnect(t.Context(), by)
+		err = c.Grant(acme).As(by).Disconnect(t.Context())
 	case 2, 3, 4:
-		_, _, err = c.Grant(base.Key).Claim(t.Context(), base, id, by, time.Minute, takeover)
+		_, _, err = c.Grant(base.Key).As(by).Claim(t.Context(), base, id, time.Minute, takeover)
 	case 5, 6, 7:
-		_, _, err = c.Grant(base.Key).Commit(t.Context(), base, id, by, pairNo(n)(base.At()), false, false)
+		_, _, err = c.Grant(base.Key).As(by).Commit(t.Context(), base, id, pairNo(n)(base.At()), false, false)
 	case 8:
-		c.Grant(base.Key).Hold(base, id, by, pairNo(n)(base.At()))
+		c.Grant(base.Key).As(by).Hold(base, id, pairNo(n)(base.At()))
 	case 9, 10:
 		verdict := []grant.Verdict{grant.Unspent, grant.MaybeSpent, grant.Refused}[random.IntN(3)]
-		_, _, err = c.Grant(base.Key).Fail(t.Context(), base, by, grant.Failure{ID: id, Verdict: verdict})
+		_, _, err = c.Grant(base.Key).As(by).Fail(t.Context(), base, grant.Failure{ID: id, Verdict: verdict})
 	}
 	if err != nil && !errors.Is(err, ErrNone) && !errors.Is(err, grant.ErrSealed) {
 		t.Log(err)
@@ -205,7 +205,7 @@ func TestHeldPairIsServedAndStored(t *testing.T) {
 	t.Cleanup(c.Grant(acme).Pin().Unpin)
 	read(t, c, acme)
 	id := NewID()
-	held := c.Grant(base.Key).Hold(base, id, by, pairNo(2)(base.At()))
+	held := c.Grant(base.Key).As(by).Hold(base, id, pairNo(2)(base.At()))
 	if !held.Pending || c.Grant(acme).Remembered() != held || held.Token().AccessToken != "at-2" || c.Grant(acme).Peek() != nil {
 		t.Fatalf("held %+v", held.Record)
 	}
@@ -213,7 +213,7 @@ func TestHeldPairIsServedAndStored(t *testing.T) {
 	if s.Pending || s.Generation != 2 || s.Pair.RefreshToken.Reveal() != "rt-2" || s.RetryAt > s.At() {
 		t.Errorf("stored %+v", s.Record)
 	}
-	if o, _, err := c.Grant(base.Key).Commit(t.Context(), base, id, by, pairNo(2)(base.At()), false, false); o != grant.OK || err != nil {
+	if o, _, err := c.Grant(base.Key).As(by).Commit(t.Context(), base, id, pairNo(2)(base.At()), false, false); o != grant.OK || err != nil {
 		t.Errorf("the commit that comes through at last: %s %v", o, err)
 	}
 }
@@ -226,10 +226,10 @@ func TestHeldPairYieldsToTheSiblingThatWasStored(t *testing.T) {
 	hot(t, c, acme)
 	p := c.Grant(acme).Pin()
 	defer p.Unpin()
-	c.Grant(base.Key).Hold(base, NewID(), by, pairNo(2)(base.At()))
+	c.Grant(base.Key).As(by).Hold(base, NewID(), pairNo(2)(base.At()))
 	commit(t, other, base, 3)
 	until(t, p, "the sibling", func() bool { s := c.Grant(acme).Peek(); return s != nil && s.Token().AccessToken == "at-3" })
-	if o, s, err := c.Grant(base.Key).Commit(t.Context(), base, NewID(), by, pairNo(2)(base.At()), false, false); o != grant.Moved || err != nil || s.Pair.AccessToken.Reveal() != "at-3" {
+	if o, s, err := c.Grant(base.Key).As(by).Commit(t.Context(), base, NewID(), pairNo(2)(base.At()), false, false); o != grant.Moved || err != nil || s.Pair.AccessToken.Reveal() != "at-3" {
 		t.Errorf("%s %v", o, err)
 	}
 	if spare, ok, err := c.Grant(base.Key).Spare(t.Context(), base); !ok || err != nil || spare.RefreshToken.Reveal() != "rt-2" {
@@ -289,11 +289,11 @@ func TestWholeLifeOnACluster(t *testing.T) {
 		confirm(t, p)
 		base := claim(t, c, connect(t, c, k, 1), by)
 		commit(t, c, base, 2)
-		if o, _, err := c.Grant(base.Key).Commit(t.Context(), base, NewID(), by, pairNo(3)(base.At()), false, false); o != grant.Moved || err != nil {
+		if o, _, err := c.Grant(base.Key).As(by).Commit(t.Context(), base, NewID(), pairNo(3)(base.At()), false, false); o != grant.Moved || err != nil {
 			t.Fatal(o, err)
 		}
 		s := claim(t, c, read(t, c, k), by)
-		if o, _, err := c.Grant(s.Key).Fail(t.Context(), s, by, grant.Failure{ID: NewID(), Verdict: grant.Refused}); o != grant.OK || err != nil {
+		if o, _, err := c.Grant(s.Key).As(by).Fail(t.Context(), s, grant.Failure{ID: NewID(), Verdict: grant.Refused}); o != grant.OK || err != nil {
 			t.Fatal(o, err)
 		}
 		until(t, p, "the death", func() bool { s := other.Grant(k).Peek(); return s != nil && s.State == grant.Reauthorize })

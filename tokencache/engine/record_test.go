@@ -37,7 +37,7 @@ func TestRecordFieldsAreAsDocumented(t *testing.T) {
 	const usual = `at_fp by claim_at claim_by claim_id claim_n claim_until commit_id
 		consent_fp consent_id epoch expires_at gen issued_at refresh_at rev rt_expires_at rt_fp state v`
 	fieldsAre(t, c, usual)
-	if _, _, err := c.Grant(base.Key).Reject(t.Context(), base, "worker", time.Hour, time.Hour, 0); err != nil {
+	if _, _, err := c.Grant(base.Key).As("worker").Reject(t.Context(), base, time.Hour, time.Hour, 0); err != nil {
 		t.Fatal(err)
 	}
 	fieldsAre(t, c, usual+" reject_at rejected_gen rejects")
@@ -81,31 +81,31 @@ func TestRecordStaysCompact(t *testing.T) {
 			t.Errorf("%s: the record is a %s", when, encoding)
 		}
 	}
-	base, err := c.Grant(acme).Connect(t.Context(), odd, pairNo(1))
+	base, err := c.Grant(acme).As(odd).Connect(t.Context(), pairNo(1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	compact("connect")
-	_, base, err = c.Grant(base.Key).Claim(t.Context(), base, NewID(), odd, time.Minute, AtOnce)
+	_, base, err = c.Grant(base.Key).As(odd).Claim(t.Context(), base, NewID(), time.Minute, AtOnce)
 	if err != nil {
 		t.Fatal(err)
 	}
 	compact("claim")
-	if _, _, err = c.Grant(base.Key).Fail(t.Context(), base, odd, grant.Failure{ID: NewID(), Verdict: grant.MaybeSpent, Error: odd, Reason: odd}); err != nil {
+	if _, _, err = c.Grant(base.Key).As(odd).Fail(t.Context(), base, grant.Failure{ID: NewID(), Verdict: grant.MaybeSpent, Error: odd, Reason: odd}); err != nil {
 		t.Fatal(err)
 	}
 	compact("fail")
 	t.Logf("MEMORY USAGE of a full record: %d bytes", c.rdb.MemoryUsage(t.Context(), c.Grant(acme).keys().grant()).Val())
-	c.Grant(base.Key).Hold(base, NewID(), odd, pairNo(2)(base.At()))
+	c.Grant(base.Key).As(odd).Hold(base, NewID(), pairNo(2)(base.At()))
 	lose(t, c, acme)
 	read(t, c, acme)
 	compact("restore of a held pair")
-	if _, _, err = c.Grant(base.Key).Commit(t.Context(), base, NewID(), odd, pairNo(3)(base.At()), false, false); err != nil {
+	if _, _, err = c.Grant(base.Key).As(odd).Commit(t.Context(), base, NewID(), pairNo(3)(base.At()), false, false); err != nil {
 		t.Fatal(err)
 	}
 	compact("commit")
 	t.Logf("MEMORY USAGE of a quiet record: %d bytes", c.rdb.MemoryUsage(t.Context(), c.Grant(acme).keys().grant()).Val())
-	if err := c.Grant(acme).Disconnect(t.Context(), odd); err != nil {
+	if err := c.Grant(acme).As(odd).Disconnect(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	compact("disconnect")
@@ -202,9 +202,9 @@ func TestNamesAreChecked(t *testing.T) {
 	c := freshCache(t)
 	for _, k := range []grant.Key{{App: "", Tenant: "acme"}, {App: "zoom", Tenant: ""}, {App: strings.Repeat("a", 257), Tenant: "acme"}, {App: "zoom", Tenant: strings.Repeat("a", 257)}} {
 		_, read := c.Grant(k).Read(t.Context())
-		_, connect := c.Grant(k).Connect(t.Context(), by, pairNo(1))
+		_, connect := c.Grant(k).As(by).Connect(t.Context(), pairNo(1))
 		_, status := c.Grant(k).Status(t.Context())
-		for what, err := range map[string]error{"Validate": k.Validate(), "Read": read, "Connect": connect, "Status": status, "Disconnect": c.Grant(k).Disconnect(t.Context(), by)} {
+		for what, err := range map[string]error{"Validate": k.Validate(), "Read": read, "Connect": connect, "Status": status, "Disconnect": c.Grant(k).As(by).Disconnect(t.Context())} {
 			if !strings.Contains(fmt.Sprint(err), grant.ErrName.Error()) {
 				t.Errorf("%s of %.10q: %v", what, k, err)
 			}

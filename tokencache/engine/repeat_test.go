@@ -86,7 +86,7 @@ func TestRepeatedMessagesTellANewProcessNothing(t *testing.T) {
 	disconnect(t, c, acme)
 	again := connect(t, c, acme, 2)
 	again = commit(t, c, claim(t, c, again, "worker"), 3)
-	if _, _, err := c.App("zoom").Trip(t.Context(), NewID(), "worker", Refusal{Tenant: "acme", Error: "x", Tenants: 1}, time.Hour); err != nil {
+	if _, _, err := c.App("zoom").As("worker").Trip(t.Context(), NewID(), Refusal{Tenant: "acme", Error: "x", Tenants: 1}, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.rdb.Del(t.Context(), c.App("zoom").AppKey()).Err(); err != nil { // an operator, long ago

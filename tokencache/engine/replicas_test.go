@@ -60,13 +60,13 @@ func TestARepeatWaitsForTheReplicasToo(t *testing.T) {
 	for name, prepare := range map[string]func(t *testing.T, c *Cache) (change func(c *Cache) error){
 		"connect": func(t *testing.T, _ *Cache) func(*Cache) error {
 			return func(c *Cache) error {
-				_, err := c.Grant(acme).Connect(t.Context(), "x", pairNo(1), one)
+				_, err := c.Grant(acme).As("x").Connect(t.Context(), pairNo(1), one)
 				return err
 			}
 		},
 		"import": func(t *testing.T, _ *Cache) func(*Cache) error {
 			return func(c *Cache) error {
-				_, err := c.Grant(acme).Import(t.Context(), "x", pairNo(1), one)
+				_, err := c.Grant(acme).As("x").Import(t.Context(), pairNo(1), one)
 				if errors.Is(err, ErrExists) {
 					return nil
 				}
@@ -75,30 +75,30 @@ func TestARepeatWaitsForTheReplicasToo(t *testing.T) {
 		},
 		"disconnect": func(t *testing.T, c *Cache) func(*Cache) error {
 			connect(t, c, acme, 1)
-			return func(c *Cache) error { return c.Grant(acme).Disconnect(t.Context(), "x", one) }
+			return func(c *Cache) error { return c.Grant(acme).As("x").Disconnect(t.Context(), one) }
 		},
 		"claim": func(t *testing.T, c *Cache) func(*Cache) error {
 			base, id := connect(t, c, acme, 1), NewID()
 			return func(c *Cache) error {
-				_, _, err := c.Grant(base.Key).Claim(t.Context(), base, id, "x", time.Minute, AfterDeadline, one)
+				_, _, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, id, time.Minute, AfterDeadline, one)
 				return err
 			}
 		},
 		"commit": func(t *testing.T, c *Cache) func(*Cache) error {
 			base, id := claim(t, c, connect(t, c, acme, 1), "x"), NewID()
 			return func(c *Cache) error {
-				_, _, err := c.Grant(base.Key).Commit(t.Context(), base, id, "x", pairNo(2)(base.At()), false, false, one)
+				_, _, err := c.Grant(base.Key).As("x").Commit(t.Context(), base, id, pairNo(2)(base.At()), false, false, one)
 				return err
 			}
 		},
 		"commit of what has moved on since": func(t *testing.T, c *Cache) func(*Cache) error {
 			base, id := claim(t, c, connect(t, c, acme, 1), "x"), NewID()
 			return func(c *Cache) error {
-				o, now, err := c.Grant(base.Key).Commit(t.Context(), base, id, "x", pairNo(2)(base.At()), false, false, one)
+				o, now, err := c.Grant(base.Key).As("x").Commit(t.Context(), base, id, pairNo(2)(base.At()), false, false, one)
 				if o == grant.OK && now == nil {
 					now = read(t, c, acme)
 					claimed := claim(t, c, now, "y")
-					_, _, failed := c.Grant(claimed.Key).Fail(t.Context(), claimed, "y", grant.Failure{ID: NewID(), Verdict: grant.Unspent, Error: "unsent//0"})
+					_, _, failed := c.Grant(claimed.Key).As("y").Fail(t.Context(), claimed, grant.Failure{ID: NewID(), Verdict: grant.Unspent, Error: "unsent//0"})
 					if failed != nil {
 						t.Error(failed)
 					}
@@ -165,7 +165,7 @@ func TestAClaimWhoseReplyWasLostIsAcknowledgedForReal(t *testing.T) {
 			acked = one
 		}
 		lost := proxy.EatReply(id)
-		o, s, err := c.Grant(base.Key).Claim(t.Context(), base, id, "x", time.Minute, AfterDeadline, acked)
+		o, s, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, id, time.Minute, AfterDeadline, acked)
 		lost.Await(t)
 		switch {
 		case hangs && !errors.Is(err, ErrNotReplicated):
@@ -191,16 +191,16 @@ func TestOnlyAClaimThatIsMadeMustBeAcknowledged(t *testing.T) {
 	if err := c.rdb.ScriptFlush(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	o, s, err := c.Grant(newer.Key).Claim(t.Context(), newer, NewID(), "x", time.Minute, AfterDeadline, follows)
+	o, s, err := c.Grant(newer.Key).As("x").Claim(t.Context(), newer, NewID(), time.Minute, AfterDeadline, follows)
 	if err != nil || o != grant.OK || !s.Claim.Unresolved() {
 		t.Errorf("with an empty script cache: %s, %v", o, err)
 	}
 	fo.Replica.Pause(t)
-	o, s, err = c.Grant(base.Key).Claim(t.Context(), base, NewID(), "x", time.Minute, AfterDeadline, one)
+	o, s, err = c.Grant(base.Key).As("x").Claim(t.Context(), base, NewID(), time.Minute, AfterDeadline, one)
 	if err != nil || o != grant.Moved || s.Generation != 2 {
 		t.Errorf("of an older generation: %s, %v", o, err)
 	}
-	o, _, err = c.Grant(newer.Key).Claim(t.Context(), newer, NewID(), "y", time.Minute, AfterDeadline, one)
+	o, _, err = c.Grant(newer.Key).As("y").Claim(t.Context(), newer, NewID(), time.Minute, AfterDeadline, one)
 	if err != nil || o != grant.Claimed {
 		t.Errorf("of what another has claimed: %s, %v", o, err)
 	}
@@ -223,7 +223,7 @@ func TestAReplicaThatHangsHoldsUpNoReader(t *testing.T) {
 	var all sync.WaitGroup
 	for _, base := range bases {
 		all.Go(func() {
-			_, _, err := c.Grant(base.Key).Claim(t.Context(), base, NewID(), "x", time.Minute, AfterDeadline, Replicas(1, within))
+			_, _, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, NewID(), time.Minute, AfterDeadline, Replicas(1, within))
 			if !errors.Is(err, ErrNotReplicated) {
 				t.Error(err)
 			}
@@ -262,7 +262,7 @@ func TestAClusterIsFollowedToTheNodeThatHasTheGrant(t *testing.T) {
 	base := connect(t, c, acme, 1)
 	step := func(what string, id string) {
 		t.Helper()
-		o, s, err := c.Grant(base.Key).Claim(t.Context(), base, id, "x", time.Minute, AtOnce, follows)
+		o, s, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, id, time.Minute, AtOnce, follows)
 		if err != nil || o != grant.OK || s.Claim.ID != id {
 			t.Errorf("%s: %s, %v", what, o, err)
 		}
@@ -283,17 +283,17 @@ func TestAClaimOutlivesTheEndOfItsNode(t *testing.T) {
 	c := newCache(t, cluster.Client(t), "tl")
 	base, i := connect(t, c, acme, 1), cluster.Owner(t, c.Grant(acme).keys().grant())
 	id := NewID()
-	o, _, err := c.Grant(base.Key).Claim(t.Context(), base, id, "x", time.Minute, AfterDeadline, follows)
+	o, _, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, id, time.Minute, AfterDeadline, follows)
 	if err != nil || o != grant.OK {
 		t.Fatal(o, err)
 	}
 	cluster.TakeOver(t, i)
 	// Nobody replicates what the new master has.
-	o, _, err = c.Grant(base.Key).Claim(t.Context(), base, id, "x", time.Minute, AfterDeadline, one)
+	o, _, err = c.Grant(base.Key).As("x").Claim(t.Context(), base, id, time.Minute, AfterDeadline, one)
 	if !errors.Is(err, ErrNotReplicated) {
 		t.Errorf("%s, %v", o, err)
 	}
-	o, _, err = c.Grant(base.Key).Claim(t.Context(), base, NewID(), "y", time.Minute, AfterDeadline, one)
+	o, _, err = c.Grant(base.Key).As("y").Claim(t.Context(), base, NewID(), time.Minute, AfterDeadline, one)
 	if err != nil || o != grant.Claimed {
 		t.Errorf("of another: %s, %v", o, err)
 	}
@@ -307,7 +307,7 @@ func TestAWaitEndsBeforeItsClientGivesUp(t *testing.T) {
 	c := newCache(t, rdb, "tl")
 	base := connect(t, c, acme, 1)
 	fo.Replica.Pause(t)
-	_, _, err := c.Grant(base.Key).Claim(t.Context(), base, NewID(), "x", time.Minute, AfterDeadline, Replicas(1, time.Minute))
+	_, _, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, NewID(), time.Minute, AfterDeadline, Replicas(1, time.Minute))
 	if !errors.Is(err, ErrNotReplicated) || !strings.Contains(err.Error(), "0 of 1") {
 		t.Error(err)
 	}

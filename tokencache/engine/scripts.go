@@ -94,7 +94,7 @@ var (
 
 func script(body string) *redis.Script { return redis.NewScript(common + body) }
 
-// publisher is a script that publishes: to be run by [Cache.publish].
+// publisher is a script that publishes: to be run by [Grant.publish].
 func publisher(body string) *redis.Script { return redis.NewScript(common + publishing + body) }
 
 // urgent is a publisher that stores what may be the only copy of something, or ends what must end.

@@ -50,14 +50,14 @@ func claimed(w *world) *Snapshot   { return claim(w.T, w.stage, connected(w), by
 
 func doClaim(takeover Takeover) func(*world, *Snapshot) result {
 	return func(w *world, base *Snapshot) result {
-		o, s, err := w.c.Grant(base.Key).Claim(w.Context(), base, NewID(), by, time.Minute, takeover)
+		o, s, err := w.c.Grant(base.Key).As(by).Claim(w.Context(), base, NewID(), time.Minute, takeover)
 		return result{o, s, err}
 	}
 }
 
 func doCommit(n int, spare bool) func(*world, *Snapshot) result {
 	return func(w *world, base *Snapshot) result {
-		o, s, err := w.c.Grant(base.Key).Commit(w.Context(), base, NewID(), by, pairNo(n)(base.At()), spare, false)
+		o, s, err := w.c.Grant(base.Key).As(by).Commit(w.Context(), base, NewID(), pairNo(n)(base.At()), spare, false)
 		return result{o, s, err}
 	}
 }
@@ -66,25 +66,25 @@ func doFail(f grant.Failure) func(*world, *Snapshot) result {
 	return func(w *world, base *Snapshot) result {
 		f := f // operations run in parallel
 		f.ID, f.Error = NewID(), "transient/timeout/0"
-		o, s, err := w.c.Grant(base.Key).Fail(w.Context(), base, by, f)
+		o, s, err := w.c.Grant(base.Key).As(by).Fail(w.Context(), base, f)
 		return result{o, s, err}
 	}
 }
 
 func doExtend(failure string) func(*world, *Snapshot) result {
 	return func(w *world, base *Snapshot) result {
-		o, s, err := w.c.Grant(base.Key).Extend(w.Context(), base, by, time.Hour, failure, time.Minute)
+		o, s, err := w.c.Grant(base.Key).As(by).Extend(w.Context(), base, time.Hour, failure, time.Minute)
 		return result{o, s, err}
 	}
 }
 
 func doConnect(w *world, _ *Snapshot) result {
-	s, err := w.c.Grant(w.k).Connect(w.Context(), by, pairNo(2))
+	s, err := w.c.Grant(w.k).As(by).Connect(w.Context(), pairNo(2))
 	return result{grant.OK, s, err}
 }
 
 func doDisconnect(w *world, _ *Snapshot) result {
-	return result{grant.OK, nil, w.c.Grant(w.k).Disconnect(w.Context(), by)}
+	return result{grant.OK, nil, w.c.Grant(w.k).As(by).Disconnect(w.Context())}
 }
 
 func doRead(w *world, _ *Snapshot) result {
@@ -97,7 +97,7 @@ func doRead(w *world, _ *Snapshot) result {
 func rejected(w *world, n int) *Snapshot {
 	s := connected(w)
 	for i := range n {
-		o, noted, err := w.stage.Grant(s.Key).Reject(w.Context(), s, "stage", time.Hour, 10*time.Minute, 0, time.Minute, time.Hour)
+		o, noted, err := w.stage.Grant(s.Key).As("stage").Reject(w.Context(), s, time.Hour, 10*time.Minute, 0, time.Minute, time.Hour)
 		if err != nil || o != grant.OK {
 			w.Fatalf("refusal %d: %s, %v", i, o, err)
 		}
@@ -107,7 +107,7 @@ func rejected(w *world, n int) *Snapshot {
 }
 
 func doReject(w *world, base *Snapshot) result {
-	o, s, err := w.c.Grant(base.Key).Reject(w.Context(), base, by, time.Hour, 10*time.Minute, 0, time.Minute, time.Hour)
+	o, s, err := w.c.Grant(base.Key).As(by).Reject(w.Context(), base, time.Hour, 10*time.Minute, 0, time.Minute, time.Hour)
 	return result{o, s, err}
 }
 
@@ -137,7 +137,7 @@ var operations = []operation{
 	{name: "reject of what another has reported", call: doReject, want: grant.OK,
 		stage: func(w *world) *Snapshot {
 			base := rejected(w, 1)
-			_, _, err := w.stage.Grant(base.Key).Reject(w.Context(), base, "stage", time.Hour, 10*time.Minute, 0, time.Minute)
+			_, _, err := w.stage.Grant(base.Key).As("stage").Reject(w.Context(), base, time.Hour, 10*time.Minute, 0, time.Minute)
 			if err != nil {
 				w.Fatal(err)
 			}
@@ -157,7 +157,7 @@ var operations = []operation{
 	{name: "reject of a third in a row, known to be suspect", call: doReject, want: grant.Wait,
 		stage: func(w *world) *Snapshot {
 			base := rejected(w, 2)
-			_, base, err := w.stage.Grant(base.Key).Reject(w.Context(), base, "stage", time.Hour, 10*time.Minute, 0, time.Minute)
+			_, base, err := w.stage.Grant(base.Key).As("stage").Reject(w.Context(), base, time.Hour, 10*time.Minute, 0, time.Minute)
 			if err != nil {
 				w.Fatal(err)
 			}
@@ -244,7 +244,7 @@ var operations = []operation{
 		}},
 	{name: "extend never brings the deadline nearer", stage: claimed, want: grant.OK,
 		call: func(w *world, base *Snapshot) result {
-			o, s, err := w.c.Grant(base.Key).Extend(w.Context(), base, by, time.Second, "", 0)
+			o, s, err := w.c.Grant(base.Key).As(by).Extend(w.Context(), base, time.Second, "", 0)
 			return result{o, s, err}
 		},
 		check: func(w *world, base, now *Snapshot) {
@@ -255,7 +255,7 @@ var operations = []operation{
 	{name: "extend after a takeover", call: doExtend(""), want: grant.Claimed,
 		stage: func(w *world) *Snapshot {
 			base := claimed(w)
-			if o, _, err := w.stage.Grant(base.Key).Claim(w.Context(), base, NewID(), "second", time.Minute, AtOnce); o != grant.OK {
+			if o, _, err := w.stage.Grant(base.Key).As("second").Claim(w.Context(), base, NewID(), time.Minute, AtOnce); o != grant.OK {
 				w.Fatal(o, err)
 			}
 			return base
@@ -273,7 +273,7 @@ var operations = []operation{
 	{name: "commit of a lapsed claim that another took over", want: grant.OK, journal: []string{"commit"},
 		stage: func(w *world) *Snapshot {
 			base := claimed(w)
-			if o, _, err := w.stage.Grant(base.Key).Claim(w.Context(), base, NewID(), "other", time.Minute, AtOnce); o != grant.OK {
+			if o, _, err := w.stage.Grant(base.Key).As("other").Claim(w.Context(), base, NewID(), time.Minute, AtOnce); o != grant.OK {
 				w.Fatal(o, err)
 			}
 			return base
@@ -320,12 +320,12 @@ var operations = []operation{
 		stage: func(w *world) *Snapshot { return claimed(w) },
 		call: func(w *world, base *Snapshot) result {
 			id, pair := NewID(), pairNo(2)(base.At())
-			o, s, err := w.stage.Grant(base.Key).Commit(w.Context(), base, id, by, pair, false, false)
+			o, s, err := w.stage.Grant(base.Key).As(by).Commit(w.Context(), base, id, pair, false, false)
 			if o != grant.OK || err != nil {
 				w.Fatal(o, err)
 			}
 			commit(w.T, w.stage, claim(w.T, w.stage, s, "next"), 3)
-			o, s, err = w.c.Grant(base.Key).Commit(w.Context(), base, id, by, pair, false, false)
+			o, s, err = w.c.Grant(base.Key).As(by).Commit(w.Context(), base, id, pair, false, false)
 			return result{o, s, err}
 		},
 		journal: []string{"commit", "claim", "commit"},
@@ -334,10 +334,10 @@ var operations = []operation{
 		stage: func(w *world) *Snapshot { base := claimed(w); commit(w.T, w.stage, base, 3); return base },
 		call: func(w *world, base *Snapshot) result {
 			id, pair := NewID(), pairNo(2)(base.At())
-			if o, _, err := w.stage.Grant(base.Key).Commit(w.Context(), base, id, by, pair, false, false); o != grant.Moved || err != nil {
+			if o, _, err := w.stage.Grant(base.Key).As(by).Commit(w.Context(), base, id, pair, false, false); o != grant.Moved || err != nil {
 				w.Fatal(o, err)
 			}
-			o, s, err := w.c.Grant(base.Key).Commit(w.Context(), base, id, by, pair, false, false) // sealed anew
+			o, s, err := w.c.Grant(base.Key).As(by).Commit(w.Context(), base, id, pair, false, false) // sealed anew
 			return result{o, s, err}
 		}},
 	{name: "commit of the spare", call: doCommit(2, true), want: grant.OK, journal: []string{"commit"},
@@ -399,7 +399,7 @@ var operations = []operation{
 		}},
 	{name: "fail unspent after a takeover", call: doFail(grant.Failure{Verdict: grant.Unspent}), want: grant.OK, journal: []string{"fail"},
 		stage: func(w *world) *Snapshot {
-			_, s, _ := w.stage.Grant(w.k).Claim(w.Context(), claimed(w), NewID(), "second", time.Minute, AtOnce)
+			_, s, _ := w.stage.Grant(w.k).As("second").Claim(w.Context(), claimed(w), NewID(), time.Minute, AtOnce)
 			return s
 		},
 		check: func(w *world, base, now *Snapshot) {
@@ -421,7 +421,7 @@ var operations = []operation{
 		}},
 	{name: "fail perhaps spent, and over while an earlier one is not", call: doFail(grant.Failure{Verdict: grant.MaybeSpent, Deadline: true, Over: time.Minute}), want: grant.OK, journal: []string{"fail"},
 		stage: func(w *world) *Snapshot {
-			_, s, _ := w.stage.Grant(w.k).Claim(w.Context(), claimed(w), NewID(), "second", time.Hour, AtOnce)
+			_, s, _ := w.stage.Grant(w.k).As("second").Claim(w.Context(), claimed(w), NewID(), time.Hour, AtOnce)
 			return s
 		},
 		check: func(w *world, base, now *Snapshot) {
@@ -482,7 +482,7 @@ var operations = []operation{
 	{name: "fail dead after a takeover", call: doFail(grant.Failure{Verdict: grant.Refused}), want: grant.Claimed,
 		stage: func(w *world) *Snapshot {
 			base := claimed(w)
-			_, _, _ = w.stage.Grant(base.Key).Claim(w.Context(), base, NewID(), "second", time.Minute, AtOnce)
+			_, _, _ = w.stage.Grant(base.Key).As("second").Claim(w.Context(), base, NewID(), time.Minute, AtOnce)
 			return base
 		},
 		check: func(w *world, _, now *Snapshot) {
@@ -548,7 +548,7 @@ var operations = []operation{
 		}},
 	{name: "restore of an older memory is refused", want: grant.OK,
 		stage: func(w *world) *Snapshot {
-			old, err := w.stage.Grant(w.k).Connect(w.Context(), by, pairNo(1))
+			old, err := w.stage.Grant(w.k).As(by).Connect(w.Context(), pairNo(1))
 			if err != nil {
 				w.Fatal(err)
 			}
@@ -563,7 +563,7 @@ var operations = []operation{
 	{name: "restore of a tombstone", call: doRead, want: grant.OK, journal: []string{"restore"},
 		stage: func(w *world) *Snapshot {
 			inMemory(w)
-			if err := w.c.Grant(w.k).Disconnect(w.Context(), by); err != nil {
+			if err := w.c.Grant(w.k).As(by).Disconnect(w.Context()); err != nil {
 				w.Fatal(err)
 			}
 			lose(w.T, w.stage, w.k)
@@ -581,7 +581,7 @@ func inMemory(w *world) *Snapshot {
 	p := w.c.Grant(w.k).Pin()
 	w.Cleanup(p.Unpin)
 	confirm(w.T, p)
-	s, err := w.c.Grant(w.k).Connect(w.Context(), by, pairNo(1))
+	s, err := w.c.Grant(w.k).As(by).Connect(w.Context(), pairNo(1))
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -641,7 +641,7 @@ func stillDead(claimed bool) func(w *world, base, now *Snapshot) {
 
 func doFailAs(w *world, base *Snapshot, f grant.Failure) *Snapshot {
 	f.ID = NewID()
-	o, s, err := w.stage.Grant(base.Key).Fail(w.Context(), base, "stage", f)
+	o, s, err := w.stage.Grant(base.Key).As("stage").Fail(w.Context(), base, f)
 	if o != grant.OK || err != nil {
 		w.Fatal(o, err)
 	}
@@ -652,7 +652,7 @@ func doFailAs(w *world, base *Snapshot, f grant.Failure) *Snapshot {
 func withSpare(w *world) *Snapshot {
 	base := claimed(w)
 	s := commit(w.T, w.stage, base, 3)
-	if o, _, err := w.stage.Grant(base.Key).Commit(w.Context(), base, NewID(), "loser", pairNo(2)(base.At()), false, false); o != grant.Moved {
+	if o, _, err := w.stage.Grant(base.Key).As("loser").Commit(w.Context(), base, NewID(), pairNo(2)(base.At()), false, false); o != grant.Moved {
 		w.Fatal(o, err)
 	}
 	return s
@@ -813,10 +813,10 @@ func TestNothingIsNone(t *testing.T) {
 		t.Errorf("Status: %v", err)
 	}
 	base := &Snapshot{Key: acme, Record: grant.Record{Epoch: 1, Generation: 1}}
-	if o, _, err := c.Grant(base.Key).Claim(t.Context(), base, NewID(), by, time.Minute, AtOnce); o != grant.Gone || !errors.Is(err, ErrNone) {
+	if o, _, err := c.Grant(base.Key).As(by).Claim(t.Context(), base, NewID(), time.Minute, AtOnce); o != grant.Gone || !errors.Is(err, ErrNone) {
 		t.Errorf("Claim: %s %v", o, err)
 	}
-	if o, _, err := c.Grant(base.Key).Fail(t.Context(), base, by, grant.Failure{ID: NewID(), Verdict: grant.Refused}); o != grant.Gone || !errors.Is(err, ErrNone) {
+	if o, _, err := c.Grant(base.Key).As(by).Fail(t.Context(), base, grant.Failure{ID: NewID(), Verdict: grant.Refused}); o != grant.Gone || !errors.Is(err, ErrNone) {
 		t.Errorf("Fail: %s %v", o, err)
 	}
 	if n := c.rdb.Exists(t.Context(), c.Grant(acme).keys().grant(), c.Grant(acme).keys().journal()).Val(); n != 0 {

@@ -51,23 +51,23 @@ func sealedWith(aead grant.AEAD) func(*Config) { return func(c *Config) { c.AEAD
 func life(t *testing.T, c *Cache) []*Snapshot {
 	t.Helper()
 	k := acme
-	base, err := c.Grant(k).Connect(t.Context(), by, canaryPair(1))
+	base, err := c.Grant(k).As(by).Connect(t.Context(), canaryPair(1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	claimed := claim(t, c, base, by)
-	_, failed, err := c.Grant(claimed.Key).Fail(t.Context(), claimed, by, grant.Failure{ID: NewID(), Verdict: grant.MaybeSpent, Error: "transient"})
+	_, failed, err := c.Grant(claimed.Key).As(by).Fail(t.Context(), claimed, grant.Failure{ID: NewID(), Verdict: grant.MaybeSpent, Error: "transient"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, committed, err := c.Grant(claimed.Key).Commit(t.Context(), claimed, NewID(), by, canaryPair(2)(base.At()), false, false)
+	_, committed, err := c.Grant(claimed.Key).As(by).Commit(t.Context(), claimed, NewID(), canaryPair(2)(base.At()), false, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o, _, err := c.Grant(claimed.Key).Commit(t.Context(), claimed, NewID(), by, canaryPair(3)(base.At()), false, false); o != grant.Moved || err != nil {
+	if o, _, err := c.Grant(claimed.Key).As(by).Commit(t.Context(), claimed, NewID(), canaryPair(3)(base.At()), false, false); o != grant.Moved || err != nil {
 		t.Fatal(o, err)
 	}
-	held := c.Grant(committed.Key).Hold(committed, NewID(), by, canaryPair(4)(base.At()))
+	held := c.Grant(committed.Key).As(by).Hold(committed, NewID(), canaryPair(4)(base.At()))
 	lose(t, c, k)
 	// An answer or event from before the loss may come while a reading is under way: then that
 	// reading cannot tell that it is memory which is right, and the next one restores.
@@ -76,7 +76,7 @@ func life(t *testing.T, c *Cache) []*Snapshot {
 		restored = read(t, c, k)
 		return c.rdb.Exists(t.Context(), c.Grant(k).keys().grant()).Val() == 1
 	})
-	if o, _, err := c.Grant(claimed.Key).Commit(t.Context(), claimed, NewID(), by, canaryPair(5)(base.At()), false, false); o != grant.Moved || err != nil {
+	if o, _, err := c.Grant(claimed.Key).As(by).Commit(t.Context(), claimed, NewID(), canaryPair(5)(base.At()), false, false); o != grant.Moved || err != nil {
 		t.Fatal(o, err)
 	}
 	return []*Snapshot{base, claimed, failed, committed, held, restored}
@@ -147,7 +147,7 @@ func TestNoTokenIsReadableInRedisOrOnTheWire(t *testing.T) {
 func TestPlaintextSaysSoInRedis(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
-	if _, err := c.Grant(acme).Connect(t.Context(), by, canaryPair(1)); err != nil {
+	if _, err := c.Grant(acme).As(by).Connect(t.Context(), canaryPair(1)); err != nil {
 		t.Fatal(err)
 	}
 	if s := c.rdb.Get(t.Context(), c.Grant(acme).keys().secret()).Val(); !strings.Contains(s, "\nplain ") || !strings.Contains(s, canary) {
@@ -210,7 +210,7 @@ func TestSealedPairOpensNowhereElse(t *testing.T) {
 			c := newCache(t, rdb, prefix, sealedWith(aead))
 			other := grant.Key{App: "zoom", Tenant: "umbrella"}
 			for _, k := range []grant.Key{acme, other, {App: "xero", Tenant: "acme"}} {
-				if _, err := c.Grant(k).Connect(t.Context(), by, canaryPair(1)); err != nil {
+				if _, err := c.Grant(k).As(by).Connect(t.Context(), canaryPair(1)); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -218,7 +218,7 @@ func TestSealedPairOpensNowhereElse(t *testing.T) {
 			for _, k := range []grant.Key{other, {App: "xero", Tenant: "acme"}} {
 				mustNotOpen(t, c, rdb, k, sealed)
 			}
-			if _, err := c.Grant(acme).Connect(t.Context(), by, canaryPair(2)); err != nil {
+			if _, err := c.Grant(acme).As(by).Connect(t.Context(), canaryPair(2)); err != nil {
 				t.Fatal(err)
 			}
 			mustNotOpen(t, c, rdb, acme, sealed) // another epoch
@@ -281,7 +281,7 @@ func TestPairSurvivesSealing(t *testing.T) {
 	c := freshCache(t, sealedWith(realAEAD(t)))
 	want := pairNo(1)(time.Now().UnixMilli())
 	want.Extra = map[string]any{"api_domain": "https://x.example/ü?a=b&c", "nested": map[string]any{"a": []any{"b", true, nil}}}
-	s, err := c.Grant(acme).Connect(t.Context(), by, func(int64) grant.Pair { return want })
+	s, err := c.Grant(acme).As(by).Connect(t.Context(), func(int64) grant.Pair { return want })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,7 +291,7 @@ func TestPairSurvivesSealing(t *testing.T) {
 	}
 	bad := want
 	bad.Extra = map[string]any{"f": func() {}, "t": canary}
-	if _, _, err := c.Grant(got.Key).Commit(t.Context(), got, NewID(), by, bad, false, false); err == nil || strings.Contains(err.Error(), canary) {
+	if _, _, err := c.Grant(got.Key).As(by).Commit(t.Context(), got, NewID(), bad, false, false); err == nil || strings.Contains(err.Error(), canary) {
 		t.Errorf("a pair that is no JSON: %v", err)
 	}
 }

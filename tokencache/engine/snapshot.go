@@ -42,7 +42,7 @@ type Snapshot struct {
 	home  *entry    // hot when the request was sent, or the event came
 	taken mono.Time // when this process knew it
 
-	judged string // the server on which it may be claimed, see [Cache.Doubtful]; "" for any
+	judged string // the server on which it may be claimed, see [Grant.Doubtful]; "" for any
 }
 
 // finish computes what readers need on their fast path.

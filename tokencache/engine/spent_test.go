@@ -43,8 +43,8 @@ func TestHoldMakesTheRecordThatCommitMakes(t *testing.T) {
 			}
 			base = read(t, c, acme)
 			pair, id := pairNo(5)(base.At()), NewID()
-			held := c.Grant(base.Key).Hold(base, id, "committer", pair)
-			o, stored, err := c.Grant(base.Key).Commit(t.Context(), base, id, "committer", pair, false, false)
+			held := c.Grant(base.Key).As("committer").Hold(base, id, pair)
+			o, stored, err := c.Grant(base.Key).As("committer").Commit(t.Context(), base, id, pair, false, false)
 			if o != grant.OK || err != nil {
 				t.Fatal(o, err)
 			}
@@ -69,7 +69,7 @@ func TestARepeatedCommitWhoseJournalEntryIsGoneRaisesNoDead(t *testing.T) {
 				base := claim(t, c, connect(t, c, acme, 1), "slow")
 				id, pair := NewID(), pairNo(2)(base.At())
 				again := func() (grant.Outcome, *Snapshot, error) {
-					return c.Grant(base.Key).Commit(t.Context(), base, id, "slow", pair, false, false)
+					return c.Grant(base.Key).As("slow").Commit(t.Context(), base, id, pair, false, false)
 				}
 				o, s, err := again()
 				if o != grant.OK || err != nil {
@@ -80,7 +80,7 @@ func TestARepeatedCommitWhoseJournalEntryIsGoneRaisesNoDead(t *testing.T) {
 				}
 				if died {
 					s = claim(t, c, s, "worker")
-					if o, s, err = c.Grant(s.Key).Fail(t.Context(), s, "worker", grant.Failure{ID: NewID(), Verdict: grant.Refused, Reason: "invalid_grant"}); o != grant.OK || err != nil {
+					if o, s, err = c.Grant(s.Key).As("worker").Fail(t.Context(), s, grant.Failure{ID: NewID(), Verdict: grant.Refused, Reason: "invalid_grant"}); o != grant.OK || err != nil {
 						t.Fatal(o, err)
 					}
 				}
@@ -102,7 +102,7 @@ func TestARepeatedCommitWhoseJournalEntryIsGoneRaisesNoDead(t *testing.T) {
 				if n := c.rdb.XLen(t.Context(), c.Grant(acme).keys().journal()).Val(); n != 0 {
 					t.Errorf("%d journal entries", n)
 				}
-				_, err = c.Grant(acme).Connect(t.Context(), "x", func(now int64) grant.Pair { // nor as a consent
+				_, err = c.Grant(acme).As("x").Connect(t.Context(), func(now int64) grant.Pair { // nor as a consent
 					p := pairNo(2)(now)
 					p.IssuedAt = now
 					return p

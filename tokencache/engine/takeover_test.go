@@ -43,7 +43,7 @@ func TestUnresolvedClaimIsTakenOverByTheRules(t *testing.T) {
 				hset(t, c, acme, "rejected_gen", base.Generation)
 			}
 			base = read(t, c, acme)
-			o, s, err := c.Grant(base.Key).Claim(t.Context(), base, NewID(), "second", time.Minute, tc.takeover)
+			o, s, err := c.Grant(base.Key).As("second").Claim(t.Context(), base, NewID(), time.Minute, tc.takeover)
 			if err != nil || o != tc.want {
 				t.Fatalf("%s %v, not %s", o, err, tc.want)
 			}
@@ -64,7 +64,7 @@ func TestEarliestHolderKeepsItsDeadlineThroughTakeovers(t *testing.T) {
 	base := connect(t, c, acme, 1)
 	var longest int64
 	for n, ttl := range []time.Duration{time.Hour, time.Minute, time.Second} {
-		o, s, err := c.Grant(base.Key).Claim(t.Context(), base, NewID(), "holder", ttl, AtOnce)
+		o, s, err := c.Grant(base.Key).As("holder").Claim(t.Context(), base, NewID(), ttl, AtOnce)
 		if o != grant.OK || err != nil {
 			t.Fatal(o, err)
 		}
@@ -79,12 +79,12 @@ func TestClaimWaitsForRetryAtByRedisClock(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	base := claim(t, c, connect(t, c, acme, 1), "first")
-	_, failed, err := c.Grant(base.Key).Fail(t.Context(), base, "first", grant.Failure{ID: NewID(), Verdict: grant.Unspent, Retry: 60 * time.Millisecond})
+	_, failed, err := c.Grant(base.Key).As("first").Fail(t.Context(), base, grant.Failure{ID: NewID(), Verdict: grant.Unspent, Retry: 60 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "retry_at", patience, func() bool {
-		o, s, err := c.Grant(base.Key).Claim(t.Context(), base, NewID(), "second", time.Minute, AtOnce)
+		o, s, err := c.Grant(base.Key).As("second").Claim(t.Context(), base, NewID(), time.Minute, AtOnce)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -103,7 +103,7 @@ func TestRacingConnectsHaveEpochsOfTheirOwn(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range n {
 		all.Go(func() {
-			s, err := c.Grant(acme).Connect(t.Context(), "racer", pairNo(i))
+			s, err := c.Grant(acme).As("racer").Connect(t.Context(), pairNo(i))
 			if err != nil {
 				t.Error(err)
 				return
@@ -135,7 +135,7 @@ func TestOneOfManyClaimsIsOK(t *testing.T) {
 	var all sync.WaitGroup
 	for range cap(outcomes) {
 		all.Go(func() {
-			o, _, err := c.Grant(base.Key).Claim(t.Context(), base, NewID(), "racer", time.Minute, AfterDeadline)
+			o, _, err := c.Grant(base.Key).As("racer").Claim(t.Context(), base, NewID(), time.Minute, AfterDeadline)
 			if err != nil {
 				t.Error(err)
 			}

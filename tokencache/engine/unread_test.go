@@ -96,7 +96,7 @@ func TestAHolderThatIsAskedSaysThatItIsAtIt(t *testing.T) {
 	if _, err := other.Grant(acme).Ask(t.Context(), base.Epoch, base.Generation, base.Rev); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Grant(grant.Key{App: "zoom", Tenant: "fence"}).Connect(t.Context(), "fence", pairNo(1)); err != nil {
+	if _, err := c.Grant(grant.Key{App: "zoom", Tenant: "fence"}).As("fence").Connect(t.Context(), pairNo(1)); err != nil {
 		t.Fatal(err)
 	}
 	select {

@@ -82,7 +82,7 @@ type Claim struct {
 }
 
 // Refused reports whether an API has refused the current access token, and this was let count
-// (see [Cache.Reject]).
+// (see [Grant.Reject]).
 func (r *Record) Refused() bool { return r.RejectedGen != 0 && r.RejectedGen == r.Generation }
 
 // WaitsUntil is until when, by Redis' clock, nobody presents this generation; 0 for no wait. A wait

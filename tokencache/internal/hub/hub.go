@@ -306,7 +306,7 @@ func (h *Hub) run(stopped chan struct{}) {
 	for {
 		start := mono.Now()
 		beat, err := h.connection(&work)
-		if err != nil {
+		if err = beat.reason(err); err != nil {
 			h.why.Store(&err)
 		}
 		h.ended()
@@ -315,7 +315,7 @@ func (h *Hub) run(stopped chan struct{}) {
 		if h.idle() {
 			return
 		}
-		h.sayLost(beat.reason(err))
+		h.sayLost(err)
 		if mono.Now()-start > time.Minute {
 			backoff = 50 * time.Millisecond
 		}

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	_ "embed"
 	"fmt"
 	"math"
 	"strings"
@@ -14,49 +13,6 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
-)
-
-//go:embed lua/app_trip.lua
-var tripLua string
-
-//go:embed lua/app_probe.lua
-var probeLua string
-
-//go:embed lua/app_unprobe.lua
-var unprobeLua string
-
-//go:embed lua/app_accept.lua
-var acceptLua string
-
-//go:embed lua/app_brake.lua
-var brakeLua string
-
-//go:embed lua/app_death.lua
-var deathLua string
-
-//go:embed lua/app_retry.lua
-var retryLua string
-
-//go:embed lua/app_throttle.lua
-var throttleLua string
-
-//go:embed lua/app_enter.lua
-var enterLua string
-
-//go:embed lua/app_leave.lua
-var leaveLua string
-
-var (
-	tripScript     = appScript(tripLua)
-	probeScript    = appScript(probeLua)
-	unprobeScript  = appScript(unprobeLua)
-	acceptScript   = appScript(acceptLua)
-	throttleScript = appScript(throttleLua)
-	brakeScript    = appScript(brakeLua)
-	deathScript    = appScript(deathLua)
-	retryScript    = appScript(retryLua)
-	enterScript    = script(enterLua)
-	leaveScript    = appScript(leaveLua)
 )
 
 // AppState is what the whole fleet knows of one app, at one moment. Times are Redis' clock,
@@ -265,12 +221,12 @@ func (app App) AppState(ctx context.Context) (*AppState, error) {
 	session, sent := app.c.hub.SessionOf(a.channel), mono.Now()
 	var fields *redis.MapStringStringCmd
 	// By the exact time: it says whether this is older than what was pushed meanwhile.
-	now, _, err := app.c.together(ctx, a.channel, true, func(p redis.Pipeliner) { fields = p.HGetAll(ctx, a.channel) })
+	now, err := app.c.db.together(ctx, a.channel, true, func(p redis.Pipeliner) { fields = p.HGetAll(ctx, a.channel) })
 	if err == nil {
 		err = fields.Err()
 	}
 	if err != nil {
-		app.c.unanswered(err)
+		app.c.db.unanswered(err)
 		return nil, fmt.Errorf("tokencache: state of app %s: %w", app.name, err)
 	}
 	s := &AppState{App: app.name, asOf: now, now: now, at: app.c.clock.observe(sent, mono.Now(), now), session: session}
@@ -361,7 +317,7 @@ func (a *appMemory) news() {
 // appPushed takes what was published on an app's channel; empty for a new subscription. It
 // reports whether the channel is an app's.
 func (c *Cache) appPushed(channel, payload string, at mono.Time) bool {
-	name, ok := strings.CutPrefix(channel, c.prefix+":app:")
+	name, ok := c.names.isApp(channel)
 	if !ok {
 		return false
 	}
@@ -395,13 +351,13 @@ func (app App) changeApp(ctx context.Context, op string, s *redis.Script, args .
 // would forget.
 func (c *Cache) changeAt(ctx context.Context, op string, s *redis.Script, a *appMemory, args ...any) (made, status string, _ *AppState, err error) {
 	session, sent := c.hub.SessionOf(a.channel), mono.Now()
-	got, err := c.publish(ctx, s, []string{a.channel}, args...).Slice()
+	got, err := c.db.publish(ctx, s, []string{a.channel}, args...).Slice()
 	var r reply
 	if err == nil {
 		r, err = scriptReply(got)
 	}
 	if err != nil {
-		c.unanswered(err)
+		c.db.unanswered(err)
 		return "", "", nil, fmt.Errorf("tokencache: %s app %s: %w", op, a.name, err)
 	}
 	state := &AppState{App: a.name, asOf: r.now, now: r.now, at: c.clock.observe(sent, mono.Now(), r.now), session: session}
@@ -545,12 +501,10 @@ func (app App) CountGrants(ctx context.Context) (int64, error) {
 	return sum, nil
 }
 
-func (app App) inflightKey() string { return app.c.prefix + ":inflight:" + grant.Escape(app.name) }
-
 // Enter takes a place for one exchange in flight, of which there may be most at once, for at
 // most ttl. Without a place, wait is when one of the others has ended for sure.
 func (app App) Enter(ctx context.Context, id string, most int, ttl time.Duration) (ok bool, wait time.Duration, err error) {
-	got, err := enterScript.Run(ctx, app.c.rdb, []string{app.inflightKey()}, id, most, ttl.Milliseconds()).Int64Slice()
+	got, err := enterScript.Run(ctx, app.c.rdb, []string{app.keys().inflight()}, id, most, ttl.Milliseconds()).Int64Slice()
 	if err != nil || len(got) != 2 {
 		return false, 0, fmt.Errorf("tokencache: enter app %s: %w", app.name, err)
 	}
@@ -559,5 +513,5 @@ func (app App) Enter(ctx context.Context, id string, most int, ttl time.Duration
 
 // Leave gives a place back, and tells the waiting processes if at least `crowd` were taken.
 func (app App) Leave(ctx context.Context, id string, crowd int) error {
-	return app.c.publish(ctx, leaveScript, []string{app.inflightKey()}, id, crowd, app.AppKey()).Err()
+	return app.c.db.publish(ctx, leaveScript, []string{app.keys().inflight()}, id, crowd, app.AppKey()).Err()
 }

@@ -29,7 +29,7 @@ func TestASealedPairServesNoOtherRecord(t *testing.T) {
 		}
 		closed := func(t *testing.T, c *Cache, k grant.Key) {
 			t.Helper()
-			fresh := newCache(t, c.rdb, c.prefix, sealedWith(aead))
+			fresh := newCache(t, c.rdb, string(c.names), sealedWith(aead))
 			s := read(t, fresh, k)
 			if !errors.Is(s.Err, grant.ErrSealed) || s.Token() != nil || s.Pair.RefreshToken.Reveal() != "" {
 				t.Errorf("it opens: %v, %v", s.Err, s.Pair)
@@ -86,7 +86,7 @@ func TestASealedPairServesNoOtherRecord(t *testing.T) {
 			c, first := scene(t)
 			disconnect(t, c, acme)
 			put(t, c, acme, first)
-			fresh := newCache(t, c.rdb, c.prefix, sealedWith(aead))
+			fresh := newCache(t, c.rdb, string(c.names), sealedWith(aead))
 			if s := read(t, fresh, acme); s.State != grant.Disconnected || s.Token() != nil || s.Pair.RefreshToken.Reveal() != "" {
 				t.Errorf("%s, %v", s.State, s.Pair)
 			}

@@ -7,7 +7,6 @@ import (
 	"os"
 	"strconv"
 	"sync"
-	"sync/atomic"
 
 	"github.com/puzpuzpuz/xsync/v4"
 	"github.com/redis/go-redis/v9"
@@ -44,7 +43,8 @@ type Config struct {
 // concurrent use.
 type Cache struct {
 	rdb     redis.UniversalClient
-	prefix  string
+	names   names
+	db      *store
 	name    string
 	id      string // of this cache, among those that ask
 	sealer  grant.Sealer
@@ -58,17 +58,11 @@ type Cache struct {
 	proof   proof
 	giving  sync.WaitGroup // grants back to Redis
 
-	plainLua atomic.Bool // the server knows no first line with flags
-
 	strangers strangers
 
 	cold     coldUse
-	rides    rides
 	servers  servers
-	reloaded atomic.Int64              // mono: when the map of a Cluster's slots was last asked for
-	lines    *xsync.Map[string, *line] // by server
 	apps     *xsync.Map[string, *appMemory]
-	sent     *xsync.Map[string, struct{}]          // scripts, by hash, whose text this process has sent to Redis
 	watchers *xsync.Map[string, *watchers[Change]] // by app
 }
 
@@ -101,25 +95,24 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		}
 	}
 	c := &Cache{
-		rdb: rdb, rides: rides{rdb: rdb}, prefix: cfg.Prefix, name: processName(), id: NewID(), sealer: grant.Sealer{AEAD: cfg.AEAD, Prefix: cfg.Prefix}, log: cfg.Log,
+		rdb: rdb, db: newStore(rdb, names(cfg.Prefix), cfg.Log), names: names(cfg.Prefix), name: processName(), id: NewID(), sealer: grant.Sealer{AEAD: cfg.AEAD, Prefix: cfg.Prefix}, log: cfg.Log,
 		hot:     newHotMap(orDefault(cfg.HotGrants, defaultHotGrants)),
 		limit:   orDefault(cfg.HotGrants, defaultHotGrants),
 		journal: orDefault(cfg.JournalLen, defaultJournalLen),
 
-		lines:    xsync.NewMap[string, *line](),
 		apps:     xsync.NewMap[string, *appMemory](),
-		sent:     xsync.NewMap[string, struct{}](),
 		watchers: xsync.NewMap[string, *watchers[Change]](),
 	}
 	_, c.clock.many = rdb.(*redis.ClusterClient)
 	c.clock.onSet = func(by mono.Time) {
 		c.log.Error().Dur("forward_ms", by).Msg("somebody has set Redis' clock, or another server with another clock has taken its place: no claim is taken over for as long as one stands")
 	}
+	c.db.proof = c.proofOf
 	c.hub = hub.New(hub.Config{
-		Redis: rdb, Log: cfg.Log, Heartbeats: c.heartbeats(),
-		Deliver: c.pushed, Publish: c.beat,
+		Redis: rdb, Log: cfg.Log, Heartbeats: c.names.heartbeats(),
+		Deliver: c.pushed, Publish: c.db.beat,
 		Ready: func(ctx context.Context) { _, _ = c.identify(ctx) }, // without the key nothing that is pushed is believed
-		Begun: c.connected, Along: c.watchMasters, Ticked: c.weigh, Unanswered: c.unanswered, Masters: masters,
+		Begun: c.connected, Along: c.watchMasters, Ticked: c.weigh, Unanswered: c.db.unanswered, Masters: masters,
 	})
 	return c, nil
 }
@@ -155,7 +148,7 @@ func orDefault(n, def int) int {
 }
 
 // Format prints the prefix, whatever the verb: what is inside changes all the time.
-func (c *Cache) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "tokencache.Cache(%s)", c.prefix) }
+func (c *Cache) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "tokencache.Cache(%s)", string(c.names)) }
 
 // Redis is the client the cache works on.
 func (c *Cache) Redis() redis.UniversalClient { return c.rdb }

@@ -358,7 +358,7 @@ func (g Grant) Disconnect(ctx context.Context, opts ...ChangeOption) error {
 		return cmp.Or(err, a.lacks)
 	}
 	g.c.changed(Change{g.key, "disconnect", a.snap.Record, a.now})
-	_ = g.c.rdb.ZRem(ctx, g.c.App(g.key.App).dueKey(shardOf(g.key.Tenant)), g.key.Tenant).Err() // else the process that finds it there removes it
+	_ = g.c.rdb.ZRem(ctx, g.c.App(g.key.App).keys().due(shardOf(g.key.Tenant)), g.key.Tenant).Err() // else the process that finds it there removes it
 	if err := g.scheduleAfter(ctx, &a.snap.Record); err != nil {
 		g.c.log.Warn().Err(err).Stringer("grant", g.key).Msg("disconnected; if it was connected again meanwhile, Repair will schedule it for renewal")
 	}

@@ -94,13 +94,13 @@ func (m *masterSet) fresh(nodes []*redis.Client) (fresh bool) {
 
 // unanswered is told of errors of commands. On a Cluster, where a node has not answered, it has
 // the map of the slots loaded again, at most once a second.
-func (c *Cache) unanswered(err error) {
-	cluster, ok := c.rdb.(*redis.ClusterClient)
+func (st *store) unanswered(err error) {
+	cluster, ok := st.rdb.(*redis.ClusterClient)
 	if !ok || !noAnswer(err) {
 		return
 	}
-	now, last := mono.Now(), c.reloaded.Load()
-	if now-mono.Time(last) >= time.Second && c.reloaded.CompareAndSwap(last, int64(now)) {
+	now, last := mono.Now(), st.reloaded.Load()
+	if now-mono.Time(last) >= time.Second && st.reloaded.CompareAndSwap(last, int64(now)) {
 		cluster.ReloadState(context.Background())
 	}
 }
@@ -148,7 +148,7 @@ func insist[T any](ctx context.Context, c *Cache, ask func() (T, error)) (T, err
 			var none T
 			return none, context.Cause(ctx)
 		case <-again.C:
-			c.unanswered(errNodeSilent)
+			c.db.unanswered(errNodeSilent)
 		}
 	}
 }
@@ -175,7 +175,7 @@ func (g Grant) say(ctx context.Context, body string) (listeners int64, err error
 	if err == nil {
 		listeners, err = node.Publish(ctx, channel, message).Result()
 	}
-	g.c.unanswered(err)
+	g.c.db.unanswered(err)
 	if err != nil && addr != "" {
 		return g.c.rdb.Publish(ctx, channel, message).Result() // any node will do
 	}

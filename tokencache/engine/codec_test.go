@@ -16,7 +16,7 @@ func FuzzNamesRoundTripAndStayApart(f *testing.F) {
 	f.Add("a%3Ab", "c", "a:b", "c")
 	f.Add("a}", "{", "a", "}{")
 	f.Add("ä\x00\xff", "\n\r ", "+", "%")
-	c := &Cache{prefix: "tl"}
+	c := &Cache{names: names("tl")}
 	f.Fuzz(func(t *testing.T, app, tenant, app2, tenant2 string) {
 		k, other := grant.Key{App: app, Tenant: tenant}, grant.Key{App: app2, Tenant: tenant2}
 		if got := grant.Unescape(grant.Escape(app)); got != app {
@@ -32,7 +32,7 @@ func FuzzNamesRoundTripAndStayApart(f *testing.F) {
 		if name, err := url.PathUnescape(grant.Escape(tenant)); err != nil || name != tenant {
 			t.Fatalf("%q: %v", name, err)
 		}
-		if got, ok := c.keyOf(channel); !ok || got != k {
+		if got, ok := c.names.grantOf(channel); !ok || got != k {
 			t.Fatalf("no way back from %q: %+v", channel, got)
 		}
 	})

@@ -441,7 +441,7 @@ func TestAConsentWinsOverOneThatOnlyAnotherProcessRemembersAndThatIsFromTheFutur
 				ahead := read(t, s.other, acme)
 				all := []*Cache{s.other}
 				for range warm - 1 {
-					all = append(all, newCache(t, s.other.rdb, s.other.prefix))
+					all = append(all, newCache(t, s.other.rdb, string(s.other.names)))
 				}
 				for _, c := range all {
 					hot(t, c, acme)
@@ -500,7 +500,7 @@ func TestDisconnectOfATenantThatNeverWasWritesNothing(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	disconnect(t, s.other, acme)
-	if keys := s.other.rdb.Keys(t.Context(), s.other.prefix+":{*").Val(); len(keys) > 0 {
+	if keys := s.other.rdb.Keys(t.Context(), string(s.other.names)+":{*").Val(); len(keys) > 0 {
 		t.Errorf("it wrote %v", keys)
 	}
 }

@@ -267,14 +267,14 @@ func TestKeysOfAnotherTypeAreHealedByAConsent(t *testing.T) {
 				key := string(c.Grant(acme).keys()) + of
 				switch of {
 				case "proof":
-					key = c.proofKey()
+					key = c.names.proof()
 				case "masters":
-					key = c.prefix + ":masters"
+					key = string(c.names) + ":masters"
 				case "due":
-					key = c.App("zoom").dueKey(shardOf("acme"))
+					key = c.App("zoom").keys().due(shardOf("acme"))
 				}
 				spoil(t, c.rdb, key, kind)
-				fresh := newCache(t, c.rdb, c.prefix)
+				fresh := newCache(t, c.rdb, string(c.names))
 				for what, call := range map[string]func() error{
 					"Read":   func() error { return second(fresh.Grant(acme).Read(t.Context())) },
 					"Status": func() error { return second(fresh.Grant(acme).Status(t.Context())) },

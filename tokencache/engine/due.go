@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -30,10 +29,6 @@ func shardOf(tenant string) int {
 	return int(h.Sum32() % DueShards)
 }
 
-func (app App) dueKey(shard int) string {
-	return fmt.Sprintf("%s:due:%s:%02d", app.c.prefix, grant.Escape(app.name), shard)
-}
-
 // The due sets and the record lie on different nodes of a Cluster, so that no script can change
 // both in one step, and a process may come late with what it knows. Two rules keep an entry from
 // being later than its newest pair needs:
@@ -47,7 +42,7 @@ func (app App) dueKey(shard int) string {
 // Schedule says that a grant must be looked at by then, or sooner: Redis' clock, unix ms. That
 // is a hint for the processes that run the renewals: what is lost of it, Repair puts back.
 func (g Grant) Schedule(ctx context.Context, at int64) error {
-	return scheduleBy(ctx, g.c.rdb, g.c.App(g.key.App).dueKey(shardOf(g.key.Tenant)), g.key, at).Err()
+	return scheduleBy(ctx, g.c.rdb, g.c.App(g.key.App).keys().due(shardOf(g.key.Tenant)), g.key, at).Err()
 }
 
 func scheduleBy(ctx context.Context, to redis.Cmdable, dueKey string, k grant.Key, at int64) *redis.IntCmd {
@@ -73,7 +68,7 @@ func (app App) TakeDue(ctx context.Context, shard, limit int, ahead, hold time.D
 		args = append(args, tenant)
 	}
 	got, err := bounded(ctx, nodePatience, func(ctx context.Context) ([]string, error) {
-		return dueScript.Run(ctx, app.c.rdb, []string{app.dueKey(shard)}, args...).StringSlice()
+		return dueScript.Run(ctx, app.c.rdb, []string{app.keys().due(shard)}, args...).StringSlice()
 	})
 	if err == nil && len(got) == 0 {
 		err = errors.New("script answered nothing")
@@ -103,7 +98,7 @@ func (app App) NextDue(ctx context.Context, skip ...int) (next [DueShards]time.D
 	var keys []string
 	for shard := range next {
 		if next[shard] = DueUnknown; !slices.Contains(skip, shard) {
-			asked, keys = append(asked, shard), append(keys, app.dueKey(shard))
+			asked, keys = append(asked, shard), append(keys, app.keys().due(shard))
 		}
 	}
 	first, err := spread(ctx, app.c.rdb, keys, func(p redis.Pipeliner, i int) *redis.ZSliceCmd {
@@ -141,7 +136,7 @@ func (c *Cache) redisNow(ctx context.Context) (int64, error) {
 // MendDue deletes the due set of a shard if its key is of another type, and reports whether it was:
 // then Repair puts its grants back.
 func (app App) MendDue(ctx context.Context, shard int) (bool, error) {
-	key := app.dueKey(shard)
+	key := app.keys().due(shard)
 	if err := app.c.rdb.ZCard(ctx, key).Err(); !redis.HasErrorPrefix(err, "WRONGTYPE") {
 		return false, err
 	}
@@ -152,7 +147,7 @@ func (app App) MendDue(ctx context.Context, shard int) (bool, error) {
 // Reschedule says when a grant that was taken is to be looked at next, given the record that
 // was seen since; at 0 is never, seen nil is no record. A newer pair keeps its own time.
 func (g Grant) Reschedule(ctx context.Context, d Due, at int64, seen *grant.Record) error {
-	key := g.c.App(g.key.App).dueKey(shardOf(g.key.Tenant))
+	key := g.c.App(g.key.App).keys().due(shardOf(g.key.Tenant))
 	if err := dueSetScript.Run(ctx, g.c.rdb, []string{key}, g.key.Tenant, d.score, grant.Millis(at)).Err(); err != nil {
 		return err
 	}
@@ -202,7 +197,7 @@ func (app App) sample() []string {
 	first := rand.N(DueShards)
 	keys := make([]string, dueSample)
 	for i := range keys {
-		keys[i] = app.dueKey((first + i) % DueShards)
+		keys[i] = app.keys().due((first + i) % DueShards)
 	}
 	return keys
 }
@@ -235,7 +230,7 @@ func (g Grant) Released(ctx context.Context, at int64) error {
 	free := g.c.sign(ctx, channel, grant.AliveEvent(g.c.clock.told(), 0))
 	_, err := g.c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		p.Publish(ctx, channel, free)
-		scheduleBy(ctx, p, g.c.App(g.key.App).dueKey(shardOf(g.key.Tenant)), g.key, at)
+		scheduleBy(ctx, p, g.c.App(g.key.App).keys().due(shardOf(g.key.Tenant)), g.key, at)
 		return nil
 	})
 	return err
@@ -248,7 +243,7 @@ const repairPage = 500
 // page of keys and one pause after the other. It returns how many that were. What fails, a node or a
 // key, stops only itself; the error tells.
 func (app App) Repair(ctx context.Context, pause time.Duration) (missing int, err error) {
-	nodes, err := app.c.nodes(ctx)
+	nodes, err := app.c.db.nodes(ctx)
 	for _, node := range nodes {
 		n, failed := app.repairNode(ctx, node, pause)
 		missing += n
@@ -260,7 +255,7 @@ func (app App) Repair(ctx context.Context, pause time.Duration) (missing int, er
 func (app App) repairNode(ctx context.Context, node redis.Cmdable, pause time.Duration) (missing int, err error) {
 	for cursor := uint64(0); ; {
 		page, failed := bounded(ctx, 3*nodePatience, func(ctx context.Context) (*redis.ScanCmd, error) {
-			page := node.Scan(ctx, cursor, app.c.prefix+":{"+grant.Escape(app.name)+":*}:grant", repairPage)
+			page := node.Scan(ctx, cursor, app.c.names.records(app.name), repairPage)
 			return page, page.Err()
 		})
 		if failed != nil {
@@ -280,10 +275,10 @@ func (app App) repairNode(ctx context.Context, node redis.Cmdable, pause time.Du
 }
 
 // nodes are the Redis that have grants.
-func (c *Cache) nodes(ctx context.Context) (nodes []redis.Cmdable, err error) {
-	cluster, ok := c.rdb.(*redis.ClusterClient)
+func (st *store) nodes(ctx context.Context) (nodes []redis.Cmdable, err error) {
+	cluster, ok := st.rdb.(*redis.ClusterClient)
 	if !ok {
-		return []redis.Cmdable{c.rdb}, nil
+		return []redis.Cmdable{st.rdb}, nil
 	}
 	turn := make(chan struct{}, 1) // ForEachMaster calls at the same time
 	err = cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
@@ -307,8 +302,8 @@ func (app App) scheduleMissing(ctx context.Context, grantKeys []string) (missing
 			continue
 		}
 		at, ok := activeSince(r.Val())
-		if tenant := app.tenantOf(grantKeys[i]); ok && tenant != "" {
-			dueKeys = append(dueKeys, app.dueKey(shardOf(tenant)))
+		if tenant := app.c.names.tenantOf(app.name, grantKeys[i]); ok && tenant != "" {
+			dueKeys = append(dueKeys, app.keys().due(shardOf(tenant)))
 			entries = append(entries, dueEntry(grant.Key{App: app.name, Tenant: tenant}, at))
 		}
 	}
@@ -333,15 +328,10 @@ func activeSince(record []any) (refreshAt int64, ok bool) {
 	return refreshAt, err == nil
 }
 
-func (app App) tenantOf(grantKey string) string {
-	name := strings.TrimPrefix(grantKey, app.c.prefix+":{"+grant.Escape(app.name)+":")
-	return grant.Unescape(strings.TrimSuffix(name, "}:grant"))
-}
-
 // TakeTurn reports whether this process is the one that may do something which one of the
 // fleet does, every so often.
 func (app App) TakeTurn(ctx context.Context, what string, every time.Duration) (bool, error) {
-	key := app.turnKey(what)
+	key := app.keys().turn(what)
 	ok, err := bounded(ctx, nodePatience, func(ctx context.Context) (bool, error) {
 		return app.c.rdb.SetNX(ctx, key, grant.Clip(app.by), every).Result()
 	})
@@ -353,11 +343,7 @@ func (app App) TakeTurn(ctx context.Context, what string, every time.Duration) (
 
 // ShortenTurn lets the next one have the turn sooner.
 func (app App) ShortenTurn(ctx context.Context, what string, to time.Duration) error {
-	return app.c.rdb.PExpire(ctx, app.turnKey(what), to).Err()
-}
-
-func (app App) turnKey(what string) string {
-	return app.c.prefix + ":turn:" + grant.Escape(app.name) + ":" + what
+	return app.c.rdb.PExpire(ctx, app.keys().turn(what), to).Err()
 }
 
 // Warn says in the journal and to all workers, once, that base's refresh token ends at a

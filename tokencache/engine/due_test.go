@@ -19,7 +19,7 @@ import (
 // dueAt is when a grant is to be looked at next; 0 for never.
 func dueAt(t testing.TB, c *Cache, k grant.Key) int64 {
 	t.Helper()
-	score, err := c.rdb.ZScore(t.Context(), c.App(k.App).dueKey(shardOf(k.Tenant)), k.Tenant).Result()
+	score, err := c.rdb.ZScore(t.Context(), c.App(k.App).keys().due(shardOf(k.Tenant)), k.Tenant).Result()
 	if err != nil && err != redis.Nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestAGrantIsDueFromItsConsentOnUntilItIsDisconnected(t *testing.T) {
 	if got := dueAt(t, c, acme); got != base.RefreshAt {
 		t.Errorf("due at %d, its pair at %d", got, base.RefreshAt)
 	}
-	if n := c.rdb.ZCard(t.Context(), c.prefix+":due:zoom:"+fmt.Sprintf("%02d", shardOf("acme"))).Val(); n != 1 {
+	if n := c.rdb.ZCard(t.Context(), string(c.names)+":due:zoom:"+fmt.Sprintf("%02d", shardOf("acme"))).Val(); n != 1 {
 		t.Error("the due set has another name than the documentation says")
 	}
 	if err := c.Grant(acme).Released(t.Context(), 4711); err != nil || dueAt(t, c, acme) != 4711 {
@@ -276,7 +276,7 @@ func TestDueGrantsAreCountedByASample(t *testing.T) {
 		for i := range grants / DueShards {
 			due = append(due, redis.Z{Score: float64(now + time.Hour.Milliseconds()), Member: i})
 		}
-		if err := c.rdb.ZAdd(t.Context(), c.App("zoom").dueKey(shard), due...).Err(); err != nil {
+		if err := c.rdb.ZAdd(t.Context(), c.App("zoom").keys().due(shard), due...).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -306,7 +306,7 @@ func TestALostDueEntryIsPutBack(t *testing.T) {
 			disconnect(t, c, grant.Key{App: "zoom", Tenant: "gone"})
 			schedule(t, c, kept, 4711)
 			for _, k := range append([]grant.Key{other}, lostDue...) {
-				c.rdb.ZRem(t.Context(), c.App(k.App).dueKey(shardOf(k.Tenant)), k.Tenant)
+				c.rdb.ZRem(t.Context(), c.App(k.App).keys().due(shardOf(k.Tenant)), k.Tenant)
 			}
 			missing, err := c.App("zoom").Repair(t.Context(), 0)
 			if err != nil || missing != len(lostDue) {

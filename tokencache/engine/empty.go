@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"math"
@@ -29,17 +28,6 @@ import (
 //     the key back, if that is still gone.
 //  4. A tenant of whom nobody knows is then not "not connected": nobody can tell. That holds
 //     until an operator accepts the loss.
-
-//go:embed lua/app_lost.lua
-var appLostLua string
-
-//go:embed lua/app_accept_loss.lua
-var acceptLossLua string
-
-var (
-	appLostScript    = appScript(appLostLua)
-	acceptLossScript = appScript(acceptLossLua)
-)
 
 const (
 	// lookEvery is how often a process looks whether Redis has become emptier.
@@ -143,8 +131,8 @@ func (c *Cache) rescue(ctx context.Context) error {
 		a.given.Store(at)
 	}
 	// Last: as long as the key is gone, whoever looks sees that the data is.
-	if err := c.rdb.SetNX(ctx, c.proofKey(), *now, 0).Err(); err != nil {
-		return fmt.Errorf("tokencache: put back %s: %w", c.proofKey(), err)
+	if err := c.rdb.SetNX(ctx, c.names.proof(), *now, 0).Err(); err != nil {
+		return fmt.Errorf("tokencache: put back %s: %w", c.names.proof(), err)
 	}
 	p.fetching.Lock()
 	defer p.fetching.Unlock()

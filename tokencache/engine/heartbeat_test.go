@@ -300,14 +300,14 @@ func TestAClusterIsAskedWhoIsWhereWhenANodeDoesNotAnswer(t *testing.T) {
 	_ = c.rdb.Get(t.Context(), "any").Err()
 	before := read()
 	for _, err := range []error{nil, redis.Nil, context.Canceled} {
-		c.unanswered(err)
+		c.db.unanswered(err)
 	}
 	time.Sleep(50 * time.Millisecond)
 	if n := read() - before; n != 0 {
 		t.Errorf("asked %d times without a reason", n)
 	}
 	for range 100 {
-		c.unanswered(net.ErrClosed)
+		c.db.unanswered(net.ErrClosed)
 	}
 	eventually(t, "the nodes to be asked", patience, func() bool { return read() > before })
 	time.Sleep(300 * time.Millisecond)

@@ -47,12 +47,12 @@ func TestWhatIsHeldIsWhatACommitWouldHaveStored(t *testing.T) {
 			}
 			id := NewID()
 			pair := pairNo(2)(base.At())
-			other := newCache(t, c.rdb, c.prefix) // remembers nothing of it
+			other := newCache(t, c.rdb, string(c.names)) // remembers nothing of it
 			held := other.Grant(base.Key).As("a holder").Hold(base, id, pair)
 			if o, _, err := c.Grant(base.Key).As("a holder").Commit(t.Context(), base, id, pair, false, false); err != nil || o != grant.OK {
 				t.Fatal(o, err)
 			}
-			stored := read(t, newCache(t, c.rdb, c.prefix), acme)
+			stored := read(t, newCache(t, c.rdb, string(c.names)), acme)
 			if !reflect.DeepEqual(held.Record, stored.Record) {
 				t.Errorf("held\n%+v\nstored\n%+v", held.Record, stored.Record)
 			}

@@ -1,30 +1,15 @@
 package engine
 
-import "github.com/tokenlatch/tokenlatch/tokencache/grant"
+func (g Grant) keys() keys { return g.c.names.grant(g.key) }
 
-// keys is how every Redis name of a grant begins. The hash tag {app:tenant} puts all of them
-// into one Cluster slot.
-type keys string
-
-func (g Grant) keys() keys { return keys(g.c.prefix + ":{" + g.key.String() + "}:") }
-
-func (ks keys) grant() string   { return string(ks) + "grant" }
-func (ks keys) secret() string  { return string(ks) + "secret" }
-func (ks keys) spare() string   { return string(ks) + "spare" }
-func (ks keys) unread() string  { return string(ks) + "unread" }
-func (ks keys) lock() string    { return string(ks) + "lock" }
-func (ks keys) journal() string { return string(ks) + "journal" }
-func (ks keys) events() string  { return string(ks) + "events" } // a channel
-
-// heartbeats is how the channels of this deployment's heartbeats begin.
-func (c *Cache) heartbeats() string { return c.prefix + ":heartbeat:" }
+func (app App) keys() appKeys { return app.c.names.app(app.name) }
 
 // AppKey is the key of an app's own state, and the channel on which its changes are
 // published.
-func (app App) AppKey() string { return app.c.prefix + ":app:" + grant.Escape(app.name) }
+func (app App) AppKey() string { return app.keys().state() }
 
 // RateKey is the key of an app's budget of requests, and the beginning of others about it.
-func (app App) RateKey() string { return app.c.prefix + ":rate:" + grant.Escape(app.name) }
+func (app App) RateKey() string { return app.keys().rate() }
 
 // LockKey is the key of the grant's lock, for a Locker.
 func (g Grant) LockKey() string { return g.keys().lock() }

@@ -204,12 +204,12 @@ func (g Grant) inspect(ctx context.Context) (*server, error) {
 	at := mono.Now()
 	text, err := node.Info(ctx, "server", "replication").Result()
 	if err != nil && !forbidden(err) {
-		g.c.unanswered(err)
+		g.c.db.unanswered(err)
 		return nil, err
 	}
 	s, err := g.c.judge(ctx, infoOf(text), at)
 	if err != nil {
-		g.c.unanswered(err) // the map of the slots is old
+		g.c.db.unanswered(err) // the map of the slots is old
 		return nil, err
 	}
 	if s.replid == "" {
@@ -256,14 +256,14 @@ func forbidden(err error) bool {
 // new replication id then, and does not tell when. Where that cannot be noted, on another node that
 // is away, it is seen now.
 func (c *Cache) firstSeen(ctx context.Context, replid string, now int64) int64 {
-	key := c.prefix + ":masters"
+	key := c.names.masters()
 	err := c.rdb.HSetNX(ctx, key, replid, now).Err()
 	var first int64
 	if err == nil {
 		first, err = c.rdb.HGet(ctx, key, replid).Int64()
 	}
 	if err != nil {
-		c.unanswered(err)
+		c.db.unanswered(err)
 		return now
 	}
 	return first
@@ -301,7 +301,7 @@ func (c *Cache) sameServer(ctx context.Context, text string) {
 // endpoint may lead elsewhere by now. It does so where a write is refused, and this one writes nothing.
 func (c *Cache) leave(ctx context.Context) {
 	for range 10 {
-		if err := c.rdb.Persist(ctx, c.proofKey()).Err(); err == nil || ctx.Err() != nil {
+		if err := c.rdb.Persist(ctx, c.names.proof()).Err(); err == nil || ctx.Err() != nil {
 			return
 		}
 	}

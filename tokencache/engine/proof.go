@@ -64,8 +64,6 @@ const (
 	minProof = 16
 )
 
-func (c *Cache) proofKey() string { return c.prefix + ":proof" }
-
 // proofOf returns the key, from memory if this process has had it; "" if Redis does not tell.
 func (c *Cache) proofOf(ctx context.Context) string {
 	if key := c.proof.key.Load(); key != nil {
@@ -102,18 +100,18 @@ func (c *Cache) fetchProof(ctx context.Context) (key string, fate keyFate, err e
 	if known {
 		mine = *c.proof.key.Load()
 	}
-	key, err = c.rdb.Get(ctx, c.proofKey()).Result()
+	key, err = c.rdb.Get(ctx, c.names.proof()).Result()
 	_ = c.learnTime(ctx)
 	if errors.Is(err, redis.Nil) && known {
 		return mine, keyGone, nil
 	}
 	if errors.Is(err, redis.Nil) {
-		if err = c.rdb.SetNX(ctx, c.proofKey(), mine, 0).Err(); err == nil {
-			key, err = c.rdb.Get(ctx, c.proofKey()).Result()
+		if err = c.rdb.SetNX(ctx, c.names.proof(), mine, 0).Err(); err == nil {
+			key, err = c.rdb.Get(ctx, c.names.proof()).Result()
 		}
 	}
 	if redis.HasErrorPrefix(err, "WRONGTYPE") || err == nil && len(key) < minProof {
-		key, err = proofScript.Run(ctx, c.rdb, []string{c.proofKey()}, mine).Text()
+		key, err = proofScript.Run(ctx, c.rdb, []string{c.names.proof()}, mine).Text()
 	}
 	switch {
 	case err != nil && known:
@@ -181,7 +179,7 @@ const believedWithin = 10 * time.Second
 // stale reports whether a message was made long ago, or does not say when.
 func (c *Cache) stale(channel, body string) bool {
 	head, rest, _ := strings.Cut(body, "\n")
-	if strings.HasPrefix(channel, c.changesPrefix()) {
+	if strings.HasPrefix(channel, c.names.changes()) {
 		head, _, _ = strings.Cut(rest, "\n")
 	}
 	_, when, _ := strings.Cut(head, " ")
@@ -281,13 +279,13 @@ func (c *Cache) sayUnproven(channels int) {
 
 // suspect makes what memory holds of a channel's grant or app incoherent, until it is read again.
 func (c *Cache) suspect(channel string) {
-	if name, ok := strings.CutPrefix(channel, c.prefix+":app:"); ok {
+	if name, ok := c.names.isApp(channel); ok {
 		if a, ok := c.apps.Load(grant.Unescape(name)); ok {
 			a.suspect()
 		}
 		return
 	}
-	if k, ok := c.keyOf(channel); ok {
+	if k, ok := c.names.grantOf(channel); ok {
 		if e, ok := c.hot.load(k); ok {
 			e.suspect()
 		}

@@ -11,7 +11,7 @@ func BenchmarkProof(b *testing.B) {
 	body := strings.Repeat("x", 2200)
 	const channel = "tl:{zoom:acme}:events"
 	key := strings.Repeat("k", 26)
-	c := &Cache{prefix: "tl"}
+	c := &Cache{names: names("tl")}
 	c.proof.key.Store(&key)
 	message := c.sign(b.Context(), channel, body)
 	b.Run("prove", func(b *testing.B) {

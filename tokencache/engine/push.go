@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
@@ -28,7 +27,7 @@ func (c *Cache) believe(channel, payload string) {
 	if c.appPushed(channel, payload, at) || c.changePushed(channel, payload) {
 		return
 	}
-	k, ok := c.keyOf(channel)
+	k, ok := c.names.grantOf(channel)
 	if !ok {
 		return
 	}
@@ -144,20 +143,6 @@ func (c *Cache) take(e *entry, ev grant.Event, at mono.Time) {
 		s.session = 0 // known to have changed, but to be read
 	}
 	c.adopt(s.finish())
-}
-
-// keyOf is the grant of an events channel.
-func (c *Cache) keyOf(channel string) (grant.Key, bool) {
-	name, ok := strings.CutPrefix(channel, c.prefix+":{")
-	if !ok {
-		return grant.Key{}, false
-	}
-	name, ok = strings.CutSuffix(name, "}:events")
-	if !ok {
-		return grant.Key{}, false
-	}
-	app, tenant, ok := strings.Cut(name, ":")
-	return grant.Key{App: grant.Unescape(app), Tenant: grant.Unescape(tenant)}, ok
 }
 
 // tellEvery is how often a process answers those who ask about one grant.

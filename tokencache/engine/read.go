@@ -49,7 +49,7 @@ func (g Grant) Glance(ctx context.Context) (*Snapshot, error) {
 	if _, hot := g.c.hot.load(g.key); hot || !ok || g.c.hot.size() < g.c.limit || g.c.hot.seen.lately(g.key) {
 		return nil, nil // it is to be read and remembered
 	}
-	sealed, err := g.c.rides.secret(ctx, g.keys().secret())
+	sealed, err := g.c.db.rides.secret(ctx, g.keys().secret())
 	if err != nil {
 		return nil, fmt.Errorf("tokencache: glance %s: %w", g.key, err)
 	}
@@ -99,9 +99,14 @@ func (g Grant) read(ctx context.Context) (answer, error) {
 func (c *Cache) readOnce(ctx context.Context, ks keys) (reply, error) {
 	var record *redis.SliceCmd
 	var secret *redis.StringCmd
-	now, told, err := c.together(ctx, ks.grant(), false, func(p redis.Pipeliner) {
+	now, known := c.clock.toldJustNow(mono.Now())
+	told := !known || c.clock.many // a Cluster's nodes have a clock each
+	at, err := c.db.together(ctx, ks.grant(), told, func(p redis.Pipeliner) {
 		record, secret = p.HMGet(ctx, ks.grant(), grant.FieldNames...), p.GetRange(ctx, ks.secret(), 0, grant.MaxSealed)
 	})
+	if told {
+		now = at
+	}
 	r := reply{status: "ok", now: now, told: told, values: record.Val(), sealed: secret.Val()}
 	if redis.HasErrorPrefix(record.Err(), "WRONGTYPE") {
 		r.damaged = fmt.Errorf("%w (the key is no HASH)", grant.ErrDamaged)
@@ -109,26 +114,21 @@ func (c *Cache) readOnce(ctx context.Context, ks keys) (reply, error) {
 	return r, err // a secret of another type is none
 }
 
-// together runs a few reads about one key in one round trip, and tells Redis' time; told says that
-// it was asked for, which is not done more often than once a second unless exact is wanted: what this
-// process takes the time to be is ahead by up to a round trip. On a Cluster they all go to the
-// node that has the key, whose time it is then. What is of another type is no error.
-func (c *Cache) together(ctx context.Context, key string, exact bool, reads func(redis.Pipeliner)) (now int64, told bool, err error) {
-	cluster, ok := c.rdb.(*redis.ClusterClient)
-	known := false
-	if !ok && !exact {
-		now, known = c.clock.toldJustNow(mono.Now())
-	}
+// together runs a few reads about one key in one round trip, and asks for Redis' time if that is wanted.
+// On a Cluster they all go to the node that has the key, whose time it is then. What is of another type is
+// no error.
+func (st *store) together(ctx context.Context, key string, askTime bool, reads func(redis.Pipeliner)) (now int64, err error) {
 	var clock *redis.StringSliceCmd
 	commands := func(p redis.Pipeliner) error {
-		if reads(p); known {
+		if reads(p); !askTime {
 			return nil
 		}
 		clock = redis.NewStringSliceCmd(ctx, "time") // as text: a time.Time could be taken for this machine's
 		return p.Process(ctx, clock)
 	}
+	cluster, ok := st.rdb.(*redis.ClusterClient)
 	if !ok {
-		err = firstError(c.rdb.Pipelined(ctx, commands))
+		err = firstError(st.rdb.Pipelined(ctx, commands))
 	} else {
 		var node *redis.Client
 		if node, err = cluster.MasterForKey(ctx, key); err == nil {
@@ -138,11 +138,10 @@ func (c *Cache) together(ctx context.Context, key string, exact bool, reads func
 			err = firstError(cluster.TxPipelined(ctx, commands)) // follows a key that has moved to another node
 		}
 	}
-	if err != nil || known {
-		return now, false, err
+	if err != nil || !askTime {
+		return 0, err
 	}
-	now, err = millis(clock.Val())
-	return now, true, err
+	return millis(clock.Val())
 }
 
 // firstError is the first error of some commands that is not about a key's type. Of a transaction Redis

@@ -23,7 +23,7 @@ type recorder struct {
 
 func record(t *testing.T, c *Cache) *recorder {
 	t.Helper()
-	r := &recorder{t: t, rdb: c.rdb, ps: c.rdb.PSubscribe(context.Background(), c.prefix+":*")}
+	r := &recorder{t: t, rdb: c.rdb, ps: c.rdb.PSubscribe(context.Background(), string(c.names)+":*")}
 	t.Cleanup(func() { _ = r.ps.Close() })
 	if _, err := r.ps.Receive(t.Context()); err != nil {
 		t.Fatal(err)
@@ -34,7 +34,7 @@ func record(t *testing.T, c *Cache) *recorder {
 // stop ends the recording when everything has arrived that was published before.
 func (r *recorder) stop(c *Cache) {
 	r.t.Helper()
-	end := c.prefix + ":end"
+	end := string(c.names) + ":end"
 	if err := r.rdb.Publish(r.t.Context(), end, "").Err(); err != nil {
 		r.t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func (r *recorder) stop(c *Cache) {
 		if m.Channel == end {
 			return
 		}
-		if !strings.HasPrefix(m.Channel, c.heartbeats()) { // those are nobody else's business
+		if !strings.HasPrefix(m.Channel, c.names.heartbeats()) { // those are nobody else's business
 			r.said = append(r.said, m)
 		}
 	}
@@ -98,7 +98,7 @@ func TestRepeatedMessagesTellANewProcessNothing(t *testing.T) {
 		t.Fatalf("only %d messages were recorded", len(tape.said))
 	}
 
-	fresh := newCache(t, c.rdb, c.prefix)
+	fresh := newCache(t, c.rdb, string(c.names))
 	changes, apps := make(chan Change, 100), make(chan AppChange, 100)
 	t.Cleanup(fresh.App("zoom").OnChange(func(ch Change) { changes <- ch }))
 	t.Cleanup(fresh.App("zoom").OnApp(func(ch AppChange) { apps <- ch }))
@@ -137,7 +137,7 @@ func TestTheFirstLookAtAGrantIsARead(t *testing.T) {
 	connect(t, c, acme, 1)
 	tape.stop(c)
 	disconnect(t, c, acme)
-	fresh := newCache(t, c.rdb, c.prefix)
+	fresh := newCache(t, c.rdb, string(c.names))
 	pin := fresh.Grant(acme).Pin()
 	t.Cleanup(pin.Unpin)
 	confirm(t, pin)
@@ -157,7 +157,7 @@ func TestNewsAreHeardAlsoAfterRedisClockWasSetBack(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	base := connect(t, c, acme, 1)
-	listener := newCache(t, c.rdb, c.prefix)
+	listener := newCache(t, c.rdb, string(c.names))
 	p := hot(t, listener, acme)
 	listener.clock.offset.Add(int64(time.Hour))
 	commit(t, c, claim(t, c, base, "worker"), 2)

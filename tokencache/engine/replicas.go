@@ -54,12 +54,12 @@ func (g Grant) store(ctx context.Context, op string, s *redis.Script, keys []str
 	}
 	var lacks error
 	a, err := g.roundTrip(ctx, op, func() (reply, error) {
-		cmd, wait, err := g.c.runAndWait(ctx, ack, s, keys, append(args, g.c.proofOf(ctx)))
+		cmd, wait, err := g.c.db.runAndWait(ctx, ack, s, keys, append(args, g.c.proofOf(ctx)))
 		if err != nil {
 			return reply{}, err
 		}
 		lacks = ack.lacks(wait)
-		got, err := g.c.told(cmd, keys).Slice()
+		got, err := g.c.db.told(cmd, keys).Slice()
 		if err != nil {
 			return reply{}, err
 		}
@@ -90,11 +90,11 @@ func (a acknowledgement) lacks(wait *redis.IntCmd) error {
 }
 
 // runAndWait runs a script, and waits for the acknowledgement on the connection that ran it.
-func (c *Cache) runAndWait(ctx context.Context, ack acknowledgement, s *redis.Script, keys []string, args []any) (cmd *redis.Cmd, wait *redis.IntCmd, err error) {
+func (st *store) runAndWait(ctx context.Context, ack acknowledgement, s *redis.Script, keys []string, args []any) (cmd *redis.Cmd, wait *redis.IntCmd, err error) {
 	eval := s.EvalSha
-	err = c.atMaster(ctx, keys[0], func(node pipeliner, asking bool) error {
+	err = st.atMaster(ctx, keys[0], func(node pipeliner, asking bool) error {
 		cmd, wait = nil, nil
-		leave, err := c.lineAt(node, s).enter(ctx)
+		leave, err := st.lineAt(node, s).enter(ctx)
 		if err != nil {
 			return err
 		}
@@ -132,7 +132,7 @@ type line struct {
 
 // lineAt is the line before a server for a script that claims; nil for others: what comes after a
 // claim does not queue.
-func (c *Cache) lineAt(node pipeliner, s *redis.Script) *line {
+func (st *store) lineAt(node pipeliner, s *redis.Script) *line {
 	if s != claimScript {
 		return nil
 	}
@@ -140,7 +140,7 @@ func (c *Cache) lineAt(node pipeliner, s *redis.Script) *line {
 	if client, ok := node.(*redis.Client); ok {
 		addr = client.Options().Addr
 	}
-	l, _ := c.lines.LoadOrCompute(addr, func() (*line, bool) {
+	l, _ := st.lines.LoadOrCompute(addr, func() (*line, bool) {
 		return &line{places: make(chan struct{}, inLine)}, false
 	})
 	return l
@@ -188,10 +188,10 @@ const elsewhere = 10
 
 // atMaster calls do with the node that has a key, until it answers. asking: it is being given the
 // key just now.
-func (c *Cache) atMaster(ctx context.Context, key string, do func(node pipeliner, asking bool) error) error {
-	cluster, ok := c.rdb.(*redis.ClusterClient)
+func (st *store) atMaster(ctx context.Context, key string, do func(node pipeliner, asking bool) error) error {
+	cluster, ok := st.rdb.(*redis.ClusterClient)
 	if !ok {
-		return do(c.rdb, false) // which tries again by itself
+		return do(st.rdb, false) // which tries again by itself
 	}
 	pause := 10 * time.Millisecond
 	for n := 1; ; n++ {

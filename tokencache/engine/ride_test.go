@@ -16,28 +16,28 @@ func TestSharedRidesBringEachItsOwn(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	ctx := t.Context()
-	c.rdb.Set(ctx, c.prefix+":one", "first", 0)
-	c.rdb.Set(ctx, c.prefix+":two", "second", 0)
-	c.rdb.LPush(ctx, c.prefix+":list", "x")
+	c.rdb.Set(ctx, string(c.names)+":one", "first", 0)
+	c.rdb.Set(ctx, string(c.names)+":two", "second", 0)
+	c.rdb.LPush(ctx, string(c.names)+":list", "x")
 	var all sync.WaitGroup
 	for caller := range 48 {
 		all.Go(func() {
 			for range 100 {
 				switch caller % 4 {
 				case 0:
-					if b, err := c.rides.secret(ctx, c.prefix+":one"); string(b) != "first" || err != nil {
+					if b, err := c.db.rides.secret(ctx, string(c.names)+":one"); string(b) != "first" || err != nil {
 						t.Errorf("%q, %v", b, err)
 					}
 				case 1:
-					if b, err := c.rides.secret(ctx, c.prefix+":two"); string(b) != "second" || err != nil {
+					if b, err := c.db.rides.secret(ctx, string(c.names)+":two"); string(b) != "second" || err != nil {
 						t.Errorf("%q, %v", b, err)
 					}
 				case 2:
-					if b, err := c.rides.secret(ctx, c.prefix+":none"); len(b) != 0 || err != nil {
+					if b, err := c.db.rides.secret(ctx, string(c.names)+":none"); len(b) != 0 || err != nil {
 						t.Errorf("%q, %v", b, err)
 					}
 				case 3:
-					if _, err := c.rides.secret(ctx, c.prefix+":list"); !redis.HasErrorPrefix(err, "WRONGTYPE") {
+					if _, err := c.db.rides.secret(ctx, string(c.names)+":list"); !redis.HasErrorPrefix(err, "WRONGTYPE") {
 						t.Error(err)
 					}
 				}
@@ -45,8 +45,8 @@ func TestSharedRidesBringEachItsOwn(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if c.rides.flying != 0 || len(c.rides.waiting) != 0 {
-		t.Errorf("%d under way, %d wait", c.rides.flying, len(c.rides.waiting))
+	if c.db.rides.flying != 0 || len(c.db.rides.waiting) != 0 {
+		t.Errorf("%d under way, %d wait", c.db.rides.flying, len(c.db.rides.waiting))
 	}
 }
 

@@ -73,6 +73,48 @@ var dueSetLua string
 //go:embed lua/proof.lua
 var proofLua string
 
+//go:embed lua/app_trip.lua
+var tripLua string
+
+//go:embed lua/app_probe.lua
+var probeLua string
+
+//go:embed lua/app_unprobe.lua
+var unprobeLua string
+
+//go:embed lua/app_accept.lua
+var acceptLua string
+
+//go:embed lua/app_brake.lua
+var brakeLua string
+
+//go:embed lua/app_death.lua
+var deathLua string
+
+//go:embed lua/app_retry.lua
+var retryLua string
+
+//go:embed lua/app_throttle.lua
+var throttleLua string
+
+//go:embed lua/app_enter.lua
+var enterLua string
+
+//go:embed lua/app_leave.lua
+var leaveLua string
+
+//go:embed lua/app_lost.lua
+var appLostLua string
+
+//go:embed lua/app_accept_loss.lua
+var acceptLossLua string
+
+//go:embed lua/fit.lua
+var fitLua string
+
+//go:embed lua/heartbeat.lua
+var heartbeatLua string
+
 var (
 	claimScript      = publisher(claimLua)
 	extendScript     = urgent(extendLua)
@@ -90,6 +132,20 @@ var (
 	dueScript        = script(dueLua)
 	dueSetScript     = script(dueSetLua)
 	proofScript      = script(proofLua)
+	tripScript       = appScript(tripLua)
+	probeScript      = appScript(probeLua)
+	unprobeScript    = appScript(unprobeLua)
+	acceptScript     = appScript(acceptLua)
+	throttleScript   = appScript(throttleLua)
+	brakeScript      = appScript(brakeLua)
+	deathScript      = appScript(deathLua)
+	retryScript      = appScript(retryLua)
+	enterScript      = script(enterLua)
+	leaveScript      = appScript(leaveLua)
+	appLostScript    = appScript(appLostLua)
+	acceptLossScript = appScript(acceptLossLua)
+	fitScript        = redis.NewScript(fitLua)
+	heartbeatScript  = redis.NewScript(heartbeatLua)
 )
 
 func script(body string) *redis.Script { return redis.NewScript(common + body) }
@@ -116,41 +172,41 @@ func appScript(body string) *redis.Script { return publisher(aboutApps + body) }
 
 // publish runs a script that publishes. What it stores is stored also where Redis does not let this
 // client publish: then the others hear of it when they read.
-func (c *Cache) publish(ctx context.Context, s *redis.Script, keys []string, args ...any) *redis.Cmd {
-	return c.told(c.eval(ctx, s, keys, append(args, c.proofOf(ctx))...), keys)
+func (st *store) publish(ctx context.Context, s *redis.Script, keys []string, args ...any) *redis.Cmd {
+	return st.told(st.eval(ctx, s, keys, append(args, st.proof(ctx))...), keys)
 }
 
 // told logs what a script says of its PUBLISH.
-func (c *Cache) told(cmd *redis.Cmd, keys []string) *redis.Cmd {
+func (st *store) told(cmd *redis.Cmd, keys []string) *redis.Cmd {
 	if got, err := cmd.Slice(); err == nil && len(got) == 5 {
 		why, _ := got[4].(string)
-		c.log.Error().Str("redis_error", why).Str("key", keys[0]).
-			Msg("stored, but the other processes were not told: Redis does not let this user publish; allow +publish and the channels &" + c.prefix + ":*")
+		st.log.Error().Str("redis_error", why).Str("key", keys[0]).
+			Msg("stored, but the other processes were not told: Redis does not let this user publish; allow +publish and the channels &" + string(st.names) + ":*")
 	}
 	return cmd
 }
 
 // eval runs a script, without its first line where the server does not know such a line.
-func (c *Cache) eval(ctx context.Context, s *redis.Script, keys []string, args ...any) *redis.Cmd {
+func (st *store) eval(ctx context.Context, s *redis.Script, keys []string, args ...any) *redis.Cmd {
 	without, flagged := bare[s]
-	if flagged && c.plainLua.Load() {
-		return c.runScript(ctx, without, keys, args...)
+	if flagged && st.plainLua.Load() {
+		return st.runScript(ctx, without, keys, args...)
 	}
-	cmd := c.runScript(ctx, s, keys, args...)
+	cmd := st.runScript(ctx, s, keys, args...)
 	if flagged && cmd.Err() != nil && strings.Contains(cmd.Err().Error(), "Error compiling script") {
-		c.plainLua.Store(true)
-		return c.runScript(ctx, without, keys, args...)
+		st.plainLua.Store(true)
+		return st.runScript(ctx, without, keys, args...)
 	}
 	return cmd
 }
 
 // runScript runs a script by its text the first time that this process does, since Redis may not
 // know it, and by its hash from then on.
-func (c *Cache) runScript(ctx context.Context, s *redis.Script, keys []string, args ...any) *redis.Cmd {
-	if _, sent := c.sent.LoadOrStore(s.Hash(), struct{}{}); !sent {
-		return s.Eval(ctx, c.rdb, keys, args...)
+func (st *store) runScript(ctx context.Context, s *redis.Script, keys []string, args ...any) *redis.Cmd {
+	if _, sent := st.sent.LoadOrStore(s.Hash(), struct{}{}); !sent {
+		return s.Eval(ctx, st.rdb, keys, args...)
 	}
-	return s.Run(ctx, c.rdb, keys, args...)
+	return s.Run(ctx, st.rdb, keys, args...)
 }
 
 // NewID returns an id for one state change. A repeat with the same id, by us or by
@@ -186,7 +242,7 @@ type reply struct {
 // run runs a script about one grant.
 func (g Grant) run(ctx context.Context, op string, s *redis.Script, keys []string, args ...any) (answer, error) {
 	return g.roundTrip(ctx, op, func() (reply, error) {
-		got, err := g.c.publish(ctx, s, keys, args...).Slice()
+		got, err := g.c.db.publish(ctx, s, keys, args...).Slice()
 		if err != nil {
 			return reply{}, err
 		}
@@ -204,9 +260,9 @@ func (g Grant) roundTrip(ctx context.Context, op string, ask func() (reply, erro
 	mono.Wake()
 	sent := mono.Now()
 	r, err := ask()
-	g.c.unanswered(err)
+	g.c.db.unanswered(err)
 	if lostReply(err) {
-		err = g.c.closedAt(ctx, err)
+		err = g.c.db.closedAt(ctx, err)
 	}
 	var a answer
 	switch {

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -15,11 +14,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 )
-
-//go:embed lua/fit.lua
-var fitLua string
-
-var fitScript = redis.NewScript(fitLua)
 
 // ErrUnfit is in the chain of the error about a Redis that cannot do what is needed: its version, the
 // rights of its user, a proxy in front of it. Trying again does not help.
@@ -105,10 +99,10 @@ func (g Grant) Fit(ctx context.Context, thorough bool) error {
 	// A connection that ends can be the network's trouble, or a server's that restarts: only what
 	// happens again and again, to a server that answers in between, is a proxy's way to say no.
 	for again := 0; lostReply(err); again++ {
-		switch first, heard := g.c.greeting(ctx); {
+		switch first, heard := g.c.db.greeting(ctx); {
 		case heard && first == tlsAlert:
 			return &unfitError{todoTLS, err}
-		case !heard && !g.c.answers(ctx):
+		case !heard && !g.c.db.answers(ctx):
 			return err
 		case again == 2:
 			return &unfitError{todoClosed, err}
@@ -122,7 +116,7 @@ func (g Grant) Fit(ctx context.Context, thorough bool) error {
 		return err
 	}
 	if len(denied) == 1 && denied[0] == "old" {
-		return g.c.old(ctx)
+		return g.c.db.old(ctx)
 	}
 	var needed, useful []string
 	spared := []string{"publish", "subscribe", "dump", "restore"} // without pushes, or with journals that take more room
@@ -178,15 +172,15 @@ func (g Grant) needs() (args []any) {
 		ks.lock():    {"set x", "get", "del", "pexpire 1", "pttl"},
 		ks.events():  {"publish x", "subscribe"},
 
-		g.c.heartbeats(): {"publish x", "subscribe"},
+		g.c.names.heartbeats(): {"publish x", "subscribe"},
 
-		g.c.App(g.key.App).AppKey():         {"hgetall", "hset x x", "hdel x", "publish x", "subscribe"},
-		g.c.App(g.key.App).ChangesChannel(): {"publish x", "subscribe"},
-		g.c.App(g.key.App).dueKey(0):        {"zadd 1 x", "zrem x", "zscore x", "zrange 0 0", "zrangebyscore 0 1", "zcount 0 1", "zcard", "del"},
-		g.c.App(g.key.App).inflightKey():    {"zadd 1 x", "zrem x", "zscore x", "zrange 0 0", "zremrangebyscore 0 1", "zcard"},
-		g.c.App(g.key.App).turnKey("x"):     {"set x", "expire 1", "pexpire 1"},
-		g.c.App(g.key.App).RateKey():        {"get", "set x"},
-		g.c.proofKey():                      {"get", "set x", "setnx x"},
+		g.c.App(g.key.App).AppKey():          {"hgetall", "hset x x", "hdel x", "publish x", "subscribe"},
+		g.c.App(g.key.App).ChangesChannel():  {"publish x", "subscribe"},
+		g.c.App(g.key.App).keys().due(0):     {"zadd 1 x", "zrem x", "zscore x", "zrange 0 0", "zrangebyscore 0 1", "zcount 0 1", "zcard", "del"},
+		g.c.App(g.key.App).keys().inflight(): {"zadd 1 x", "zrem x", "zscore x", "zrange 0 0", "zremrangebyscore 0 1", "zcard"},
+		g.c.App(g.key.App).keys().turn("x"):  {"set x", "expire 1", "pexpire 1"},
+		g.c.App(g.key.App).RateKey():         {"get", "set x"},
+		g.c.names.proof():                    {"get", "set x", "setnx x"},
 	} {
 		for _, line := range of {
 			words := strings.Fields(line)
@@ -202,13 +196,13 @@ func (g Grant) needs() (args []any) {
 
 // closedAt is err, which says that the connection ended under a transaction; or an ErrUnfit, if that
 // happens again and again while plain commands are answered.
-func (c *Cache) closedAt(ctx context.Context, err error) error {
+func (st *store) closedAt(ctx context.Context, err error) error {
 	for range 2 {
-		if !c.answers(ctx) {
+		if !st.answers(ctx) {
 			return err
 		}
 		_, again := bounded(ctx, nodePatience, func(ctx context.Context) ([]redis.Cmder, error) {
-			return c.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { return p.Get(ctx, c.proofKey()).Err() })
+			return st.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { return p.Get(ctx, st.names.proof()).Err() })
 		})
 		if !lostReply(again) {
 			return err
@@ -222,8 +216,8 @@ const tlsAlert = 0x15
 
 // greeting is the first byte of what the server says to a bare PING, on a connection of its own: a
 // client's connection begins with HELLO, which some proxies answer by closing it.
-func (c *Cache) greeting(ctx context.Context) (first byte, heard bool) {
-	client, ok := c.rdb.(*redis.Client)
+func (st *store) greeting(ctx context.Context) (first byte, heard bool) {
+	client, ok := st.rdb.(*redis.Client)
 	if !ok || client.Options().Dialer == nil || client.Options().TLSConfig != nil {
 		return 0, false
 	}
@@ -245,14 +239,14 @@ func (c *Cache) greeting(ctx context.Context) (first byte, heard bool) {
 }
 
 // answers reports whether a plain command is answered.
-func (c *Cache) answers(ctx context.Context) bool {
-	_, err := bounded(ctx, nodePatience, func(ctx context.Context) (string, error) { return c.rdb.Get(ctx, c.proofKey()).Result() })
+func (st *store) answers(ctx context.Context) bool {
+	_, err := bounded(ctx, nodePatience, func(ctx context.Context) (string, error) { return st.rdb.Get(ctx, st.names.proof()).Result() })
 	return err == nil || errors.Is(err, redis.Nil)
 }
 
 // old is for a server that does not know what Redis 7.0 knows.
-func (c *Cache) old(ctx context.Context) error {
-	text, err := bounded(ctx, nodePatience, func(ctx context.Context) (string, error) { return c.rdb.Info(ctx, "server").Result() })
+func (st *store) old(ctx context.Context) error {
+	text, err := bounded(ctx, nodePatience, func(ctx context.Context) (string, error) { return st.rdb.Info(ctx, "server").Result() })
 	if err != nil {
 		return nil // nobody knows; a command that is missing will tell
 	}

@@ -37,7 +37,7 @@ func (g Grant) KeepUnread(ctx context.Context, base *Snapshot, id string, a Unre
 	if err != nil {
 		return err
 	}
-	err = g.c.eval(ctx, unreadScript, []string{g.keys().unread()}, id, sealed, unreadKept, unreadLife.Milliseconds()).Err()
+	err = g.c.db.eval(ctx, unreadScript, []string{g.keys().unread()}, id, sealed, unreadKept, unreadLife.Milliseconds()).Err()
 	if err != nil {
 		return fmt.Errorf("tokencache: keep what the provider answered %s: %w", base.Key, err)
 	}

@@ -82,7 +82,7 @@ func TestAHolderThatIsAskedSaysThatItIsAtIt(t *testing.T) {
 	base := claim(t, c, connect(t, c, acme, 1), "holder")
 	asked := make(chan struct{}, 8)
 	done := holder.AtIt(func() { asked <- struct{}{} })
-	other := newCache(t, c.rdb, c.prefix)
+	other := newCache(t, c.rdb, string(c.names))
 	read(t, other, acme) // it knows Redis' clock now
 	if _, err := other.Grant(acme).Ask(t.Context(), base.Epoch, base.Generation, base.Rev); err != nil {
 		t.Fatal(err)

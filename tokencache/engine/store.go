@@ -1,0 +1,32 @@
+package engine
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/puzpuzpuz/xsync/v4"
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+)
+
+// store is Redis: what runs scripts and reads, and knows which node to ask. It remembers nothing of a grant.
+type store struct {
+	rdb   redis.UniversalClient
+	names names
+	log   zerolog.Logger
+	// proof is what a script that publishes signs with; see publish.lua.
+	proof func(ctx context.Context) string
+
+	rides    rides
+	plainLua atomic.Bool                  // the server knows no first line with flags
+	reloaded atomic.Int64                 // mono: when the map of a Cluster's slots was last asked for
+	lines    *xsync.Map[string, *line]    // by server
+	sent     *xsync.Map[string, struct{}] // scripts, by hash, whose text this process has sent to Redis
+}
+
+func newStore(rdb redis.UniversalClient, n names, log zerolog.Logger) *store {
+	return &store{
+		rdb: rdb, names: n, log: log, rides: rides{rdb: rdb},
+		lines: xsync.NewMap[string, *line](), sent: xsync.NewMap[string, struct{}](),
+	}
+}

@@ -51,15 +51,15 @@ var Plaintext = grant.Plaintext
 
 // Errors that package refresh wraps.
 var (
-	ErrName          = grant.ErrName           // a bad app or tenant name, or prefix
-	ErrNone          = engine.ErrNone          // Redis has no such grant
-	ErrSealed        = grant.ErrSealed         // the sealed pair does not open: give this process the right keyset
-	ErrSealing       = grant.ErrSealing        // the AEAD does not seal
-	ErrDamaged       = grant.ErrDamaged        // the record in Redis cannot be true; a new consent begins it anew
-	ErrNewer         = grant.ErrNewer          // a later version wrote the record: upgrade this process
-	ErrUnfit         = engine.ErrUnfit         // this Redis cannot do what is needed
-	ErrNotReplicated = engine.ErrNotReplicated // fewer replicas than Config.Replicas have acknowledged a change
-	ErrSpent         = engine.ErrSpent         // this fleet has itself redeemed the refresh token
+	ErrName          = grant.ErrName          // a bad app or tenant name, or prefix
+	ErrNone          = grant.ErrNone          // Redis has no such grant
+	ErrSealed        = grant.ErrSealed        // the sealed pair does not open: give this process the right keyset
+	ErrSealing       = grant.ErrSealing       // the AEAD does not seal
+	ErrDamaged       = grant.ErrDamaged       // the record in Redis cannot be true; a new consent begins it anew
+	ErrNewer         = grant.ErrNewer         // a later version wrote the record: upgrade this process
+	ErrUnfit         = grant.ErrUnfit         // this Redis cannot do what is needed
+	ErrNotReplicated = grant.ErrNotReplicated // fewer replicas than Config.Replicas have acknowledged a change
+	ErrSpent         = engine.ErrSpent        // this fleet has itself redeemed the refresh token
 )
 
 // Fingerprint names a token without telling it: the first 12 hex digits of its SHA-256.

@@ -125,7 +125,7 @@ var errNodeSilent = errors.New("tokencache: a node of the Cluster does not answe
 // insist asks something of a Cluster that may be asked twice, and asks anew, by the map of the slots as
 // it is then, while there is no answer. go-redis sends a transaction that is not answered to the
 // same node again, for up to a minute, and so does whoever has picked the node himself.
-func insist[T any](ctx context.Context, c *Cache, ask func() (T, error)) (T, error) {
+func insist[T any](ctx context.Context, st *store, ask func() (T, error)) (T, error) {
 	type answer struct {
 		got T
 		err error
@@ -148,7 +148,7 @@ func insist[T any](ctx context.Context, c *Cache, ask func() (T, error)) (T, err
 			var none T
 			return none, context.Cause(ctx)
 		case <-again.C:
-			c.db.unanswered(errNodeSilent)
+			st.unanswered(errNodeSilent)
 		}
 	}
 }

@@ -284,7 +284,7 @@ func TestKeysOfAnotherTypeAreHealedByAConsent(t *testing.T) {
 					},
 					"Spare": func() error { _, _, err := fresh.Grant(base.Key).Spare(t.Context(), base); return err },
 				} {
-					if err := call(); err != nil && !errors.Is(err, grant.ErrDamaged) && !errors.Is(err, ErrNone) {
+					if err := call(); err != nil && !errors.Is(err, grant.ErrDamaged) && !errors.Is(err, grant.ErrNone) {
 						t.Errorf("%s: %v", what, err)
 					}
 				}

@@ -252,7 +252,7 @@ func TestReadIsRepeatedWhenItsReplyIsLost(t *testing.T) {
 
 	proxy.Refuse()
 	proxy.Cut()
-	if _, err := c.Grant(acme).Read(t.Context()); err == nil || errors.Is(err, ErrNone) {
+	if _, err := c.Grant(acme).Read(t.Context()); err == nil || errors.Is(err, grant.ErrNone) {
 		t.Errorf("without Redis: %v", err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())

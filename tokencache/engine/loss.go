@@ -116,7 +116,7 @@ func (g Grant) verified(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	_, err := g.Read(ctx)
-	return err == nil || errors.Is(err, ErrNone)
+	return err == nil || errors.Is(err, grant.ErrNone)
 }
 
 // Doubtful reports whether Redis may have lost newer states of a grant: the server has begun a
@@ -192,7 +192,7 @@ func (g Grant) serverOf(ctx context.Context) (*server, error) {
 	if _, cluster := g.c.rdb.(*redis.ClusterClient); !cluster {
 		return g.inspect(ctx)
 	}
-	return insist(ctx, g.c, func() (*server, error) { return g.inspect(ctx) })
+	return insist(ctx, g.c.db, func() (*server, error) { return g.inspect(ctx) })
 }
 
 // inspect asks the server that has a grant what it is.

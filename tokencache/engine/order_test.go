@@ -86,7 +86,7 @@ func interleave(t *testing.T, seed uint64) {
 // step does one random thing. Outcomes do not matter, errors do.
 func step(t *testing.T, c *Cache, random *rand.Rand) {
 	base, err := c.Grant(acme).Read(t.Context())
-	if errors.Is(err, ErrNone) {
+	if errors.Is(err, grant.ErrNone) {
 		return
 	}
 	if err != nil {
@@ -113,7 +113,7 @@ func step(t *testing.T, c *Cache, random *rand.Rand) {
 		verdict := []grant.Verdict{grant.Unspent, grant.MaybeSpent, grant.Refused}[random.IntN(3)]
 		_, _, err = c.Grant(base.Key).As(by).Fail(t.Context(), base, grant.Failure{ID: id, Verdict: verdict})
 	}
-	if err != nil && !errors.Is(err, ErrNone) && !errors.Is(err, grant.ErrSealed) {
+	if err != nil && !errors.Is(err, grant.ErrNone) && !errors.Is(err, grant.ErrSealed) {
 		t.Log(err)
 	}
 }
@@ -134,7 +134,7 @@ func TestWarmCacheRestoresAfterFlushAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, k := range keys {
-		if _, err := cold.Grant(k).Read(t.Context()); !errors.Is(err, ErrNone) {
+		if _, err := cold.Grant(k).Read(t.Context()); !errors.Is(err, grant.ErrNone) {
 			t.Errorf("cold: %v", err)
 		}
 		s := read(t, warm, k)

@@ -16,9 +16,6 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
-// ErrNone says that Redis has no such grant and this process remembers none.
-var ErrNone = errors.New("tokencache: no such grant")
-
 // Read reads a grant from Redis in one round trip and remembers it if it is pinned or
 // hot. A record that is older than what memory holds, or is gone, is first repaired
 // from memory. The error is ErrNone, or says why Redis did not answer.
@@ -77,7 +74,7 @@ func (g Grant) read(ctx context.Context) (answer, error) {
 	ks, once := g.keys(), g.c.readOnce
 	if _, cluster := g.c.rdb.(*redis.ClusterClient); cluster {
 		once = func(ctx context.Context, ks keys) (reply, error) {
-			return insist(ctx, g.c, func() (reply, error) { return g.c.readOnce(ctx, ks) })
+			return insist(ctx, g.c.db, func() (reply, error) { return g.c.readOnce(ctx, ks) })
 		}
 	}
 	for again := 2; ; again-- {
@@ -213,7 +210,7 @@ func (g Grant) reconcile(ctx context.Context, a answer) (*Snapshot, error) {
 		return mem, nil
 	case a.snap == nil:
 		g.noteAbsent(a)
-		return nil, ErrNone
+		return nil, grant.ErrNone
 	default:
 		return g.c.adopt(a.snap.finish()), nil
 	}
@@ -222,7 +219,7 @@ func (g Grant) reconcile(ctx context.Context, a answer) (*Snapshot, error) {
 // restore gives Redis back what this process remembers.
 func (g Grant) restore(ctx context.Context, mem *Snapshot) (*Snapshot, error) {
 	if mem.Err != nil || mem.State != grant.Disconnected && mem.Pair.AccessToken.Reveal() == "" {
-		return nil, fmt.Errorf("tokencache: %s: Redis lost the grant, and this process cannot restore it: %w", mem.Key, errors.Join(mem.Err, ErrNone))
+		return nil, fmt.Errorf("tokencache: %s: Redis lost the grant, and this process cannot restore it: %w", mem.Key, errors.Join(mem.Err, grant.ErrNone))
 	}
 	sealed, quiet := "", grant.RestoreQuiet
 	if mem.State != grant.Disconnected {
@@ -303,7 +300,7 @@ func (g Grant) contradict(ctx context.Context, a answer) (*Snapshot, error) {
 	if a.snap == nil {
 		e.snap.Store(nil)
 		e.news()
-		return nil, ErrNone
+		return nil, grant.ErrNone
 	}
 	if a.snap.home != e {
 		a.snap.session, a.snap.home = 0, e
@@ -316,7 +313,7 @@ func (g Grant) contradict(ctx context.Context, a answer) (*Snapshot, error) {
 // accept is Redis' answer as it is, for a grant that is not remembered.
 func (c *Cache) accept(a answer) (*Snapshot, error) {
 	if a.snap == nil {
-		return nil, ErrNone
+		return nil, grant.ErrNone
 	}
 	return a.snap.finish(), nil
 }

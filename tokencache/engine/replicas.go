@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
@@ -22,10 +23,6 @@ import (
 //     script that only says what an earlier run has done, on another connection, writes nothing:
 //     see again in common.lua.
 //   - A pipeline of a ClusterClient sends WAIT to any node: it is made on the client of the node.
-
-// ErrNotReplicated says that a change is stored, and that fewer replicas than wanted have
-// acknowledged it in time: a failover could lose it.
-var ErrNotReplicated = errors.New("tokencache: not acknowledged by the replicas of Redis: they are away or lag, see INFO replication")
 
 // A ChangeOption alters how a change is stored.
 type ChangeOption func(*acknowledgement)
@@ -82,9 +79,9 @@ func (g Grant) Acknowledged(ctx context.Context, opts ...ChangeOption) error {
 func (a acknowledgement) lacks(wait *redis.IntCmd) error {
 	switch n, err := wait.Result(); {
 	case err != nil:
-		return fmt.Errorf("%w (WAIT: %w)", ErrNotReplicated, err)
+		return fmt.Errorf("%w (WAIT: %w)", grant.ErrNotReplicated, err)
 	case n < int64(a.replicas):
-		return fmt.Errorf("%w (%d of %d have, in %v)", ErrNotReplicated, n, a.replicas, a.within)
+		return fmt.Errorf("%w (%d of %d have, in %v)", grant.ErrNotReplicated, n, a.replicas, a.within)
 	}
 	return nil
 }
@@ -160,7 +157,7 @@ func (l *line) enter(ctx context.Context) (leave func(vain bool), err error) {
 	}
 	if l.vain.Load() > int64(since) {
 		<-l.places
-		return nil, fmt.Errorf("%w (others have just waited in vain)", ErrNotReplicated)
+		return nil, fmt.Errorf("%w (others have just waited in vain)", grant.ErrNotReplicated)
 	}
 	return func(vain bool) {
 		if vain {
@@ -231,7 +228,7 @@ func nodeAt(ctx context.Context, cluster *redis.ClusterClient, addr string) (nod
 // passing reports whether a node of a Cluster may answer otherwise in a moment, or another one in
 // its place.
 func passing(err error) bool {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrNotReplicated) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, grant.ErrNotReplicated) {
 		return false
 	}
 	var said redis.Error

@@ -119,7 +119,7 @@ func TestARepeatWaitsForTheReplicasToo(t *testing.T) {
 			warm(t, caches[1])
 			fo.Replica.Pause(t)
 			for i, c := range []*Cache{caches[0], caches[1], caches[0]} {
-				if err := change(c); !errors.Is(err, ErrNotReplicated) {
+				if err := change(c); !errors.Is(err, grant.ErrNotReplicated) {
 					t.Errorf("attempt %d with a replica that hangs: %v", i+1, err)
 				}
 			}
@@ -128,7 +128,7 @@ func TestARepeatWaitsForTheReplicasToo(t *testing.T) {
 				if err = change(caches[1]); err == nil {
 					break
 				}
-				if !errors.Is(err, ErrNotReplicated) || ctx.Err() != nil {
+				if !errors.Is(err, grant.ErrNotReplicated) || ctx.Err() != nil {
 					t.Fatalf("with a replica that follows again: %v", err)
 				}
 			}
@@ -168,7 +168,7 @@ func TestAClaimWhoseReplyWasLostIsAcknowledgedForReal(t *testing.T) {
 		o, s, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, id, time.Minute, AfterDeadline, acked)
 		lost.Await(t)
 		switch {
-		case hangs && !errors.Is(err, ErrNotReplicated):
+		case hangs && !errors.Is(err, grant.ErrNotReplicated):
 			t.Errorf("the replica hangs, and the claim counts: %s, %v", o, err)
 		case !hangs && (err != nil || o != grant.OK || s.Claim.ID != id):
 			t.Errorf("the replica follows: %s, %v", o, err)
@@ -224,7 +224,7 @@ func TestAReplicaThatHangsHoldsUpNoReader(t *testing.T) {
 	for _, base := range bases {
 		all.Go(func() {
 			_, _, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, NewID(), time.Minute, AfterDeadline, Replicas(1, within))
-			if !errors.Is(err, ErrNotReplicated) {
+			if !errors.Is(err, grant.ErrNotReplicated) {
 				t.Error(err)
 			}
 		})
@@ -290,7 +290,7 @@ func TestAClaimOutlivesTheEndOfItsNode(t *testing.T) {
 	cluster.TakeOver(t, i)
 	// Nobody replicates what the new master has.
 	o, _, err = c.Grant(base.Key).As("x").Claim(t.Context(), base, id, time.Minute, AfterDeadline, one)
-	if !errors.Is(err, ErrNotReplicated) {
+	if !errors.Is(err, grant.ErrNotReplicated) {
 		t.Errorf("%s, %v", o, err)
 	}
 	o, _, err = c.Grant(base.Key).As("y").Claim(t.Context(), base, NewID(), time.Minute, AfterDeadline, one)
@@ -308,7 +308,7 @@ func TestAWaitEndsBeforeItsClientGivesUp(t *testing.T) {
 	base := connect(t, c, acme, 1)
 	fo.Replica.Pause(t)
 	_, _, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, NewID(), time.Minute, AfterDeadline, Replicas(1, time.Minute))
-	if !errors.Is(err, ErrNotReplicated) || !strings.Contains(err.Error(), "0 of 1") {
+	if !errors.Is(err, grant.ErrNotReplicated) || !strings.Contains(err.Error(), "0 of 1") {
 		t.Error(err)
 	}
 }

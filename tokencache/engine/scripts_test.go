@@ -806,17 +806,17 @@ func listen(t *testing.T, c *Cache, node, publisher redis.UniversalClient, chann
 func TestNothingIsNone(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
-	if _, err := c.Grant(acme).Read(t.Context()); !errors.Is(err, ErrNone) {
+	if _, err := c.Grant(acme).Read(t.Context()); !errors.Is(err, grant.ErrNone) {
 		t.Errorf("Read: %v", err)
 	}
-	if _, err := c.Grant(acme).Status(t.Context()); !errors.Is(err, ErrNone) {
+	if _, err := c.Grant(acme).Status(t.Context()); !errors.Is(err, grant.ErrNone) {
 		t.Errorf("Status: %v", err)
 	}
 	base := &Snapshot{Key: acme, Record: grant.Record{Epoch: 1, Generation: 1}}
-	if o, _, err := c.Grant(base.Key).As(by).Claim(t.Context(), base, NewID(), time.Minute, AtOnce); o != grant.Gone || !errors.Is(err, ErrNone) {
+	if o, _, err := c.Grant(base.Key).As(by).Claim(t.Context(), base, NewID(), time.Minute, AtOnce); o != grant.Gone || !errors.Is(err, grant.ErrNone) {
 		t.Errorf("Claim: %s %v", o, err)
 	}
-	if o, _, err := c.Grant(base.Key).As(by).Fail(t.Context(), base, grant.Failure{ID: NewID(), Verdict: grant.Refused}); o != grant.Gone || !errors.Is(err, ErrNone) {
+	if o, _, err := c.Grant(base.Key).As(by).Fail(t.Context(), base, grant.Failure{ID: NewID(), Verdict: grant.Refused}); o != grant.Gone || !errors.Is(err, grant.ErrNone) {
 		t.Errorf("Fail: %s %v", o, err)
 	}
 	if n := c.rdb.Exists(t.Context(), c.Grant(acme).keys().grant(), c.Grant(acme).keys().journal()).Val(); n != 0 {

@@ -16,7 +16,7 @@ func (g Grant) Status(ctx context.Context) (grant.Status, error) {
 		return grant.Status{}, a.damaged
 	}
 	if a.snap == nil {
-		return grant.Status{}, ErrNone
+		return grant.Status{}, grant.ErrNone
 	}
 	r := a.snap.Record
 	return grant.Status{

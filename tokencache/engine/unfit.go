@@ -13,11 +13,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
-
-// ErrUnfit is in the chain of the error about a Redis that cannot do what is needed: its version, the
-// rights of its user, a proxy in front of it. Trying again does not help.
-var ErrUnfit = errors.New("tokencache: this Redis cannot do what is needed")
 
 // unfitError says what is to be done about an error of Redis.
 type unfitError struct {
@@ -27,16 +24,16 @@ type unfitError struct {
 
 func (e *unfitError) Error() string {
 	if e.err == nil {
-		return fmt.Sprintf("%v: %s", ErrUnfit, e.todo)
+		return fmt.Sprintf("%v: %s", grant.ErrUnfit, e.todo)
 	}
-	return fmt.Sprintf("%v: %s: %v", ErrUnfit, e.todo, e.err)
+	return fmt.Sprintf("%v: %s: %v", grant.ErrUnfit, e.todo, e.err)
 }
 
 func (e *unfitError) Unwrap() []error {
 	if e.err == nil {
-		return []error{ErrUnfit}
+		return []error{grant.ErrUnfit}
 	}
-	return []error{ErrUnfit, e.err}
+	return []error{grant.ErrUnfit, e.err}
 }
 
 const (
@@ -53,7 +50,7 @@ const (
 // to it; nil for any other, such as one that nobody can reach just now. A replica (READONLY) is not
 // unfit: after a failover clients find the master by themselves.
 func Unfit(err error) error {
-	if err == nil || errors.Is(err, ErrUnfit) {
+	if err == nil || errors.Is(err, grant.ErrUnfit) {
 		return err
 	}
 	var said redis.Error

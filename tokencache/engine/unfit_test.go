@@ -51,7 +51,7 @@ func TestAConnectionThatEndsOnceMakesNoRedisUnfit(t *testing.T) {
 	hook := &hangingUp{}
 	hook.left.Store(1 << 30)
 	c.rdb.AddHook(hook)
-	if err := c.Grant(k).Fit(t.Context(), false); !errors.Is(err, ErrUnfit) {
+	if err := c.Grant(k).Fit(t.Context(), false); !errors.Is(err, grant.ErrUnfit) {
 		t.Errorf("a server that ends them all: %v", err)
 	}
 }

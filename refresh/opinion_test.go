@@ -124,7 +124,7 @@ func TestAConsentEndsTheWaitForASecondOpinion(t *testing.T) {
 		got <- err
 	}()
 	f.eventually("the refusal to be known", func() bool {
-		s := w.cache.Remembered(key("acme"))
+		s := w.cache.Grant(key("acme")).Remembered()
 		return s != nil && s.Error != ""
 	})
 	f.connect(other, "acme", false)

@@ -32,11 +32,11 @@ func paced(t *testing.T, most int) *pacer {
 		c.economy.close()
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
-		if err := cache.Forget(ctx, "zoom"); err != nil {
+		if err := cache.App("zoom").Forget(ctx); err != nil {
 			t.Error(err)
 		}
 	})
-	if err := cache.WatchApp(t.Context(), "zoom"); err != nil { // a new subscription is news, too
+	if err := cache.App("zoom").WatchApp(t.Context()); err != nil { // a new subscription is news, too
 		t.Fatal(err)
 	}
 	return newPacer(c)

@@ -184,10 +184,10 @@ func TestACacheDoesNotAnswerItsOwnQuestion(t *testing.T) {
 	lose(t, asking, acme)
 
 	told := p.Told()
-	if _, err := asking.Ask(t.Context(), acme, 0, 0, 0); err != nil {
+	if _, err := asking.Grant(acme).Ask(t.Context(), 0, 0, 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := asking.Alive(t.Context(), acme, time.Second); err != nil { // it is heard after the question
+	if err := asking.Grant(acme).Alive(t.Context(), time.Second); err != nil { // it is heard after the question
 		t.Fatal(err)
 	}
 	until(t, p, "its own messages", func() bool { return p.Told() > told })
@@ -198,11 +198,11 @@ func TestACacheDoesNotAnswerItsOwnQuestion(t *testing.T) {
 		t.Errorf("it gives itself the grant: %v; it says to itself that it is at it: %v", answers, len(atIt) > 0)
 	}
 
-	if _, err := other.Ask(t.Context(), acme, 0, 0, 0); err != nil {
+	if _, err := other.Grant(acme).Ask(t.Context(), 0, 0, 0); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the answer to another cache", patience, func() bool {
-		return len(atIt) > 0 && asking.rdb.Exists(t.Context(), asking.keys(acme).grant()).Val() == 1
+		return len(atIt) > 0 && asking.rdb.Exists(t.Context(), asking.Grant(acme).keys().grant()).Val() == 1
 	})
 }
 

@@ -111,7 +111,7 @@ func TestAClusterClientOfASingleRedisIsUnfit(t *testing.T) {
 	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{redistest.Start(t).Addr()}})
 	t.Cleanup(func() { _ = rdb.Close() })
 	c := newCache(t, rdb, redistest.Prefix(t))
-	if err := c.Fit(t.Context(), acme, true); !errors.Is(err, ErrUnfit) || !strings.Contains(err.Error(), todoSingle) {
+	if err := c.Grant(acme).Fit(t.Context(), true); !errors.Is(err, ErrUnfit) || !strings.Contains(err.Error(), todoSingle) {
 		t.Error(err)
 	}
 }

@@ -1,10 +1,17 @@
 package integration
 
 import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/oauth2"
+
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/refresh"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 )
@@ -92,4 +99,94 @@ func TestCloseDrainsTheExchangeUnderWay(t *testing.T) {
 		f.presented("acme", 1)
 		f.living("acme")
 	})
+}
+
+// imported has processes import all rows at the same time, each all of them, and returns how many rows
+// were stored.
+func imported(workers []*process, rows map[string]*oauth2.Token) (stored int) {
+	tenants := slices.Sorted(maps.Keys(rows))
+	for some := range slices.Chunk(tenants, 50) {
+		var all []*sent
+		for _, tenant := range some {
+			for _, w := range workers {
+				all = append(all, w.send(order{Op: "import", Tenant: tenant, Pair: rows[tenant]}))
+			}
+		}
+		got := gather(all)
+		for _, became := range got.Texts {
+			switch refresh.ImportResult(became) {
+			case refresh.Imported:
+				stored++
+			case refresh.Exists:
+			default:
+				workers[0].t.Errorf("import: %s", became)
+			}
+		}
+		if n := len(got.Texts); n != len(all) {
+			workers[0].t.Errorf("%d answers to %d imports", n, len(all))
+		}
+	}
+	return stored
+}
+
+// Two processes import the same thousand rows. Some of the grants are refreshed then, one is disconnected,
+// and the import runs again: the pairs that it brings are dead by now.
+func TestAnImportThatRunsAgainChangesNothing(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, redistest.Start(t), refreshtest.Config{}, func(s *setup) { s.Quiet = true })
+	workers := f.workers(2)
+	rows := map[string]*oauth2.Token{}
+	for i := range 1000 {
+		tenant := fmt.Sprint("row-", i)
+		rows[tenant] = f.server.Grant(tenant)
+	}
+	if n := imported(workers, rows); n != len(rows) {
+		t.Errorf("%d rows were stored, want each of %d once", n, len(rows))
+	}
+	for tenant := range rows {
+		f.living(tenant)
+	}
+	var refreshed []*sent
+	for i := 0; i < len(rows); i += 3 {
+		refreshed = append(refreshed, workers[i%2].send(order{Op: "refresh", Tenant: fmt.Sprint("row-", i), Callers: 1}))
+	}
+	if got := gather(refreshed); len(got.Errors) > 0 {
+		t.Fatal(got.Errors, got.Texts)
+	}
+	if err := f.ops.Disconnect(f.ctx(), "row-1"); err != nil {
+		t.Fatal(err)
+	}
+	stored := func() (lines []string) {
+		for _, what := range []string{"grant", "secret", "spare"} { // a lease may just be ending
+			lines = append(lines, strings.Split(redistest.Dump(t, f.rdb, f.key("row-*", what)), "\n")...)
+		}
+		return lines
+	}
+	before := stored()
+	if len(before) < 3*len(rows) {
+		t.Fatalf("the dump has %d lines only", len(before))
+	}
+	if n := imported(workers, rows); n != 0 {
+		t.Errorf("%d rows were stored again", n)
+	}
+	after := stored()
+	for i := range min(len(before), len(after)) {
+		if before[i] != after[i] {
+			t.Fatalf("the second import has changed what Redis has of the grants:\n%q\nwas\n%q", after[i], before[i])
+		}
+	}
+	if len(after) != len(before) {
+		t.Errorf("%d lines of what Redis has of the grants, %d before", len(after), len(before))
+	}
+	for tenant := range rows {
+		if tenant != "row-1" {
+			f.living(tenant)
+		}
+	}
+	if st := f.status("row-1"); st.State != tokencache.Disconnected {
+		t.Errorf("the grant that was disconnected is %s", st.State)
+	}
+	if v := f.server.Ledger().Violations(f.setup.Profile); len(v) > 0 {
+		t.Errorf("spent refresh tokens were presented:\n%s", v)
+	}
 }

@@ -192,11 +192,20 @@ func TestCloseGivesBackWhatRedisHasLost(t *testing.T) {
 	}
 }
 
+// Close must not leave it to the next look of the process, which comes every three seconds: by then the
+// caller may have ended the process.
 func TestCloseGivesBackWhatRedisHasLostThoughAReaderOfEventsHangs(t *testing.T) {
 	t.Parallel()
-	f := remembered(t, 1)
+	f := &ofRedis{fleet: newFleet(t, refreshtest.Config{})}
+	f.redis = redistest.Own(t)
+	f.rdb = f.redis.Client(t)
+	looked := make(looks, 1)
+	rdb := f.redis.Client(t)
+	rdb.AddHook(looked)
+	f.fill(1, func() *worker { return f.workerOn(rdb) })
+	looked.next(t)
 	f.rdb.FlushAll(f.ctx())
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	if err := f.workers[0].Close(ctx); err == nil {
 		t.Error("Close does not tell of the reader that hangs")
@@ -205,6 +214,42 @@ func TestCloseGivesBackWhatRedisHasLostThoughAReaderOfEventsHangs(t *testing.T) 
 		t.Errorf("only this process remembered it: %v", missing)
 	}
 	f.deaf[0]()
+}
+
+// looks tells that the process has looked how many keys Redis has.
+type looks chan struct{}
+
+func (l looks) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (l looks) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (l looks) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if cmd.Name() == "info" {
+			select {
+			case l <- struct{}{}:
+			default:
+			}
+		}
+		return err
+	}
+}
+
+// next waits for a look that begins after this call, or just before it.
+func (l looks) next(t *testing.T) {
+	t.Helper()
+	select {
+	case <-l:
+	default:
+	}
+	select {
+	case <-l:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the process does not look")
+	}
 }
 
 func TestARollingRestartAfterALossLosesNothing(t *testing.T) {

@@ -135,11 +135,15 @@ func TestAnUnfitRedisIsSaidInWordsAtTheFirstCall(t *testing.T) {
 		client  func(*testing.T, *redistest.Server) func(*redis.Options)
 		says    []string
 	}{
-		"no TIME":                        {client: user("-time"), says: []string{"TIME", "right"}},
-		"no scripts":                     {client: user("-eval", "-evalsha"), says: []string{"NOPERM", "right"}},
-		"no PTTL, for waiters":           {client: user("-pttl"), says: []string{"pttl", "right"}},
-		"no HSET":                        {client: user("-hset"), says: []string{"hset", "right"}},
-		"no MULTI":                       {client: user("-multi"), says: []string{"multi", "right"}},
+		"no TIME":              {client: user("-time"), says: []string{"TIME", "right"}},
+		"no scripts":           {client: user("-eval", "-evalsha"), says: []string{"NOPERM", "right"}},
+		"no PTTL, for waiters": {client: user("-pttl"), says: []string{"pttl", "right"}},
+		"no HSET":              {client: user("-hset"), says: []string{"hset", "right"}},
+		"no MULTI":             {client: user("-multi"), says: []string{"multi", "right"}},
+		"a wrong password": {client: func(t *testing.T, s *redistest.Server) func(*redis.Options) {
+			user()(t, s)
+			return func(o *redis.Options) { o.Username, o.Password = "worker", "another" }
+		}, says: []string{"user name and password"}},
 		"keys elsewhere":                 {client: user("resetkeys", "~other:*"), says: []string{"key", "right"}},
 		"EVALSHA renamed":                {options: []redistest.Option{redistest.Set("rename-command", "EVALSHA", "x1")}, says: []string{"EVALSHA"}},
 		"PEXPIRE renamed":                {options: []redistest.Option{redistest.Set("rename-command", "PEXPIRE", "x2")}, says: []string{"pexpire"}},

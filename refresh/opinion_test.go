@@ -110,6 +110,36 @@ func TestASecondOpinionHoldsNoPlaceWhileItWaits(t *testing.T) {
 	}
 }
 
+// A consent that comes before the second opinion is due makes it needless: the refresh token that was
+// refused is not presented again.
+func TestAConsentEndsTheWaitForASecondOpinion(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	w, other := f.worker(), f.worker()
+	f.connect(w, "acme", true)
+	f.server.Script(refusal)
+	got := make(chan error, 1)
+	go func() {
+		_, err := w.Token(f.ctx(), "acme")
+		got <- err
+	}()
+	f.eventually("the refusal to be known", func() bool {
+		s := w.cache.Grant(key("acme")).Remembered()
+		return s != nil && s.Error != ""
+	})
+	f.connect(other, "acme", false)
+	if err := <-got; err != nil {
+		t.Error(err)
+	}
+	if err := w.Refresh(f.ctx(), "acme"); err != nil { // after the flight that had asked
+		t.Error(err)
+	}
+	if n := len(f.server.Ledger()); n != 2 {
+		t.Errorf("%d exchanges, want the one that was refused and that of the new pair:\n%s", n, f.server.Ledger())
+	}
+	f.lawful(w, "acme")
+}
+
 // Whoever asks for a second opinion may have to end before it is due.
 func TestAProcessThatEndsBeforeItsSecondOpinionLeavesAGrantThatLives(t *testing.T) {
 	t.Parallel()

@@ -151,65 +151,6 @@ func TestARefusedFirstMintIsNotTriedAgainByEachCall(t *testing.T) {
 	}
 }
 
-func TestAnImportThatRunsAgainChangesNothing(t *testing.T) {
-	t.Parallel()
-	f := newFleet(t, refreshtest.Config{})
-	a, b := f.worker(), f.worker()
-	const rows = 300
-	toks := map[string]*oauth2.Token{}
-	for i := range rows {
-		tenant := fmt.Sprint("row-", i)
-		toks[tenant] = f.server.Grant(tenant)
-	}
-	runs := func(workers ...*worker) (imported int) {
-		t.Helper()
-		var mu sync.Mutex
-		var all sync.WaitGroup
-		for _, w := range workers {
-			all.Go(func() {
-				for tenant, tok := range toks {
-					got, err := w.Import(f.ctx(), tenant, tok)
-					if err != nil {
-						t.Error(err)
-					}
-					if got == refresh.Imported {
-						mu.Lock()
-						imported++
-						mu.Unlock()
-					}
-				}
-			})
-		}
-		all.Wait()
-		return imported
-	}
-	if n := runs(a, b); n != rows { // both at once
-		t.Errorf("%d rows were imported, not %d", n, rows)
-	}
-	for i := range rows {
-		if i%3 > 0 {
-			continue
-		}
-		if err := a.Refresh(f.ctx(), fmt.Sprint("row-", i)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := a.Disconnect(f.ctx(), "row-1"); err != nil {
-		t.Fatal(err)
-	}
-	if n := runs(b) + runs(a, b); n != 0 {
-		t.Errorf("%d rows were imported again", n)
-	}
-	for i := range rows {
-		if i != 1 {
-			f.lawful(a, fmt.Sprint("row-", i))
-		}
-	}
-	if st, err := a.Status(f.ctx(), "row-1"); err != nil || st.State != tokencache.Disconnected {
-		t.Errorf("the disconnected row: %v %v", st.State, err)
-	}
-}
-
 // Two consents, whose callbacks come in the other order: the provider has ended the one that comes last.
 func TestCallbacksInTheOtherOrderCostNoConsent(t *testing.T) {
 	t.Parallel()

@@ -58,7 +58,7 @@ func StartClusterWithReplicas(t testing.TB) *Cluster {
 	t.Cleanup(func() { time.Sleep(1200 * time.Millisecond) })
 	c := StartCluster(t)
 	c.AddReplicas(t)
-	for _, node := range append(slices.Clone(c.Nodes), c.Replicas...) {
+	for _, node := range c.all() {
 		for name, value := range map[string]string{"cluster-require-full-coverage": "no", "cluster-replica-no-failover": "no"} {
 			if err := node.Client(t).ConfigSet(context.Background(), name, value).Err(); err != nil {
 				t.Fatal(err)
@@ -68,7 +68,9 @@ func StartClusterWithReplicas(t testing.TB) *Cluster {
 	return c
 }
 
-// AddReplicas gives each master a replica. They do not take its place by themselves: see [Cluster.TakeOver].
+// AddReplicas gives each master a replica, and returns when all nodes know all others, and which has what
+// slots: a replica that does not know its master's takes its place and gets none. They do not take its
+// place by themselves: see [Cluster.TakeOver].
 func (c *Cluster) AddReplicas(t testing.TB) {
 	t.Helper()
 	ids := make([]string, len(c.Nodes))
@@ -90,8 +92,11 @@ func (c *Cluster) AddReplicas(t testing.TB) {
 	for _, replica := range c.Replicas {
 		await(t, "the replica to follow", replica.follows)
 	}
-	await(t, "the masters to know the replicas", func() bool { return !slices.ContainsFunc(c.Nodes, c.apart) })
+	await(t, "all nodes to know each other", func() bool { return !slices.ContainsFunc(c.all(), c.apart) })
 }
+
+// all are the masters and the replicas.
+func (c *Cluster) all() []*Server { return slices.Concat(c.Nodes, c.Replicas) }
 
 func (s *Server) id(t testing.TB) string {
 	t.Helper()
@@ -195,7 +200,7 @@ func anys(texts []string) []any {
 	return out
 }
 
-// TakeOver kills a master, and puts its replica in its place.
+// TakeOver kills master i, puts its replica in its place, and returns when all nodes know that.
 func (c *Cluster) TakeOver(t testing.TB, i int) {
 	t.Helper()
 	c.Nodes[i].Kill(t)
@@ -205,6 +210,18 @@ func (c *Cluster) TakeOver(t testing.TB, i int) {
 		info, err := probe(c.Replicas[i].addr)
 		return err == nil && info["role"] == "master"
 	})
+	for _, node := range c.all() {
+		if node == c.Nodes[i] {
+			continue
+		}
+		rdb := node.Client(t)
+		await(t, "the nodes to know who has taken over", func() bool {
+			known, err := rdb.ClusterSlots(context.Background()).Result()
+			return err == nil && slices.ContainsFunc(known, func(s redis.ClusterSlot) bool {
+				return s.Start == slots[i][0] && len(s.Nodes) > 0 && s.Nodes[0].Addr == c.Replicas[i].addr
+			})
+		})
+	}
 }
 
 // Owner is which of the masters has the slot of a key.

@@ -53,6 +53,23 @@ func TestClusterAnswersForEverySlot(t *testing.T) {
 	}
 }
 
+func TestAReplicaThatTakesOverHasItsMastersSlots(t *testing.T) {
+	c := StartCluster(t)
+	c.AddReplicas(t)
+	for i, replica := range c.Replicas {
+		if c.apart(replica) {
+			t.Errorf("replica %d does not know the cluster yet", i)
+		}
+	}
+	c.TakeOver(t, 0)
+	rdb := c.Replicas[0].Client(t)
+	info, err := rdb.ClusterInfo(ctx).Result()
+	must(t, err)
+	if size := infoFields(info)["cluster_size"]; size != "3" {
+		t.Errorf("%s nodes have slots, want 3", size)
+	}
+}
+
 // backends run one law on real Redis and on miniredis.
 func backends(t *testing.T, law func(t *testing.T, rdb *redis.Client)) {
 	t.Run("redis", func(t *testing.T) { law(t, Start(t).Client(t)) })

@@ -72,6 +72,26 @@ func TestSlowReplyDoesNotSpoilTheClock(t *testing.T) {
 	}
 }
 
+// What Redis has told a second ago, at most, need not be asked for again: and is not taken to be earlier
+// than it was. Redis' ms are whole ones: what it told as 100000 can have been almost 100001.
+func TestWhatRedisToldOfTheTimeHoldsForASecondAndIsNotEarly(t *testing.T) {
+	var c clock
+	if now, ok := c.toldJustNow(500 * time.Millisecond); ok {
+		t.Errorf("never told, and known: %d", now)
+	}
+	c.observe(10*time.Second, 10*time.Second+50*time.Millisecond, 100_000)
+	if now, ok := c.toldJustNow(10*time.Second + 200*time.Microsecond); !ok || now < 100_001 {
+		t.Errorf("%d, %v", now, ok)
+	}
+	last := 11*time.Second + 50*time.Millisecond
+	if now, ok := c.toldJustNow(last); !ok || now < 101_050 || now > 101_051 {
+		t.Errorf("a second later: %d, %v", now, ok)
+	}
+	if now, ok := c.toldJustNow(last + time.Millisecond); ok {
+		t.Errorf("after more than a second: %d", now)
+	}
+}
+
 // A process that was stopped reads its events late; a token must not live longer for it.
 func TestDelayedEventDoesNotLengthenATokensLife(t *testing.T) {
 	c := freshCache(t)

@@ -170,6 +170,42 @@ func TestAskedProcessesRestore(t *testing.T) {
 	}
 }
 
+// A cache hears its own question. To answer it would say "still at it" to itself, and give back over and
+// over what it knows anyway.
+func TestACacheDoesNotAnswerItsOwnQuestion(t *testing.T) {
+	t.Parallel()
+	server, prefix := redistest.Start(t), redistest.Prefix(t)
+	asking, other := newCache(t, server.Client(t), prefix), newCache(t, server.Client(t), prefix)
+	connect(t, asking, acme, 1)
+	p := hot(t, asking, acme)
+	atIt := make(chan struct{}, 8)
+	defer p.AtIt(func() { atIt <- struct{}{} })()
+	read(t, other, acme) // it knows Redis' clock now
+	lose(t, asking, acme)
+
+	told := p.Told()
+	if _, err := asking.Grant(acme).Ask(t.Context(), 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := asking.Grant(acme).Alive(t.Context(), time.Second); err != nil { // it is heard after the question
+		t.Fatal(err)
+	}
+	until(t, p, "its own messages", func() bool { return p.Told() > told })
+	p.e.mu.Lock()
+	answers := p.e.telling || p.e.toldAt != 0
+	p.e.mu.Unlock()
+	if answers || len(atIt) > 0 {
+		t.Errorf("it gives itself the grant: %v; it says to itself that it is at it: %v", answers, len(atIt) > 0)
+	}
+
+	if _, err := other.Grant(acme).Ask(t.Context(), 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the answer to another cache", patience, func() bool {
+		return len(atIt) > 0 && asking.rdb.Exists(t.Context(), asking.Grant(acme).keys().grant()).Val() == 1
+	})
+}
+
 func TestAskedProcessesGiveBackALostClaim(t *testing.T) {
 	t.Parallel()
 	server, prefix := redistest.Start(t), redistest.Prefix(t)

@@ -252,6 +252,16 @@ var operations = []operation{
 				w.Errorf("claim %+v became %+v", base.Claim, now.Claim)
 			}
 		}},
+	{name: "extend with an error never brings the deadline nearer", stage: claimed, want: grant.OK, journal: []string{"extend"},
+		call: func(w *world, base *Snapshot) result {
+			o, s, err := w.c.Grant(base.Key).Extend(w.Context(), base, by, time.Second, "ambiguous/slow/0", time.Minute)
+			return result{o, s, err}
+		},
+		check: func(w *world, base, now *Snapshot) {
+			if now.Claim != base.Claim {
+				w.Errorf("claim %+v became %+v", base.Claim, now.Claim)
+			}
+		}},
 	{name: "extend after a takeover", call: doExtend(""), want: grant.Claimed,
 		stage: func(w *world) *Snapshot {
 			base := claimed(w)

@@ -254,7 +254,7 @@ var operations = []operation{
 		}},
 	{name: "extend with an error never brings the deadline nearer", stage: claimed, want: grant.OK, journal: []string{"extend"},
 		call: func(w *world, base *Snapshot) result {
-			o, s, err := w.c.Grant(base.Key).Extend(w.Context(), base, by, time.Second, "ambiguous/slow/0", time.Minute)
+			o, s, err := w.c.Grant(base.Key).As(by).Extend(w.Context(), base, time.Second, "ambiguous/slow/0", time.Minute)
 			return result{o, s, err}
 		},
 		check: func(w *world, base, now *Snapshot) {

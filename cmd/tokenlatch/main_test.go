@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/cli"
+	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/demo"
 )
 
 // asCommand in the environment makes the test binary the command itself, race detector
@@ -87,7 +90,7 @@ func TestBadCommandLineIsAnsweredWithAHint(t *testing.T) {
 		code := run(strings.Fields(args), &stdout, &stderr)
 		text := stderr.String()
 		hint := strings.Contains(text, "hint: tokenlatch") || !strings.Contains(args, "demo ")
-		if code != exitUsage || !strings.Contains(text, want) || !hint || stdout.Len() > 0 {
+		if code != cli.ExitUsage || !strings.Contains(text, want) || !hint || stdout.Len() > 0 {
 			t.Errorf("tokenlatch %s: code %d, stdout %q, stderr %q; want code 2, %q and a hint", args, code, &stdout, text, want)
 		}
 	}
@@ -100,16 +103,16 @@ func TestPasswordInRedisURLIsNotRepeated(t *testing.T) {
 		"hunter2@127.0.0.1:1", "user:hunter2@127.0.0.1:1", "rediss://u:hunter2@h:1/0?db=1", "unix://u:hunter2@/tmp/redis.sock", "foo://u:hunter2@h",
 	} {
 		stderr.Reset()
-		if code := run([]string{"demo", "--redis", addr}, &stdout, &stderr); code != exitUsage {
+		if code := run([]string{"demo", "--redis", addr}, &stdout, &stderr); code != cli.ExitUsage {
 			t.Errorf("--redis %s was taken: code %d", addr, code)
 		}
-		if text := stderr.String() + stdout.String(); strings.Contains(text, "hunter2") || !strings.Contains(text, redisVariable) || !strings.Contains(text, "--redis-password-file") {
+		if text := stderr.String() + stdout.String(); strings.Contains(text, "hunter2") || !strings.Contains(text, cli.RedisVariable) || !strings.Contains(text, "--redis-password-file") {
 			t.Errorf("--redis %s: %s", addr, text)
 		}
 	}
 	// A user without password does nothing at all, and may be a password.
 	stderr.Reset()
-	if code := run([]string{"demo", "--redis", "redis://hunter2@127.0.0.1:1"}, &stdout, &stderr); code != exitUsage || strings.Contains(stderr.String(), "hunter2") {
+	if code := run([]string{"demo", "--redis", "redis://hunter2@127.0.0.1:1"}, &stdout, &stderr); code != cli.ExitUsage || strings.Contains(stderr.String(), "hunter2") {
 		t.Errorf("code %d: %s", code, &stderr)
 	}
 }
@@ -127,11 +130,11 @@ func TestHelpAndVersion(t *testing.T) {
 		"--version":    "tokenlatch ",
 	} {
 		var stdout, stderr bytes.Buffer
-		if code := run(strings.Fields(args), &stdout, &stderr); code != exitOK || !strings.Contains(stdout.String(), want) || stderr.Len() > 0 {
+		if code := run(strings.Fields(args), &stdout, &stderr); code != cli.ExitOK || !strings.Contains(stdout.String(), want) || stderr.Len() > 0 {
 			t.Errorf("tokenlatch %s: code %d, stdout %q, stderr %q; want code 0 and %q", args, code, &stdout, &stderr, want)
 		}
-		if strings.Contains(stdout.String(), workerCommand) {
-			t.Errorf("tokenlatch %s tells people of %s", args, workerCommand)
+		if strings.Contains(stdout.String(), demo.WorkerCommand) {
+			t.Errorf("tokenlatch %s tells people of %s", args, demo.WorkerCommand)
 		}
 		for line := range strings.Lines(stdout.String()) {
 			if len(line) > 81 {

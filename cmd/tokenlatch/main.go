@@ -23,6 +23,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"demo", "workers, webhook storms and SIGKILLs around a strict provider", runDemo},
+		{"fake", "a fake OAuth provider to try things out with", runFake},
 		{"version", "print the version", runVersion},
 		{demo.WorkerCommand, "", demo.RunWorker},
 	}

@@ -62,34 +62,38 @@ func (c *tokenlatch) runs(t *testing.T) int {
 
 func TestBadCommandLineIsAnsweredWithAHint(t *testing.T) {
 	for args, want := range map[string]string{
-		"frobnicate":              `no command "frobnicate"`,
-		"version now":             "takes no arguments",
-		"demo --bogus":            "not defined: --bogus",
-		"demo --workers x":        "for flag --workers",
-		"demo --workers":          "needs an argument: --workers",
-		"demo --workers 0":        "--workers 0: must be between",
-		"demo --workers 33":       "--workers 33: must be between",
-		"demo --tenants -1":       "--tenants -1: must be between",
-		"demo --tenants 501":      "--tenants 501: must be between",
-		"demo --duration 10":      "for flag --duration",
-		"demo --duration 1ms":     "--duration 1ms: must be between",
-		"demo --duration 2h":      "--duration 2h0m0s: must be between",
-		"demo --latency 2s":       "--latency 2s: must be between",
-		"demo --latency -1s":      "--latency -1s: must be between",
-		"demo --profile zomm":     "not known; there are: atlassian",
-		"demo --kill false":       "write it as in --kill=false",
-		"demo --kill=perhaps":     "for --kill",
-		"demo now":                `takes flags only, got "now"`,
-		"demo --redis=":           "host:port",
-		"demo --redis nowhere":    "host:port",
-		"demo --redis host:0":     "host:port",
-		"demo --redis foo://host": "redis://",
-		"demo-worker":             "is started by tokenlatch demo only",
+		"frobnicate":                   `no command "frobnicate"`,
+		"version now":                  "takes no arguments",
+		"demo --bogus":                 "not defined: --bogus",
+		"demo --workers x":             "for flag --workers",
+		"demo --workers":               "needs an argument: --workers",
+		"demo --workers 0":             "--workers 0: must be between",
+		"demo --workers 33":            "--workers 33: must be between",
+		"demo --tenants -1":            "--tenants -1: must be between",
+		"demo --tenants 501":           "--tenants 501: must be between",
+		"demo --duration 10":           "for flag --duration",
+		"demo --duration 1ms":          "--duration 1ms: must be between",
+		"demo --duration 2h":           "--duration 2h0m0s: must be between",
+		"demo --latency 2s":            "--latency 2s: must be between",
+		"demo --latency -1s":           "--latency -1s: must be between",
+		"demo --profile zomm":          "not known; there are: atlassian",
+		"demo --kill false":            "write it as in --kill=false",
+		"demo --kill=perhaps":          "for --kill",
+		"demo now":                     `takes flags only, got "now"`,
+		"demo --redis=":                "host:port",
+		"demo --redis nowhere":         "host:port",
+		"demo --redis host:0":          "host:port",
+		"demo --redis foo://host":      "redis://",
+		"fake now":                     `takes flags only, got "now"`,
+		"fake --profile zomm":          "not known; there are: atlassian",
+		"fake --latency -1s":           "--latency -1s: must not",
+		"fake --access-token-life 1ms": "must be at least 1s",
+		"demo-worker":                  "is started by tokenlatch demo only",
 	} {
 		var stdout, stderr bytes.Buffer
 		code := run(strings.Fields(args), &stdout, &stderr)
 		text := stderr.String()
-		hint := strings.Contains(text, "hint: tokenlatch") || !strings.Contains(args, "demo ")
+		hint := strings.Contains(text, "hint: tokenlatch") || !strings.Contains(args, "demo ") && !strings.Contains(args, "fake ")
 		if code != cli.ExitUsage || !strings.Contains(text, want) || !hint || stdout.Len() > 0 {
 			t.Errorf("tokenlatch %s: code %d, stdout %q, stderr %q; want code 2, %q and a hint", args, code, &stdout, text, want)
 		}
@@ -125,6 +129,8 @@ func TestHelpAndVersion(t *testing.T) {
 		"help demo":    "--duration",
 		"demo -h":      "--naive",
 		"demo --help":  "--redis ADDR",
+		"help fake":    "--listen ADDR",
+		"fake -h":      "POST /control/revoke?tenant=acme",
 		"help version": "usage: tokenlatch version",
 		"version":      "tokenlatch ",
 		"--version":    "tokenlatch ",

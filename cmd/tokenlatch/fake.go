@@ -32,6 +32,7 @@ in memory and ends by Ctrl-C.
 
 const fakeControl = `
 Control:
+  POST /control/grant?tenant=acme      acme consents without a browser
   POST /control/expire?tenant=acme     its access tokens end now
   POST /control/revoke?tenant=acme     its admin removes the app
   POST /control/advance?by=90m         the provider's clock goes ahead
@@ -84,26 +85,18 @@ func fake(ctx context.Context, opt fakeOptions, stdout io.Writer) error {
 // introduce says where everything is. The secret that it prints is worth nothing.
 func introduce(s *refreshtest.Server, p provider.Profile, w io.Writer) {
 	cfg := s.OAuth2Config()
-	cfg.RedirectURL = "http://127.0.0.1/callback"
-	consent := cfg.AuthCodeURL("s", oauth2.SetAuthURLParam("login_hint", "acme"))
-	fmt.Fprintf(w, `tokenlatch fake  %s's rules, client %q, secret %q
+	style := "Basic header"
+	if cfg.Endpoint.AuthStyle == oauth2.AuthStyleInParams {
+		style = "body"
+	}
+	fmt.Fprintf(w, `tokenlatch fake  %s's rules; client %q, secret %q, in the %s
   authorize  %s   login_hint=acme consents as acme, unasked
   token      %s
   API        %s
   control    %s/control/…   see tokenlatch fake -h
-consent as acme, and have its first pair:
-  code=$(curl -so /dev/null -w '%%{redirect_url}' '%s' | sed 's/.*code=//; s/&.*//')
-  curl %s -d grant_type=authorization_code -d "code=$code" -d redirect_uri=%s %s
-`, p.Name, cfg.ClientID, cfg.ClientSecret, s.AuthURL(), s.TokenURL(), s.APIURL(), s.URL,
-		consent, curlClient(cfg), cfg.RedirectURL, s.TokenURL())
-}
-
-// curlClient is how curl shows the client's secret where the profile wants it.
-func curlClient(cfg *oauth2.Config) string {
-	if cfg.Endpoint.AuthStyle == oauth2.AuthStyleInParams {
-		return "-d client_id=" + cfg.ClientID + " -d client_secret=" + cfg.ClientSecret
-	}
-	return "-u " + cfg.ClientID + ":" + cfg.ClientSecret
+try:
+  curl -X POST '%s/control/grant?tenant=acme'   # acme consents: its first pair
+`, p.Name, cfg.ClientID, cfg.ClientSecret, style, s.AuthURL(), s.TokenURL(), s.APIURL(), s.URL, s.URL)
 }
 
 // parseFake reads the flags. flag.ErrHelp means that help was asked for and given.

@@ -34,7 +34,7 @@ func startFake(t *testing.T, args ...string) (c *tokenlatch, printed string) {
 	}
 	for lines := bufio.NewScanner(read); lines.Scan(); {
 		printed += lines.Text() + "\n"
-		if strings.Contains(lines.Text(), "code=$code") {
+		if strings.Contains(lines.Text(), "curl") {
 			return c, printed
 		}
 	}
@@ -81,13 +81,9 @@ func TestFakeIsAProviderForWhoeverReadsWhatItPrints(t *testing.T) {
 	c, printed := startFake(t)
 	cfg := oauth2.Config{
 		ClientID: "client", ClientSecret: "secret", RedirectURL: "http://127.0.0.1/callback",
-		Endpoint: oauth2.Endpoint{TokenURL: address(t, printed, "token"), AuthStyle: oauth2.AuthStyleInHeader},
+		Endpoint: oauth2.Endpoint{AuthURL: address(t, printed, "authorize"), TokenURL: address(t, printed, "token"), AuthStyle: oauth2.AuthStyleInHeader},
 	}
-	consent := regexp.MustCompile(`'(http\S+login_hint=acme\S+)'`).FindStringSubmatch(printed)
-	if consent == nil || !strings.HasPrefix(consent[1], address(t, printed, "authorize")+"?") {
-		t.Fatalf("no consent to try in\n%s", printed)
-	}
-	resp, _ := ask(t, http.MethodGet, consent[1], "")
+	resp, _ := ask(t, http.MethodGet, cfg.AuthCodeURL("s", oauth2.SetAuthURLParam("login_hint", "acme")), "")
 	back, err := url.Parse(resp.Header.Get("Location"))
 	if err != nil || back.Query().Get("code") == "" {
 		t.Fatalf("consent: %d to %q", resp.StatusCode, resp.Header.Get("Location"))
@@ -101,12 +97,15 @@ func TestFakeIsAProviderForWhoeverReadsWhatItPrints(t *testing.T) {
 	if resp, body := ask(t, http.MethodGet, api, tok.AccessToken); resp.StatusCode != 200 || !strings.Contains(body, "acme") {
 		t.Errorf("the API answers %d %s", resp.StatusCode, body)
 	}
-	base := strings.TrimSuffix(api, "/api/")
-	if resp, body := ask(t, http.MethodPost, base+"/control/expire?tenant=acme", ""); resp.StatusCode != http.StatusNoContent {
-		t.Errorf("control answers %d %s", resp.StatusCode, body)
+	try := regexp.MustCompile(`curl -X POST '(http\S+)'`).FindStringSubmatch(printed)
+	if try == nil {
+		t.Fatalf("nothing to try in\n%s", printed)
+	}
+	if resp, body := ask(t, http.MethodPost, try[1], ""); resp.StatusCode != 200 || !strings.Contains(body, "refresh_token") {
+		t.Errorf("what is to be tried is answered %d %s", resp.StatusCode, body)
 	}
 	if resp, _ := ask(t, http.MethodGet, api, tok.AccessToken); resp.StatusCode != http.StatusUnauthorized {
-		t.Errorf("an expired token: the API answers %d", resp.StatusCode)
+		t.Errorf("the token of the consent before: the API answers %d", resp.StatusCode)
 	}
 	_ = c.Process.Signal(os.Interrupt)
 	if code := c.exit(t); code != cli.ExitOK || c.stderr.Len() > 0 {
@@ -114,9 +113,9 @@ func TestFakeIsAProviderForWhoeverReadsWhatItPrints(t *testing.T) {
 	}
 }
 
-func TestFakePrintsHowItsProfileWantsTheClient(t *testing.T) {
+func TestFakeSaysHowItsProfileWantsTheClient(t *testing.T) {
 	t.Parallel()
-	for profile, want := range map[string]string{"zoom": "curl -u client:secret", "google": "curl -d client_id=client -d client_secret=secret"} {
+	for profile, want := range map[string]string{"zoom": "in the Basic header", "google": "in the body"} {
 		c, printed := startFake(t, "--profile", profile)
 		if !strings.Contains(printed, want) || !strings.Contains(printed, profile+"'s rules") {
 			t.Errorf("%s: no %q in\n%s", profile, want, printed)

@@ -67,9 +67,7 @@ func (s *Server) redeemCode(form url.Values) (pair map[string]any, no *refusal) 
 	}
 	rt := s.consent(c.tenant, now)
 	c.family = rt.family
-	pair = s.members(rt, now)
-	pair["refresh_token"] = rt.raw // whatever OmitRefreshToken says of refreshes
-	return pair, nil
+	return s.firstMembers(rt, now), nil
 }
 
 // refuses spends the code and says why it brings nothing. Call with mu held.

@@ -24,7 +24,25 @@ func (s *Server) controlled(mux *http.ServeMux) {
 			w.WriteHeader(http.StatusNoContent)
 		})
 	}
+	mux.HandleFunc("POST /control/grant", s.controlGrant)
 	mux.HandleFunc("GET /control/ledger", s.controlLedger)
+}
+
+// controlGrant answers a consent's first pair as the token endpoint would.
+func (s *Server) controlGrant(w http.ResponseWriter, r *http.Request) {
+	tenant := r.URL.Query().Get("tenant")
+	if tenant == "" {
+		jsonReply(http.StatusBadRequest, map[string]any{"error": "tenant is missing"}).send(w, NoFault)
+		return
+	}
+	jsonReply(http.StatusOK, s.firstPair(tenant)).send(w, NoFault)
+}
+
+func (s *Server) firstPair(tenant string) map[string]any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	return s.firstMembers(s.consent(tenant, now), now)
 }
 
 func (s *Server) controlRevoke(ask url.Values) error { return s.ofTenant(ask, s.Revoke) }

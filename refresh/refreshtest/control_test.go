@@ -42,6 +42,13 @@ func TestNobodyControlsAServerThatDoesNotSayControl(t *testing.T) {
 func TestControlDoesWhatTheMethodsDo(t *testing.T) {
 	s := refreshtest.Start(t, refreshtest.Config{Control: true, AccessTokenLife: time.Hour})
 	acme, other := s.Grant("acme"), s.Grant("other")
+	a := control(t, s, http.MethodPost, "grant?tenant=third")
+	if a.status != 200 || !s.AccessAlive(a.text(t, "access_token")) || a.member(t, "expires_in") != 3600.0 {
+		t.Errorf("grant: %d %s", a.status, a.body)
+	}
+	if living, ok := s.Living("third"); !ok || living != a.text(t, "refresh_token") {
+		t.Error("grant: it brings another refresh token than the tenant's")
+	}
 	mustControl(t, s, "expire?tenant=acme")
 	if s.AccessAlive(acme.AccessToken) || !s.Alive(acme.RefreshToken) || !s.AccessAlive(other.AccessToken) {
 		t.Error("expire: want acme's access token dead, and nothing else")
@@ -107,7 +114,7 @@ func TestControlSaysWhatItDoesNotUnderstand(t *testing.T) {
 	s := refreshtest.Start(t, refreshtest.Config{Control: true})
 	first := s.Grant("acme")
 	for path, want := range map[string]string{
-		"revoke": "never consented", "revoke?tenant=acmee": "never consented", "expire?tenant=": "never consented",
+		"grant": "tenant is missing", "revoke": "never consented", "revoke?tenant=acmee": "never consented", "expire?tenant=": "never consented",
 		"advance": "by must be", "advance?by=-1s": "by must be", "advance?by=7": "by must be",
 		"fail?fault=fire": "fault must be", "fail?at=noon": "at must be", "fail?times=0": "times must be", "fail?status=200": "status must be", "fail?status=x": "status must be",
 	} {

@@ -64,6 +64,7 @@
 //
 // With Config.Control a person with curl, or a test in another process, can do what methods do here:
 //
+//	POST /control/grant?tenant=acme       Grant: answers the pair, as the token endpoint would
 //	POST /control/expire?tenant=acme      ExpireAccessTokens
 //	POST /control/revoke?tenant=acme      Revoke
 //	POST /control/advance?by=90m          Advance
@@ -76,7 +77,7 @@
 //	  &times=3                            … and so are the two after it
 //	GET  /control/ledger?tenant=acme      Ledger, as JSON, without tokens
 //
-// A POST answers 204, or 400 and what is wrong.
+// The other POSTs answer 204. What is not understood is answered 400 and what is wrong.
 //
 // # No sleeping
 //

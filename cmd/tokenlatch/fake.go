@@ -23,10 +23,10 @@ const fakeUsage = `usage: tokenlatch fake [flags]
 
 A fake OAuth provider for trying things out: consent in a browser (the code flow
 with PKCE), a token endpoint that obeys a real provider's rules about refresh
-tokens, and an API behind it. Every tenant exists. What is presented is written
-into a ledger. It can be told over HTTP to expire, revoke and fail; so whoever
-reaches it can do that: leave it on the loopback interface. It keeps everything
-in memory and ends by Ctrl-C.
+tokens, and an API behind it. Every tenant exists. A ledger lists every refresh
+token that was presented, and what came of it. Requests to /control/ make it
+expire, revoke and fail. Any client that reaches it can send these, so leave it
+on the loopback interface. It keeps everything in memory. Ctrl-C ends it.
 
 `
 
@@ -82,7 +82,7 @@ func fake(ctx context.Context, opt fakeOptions, stdout io.Writer) error {
 	return server.Close()
 }
 
-// introduce says where everything is. The secret that it prints is worth nothing.
+// introduce prints the endpoints and something to try. The secret in it is worth nothing.
 func introduce(s *refreshtest.Server, p provider.Profile, w io.Writer) {
 	cfg := s.OAuth2Config()
 	style := "Basic header"

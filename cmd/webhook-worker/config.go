@@ -20,7 +20,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache/seal"
 )
 
-// config is what differs between a laptop and production.
+// config holds what differs between a laptop and production.
 type config struct {
 	listen, url string
 	drain       time.Duration
@@ -28,7 +28,7 @@ type config struct {
 	aead        tokencache.AEAD
 	profile     provider.Profile
 	oauth       *oauth2.Config
-	api         string // what a webhook calls; its answer says whose token was used
+	api         string // what a webhook calls; its answer names the tenant
 	tenantField string
 	fake        *refreshtest.Server // nil: the provider is a real one
 	out         io.Writer           // says what to try
@@ -42,7 +42,7 @@ func (cfg config) close() {
 	}
 }
 
-// configure reads flags and environment. No secret is a flag: everybody on the machine can read those.
+// configure reads flags and environment. No secret is a flag: every user of the machine can read those.
 func configure(args []string) (cfg config, err error) {
 	cfg.out = os.Stdout
 	oauth := &oauth2.Config{ClientSecret: os.Getenv("CLIENT_SECRET")}
@@ -75,7 +75,7 @@ func configure(args []string) (cfg config, err error) {
 	return cfg, nil
 }
 
-// chooseProvider is the real one, if its addresses are given.
+// chooseProvider takes the real provider if its addresses are given, else a fake one.
 func (cfg *config) chooseProvider() error {
 	if e := cfg.oauth.Endpoint; e.TokenURL != "" || e.AuthURL != "" || cfg.api != "" || cfg.oauth.ClientID != "" {
 		if e.TokenURL == "" || e.AuthURL == "" || cfg.api == "" || cfg.oauth.ClientID == "" || cfg.oauth.ClientSecret == "" {
@@ -92,7 +92,8 @@ func (cfg *config) chooseProvider() error {
 	return nil
 }
 
-// chooseRedis is the real one, if there is an address. Tokens in it are sealed.
+// chooseRedis takes the real Redis if there is an address, else one in this process. Tokens in the real
+// one are sealed.
 func (cfg *config) chooseRedis(address, keyset string) (err error) {
 	switch {
 	case address == "" && keyset != "":
@@ -114,7 +115,7 @@ func (cfg *config) chooseRedis(address, keyset string) (err error) {
 	return nil
 }
 
-// embedRedis keeps all in this process, and in the clear.
+// embedRedis starts a Redis in this process. Its tokens are not sealed: they end with the process.
 func (cfg *config) embedRedis() error {
 	mini := miniredis.NewMiniRedis()
 	if err := mini.Start(); err != nil {
@@ -138,7 +139,7 @@ func (cfg *config) embedRedis() error {
 	return nil
 }
 
-// introduce settles the URL and prints what to try.
+// introduce completes the URLs, now that the address is known, and prints requests to try.
 func (cfg *config) introduce(addr net.Addr) {
 	if cfg.url == "" {
 		cfg.url = "http://" + addr.String()

@@ -49,7 +49,7 @@ func main() {
 	}
 }
 
-// worker is what the handlers need.
+// worker holds what the handlers need.
 type worker struct {
 	config
 	tokens   *refresh.Coordinator
@@ -103,10 +103,10 @@ func (w *worker) serve(ctx context.Context) error {
 	return errors.Join(err, w.end(server, func() error { stopRenewing(); return <-renewed }))
 }
 
-// end stops what brings work before what does it.
+// end stops the sources of work first, then the coordinator, which finishes the work.
 func (w *worker) end(server *http.Server, stopRenewals func() error) error {
 	w.stopping.Store(true)
-	time.Sleep(w.drain) // webhooks go on coming until the load balancer has seen that
+	time.Sleep(w.drain) // the load balancer sends webhooks until it has asked healthz again
 	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout+time.Second)
 	defer cancel()
 	err := errors.Join(server.Shutdown(ctx), stopRenewals())
@@ -128,7 +128,7 @@ func (w *worker) connect(rw http.ResponseWriter, r *http.Request) {
 	http.Redirect(rw, r, w.oauth.AuthCodeURL(state, oauth2.S256ChallengeOption(verifier), oauth2.AccessTypeOffline), http.StatusFound)
 }
 
-// callback is where the provider sends the browser after consent.
+// callback receives the browser that the provider sends back after consent.
 func (w *worker) callback(rw http.ResponseWriter, r *http.Request) {
 	var state, verifier string
 	if cookie, err := r.Cookie("consent"); err == nil {
@@ -175,7 +175,7 @@ func (w *worker) store(ctx context.Context, code, verifier string) (tenant strin
 	return tenant, err
 }
 
-// owner asks the API whose token it is. What the browser says of that proves nothing.
+// owner asks the API which tenant the token belongs to. The browser's word would prove nothing.
 func (w *worker) owner(ctx context.Context, tok *oauth2.Token) (string, error) {
 	resp, err := w.call(ctx, oauth2.NewClient(ctx, oauth2.StaticTokenSource(tok)))
 	if err != nil {
@@ -199,8 +199,8 @@ func (w *worker) call(ctx context.Context, client *http.Client) (*http.Response,
 	return client.Do(req)
 }
 
-// webhook calls the API for the tenant that the webhook is about. Where the sender does not wait for
-// that, put a job into a queue here, and let its worker make the call.
+// webhook calls the API for the tenant that the webhook is about. If the sender does not wait that
+// long, put a job into a queue here, and let the queue's worker make the call.
 func (w *worker) webhook(rw http.ResponseWriter, r *http.Request) {
 	// First of all, verify the provider's signature here.
 	var hook struct{ Tenant string }
@@ -223,7 +223,7 @@ func (w *worker) webhook(rw http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(rw, resp.Body)
 }
 
-// failed answers the sender by who acts next.
+// failed tells the sender whether to send the webhook again.
 func (w *worker) failed(rw http.ResponseWriter, err error) {
 	w.log.Warn().Err(err).Msg("a webhook is not done")
 	var e *refresh.Error
@@ -240,8 +240,8 @@ func (w *worker) failed(rw http.ResponseWriter, err error) {
 	}
 }
 
-// healthz takes a worker that ends out of the load balancer. A Redis that is away does not: tokens are
-// served from memory meanwhile, and all workers would be taken out at once.
+// healthz fails while the worker is stopping, so that the load balancer sends it nothing more. It does
+// not fail while Redis is away: tokens are served from memory then, and all workers would fail at once.
 func (w *worker) healthz(rw http.ResponseWriter, _ *http.Request) {
 	if w.stopping.Load() {
 		http.Error(rw, "stopping", http.StatusServiceUnavailable)

@@ -29,7 +29,7 @@ func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	back, why := s.callback(ask)
-	if why != "" { // RFC 6749 §4.1.2.1: nobody is sent to an address that may not be the client's
+	if why != "" { // RFC 6749 §4.1.2.1: never redirect to an address that may not be the client's
 		http.Error(w, why, http.StatusBadRequest)
 		return
 	}
@@ -47,7 +47,7 @@ func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// callback is where the browser goes with the answer, or why there is no such place.
+// callback returns the address to which the browser carries the answer, or why the request has none.
 func (s *Server) callback(ask url.Values) (back *url.URL, why string) {
 	if id := ask["client_id"]; len(id) != 1 || id[0] != s.cfg.ClientID {
 		return nil, "client_id is not that of the one client here"
@@ -71,7 +71,7 @@ func (s *Server) callback(ask url.Values) (back *url.URL, why string) {
 // challenges are 32 bytes in base64url (RFC 7636 §4.2).
 var challenges = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
 
-// checkAuthorize is nil for a request that a tenant may be asked about.
+// checkAuthorize returns why a request is refused; nil if the tenant may be asked.
 func checkAuthorize(ask url.Values) *refusal {
 	for _, values := range ask {
 		if len(values) > 1 {
@@ -91,7 +91,7 @@ func checkAuthorize(ask url.Values) *refusal {
 	case challenge != "" && !challenges.MatchString(challenge):
 		return invalidRequest("code_challenge is no SHA-256 in base64url")
 	case challenge == "" && ask.Get("state") == "": // RFC 9700 §2.1
-		return invalidRequest("neither state nor code_challenge: anybody could send the client a code of his own")
+		return invalidRequest("neither state nor code_challenge: an attacker could send the client a code of their own")
 	}
 	return nil
 }
@@ -111,7 +111,7 @@ func sendBack(w http.ResponseWriter, back *url.URL, ask, answer url.Values) {
 	w.WriteHeader(http.StatusFound)
 }
 
-// page asks who consents, and comes back with the same request and his name.
+// page asks which tenant consents. Its form sends the same request again, with the tenant's name.
 var page = template.Must(template.New("").Parse(`<!DOCTYPE html>
 <meta charset="utf-8"><title>refreshtest</title>
 <h1>{{index .client_id 0}} asks for access</h1>

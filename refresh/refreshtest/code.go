@@ -14,7 +14,7 @@ const codeGrant = "authorization_code"
 // codeLife is how long an authorization code can be redeemed.
 const codeLife = time.Minute
 
-// code is an authorization code: it brings the first pair of a consent, once.
+// code is an authorization code. It can be redeemed once, for the first pair of a consent.
 type code struct {
 	tenant    string
 	redirect  string // the request's redirect_uri
@@ -36,7 +36,7 @@ func (s *Server) issueCode(tenant string, ask url.Values) string {
 }
 
 // serveCode is the token endpoint for authorization codes (RFC 6749 §4.1.3). The ledger does not
-// count them: no refresh token is presented.
+// hold these requests, since they present no refresh token.
 func (s *Server) serveCode(w http.ResponseWriter, r *http.Request, form url.Values, no *refusal) {
 	if no == nil {
 		no = s.checkClient(r, form)
@@ -62,7 +62,7 @@ func (s *Server) redeemCode(form url.Values) (pair map[string]any, no *refusal) 
 	defer s.mu.Unlock()
 	now := s.now()
 	c := s.codes[form.Get("code")]
-	if why := c.refuses(form, now); why != "" {
+	if why := c.spend(form, now); why != "" {
 		return nil, &refusal{http.StatusBadRequest, "invalid_grant", "the code " + why}
 	}
 	rt := s.consent(c.tenant, now)
@@ -70,13 +70,14 @@ func (s *Server) redeemCode(form url.Values) (pair map[string]any, no *refusal) 
 	return s.firstMembers(rt, now), nil
 }
 
-// refuses spends the code and says why it brings nothing. Call with mu held.
-func (c *code) refuses(form url.Values, now time.Time) string {
+// spend marks the code as presented. It returns why the code brings no pair; "" if it brings one.
+// Call with mu held.
+func (c *code) spend(form url.Values, now time.Time) string {
 	if c == nil {
 		return "is not known"
 	}
 	if c.spent {
-		if c.family != nil { // RFC 6749 §4.1.2: somebody has stolen it
+		if c.family != nil { // RFC 6749 §4.1.2: the code may be stolen
 			c.family.revoked = true
 		}
 		return "was presented before"
@@ -93,7 +94,7 @@ func (c *code) refuses(form url.Values, now time.Time) string {
 	return ""
 }
 
-// verified is RFC 7636 §4.6. A verifier without a challenge is a downgrade (RFC 9700 §2.1.1).
+// verified reports whether the request has the verifier of the code's challenge (RFC 7636 §4.6). A verifier without a challenge is a downgrade (RFC 9700 §2.1.1).
 func (c *code) verified(form url.Values) bool {
 	if c.challenge == "" {
 		return !form.Has("code_verifier")

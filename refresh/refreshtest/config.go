@@ -45,7 +45,7 @@ type Config struct {
 	// letter (RFC 9700 §2.1). Default: any URL on the loopback interface.
 	RedirectURLs []string
 	// Control serves /control/ to a person or to another process, see the package
-	// comment. Whoever reaches the server can use it. Default off.
+	// comment. Any client that reaches the server can use it. Default off.
 	Control bool
 	// PublicKey, if not nil, verifies the assertions of RFC 7523 (RS256): an *rsa.PublicKey.
 	PublicKey crypto.PublicKey `json:"-"`

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// controlled adds what Config.Control switches on.
-func (s *Server) controlled(mux *http.ServeMux) {
+// addControl serves /control/, see the package comment.
+func (s *Server) addControl(mux *http.ServeMux) {
 	for path, do := range map[string]func(url.Values) error{
 		"revoke": s.controlRevoke, "expire": s.controlExpire, "fail": s.controlFail, "advance": s.controlAdvance,
 	} {
@@ -45,12 +45,12 @@ func (s *Server) firstPair(tenant string) map[string]any {
 	return s.firstMembers(s.consent(tenant, now), now)
 }
 
-func (s *Server) controlRevoke(ask url.Values) error { return s.ofTenant(ask, s.Revoke) }
+func (s *Server) controlRevoke(ask url.Values) error { return s.onTenant(ask, s.Revoke) }
 
-func (s *Server) controlExpire(ask url.Values) error { return s.ofTenant(ask, s.ExpireAccessTokens) }
+func (s *Server) controlExpire(ask url.Values) error { return s.onTenant(ask, s.ExpireAccessTokens) }
 
-// ofTenant does something to a tenant that has consented: a name that is spelled wrong is no success.
-func (s *Server) ofTenant(ask url.Values, do func(tenant string)) error {
+// onTenant calls do for a tenant that has consented. A misspelled name is an error.
+func (s *Server) onTenant(ask url.Values, do func(tenant string)) error {
 	tenant := ask.Get("tenant")
 	s.mu.Lock()
 	_, known := s.families[tenant]
@@ -99,7 +99,7 @@ func (s *Server) controlFail(ask url.Values) error {
 	return nil
 }
 
-// defaultStatus is 400 for an OAuth error, else 503; none where the connection is cut.
+// defaultStatus sets Status: 400 for an OAuth error, else 503; none where the connection is cut.
 func (st *Step) defaultStatus() {
 	switch {
 	case st.Status != 0 || st.Fault != NoFault:
@@ -110,7 +110,7 @@ func (st *Step) defaultStatus() {
 	}
 }
 
-// number reads a parameter that may be missing.
+// number reads an optional parameter and checks its bounds.
 func number(ask url.Values, name string, into *int, low, high int) error {
 	text := ask.Get(name)
 	if text == "" {
@@ -124,7 +124,7 @@ func number(ask url.Values, name string, into *int, low, high int) error {
 	return nil
 }
 
-// entry is a line of the ledger as the control shows it, without the token.
+// entry is a line of the ledger as JSON, without the token.
 type entry struct {
 	N           int        `json:"n"`
 	Tenant      string     `json:"tenant"`

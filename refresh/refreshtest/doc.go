@@ -62,7 +62,7 @@
 //
 // # Control by HTTP
 //
-// With Config.Control a person with curl, or a test in another process, can do what methods do here:
+// Config.Control lets a person with curl, or a test in another process, call some of the methods:
 //
 //	POST /control/grant?tenant=acme       Grant: answers the pair, as the token endpoint would
 //	POST /control/expire?tenant=acme      ExpireAccessTokens
@@ -77,7 +77,7 @@
 //	  &times=3                            … and so are the two after it
 //	GET  /control/ledger?tenant=acme      Ledger, as JSON, without tokens
 //
-// The other POSTs answer 204. What is not understood is answered 400 and what is wrong.
+// The other POSTs answer 204. A request that makes no sense is answered 400 and what is wrong.
 //
 // # No sleeping
 //

@@ -53,8 +53,8 @@ func (s *Server) members(pair *refreshToken, now time.Time) map[string]any {
 	return members
 }
 
-// firstMembers is the first pair of a consent: it has a refresh token, whatever OmitRefreshToken says
-// of refreshes. Call with mu held.
+// firstMembers is the answer to a consent. It always has a refresh token: OmitRefreshToken is about
+// refreshes. Call with mu held.
 func (s *Server) firstMembers(pair *refreshToken, now time.Time) map[string]any {
 	members := s.members(pair, now)
 	members["refresh_token"] = pair.raw

@@ -148,7 +148,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("/token", s.serveToken)
 	mux.HandleFunc("/api/", s.serveAPI)
 	if s.cfg.Control {
-		s.controlled(mux)
+		s.addControl(mux)
 	}
 	return s.counted(mux)
 }

@@ -1,3 +1,3 @@
-// Package cli is what the commands have in common in talking to people and shells: exit codes, flags,
-// tones, and where a Redis is named without showing its password.
+// Package cli holds what the commands share when they talk to people and shells: exit codes, flags,
+// tones, and how the address of a Redis is given without showing its password.
 package cli

@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/cli"
+	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/demo"
 )
 
 var reportKeys = []string{
@@ -14,7 +17,7 @@ var reportKeys = []string{
 }
 
 // reported runs the demo with --json and returns its report.
-func reported(t *testing.T, wantCode int, args ...string) report {
+func reported(t *testing.T, wantCode int, args ...string) demo.Report {
 	t.Helper()
 	c := prepare(t, append([]string{"demo", "--json"}, args...)...)
 	code := c.runs(t)
@@ -30,7 +33,7 @@ func reported(t *testing.T, wantCode int, args ...string) report {
 			t.Errorf("the report has no %q", key)
 		}
 	}
-	var r report
+	var r demo.Report
 	if err := json.Unmarshal(c.stdout.Bytes(), &r); err != nil {
 		t.Fatal(err)
 	}
@@ -42,8 +45,8 @@ func reported(t *testing.T, wantCode int, args ...string) report {
 
 func TestFleetKeepsTheProvidersRulesThoughHoldersAreKilled(t *testing.T) {
 	t.Parallel()
-	r := reported(t, exitOK, "--duration", "5s", "--workers", "3", "--tenants", "4")
-	if r.Workers != 3 || r.Tenants != 4 || r.Calls == 0 || r.Exchanges == 0 || r.Verdict != pass {
+	r := reported(t, cli.ExitOK, "--duration", "5s", "--workers", "3", "--tenants", "4")
+	if r.Workers != 3 || r.Tenants != 4 || r.Calls == 0 || r.Exchanges == 0 || r.Verdict != "pass" {
 		t.Errorf("nothing much happened: %+v", r)
 	}
 	if r.Repeats != 0 || r.GrantsLost != 0 {
@@ -60,7 +63,7 @@ func TestFleetKeepsTheProvidersRulesThoughHoldersAreKilled(t *testing.T) {
 
 func TestWithoutKillsEveryTokenIsReplacedByOneExchange(t *testing.T) {
 	t.Parallel()
-	r := reported(t, exitOK, "--duration", "4s", "--workers", "2", "--tenants", "2", "--kill=false", "--profile", "gitlab")
+	r := reported(t, cli.ExitOK, "--duration", "4s", "--workers", "2", "--tenants", "2", "--kill=false", "--profile", "gitlab")
 	if r.Exchanges == 0 || r.Exchanges != r.Expiries || r.Kills != 0 || r.LostResponse != 0 || r.Errors != 0 {
 		t.Errorf("%+v", r)
 	}
@@ -68,8 +71,8 @@ func TestWithoutKillsEveryTokenIsReplacedByOneExchange(t *testing.T) {
 
 func TestNaiveFleetRepeatsPresentationsAndLosesGrants(t *testing.T) {
 	t.Parallel()
-	r := reported(t, exitOK, "--naive", "--duration", "4s", "--tenants", "3")
-	if r.Mode != modeNaive || r.Verdict != demonstration || r.Kills != 0 {
+	r := reported(t, cli.ExitOK, "--naive", "--duration", "4s", "--tenants", "3")
+	if r.Mode != "naive" || r.Verdict != "demonstration" || r.Kills != 0 {
 		t.Errorf("the report does not say what it is: %+v", r)
 	}
 	if r.Repeats == 0 || r.GrantsLost == 0 || r.Exchanges <= r.Expiries {
@@ -103,7 +106,7 @@ func TestInterruptEndsTheDemoWithItsReport(t *testing.T) {
 	started(t, c, 2)
 	began := time.Now()
 	_ = c.Process.Signal(os.Interrupt)
-	if code := c.exit(t); code != exitOK {
+	if code := c.exit(t); code != cli.ExitOK {
 		t.Errorf("exit code %d; stderr: %s", code, &c.stderr)
 	}
 	if took := time.Since(began); took > time.Minute {

@@ -9,15 +9,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
-	"runtime/debug"
-)
 
-// Exit codes of every command.
-const (
-	exitOK     = 0
-	exitFailed = 1 // it ran, and the answer is no
-	exitUsage  = 2 // it was not understood
+	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/cli"
+	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/demo"
 )
 
 // command is one word after "tokenlatch".
@@ -29,8 +23,9 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"demo", "workers, webhook storms and SIGKILLs around a strict provider", runDemo},
+		{"fake", "a fake OAuth provider to try things out with", runFake},
 		{"version", "print the version", runVersion},
-		{workerCommand, "", runWorker},
+		{demo.WorkerCommand, "", demo.RunWorker},
 	}
 }
 
@@ -39,7 +34,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 func run(args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
 		usage(stdout)
-		return exitOK
+		return cli.ExitOK
 	}
 	name, rest := args[0], args[1:]
 	switch name {
@@ -54,7 +49,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		}
 	}
 	fmt.Fprintf(stderr, "tokenlatch: there is no command %q\nhint: tokenlatch help lists the commands\n", name)
-	return exitUsage
+	return cli.ExitUsage
 }
 
 func help(topic []string, stdout, stderr io.Writer) int {
@@ -62,7 +57,7 @@ func help(topic []string, stdout, stderr io.Writer) int {
 		return run([]string{topic[0], "-h"}, stdout, stderr)
 	}
 	usage(stdout)
-	return exitOK
+	return cli.ExitOK
 }
 
 func usage(w io.Writer) {
@@ -74,22 +69,3 @@ func usage(w io.Writer) {
 	}
 	fmt.Fprint(w, "\ntokenlatch <command> -h lists a command's flags.\n")
 }
-
-func runVersion(args []string, stdout, stderr io.Writer) int {
-	if len(args) > 0 && isHelp(args[0]) {
-		fmt.Fprintln(stdout, "usage: tokenlatch version")
-		return exitOK
-	}
-	if len(args) > 0 {
-		fmt.Fprintf(stderr, "tokenlatch version: takes no arguments, got %q\n", args[0])
-		return exitUsage
-	}
-	version := "(unknown)"
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		version = info.Main.Version
-	}
-	fmt.Fprintf(stdout, "tokenlatch %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	return exitOK
-}
-
-func isHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }

@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/cli"
+	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/demo"
 )
 
 // asCommand in the environment makes the test binary the command itself, race detector
@@ -59,35 +62,39 @@ func (c *tokenlatch) runs(t *testing.T) int {
 
 func TestBadCommandLineIsAnsweredWithAHint(t *testing.T) {
 	for args, want := range map[string]string{
-		"frobnicate":              `no command "frobnicate"`,
-		"version now":             "takes no arguments",
-		"demo --bogus":            "not defined: --bogus",
-		"demo --workers x":        "for flag --workers",
-		"demo --workers":          "needs an argument: --workers",
-		"demo --workers 0":        "--workers 0: must be between",
-		"demo --workers 33":       "--workers 33: must be between",
-		"demo --tenants -1":       "--tenants -1: must be between",
-		"demo --tenants 501":      "--tenants 501: must be between",
-		"demo --duration 10":      "for flag --duration",
-		"demo --duration 1ms":     "--duration 1ms: must be between",
-		"demo --duration 2h":      "--duration 2h0m0s: must be between",
-		"demo --latency 2s":       "--latency 2s: must be between",
-		"demo --latency -1s":      "--latency -1s: must be between",
-		"demo --profile zomm":     "not known; there are: atlassian",
-		"demo --kill false":       "write it as in --kill=false",
-		"demo --kill=perhaps":     "for --kill",
-		"demo now":                `takes flags only, got "now"`,
-		"demo --redis=":           "host:port",
-		"demo --redis nowhere":    "host:port",
-		"demo --redis host:0":     "host:port",
-		"demo --redis foo://host": "redis://",
-		"demo-worker":             "is started by tokenlatch demo only",
+		"frobnicate":                   `no command "frobnicate"`,
+		"version now":                  "takes no arguments",
+		"demo --bogus":                 "not defined: --bogus",
+		"demo --workers x":             "for flag --workers",
+		"demo --workers":               "needs an argument: --workers",
+		"demo --workers 0":             "--workers 0: must be between",
+		"demo --workers 33":            "--workers 33: must be between",
+		"demo --tenants -1":            "--tenants -1: must be between",
+		"demo --tenants 501":           "--tenants 501: must be between",
+		"demo --duration 10":           "for flag --duration",
+		"demo --duration 1ms":          "--duration 1ms: must be between",
+		"demo --duration 2h":           "--duration 2h0m0s: must be between",
+		"demo --latency 2s":            "--latency 2s: must be between",
+		"demo --latency -1s":           "--latency -1s: must be between",
+		"demo --profile zomm":          "not known; there are: atlassian",
+		"demo --kill false":            "write it as in --kill=false",
+		"demo --kill=perhaps":          "for --kill",
+		"demo now":                     `takes flags only, got "now"`,
+		"demo --redis=":                "host:port",
+		"demo --redis nowhere":         "host:port",
+		"demo --redis host:0":          "host:port",
+		"demo --redis foo://host":      "redis://",
+		"fake now":                     `takes flags only, got "now"`,
+		"fake --profile zomm":          "not known; there are: atlassian",
+		"fake --latency -1s":           "--latency -1s: must not",
+		"fake --access-token-life 1ms": "must be at least 1s",
+		"demo-worker":                  "is started by tokenlatch demo only",
 	} {
 		var stdout, stderr bytes.Buffer
 		code := run(strings.Fields(args), &stdout, &stderr)
 		text := stderr.String()
-		hint := strings.Contains(text, "hint: tokenlatch") || !strings.Contains(args, "demo ")
-		if code != exitUsage || !strings.Contains(text, want) || !hint || stdout.Len() > 0 {
+		hint := strings.Contains(text, "hint: tokenlatch") || !strings.Contains(args, "demo ") && !strings.Contains(args, "fake ")
+		if code != cli.ExitUsage || !strings.Contains(text, want) || !hint || stdout.Len() > 0 {
 			t.Errorf("tokenlatch %s: code %d, stdout %q, stderr %q; want code 2, %q and a hint", args, code, &stdout, text, want)
 		}
 	}
@@ -100,16 +107,16 @@ func TestPasswordInRedisURLIsNotRepeated(t *testing.T) {
 		"hunter2@127.0.0.1:1", "user:hunter2@127.0.0.1:1", "rediss://u:hunter2@h:1/0?db=1", "unix://u:hunter2@/tmp/redis.sock", "foo://u:hunter2@h",
 	} {
 		stderr.Reset()
-		if code := run([]string{"demo", "--redis", addr}, &stdout, &stderr); code != exitUsage {
+		if code := run([]string{"demo", "--redis", addr}, &stdout, &stderr); code != cli.ExitUsage {
 			t.Errorf("--redis %s was taken: code %d", addr, code)
 		}
-		if text := stderr.String() + stdout.String(); strings.Contains(text, "hunter2") || !strings.Contains(text, redisVariable) || !strings.Contains(text, "--redis-password-file") {
+		if text := stderr.String() + stdout.String(); strings.Contains(text, "hunter2") || !strings.Contains(text, cli.RedisVariable) || !strings.Contains(text, "--redis-password-file") {
 			t.Errorf("--redis %s: %s", addr, text)
 		}
 	}
 	// A user without password does nothing at all, and may be a password.
 	stderr.Reset()
-	if code := run([]string{"demo", "--redis", "redis://hunter2@127.0.0.1:1"}, &stdout, &stderr); code != exitUsage || strings.Contains(stderr.String(), "hunter2") {
+	if code := run([]string{"demo", "--redis", "redis://hunter2@127.0.0.1:1"}, &stdout, &stderr); code != cli.ExitUsage || strings.Contains(stderr.String(), "hunter2") {
 		t.Errorf("code %d: %s", code, &stderr)
 	}
 }
@@ -122,16 +129,18 @@ func TestHelpAndVersion(t *testing.T) {
 		"help demo":    "--duration",
 		"demo -h":      "--naive",
 		"demo --help":  "--redis ADDR",
+		"help fake":    "--listen ADDR",
+		"fake -h":      "POST /control/revoke?tenant=acme",
 		"help version": "usage: tokenlatch version",
 		"version":      "tokenlatch ",
 		"--version":    "tokenlatch ",
 	} {
 		var stdout, stderr bytes.Buffer
-		if code := run(strings.Fields(args), &stdout, &stderr); code != exitOK || !strings.Contains(stdout.String(), want) || stderr.Len() > 0 {
+		if code := run(strings.Fields(args), &stdout, &stderr); code != cli.ExitOK || !strings.Contains(stdout.String(), want) || stderr.Len() > 0 {
 			t.Errorf("tokenlatch %s: code %d, stdout %q, stderr %q; want code 0 and %q", args, code, &stdout, &stderr, want)
 		}
-		if strings.Contains(stdout.String(), workerCommand) {
-			t.Errorf("tokenlatch %s tells people of %s", args, workerCommand)
+		if strings.Contains(stdout.String(), demo.WorkerCommand) {
+			t.Errorf("tokenlatch %s tells people of %s", args, demo.WorkerCommand)
 		}
 		for line := range strings.Lines(stdout.String()) {
 			if len(line) > 81 {

@@ -41,6 +41,12 @@ type Config struct {
 	// BareUnauthorized makes the API refuse tokens as some providers do: a 401
 	// without WWW-Authenticate, its code only in the body: {"code":124,…}.
 	BareUnauthorized bool
+	// RedirectURLs are where the client may have a browser sent after consent, compared letter by
+	// letter (RFC 9700 §2.1). Default: any URL on the loopback interface.
+	RedirectURLs []string
+	// Control serves /control/ to a person or to another process, see the package
+	// comment. Any client that reaches the server can use it. Default off.
+	Control bool
 	// PublicKey, if not nil, verifies the assertions of RFC 7523 (RS256): an *rsa.PublicKey.
 	PublicKey crypto.PublicKey `json:"-"`
 	// TokenPrefix starts every token, so that a test can search logs and stores

@@ -52,6 +52,33 @@
 // With Config.NoRotation no token is ever spent. Profile.KillsAccessToken,
 // RefreshTokenIdle and RefreshTokenLife are obeyed too.
 //
+// # Consent in a browser
+//
+// [Server.Grant] is a consent without one. [Server.AuthURL] is the authorization endpoint of the code
+// flow (RFC 6749 §4.1) with PKCE (RFC 7636, S256 only): it asks on a page which tenant consents, or
+// takes login_hint=acme for acme's consent. The code is redeemed at the token endpoint, once and
+// within a minute; redirect_uri and code_verifier must fit. Its redemption is the consent, as
+// Grant is; a second one revokes what came of the first.
+//
+// # Control by HTTP
+//
+// Config.Control lets a person with curl, or a test in another process, call some of the methods:
+//
+//	POST /control/grant?tenant=acme       Grant: answers the pair, as the token endpoint would
+//	POST /control/expire?tenant=acme      ExpireAccessTokens
+//	POST /control/revoke?tenant=acme      Revoke
+//	POST /control/advance?by=90m          Advance
+//	POST /control/fail                    the next exchange is answered 503: Script
+//	  ?tenant=acme                        … of this tenant only
+//	  &status=429&retry_after=7           … with this status
+//	  &error=invalid_grant                … with this OAuth error, 400 if no status is given
+//	  &fault=drop                         … not at all: drop, reset or truncate
+//	  &at=after                           … after its commit: the pair is lost
+//	  &times=3                            … and so are the two after it
+//	GET  /control/ledger?tenant=acme      Ledger, as JSON, without tokens
+//
+// The other POSTs answer 204. A request that makes no sense is answered 400 and what is wrong.
+//
 // # No sleeping
 //
 // Tests wait for signals: [Server.AwaitExchange], [Server.AwaitIdle],
@@ -60,8 +87,7 @@
 //
 // # What is not simulated
 //
-// Consent in a browser ([Server.Grant] stands for it), grant types other than
-// refresh_token, scopes, token revocation requests (RFC 7009), TLS, HTTP/2, rate
+// Log-in, more than one client, public clients, scopes, token revocation requests (RFC 7009), TLS, HTTP/2, rate
 // limits (script a 429). The server keeps its state in memory and forgets
 // nothing, the ledger included.
 package refreshtest

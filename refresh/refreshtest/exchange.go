@@ -11,6 +11,10 @@ import (
 // that has the request commits it, whether or not its client still listens.
 func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 	form, no := readForm(r)
+	if form.Get("grant_type") == codeGrant && !form.Has("refresh_token") {
+		s.serveCode(w, r, form, no)
+		return
+	}
 	m := mintIn(form, s.cfg.ClientID)
 	switch {
 	case no != nil:

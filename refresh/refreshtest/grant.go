@@ -48,18 +48,12 @@ func Fingerprint(token string) string {
 	return hex.EncodeToString(sum[:6])
 }
 
-// Grant is the tenant's consent. It starts a new family of tokens and returns
+// Grant is the tenant's consent, without a browser: see AuthURL for one. It starts a new family of tokens and returns
 // its first pair; what an earlier consent of the tenant brought is revoked.
 func (s *Server) Grant(tenant string) *oauth2.Token {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.revoke(tenant)
-	now := s.now()
-	s.consents[tenant]++
-	f := &family{tenant: tenant, number: s.consents[tenant], grantedAt: now}
-	s.families[tenant] = f
-	rt := s.issueRefresh(f, 1, now)
-	rt.access = s.issueAccess(f, now)
+	rt := s.consent(tenant, s.now())
 	return &oauth2.Token{
 		AccessToken:  rt.access.raw,
 		RefreshToken: rt.raw,
@@ -67,6 +61,17 @@ func (s *Server) Grant(tenant string) *oauth2.Token {
 		Expiry:       time.Now().Add(s.cfg.AccessTokenLife), // the client's clock: Advance does not move it
 		ExpiresIn:    int64(s.cfg.AccessTokenLife / time.Second),
 	}
+}
+
+// consent starts a family and returns its first pair. Call with mu held.
+func (s *Server) consent(tenant string, now time.Time) *refreshToken {
+	s.revoke(tenant)
+	s.consents[tenant]++
+	f := &family{tenant: tenant, number: s.consents[tenant], grantedAt: now}
+	s.families[tenant] = f
+	rt := s.issueRefresh(f, 1, now)
+	rt.access = s.issueAccess(f, now)
+	return rt
 }
 
 // Revoke kills every token of the tenant, as when its admin removes the app.

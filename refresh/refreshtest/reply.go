@@ -53,6 +53,14 @@ func (s *Server) members(pair *refreshToken, now time.Time) map[string]any {
 	return members
 }
 
+// firstMembers is the answer to a consent. It always has a refresh token: OmitRefreshToken is about
+// refreshes. Call with mu held.
+func (s *Server) firstMembers(pair *refreshToken, now time.Time) map[string]any {
+	members := s.members(pair, now)
+	members["refresh_token"] = pair.raw
+	return members
+}
+
 // send puts the reply on the wire, or does the fault to it.
 func (rep reply) send(w http.ResponseWriter, fault Fault) {
 	switch fault {

@@ -57,8 +57,10 @@ func (s *Server) checkRequest(r *http.Request, form url.Values) *refusal {
 	switch grantType := form.Get("grant_type"); {
 	case grantType == "":
 		return invalidRequest("grant_type is missing")
+	case grantType == codeGrant:
+		return invalidRequest("a refresh token has no place where a code is redeemed")
 	case grantType != "refresh_token":
-		return &refusal{http.StatusBadRequest, "unsupported_grant_type", "known are refresh_token, client_credentials, account_credentials and the JWT bearer"}
+		return &refusal{http.StatusBadRequest, "unsupported_grant_type", "known are refresh_token, authorization_code, client_credentials, account_credentials and the JWT bearer"}
 	case form.Get("refresh_token") == "":
 		return invalidRequest("refresh_token is missing")
 	}

@@ -42,6 +42,7 @@ type Server struct {
 	consents  map[string]int // families per tenant, ever
 	refreshes map[string]*refreshToken
 	accesses  map[string]*accessToken
+	codes     map[string]*code
 	script    []*Step
 	gates     []*Gate
 	ledger    Ledger
@@ -74,6 +75,7 @@ func New(cfg Config) (*Server, error) {
 		consents:  make(map[string]int),
 		refreshes: make(map[string]*refreshToken),
 		accesses:  make(map[string]*accessToken),
+		codes:     make(map[string]*code),
 		secrets:   []string{cfg.ClientSecret},
 	}
 	s.http = &http.Server{Handler: s.routes()}
@@ -125,13 +127,13 @@ func (s *Server) TokenURL() string { return s.URL + "/token" }
 // name to a living access token and 401 to every other.
 func (s *Server) APIURL() string { return s.URL + "/api/" }
 
-// OAuth2Config is a client configuration that this server accepts. Its
-// AuthStyle is explicit: auto-detect may present a refresh token twice.
+// OAuth2Config is a client configuration that this server accepts. For consent in a
+// browser set its RedirectURL. Its AuthStyle is explicit: auto-detect may present a refresh token twice.
 func (s *Server) OAuth2Config() *oauth2.Config {
 	return &oauth2.Config{
 		ClientID:     s.cfg.ClientID,
 		ClientSecret: s.cfg.ClientSecret,
-		Endpoint:     oauth2.Endpoint{TokenURL: s.TokenURL(), AuthStyle: s.cfg.authStyle()},
+		Endpoint:     oauth2.Endpoint{AuthURL: s.AuthURL(), TokenURL: s.TokenURL(), AuthStyle: s.cfg.authStyle()},
 	}
 }
 
@@ -142,8 +144,12 @@ func (s *Server) Format(f fmt.State, _ rune) {
 
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("/authorize", s.serveAuthorize)
 	mux.HandleFunc("/token", s.serveToken)
 	mux.HandleFunc("/api/", s.serveAPI)
+	if s.cfg.Control {
+		s.addControl(mux)
+	}
 	return s.counted(mux)
 }
 

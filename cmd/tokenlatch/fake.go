@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/cli"
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
+	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
+)
+
+const fakeUsage = `usage: tokenlatch fake [flags]
+
+A fake OAuth provider for trying things out: consent in a browser (the code flow
+with PKCE), a token endpoint that obeys a real provider's rules about refresh
+tokens, and an API behind it. Every tenant exists. A ledger lists every refresh
+token that was presented, and what came of it. Requests to /control/ make it
+expire, revoke and fail. Any client that reaches it can send these, so leave it
+on the loopback interface. It keeps everything in memory. Ctrl-C ends it.
+
+`
+
+const fakeControl = `
+Control:
+  POST /control/grant?tenant=acme      acme consents without a browser
+  POST /control/expire?tenant=acme     its access tokens end now
+  POST /control/revoke?tenant=acme     its admin removes the app
+  POST /control/advance?by=90m         the provider's clock goes ahead
+  POST /control/fail                   the next exchange is answered 503; also
+       ?tenant=acme&status=429&retry_after=7&times=3
+       ?error=invalid_grant, ?fault=drop (reset, truncate), ?at=after its commit
+  GET  /control/ledger?tenant=acme     who presented what, as JSON; no tokens
+`
+
+type fakeOptions struct {
+	listen  string
+	life    time.Duration
+	latency time.Duration
+	profile provider.Profile
+}
+
+// runFake is the command "fake".
+func runFake(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	opt, err := parseFake(args, stdout)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return cli.ExitOK
+	case err != nil:
+		fmt.Fprintf(stderr, "tokenlatch fake: %v\nhint: tokenlatch fake -h lists the flags\n", err)
+		return cli.ExitUsage
+	}
+	if err := fake(ctx, opt, stdout); err != nil {
+		fmt.Fprintf(stderr, "tokenlatch fake: %v\n", err)
+		return cli.ExitFailed
+	}
+	return cli.ExitOK
+}
+
+// fake serves until ctx ends.
+func fake(ctx context.Context, opt fakeOptions, stdout io.Writer) error {
+	server, err := refreshtest.New(refreshtest.Config{
+		Addr: opt.listen, Profile: opt.profile, Control: true, AccessTokenLife: opt.life,
+		LatencyBefore: opt.latency * 2 / 3, LatencyAfter: opt.latency - opt.latency*2/3,
+	})
+	if err != nil {
+		return fmt.Errorf("%w\nhint: --listen names another address", err)
+	}
+	introduce(server, opt.profile, stdout)
+	<-ctx.Done()
+	return server.Close()
+}
+
+// introduce prints the endpoints and something to try. The secret in it is worth nothing.
+func introduce(s *refreshtest.Server, p provider.Profile, w io.Writer) {
+	cfg := s.OAuth2Config()
+	style := "Basic header"
+	if cfg.Endpoint.AuthStyle == oauth2.AuthStyleInParams {
+		style = "body"
+	}
+	fmt.Fprintf(w, `tokenlatch fake  %s's rules; client %q, secret %q, in the %s
+  authorize  %s   login_hint=acme consents as acme, unasked
+  token      %s
+  API        %s
+  control    %s/control/…   see tokenlatch fake -h
+try:
+  curl -X POST '%s/control/grant?tenant=acme'   # acme consents: its first pair
+`, p.Name, cfg.ClientID, cfg.ClientSecret, style, s.AuthURL(), s.TokenURL(), s.APIURL(), s.URL, s.URL)
+}
+
+// parseFake reads the flags. flag.ErrHelp means that help was asked for and given.
+func parseFake(args []string, stdout io.Writer) (fakeOptions, error) {
+	var opt fakeOptions
+	var profile string
+	fs := flag.NewFlagSet("fake", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.StringVar(&opt.listen, "listen", "127.0.0.1:9096", "`ADDR` to listen on, host:port; port 0 takes a free one")
+	fs.StringVar(&profile, "profile", "zoom", "provider whose rules it obeys, by `name`: "+strings.Join(provider.PresetNames(), ", "))
+	fs.DurationVar(&opt.life, "access-token-life", time.Hour, "how long access tokens live, at least 1s")
+	fs.DurationVar(&opt.latency, "latency", 0, "how long an exchange takes")
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			fmt.Fprint(stdout, fakeUsage)
+			cli.PrintFlags(stdout, fs)
+			fmt.Fprint(stdout, fakeControl)
+		}
+		return opt, cli.Dashes(err)
+	}
+	p, known := provider.Preset(profile)
+	opt.profile = p
+	switch {
+	case fs.NArg() > 0:
+		return opt, fmt.Errorf("takes flags only, got %q", fs.Arg(0))
+	case !known:
+		return opt, fmt.Errorf("--profile %q is not known; there are: %s", profile, strings.Join(provider.PresetNames(), ", "))
+	case opt.life < time.Second:
+		return opt, fmt.Errorf("--access-token-life %s: must be at least 1s", opt.life)
+	case opt.latency < 0:
+		return opt, fmt.Errorf("--latency %s: must not be negative", opt.latency)
+	}
+	return opt, nil
+}

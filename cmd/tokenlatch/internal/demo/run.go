@@ -1,0 +1,62 @@
+// Package demo is the show behind "tokenlatch demo". Worker processes share one Redis, webhooks storm
+// in, a strict authorization server writes down what it is shown, and now and then the worker that
+// holds a refresh token is killed in mid-exchange. The report is judged by the server's ledger.
+package demo
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
+)
+
+// Bounds of the options: what a demo can keep up with on a laptop.
+const (
+	MaxDuration = time.Hour
+	MaxWorkers  = 32
+	MaxTenants  = 500
+	MaxLatency  = time.Second // must fit well into exchangeTimeout
+)
+
+// Options say what a run is like.
+type Options struct {
+	Duration time.Duration
+	Workers  int
+	Tenants  int
+	Latency  time.Duration
+	Profile  provider.Profile
+	Redis    string // empty: embedded; may hold a password
+	Kill     bool
+	Naive    bool
+}
+
+// Run runs the demo and shows it on stdout, unless that is to be quiet. The first Ctrl-C
+// ends it with its report.
+func Run(opt Options, stdout io.Writer, quiet bool) (*Report, error) {
+	v := newViewer(stdout, quiet)
+	ctx, stop := interruptible(v)
+	defer stop()
+	return play(ctx, opt, v)
+}
+
+// interruptible is a ctx that the first Ctrl-C ends; the second ends the process,
+// and with it the workers.
+func interruptible(v viewer) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		if live, ok := v.(*screen); ok {
+			live.Leave()
+		}
+		os.Exit(130)
+	}()
+	return ctx, func() { signal.Stop(signals); cancel() }
+}

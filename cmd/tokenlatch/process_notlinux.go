@@ -1,8 +1,0 @@
-//go:build !linux
-
-package main
-
-import "os/exec"
-
-// dieWithParent has nothing to do here: the end of its stdin ends a worker.
-func dieWithParent(*exec.Cmd) {}

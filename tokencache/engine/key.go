@@ -1,5 +1,7 @@
 package engine
 
+import "context"
+
 func (g Grant) keys() keys { return g.c.names.grant(g.key) }
 
 func (app App) keys() appKeys { return app.c.names.app(app.name) }
@@ -16,3 +18,8 @@ func (g Grant) LockKey() string { return g.keys().lock() }
 
 // EventsChannel is the channel on which every state change of the grant is published.
 func (g Grant) EventsChannel() string { return g.keys().events() }
+
+// Fit asks whether this Redis, and this client's user, can do what the grant needs in its life, in one
+// round trip. The error is an ErrUnfit; any other says that nothing is known. Rights without which the
+// rest works are said in the log. thorough asks in a transaction, of which a proxy may know nothing.
+func (g Grant) Fit(ctx context.Context, thorough bool) error { return g.c.db.fit(ctx, g.key, thorough) }

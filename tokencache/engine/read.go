@@ -46,7 +46,7 @@ func (g Grant) Glance(ctx context.Context) (*Snapshot, error) {
 	if _, hot := g.c.hot.load(g.key); hot || !ok || g.c.hot.size() < g.c.limit || g.c.hot.seen.lately(g.key) {
 		return nil, nil // it is to be read and remembered
 	}
-	sealed, err := g.c.db.rides.secret(ctx, g.keys().secret())
+	sealed, err := g.c.db.secret(ctx, g.keys().secret())
 	if err != nil {
 		return nil, fmt.Errorf("tokencache: glance %s: %w", g.key, err)
 	}

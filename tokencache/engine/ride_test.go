@@ -14,30 +14,30 @@ import (
 // Each of those who read at the same time gets its own, and its own error.
 func TestSharedRidesBringEachItsOwn(t *testing.T) {
 	t.Parallel()
-	c := freshCache(t)
-	ctx := t.Context()
-	c.rdb.Set(ctx, string(c.names)+":one", "first", 0)
-	c.rdb.Set(ctx, string(c.names)+":two", "second", 0)
-	c.rdb.LPush(ctx, string(c.names)+":list", "x")
+	rdb, prefix := redistest.Start(t).Client(t), redistest.Prefix(t)
+	r, ctx := rides{rdb: rdb}, t.Context()
+	rdb.Set(ctx, prefix+":one", "first", 0)
+	rdb.Set(ctx, prefix+":two", "second", 0)
+	rdb.LPush(ctx, prefix+":list", "x")
 	var all sync.WaitGroup
 	for caller := range 48 {
 		all.Go(func() {
 			for range 100 {
 				switch caller % 4 {
 				case 0:
-					if b, err := c.db.rides.secret(ctx, string(c.names)+":one"); string(b) != "first" || err != nil {
+					if b, err := r.secret(ctx, prefix+":one"); string(b) != "first" || err != nil {
 						t.Errorf("%q, %v", b, err)
 					}
 				case 1:
-					if b, err := c.db.rides.secret(ctx, string(c.names)+":two"); string(b) != "second" || err != nil {
+					if b, err := r.secret(ctx, prefix+":two"); string(b) != "second" || err != nil {
 						t.Errorf("%q, %v", b, err)
 					}
 				case 2:
-					if b, err := c.db.rides.secret(ctx, string(c.names)+":none"); len(b) != 0 || err != nil {
+					if b, err := r.secret(ctx, prefix+":none"); len(b) != 0 || err != nil {
 						t.Errorf("%q, %v", b, err)
 					}
 				case 3:
-					if _, err := c.db.rides.secret(ctx, string(c.names)+":list"); !redis.HasErrorPrefix(err, "WRONGTYPE") {
+					if _, err := r.secret(ctx, prefix+":list"); !redis.HasErrorPrefix(err, "WRONGTYPE") {
 						t.Error(err)
 					}
 				}
@@ -45,8 +45,8 @@ func TestSharedRidesBringEachItsOwn(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if c.db.rides.flying != 0 || len(c.db.rides.waiting) != 0 {
-		t.Errorf("%d under way, %d wait", c.db.rides.flying, len(c.db.rides.waiting))
+	if r.flying != 0 || len(r.waiting) != 0 {
+		t.Errorf("%d under way, %d wait", r.flying, len(r.waiting))
 	}
 }
 
@@ -55,7 +55,7 @@ func TestCallersShareARideWhileRedisIsSlow(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	proxy := redistest.NewProxy(t, server.Addr())
-	rdb := redis.NewClient(&redis.Options{Addr: proxy.Addr(), ReadTimeout: patience})
+	rdb := redis.NewClient(&redis.Options{Addr: proxy.Addr(), ReadTimeout: 30 * time.Second})
 	t.Cleanup(func() { _ = rdb.Close() })
 	r := rides{rdb: rdb}
 	rdb.Set(t.Context(), "key", "value", 0)
@@ -71,7 +71,7 @@ func TestCallersShareARideWhileRedisIsSlow(t *testing.T) {
 					}
 				})
 			}
-			for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+			for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
 				r.mu.Lock()
 				n := len(r.waiting)
 				r.mu.Unlock()

@@ -30,3 +30,8 @@ func newStore(rdb redis.UniversalClient, n names, log zerolog.Logger) *store {
 		lines: xsync.NewMap[string, *line](), sent: xsync.NewMap[string, struct{}](),
 	}
 }
+
+// secret reads one sealed pair, or no more of it than any pair can have.
+func (st *store) secret(ctx context.Context, key string) ([]byte, error) {
+	return st.rides.secret(ctx, key)
+}

@@ -87,24 +87,24 @@ func lostReply(err error) bool {
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// Fit asks whether this Redis, and this client's user, can do what a grant needs in its life, in one
+// fit asks whether this Redis, and this client's user, can do what a grant needs in its life, in one
 // round trip: else it would be found at the first expiry. The error is an ErrUnfit; any other says that
 // nothing is known. Rights without which the rest works are said in the log. thorough asks in a
 // transaction, of which a proxy may know nothing.
-func (g Grant) Fit(ctx context.Context, thorough bool) error {
-	denied, err := g.tryOut(ctx, thorough)
+func (st *store) fit(ctx context.Context, k grant.Key, thorough bool) error {
+	denied, err := st.tryOut(ctx, k, thorough)
 	// A connection that ends can be the network's trouble, or a server's that restarts: only what
 	// happens again and again, to a server that answers in between, is a proxy's way to say no.
 	for again := 0; lostReply(err); again++ {
-		switch first, heard := g.c.db.greeting(ctx); {
+		switch first, heard := st.greeting(ctx); {
 		case heard && first == tlsAlert:
 			return &unfitError{todoTLS, err}
-		case !heard && !g.c.db.answers(ctx):
+		case !heard && !st.answers(ctx):
 			return err
 		case again == 2:
 			return &unfitError{todoClosed, err}
 		}
-		denied, err = g.tryOut(ctx, thorough)
+		denied, err = st.tryOut(ctx, k, thorough)
 	}
 	if unfit := Unfit(err); unfit != nil {
 		return unfit
@@ -113,12 +113,12 @@ func (g Grant) Fit(ctx context.Context, thorough bool) error {
 		return err
 	}
 	if len(denied) == 1 && denied[0] == "old" {
-		return g.c.db.old(ctx)
+		return st.old(ctx)
 	}
 	var needed, useful []string
 	spared := []string{"publish", "subscribe", "dump", "restore"} // without pushes, or with journals that take more room
 	for _, what := range denied {
-		if name, of, _ := strings.Cut(what, " "); strings.HasPrefix(of, string(g.keys())) && !slices.Contains(spared, name) || of == "" || strings.HasPrefix(name, "EVAL") {
+		if name, of, _ := strings.Cut(what, " "); strings.HasPrefix(of, string(st.names.grant(k))) && !slices.Contains(spared, name) || of == "" || strings.HasPrefix(name, "EVAL") {
 			needed = append(needed, what)
 		} else {
 			useful = append(useful, what)
@@ -128,22 +128,22 @@ func (g Grant) Fit(ctx context.Context, thorough bool) error {
 		return &unfitError{todoRights + "; refused: " + strings.Join(needed, ", "), nil}
 	}
 	if len(useful) > 0 {
-		g.c.log.Error().Strs("refused", useful).Msg("this Redis' user lacks rights that are needed for pushes, renewals or the app's state: \"Rights in Redis\" in docs/operations.md lists the commands, keys and channels to allow")
+		st.log.Error().Strs("refused", useful).Msg("this Redis' user lacks rights that are needed for pushes, renewals or the app's state: \"Rights in Redis\" in docs/operations.md lists the commands, keys and channels to allow")
 	}
 	return nil
 }
 
 // tryOut names the commands that the client's user may not give.
-func (g Grant) tryOut(ctx context.Context, thorough bool) (denied []string, err error) {
+func (st *store) tryOut(ctx context.Context, k grant.Key, thorough bool) (denied []string, err error) {
 	return bounded(ctx, nodePatience, func(ctx context.Context) ([]string, error) {
 		ask := func(on redis.Scripter) *redis.Cmd {
-			return fitScript.Eval(ctx, on, []string{g.keys().grant()}, g.needs()...)
+			return fitScript.Eval(ctx, on, []string{st.names.grant(k).grant()}, st.needs(k)...)
 		}
 		if !thorough {
-			return ask(g.c.rdb).StringSlice()
+			return ask(st.rdb).StringSlice()
 		}
 		var said *redis.Cmd
-		if err := firstError(g.c.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { said = ask(p); return nil })); err != nil {
+		if err := firstError(st.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { said = ask(p); return nil })); err != nil {
 			return nil, err
 		}
 		return said.StringSlice()
@@ -152,9 +152,9 @@ func (g Grant) tryOut(ctx context.Context, thorough bool) (denied []string, err 
 
 // needs are the commands that are used, with a key each, as fit.lua takes them. What has no key comes
 // first; see Fit for what is needed at all cost.
-func (g Grant) needs() (args []any) {
+func (st *store) needs(k grant.Key) (args []any) {
 	add := func(words ...any) { args = append(append(args, words...), "") }
-	ks := g.keys()
+	ks := st.names.grant(k)
 	for _, name := range []string{"TIME", "MULTI", "EXEC", "PING"} {
 		add(name)
 	}
@@ -169,15 +169,15 @@ func (g Grant) needs() (args []any) {
 		ks.lock():    {"set x", "get", "del", "pexpire 1", "pttl"},
 		ks.events():  {"publish x", "subscribe"},
 
-		g.c.names.heartbeats(): {"publish x", "subscribe"},
+		st.names.heartbeats(): {"publish x", "subscribe"},
 
-		g.c.App(g.key.App).AppKey():          {"hgetall", "hset x x", "hdel x", "publish x", "subscribe"},
-		g.c.App(g.key.App).ChangesChannel():  {"publish x", "subscribe"},
-		g.c.App(g.key.App).keys().due(0):     {"zadd 1 x", "zrem x", "zscore x", "zrange 0 0", "zrangebyscore 0 1", "zcount 0 1", "zcard", "del"},
-		g.c.App(g.key.App).keys().inflight(): {"zadd 1 x", "zrem x", "zscore x", "zrange 0 0", "zremrangebyscore 0 1", "zcard"},
-		g.c.App(g.key.App).keys().turn("x"):  {"set x", "expire 1", "pexpire 1"},
-		g.c.App(g.key.App).RateKey():         {"get", "set x"},
-		g.c.names.proof():                    {"get", "set x", "setnx x"},
+		st.names.app(k.App).state():    {"hgetall", "hset x x", "hdel x", "publish x", "subscribe"},
+		st.names.app(k.App).changes():  {"publish x", "subscribe"},
+		st.names.app(k.App).due(0):     {"zadd 1 x", "zrem x", "zscore x", "zrange 0 0", "zrangebyscore 0 1", "zcount 0 1", "zcard", "del"},
+		st.names.app(k.App).inflight(): {"zadd 1 x", "zrem x", "zscore x", "zrange 0 0", "zremrangebyscore 0 1", "zcard"},
+		st.names.app(k.App).turn("x"):  {"set x", "expire 1", "pexpire 1"},
+		st.names.app(k.App).rate():     {"get", "set x"},
+		st.names.proof():               {"get", "set x", "setnx x"},
 	} {
 		for _, line := range of {
 			words := strings.Fields(line)

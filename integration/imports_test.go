@@ -72,14 +72,17 @@ func below(path, parent string) bool { return path == parent || strings.HasPrefi
 // Data flows one way: cmd → refresh → {lock, tokencache}.
 func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
 	mayKnow := map[string][]string{
-		"lock":                {},
-		"tokencache":          {"tokencache/engine", "tokencache/grant"},
-		"tokencache/engine":   {"tokencache/grant"},
-		"tokencache/grant":    {},
-		"tokencache/seal":     {},
-		"refresh/provider":    {},
-		"refresh":             {"lock", "tokencache", "tokencache/engine", "tokencache/grant", "refresh/provider"},
-		"refresh/refreshtest": {"refresh/provider"},
+		"lock":                      {},
+		"tokencache":                {"tokencache/engine", "tokencache/grant", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/store"},
+		"tokencache/engine":         {"tokencache/grant", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/store"},
+		"tokencache/grant":          {},
+		"tokencache/internal/hub":   {"tokencache/internal/mono"},
+		"tokencache/internal/mono":  {},
+		"tokencache/internal/store": {"tokencache/grant", "tokencache/internal/mono"},
+		"tokencache/seal":           {},
+		"refresh/provider":          {},
+		"refresh":                   {"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/store", "refresh/provider"},
+		"refresh/refreshtest":       {"refresh/provider"},
 	}
 	for _, p := range packages(t) {
 		allowed, restricted := mayKnow[p.short()]
@@ -106,10 +109,10 @@ var importRules = []struct {
 	{"github.com/alicebob/miniredis", either(command, support), false},
 	{"net/http", either(is("refresh", "refresh/provider"), command, support), false},
 	{"golang.org/x/oauth2/clientcredentials", either(is("refresh/provider"), command), false},
-	{"embed", either(is("tokencache/engine"), command, support), false},
+	{"embed", either(is("tokencache/internal/store"), command, support), false},
 	{"testing", support, false},
 	// Values of a grant: no Redis, no goroutine, no ctx.
-	{"github.com/redis/go-redis", either(is("lock", "tokencache", "tokencache/engine", "refresh"), command, support), false},
+	{"github.com/redis/go-redis", either(is("lock", "tokencache", "tokencache/engine", "tokencache/internal/hub", "tokencache/internal/store", "refresh"), command, support), false},
 	{"context", func(short string) bool { return short != "tokencache/grant" }, true},
 }
 
@@ -159,7 +162,7 @@ var words = []struct {
 	by   func(short string) bool
 	why  string
 }{
-	{[]string{"redis.NewScript(", "redis.call("}, is("tokencache/engine"), "Lua lives only in tokencache/engine"},
+	{[]string{"redis.NewScript(", "redis.call("}, is("tokencache/internal/store"), "Lua lives only in tokencache/internal/store"},
 	{[]string{".TokenSource(ctx,", ".PasswordCredentialsToken(", "http.Post", "grant_type"},
 		either(is("refresh/provider"), support), "the token endpoint is asked only in refresh/provider"},
 	{[]string{"redsync."}, is("lock"), "redsync is used only in lock"},
@@ -170,8 +173,8 @@ var words = []struct {
 func TestScriptsAndTheTokenEndpointStandInTheirPlaceOnly(t *testing.T) {
 	said := map[string]int{}
 	sources(t, func(short, name, text string) {
-		if strings.HasSuffix(name, ".lua") && short != "tokencache/engine/lua" {
-			t.Errorf("%s/%s: Lua lives only in tokencache/engine", short, name)
+		if strings.HasSuffix(name, ".lua") && short != "tokencache/internal/store/lua" {
+			t.Errorf("%s/%s: Lua lives only in tokencache/internal/store", short, name)
 		}
 		for _, w := range words {
 			for _, word := range w.said {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
 // AppState is what the whole fleet knows of one app, at one moment. Times are Redis' clock,
@@ -221,12 +222,12 @@ func (app App) AppState(ctx context.Context) (*AppState, error) {
 	session, sent := app.c.hub.SessionOf(a.channel), mono.Now()
 	var fields *redis.MapStringStringCmd
 	// By the exact time: it says whether this is older than what was pushed meanwhile.
-	now, err := app.c.db.together(ctx, a.channel, true, func(p redis.Pipeliner) { fields = p.HGetAll(ctx, a.channel) })
+	now, err := app.c.db.Together(ctx, a.channel, true, func(p redis.Pipeliner) { fields = p.HGetAll(ctx, a.channel) })
 	if err == nil {
 		err = fields.Err()
 	}
 	if err != nil {
-		app.c.db.unanswered(err)
+		app.c.db.Unanswered(err)
 		return nil, fmt.Errorf("tokencache: state of app %s: %w", app.name, err)
 	}
 	s := &AppState{App: app.name, asOf: now, now: now, at: app.c.clock.observe(sent, mono.Now(), now), session: session}
@@ -317,7 +318,7 @@ func (a *appMemory) news() {
 // appPushed takes what was published on an app's channel; empty for a new subscription. It
 // reports whether the channel is an app's.
 func (c *Cache) appPushed(channel, payload string, at mono.Time) bool {
-	name, ok := c.names.isApp(channel)
+	name, ok := c.names.IsApp(channel)
 	if !ok {
 		return false
 	}
@@ -351,25 +352,25 @@ func (app App) changeApp(ctx context.Context, op string, s *redis.Script, args .
 // would forget.
 func (c *Cache) changeAt(ctx context.Context, op string, s *redis.Script, a *appMemory, args ...any) (made, status string, _ *AppState, err error) {
 	session, sent := c.hub.SessionOf(a.channel), mono.Now()
-	got, err := c.db.publish(ctx, s, []string{a.channel}, args...).Slice()
-	var r reply
+	got, err := c.db.Publish(ctx, s, []string{a.channel}, args...).Slice()
+	var r store.Reply
 	if err == nil {
-		r, err = scriptReply(got)
+		r, err = store.ScriptReply(got)
 	}
 	if err != nil {
-		c.db.unanswered(err)
+		c.db.Unanswered(err)
 		return "", "", nil, fmt.Errorf("tokencache: %s app %s: %w", op, a.name, err)
 	}
-	state := &AppState{App: a.name, asOf: r.now, now: r.now, at: c.clock.observe(sent, mono.Now(), r.now), session: session}
-	state.parse(r.text)
+	state := &AppState{App: a.name, asOf: r.Now, now: r.Now, at: c.clock.observe(sent, mono.Now(), r.Now), session: session}
+	state.parse(r.Text)
 	if state.changeID == args[0] {
 		made = state.change
 		a.told.tell(AppChange{made, state})
 	}
 	if op == "data_lost" { // whoever notices it gives back what it remembers anyway
-		return made, r.status, a.adopt(state, sent), nil
+		return made, r.Status, a.adopt(state, sent), nil
 	}
-	return made, r.status, c.adoptApp(a, state, sent), nil
+	return made, r.Status, c.adoptApp(a, state, sent), nil
 }
 
 // Refusal is an exchange that the provider refused as if it refused the client.
@@ -403,7 +404,7 @@ func (app App) Trip(ctx context.Context, id string, r Refusal, waits ...time.Dur
 	for _, w := range waits {
 		args = append(args, w.Milliseconds())
 	}
-	made, _, s, err := app.changeApp(ctx, "trip", tripScript, args...)
+	made, _, s, err := app.changeApp(ctx, "trip", store.TripScript, args...)
 	return made == "open", s, err
 }
 
@@ -411,14 +412,14 @@ func (app App) Trip(ctx context.Context, id string, r Refusal, waits ...time.Dur
 // probe. One at a time has it, for hold at most; who comes late by handicap leaves others
 // the way. It is given too if the circuit is closed.
 func (app App) Probe(ctx context.Context, id string, handicap, hold time.Duration) (bool, *AppState, error) {
-	_, status, s, err := app.changeApp(ctx, "probe", probeScript, id, grant.Clip(app.by), hold.Milliseconds(), handicap.Milliseconds())
+	_, status, s, err := app.changeApp(ctx, "probe", store.ProbeScript, id, grant.Clip(app.by), hold.Milliseconds(), handicap.Milliseconds())
 	return status == string(grant.OK), s, err
 }
 
 // Unprobe gives a probe's right back, of which nothing was learned. The next probe may be made
 // after again.
 func (app App) Unprobe(ctx context.Context, id, probe string, again time.Duration) (*AppState, error) {
-	_, _, s, err := app.changeApp(ctx, "unprobe", unprobeScript, id, grant.Clip(app.by), probe, again.Milliseconds())
+	_, _, s, err := app.changeApp(ctx, "unprobe", store.UnprobeScript, id, grant.Clip(app.by), probe, again.Milliseconds())
 	return s, err
 }
 
@@ -449,7 +450,7 @@ func (app App) Accept(ctx context.Context, id string, a Acceptance) (closed bool
 	if a.Revived {
 		revived = "revived"
 	}
-	made, _, s, err := app.changeApp(ctx, "accept", acceptScript, id, grant.Clip(app.by),
+	made, _, s, err := app.changeApp(ctx, "accept", store.AcceptScript, id, grant.Clip(app.by),
 		RampStep.Milliseconds(), rampTop, rampRest.Milliseconds(), read, revived)
 	return made == "closed", s, err
 }
@@ -458,7 +459,7 @@ func (app App) Accept(ctx context.Context, id string, a Acceptance) (closed bool
 // with no acceptance in between, it stops the app's exchanges for d from now; a longer
 // pause that has begun already is kept. paused says that this call made the pause.
 func (app App) Throttle(ctx context.Context, id, errorText, tenant string, d time.Duration) (paused bool, _ *AppState, err error) {
-	made, _, s, err := app.changeApp(ctx, "throttle", throttleScript, id, grant.Clip(app.by), grant.Clip(errorText), tenantFP(tenant), d.Milliseconds())
+	made, _, s, err := app.changeApp(ctx, "throttle", store.ThrottleScript, id, grant.Clip(app.by), grant.Clip(errorText), tenantFP(tenant), d.Milliseconds())
 	return made == "throttled", s, err
 }
 
@@ -466,7 +467,7 @@ func (app App) Throttle(ctx context.Context, id, errorText, tenant string, d tim
 // answered one with a success that cannot be read, unless others were read before. It is like
 // an open circuit, but nobody probes. braked says that this call did it.
 func (app App) Brake(ctx context.Context, id, errorText, tenant, digest string) (braked bool, _ *AppState, err error) {
-	made, _, s, err := app.changeApp(ctx, "brake", brakeScript, id, grant.Clip(app.by), grant.Clip(errorText), tenantFP(tenant), digest)
+	made, _, s, err := app.changeApp(ctx, "brake", store.BrakeScript, id, grant.Clip(app.by), grant.Clip(errorText), tenantFP(tenant), digest)
 	return made == "open", s, err
 }
 
@@ -479,13 +480,13 @@ type Deaths struct {
 
 // Death asks whether to believe that a grant is dead. first says that this is the one too many.
 func (app App) Death(ctx context.Context, id string, d Deaths) (believed, first bool, err error) {
-	made, status, _, err := app.changeApp(ctx, "death", deathScript, id, grant.Clip(app.by), d.Most, d.Within.Milliseconds(), d.Doubt.Milliseconds())
+	made, status, _, err := app.changeApp(ctx, "death", store.DeathScript, id, grant.Clip(app.by), d.Most, d.Within.Milliseconds(), d.Doubt.Milliseconds())
 	return status == string(grant.OK), made == "mass_death", err
 }
 
 // Retry asks for the right to try a grant again whose death is doubted: one in `every` has it.
 func (app App) Retry(ctx context.Context, id string, every time.Duration, d Deaths) (bool, error) {
-	_, status, _, err := app.changeApp(ctx, "retry", retryScript, id, grant.Clip(app.by), every.Milliseconds(), d.Doubt.Milliseconds())
+	_, status, _, err := app.changeApp(ctx, "retry", store.RetryScript, id, grant.Clip(app.by), every.Milliseconds(), d.Doubt.Milliseconds())
 	return status == string(grant.OK), err
 }
 
@@ -493,7 +494,7 @@ func (app App) Retry(ctx context.Context, id string, every time.Duration, d Deat
 // time, from a few of the shards.
 func (app App) CountGrants(ctx context.Context) (int64, error) {
 	keys := app.sample()
-	counts, err := spread(ctx, app.c.rdb, keys, func(p redis.Pipeliner, i int) *redis.IntCmd { return p.ZCard(ctx, keys[i]) })
+	counts, err := store.Spread(ctx, app.c.rdb, keys, func(p redis.Pipeliner, i int) *redis.IntCmd { return p.ZCard(ctx, keys[i]) })
 	sum, known := reckon(counts)
 	if !known {
 		return 0, fmt.Errorf("tokencache: count grants of app %s: %w", app.name, err)
@@ -504,7 +505,7 @@ func (app App) CountGrants(ctx context.Context) (int64, error) {
 // Enter takes a place for one exchange in flight, of which there may be most at once, for at
 // most ttl. Without a place, wait is when one of the others has ended for sure.
 func (app App) Enter(ctx context.Context, id string, most int, ttl time.Duration) (ok bool, wait time.Duration, err error) {
-	got, err := enterScript.Run(ctx, app.c.rdb, []string{app.keys().inflight()}, id, most, ttl.Milliseconds()).Int64Slice()
+	got, err := store.EnterScript.Run(ctx, app.c.rdb, []string{app.keys().Inflight()}, id, most, ttl.Milliseconds()).Int64Slice()
 	if err != nil || len(got) != 2 {
 		return false, 0, fmt.Errorf("tokencache: enter app %s: %w", app.name, err)
 	}
@@ -513,5 +514,5 @@ func (app App) Enter(ctx context.Context, id string, most int, ttl time.Duration
 
 // Leave gives a place back, and tells the waiting processes if at least `crowd` were taken.
 func (app App) Leave(ctx context.Context, id string, crowd int) error {
-	return app.c.db.publish(ctx, leaveScript, []string{app.keys().inflight()}, id, crowd, app.AppKey()).Err()
+	return app.c.db.Publish(ctx, store.LeaveScript, []string{app.keys().Inflight()}, id, crowd, app.AppKey()).Err()
 }

@@ -620,7 +620,7 @@ func TestAppPlacesAreLimitedAndThoseOfTheDeadRunOut(t *testing.T) {
 	if in.Load() != 7 {
 		t.Errorf("%d of 7 places were taken", in.Load())
 	}
-	ids := c.rdb.ZRange(t.Context(), c.App("zoom").keys().inflight(), 0, -1).Val()
+	ids := c.rdb.ZRange(t.Context(), c.App("zoom").keys().Inflight(), 0, -1).Val()
 	if !enter(ids[0], 7, 2*time.Minute) {
 		t.Error("a repeat was refused")
 	}
@@ -641,7 +641,7 @@ func TestAppPlacesAreLimitedAndThoseOfTheDeadRunOut(t *testing.T) {
 	if _, wait, _ := c.App("zoom").Enter(t.Context(), "late", 7, 2*time.Minute); wait > time.Minute {
 		t.Errorf("wait %v, the first ends in a minute", wait)
 	}
-	c.rdb.ZAdd(t.Context(), c.App("zoom").keys().inflight(), redis.Z{Score: 1, Member: "dead"}) // its minute is over
+	c.rdb.ZAdd(t.Context(), c.App("zoom").keys().Inflight(), redis.Z{Score: 1, Member: "dead"}) // its minute is over
 	if !enter("late", 7, 2*time.Minute) {
 		t.Error("the dead one's place is not free")
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
 // Whoever may write to Redis can copy what is sealed, and cannot make it be taken for another
@@ -17,13 +18,13 @@ func TestASealedPairServesNoOtherRecord(t *testing.T) {
 		scene := func(t *testing.T) (c *Cache, first string) {
 			c = newCache(t, server.Client(t), redistest.Prefix(t), sealedWith(aead))
 			base := connect(t, c, acme, 1)
-			first = c.rdb.Get(t.Context(), c.Grant(acme).keys().secret()).Val()
+			first = c.rdb.Get(t.Context(), c.Grant(acme).keys().Secret()).Val()
 			commit(t, c, claim(t, c, base, "worker"), 2)
 			return c, first
 		}
 		put := func(t *testing.T, c *Cache, k grant.Key, sealed string) {
 			t.Helper()
-			if err := c.rdb.Set(t.Context(), c.Grant(k).keys().secret(), sealed, 0).Err(); err != nil {
+			if err := c.rdb.Set(t.Context(), c.Grant(k).keys().Secret(), sealed, 0).Err(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -53,7 +54,7 @@ func TestASealedPairServesNoOtherRecord(t *testing.T) {
 		t.Run(name+" another consent", func(t *testing.T) {
 			t.Parallel()
 			c, _ := scene(t)
-			second := c.rdb.Get(t.Context(), c.Grant(acme).keys().secret()).Val()
+			second := c.rdb.Get(t.Context(), c.Grant(acme).keys().Secret()).Val()
 			connect(t, c, acme, 3)
 			put(t, c, acme, second)
 			closed(t, c, acme)
@@ -66,17 +67,17 @@ func TestASealedPairServesNoOtherRecord(t *testing.T) {
 			put(t, c, other, first)
 			closed(t, c, other)
 			// Nor with its record.
-			if err := c.rdb.Copy(t.Context(), c.Grant(acme).keys().grant(), c.Grant(other).keys().grant(), 0, true).Err(); err != nil {
+			if err := c.rdb.Copy(t.Context(), c.Grant(acme).keys().Grant(), c.Grant(other).keys().Grant(), 0, true).Err(); err != nil {
 				t.Fatal(err)
 			}
-			put(t, c, other, c.rdb.Get(t.Context(), c.Grant(acme).keys().secret()).Val())
+			put(t, c, other, c.rdb.Get(t.Context(), c.Grant(acme).keys().Secret()).Val())
 			closed(t, c, other)
 		})
 		t.Run(name+" another prefix", func(t *testing.T) {
 			t.Parallel()
 			c, _ := scene(t)
 			staging := newCache(t, c.rdb, redistest.Prefix(t), sealedWith(aead))
-			for _, of := range []func(keys) string{keys.grant, keys.secret, keys.spare} {
+			for _, of := range []func(store.Keys) string{store.Keys.Grant, store.Keys.Secret, store.Keys.Spare} {
 				c.rdb.Copy(t.Context(), of(c.Grant(acme).keys()), of(staging.Grant(acme).keys()), 0, true)
 			}
 			closed(t, staging, acme)

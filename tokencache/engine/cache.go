@@ -15,6 +15,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
 const (
@@ -43,8 +44,8 @@ type Config struct {
 // concurrent use.
 type Cache struct {
 	rdb     redis.UniversalClient
-	names   names
-	db      *store
+	names   store.Names
+	db      *store.Store
 	name    string
 	id      string // of this cache, among those that ask
 	sealer  grant.Sealer
@@ -95,7 +96,7 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		}
 	}
 	c := &Cache{
-		rdb: rdb, db: newStore(rdb, names(cfg.Prefix), cfg.Log), names: names(cfg.Prefix), name: processName(), id: NewID(), sealer: grant.Sealer{AEAD: cfg.AEAD, Prefix: cfg.Prefix}, log: cfg.Log,
+		rdb: rdb, db: store.New(rdb, store.Names(cfg.Prefix), cfg.Log), names: store.Names(cfg.Prefix), name: processName(), id: NewID(), sealer: grant.Sealer{AEAD: cfg.AEAD, Prefix: cfg.Prefix}, log: cfg.Log,
 		hot:     newHotMap(orDefault(cfg.HotGrants, defaultHotGrants)),
 		limit:   orDefault(cfg.HotGrants, defaultHotGrants),
 		journal: orDefault(cfg.JournalLen, defaultJournalLen),
@@ -107,12 +108,12 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 	c.clock.onSet = func(by mono.Time) {
 		c.log.Error().Dur("forward_ms", by).Msg("somebody has set Redis' clock, or another server with another clock has taken its place: no claim is taken over for as long as one stands")
 	}
-	c.db.proof = c.proofOf
+	c.db.Proof = c.proofOf
 	c.hub = hub.New(hub.Config{
-		Redis: rdb, Log: cfg.Log, Heartbeats: c.names.heartbeats(),
-		Deliver: c.pushed, Publish: c.db.beat,
+		Redis: rdb, Log: cfg.Log, Heartbeats: c.names.Heartbeats(),
+		Deliver: c.pushed, Publish: c.db.Beat,
 		Ready: func(ctx context.Context) { _, _ = c.identify(ctx) }, // without the key nothing that is pushed is believed
-		Begun: c.connected, Along: c.watchMasters, Ticked: c.weigh, Unanswered: c.db.unanswered, Masters: masters,
+		Begun: c.connected, Along: c.watchMasters, Ticked: c.weigh, Unanswered: c.db.Unanswered, Masters: store.Masters,
 	})
 	return c, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
 // change runs a script that changes base's grant and takes the result into memory.
@@ -87,8 +88,8 @@ func (g Grant) Claim(ctx context.Context, base *Snapshot, id string, ttl time.Du
 		over = "over"
 	}
 	return g.change("claim", base, base.Pair, func() (answer, error) {
-		a, err := g.store(ctx, "claim", claimScript, []string{ks.grant(), ks.secret(), ks.journal()}, opts,
-			ks.events(), g.c.journal, id, grant.Clip(g.by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), grant.Fingerprint(base.Pair.RefreshToken.Reveal()), base.judged,
+		a, err := g.store(ctx, "claim", store.ClaimScript, []string{ks.Grant(), ks.Secret(), ks.Journal()}, opts,
+			ks.Events(), g.c.journal, id, grant.Clip(g.by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), grant.Fingerprint(base.Pair.RefreshToken.Reveal()), base.judged,
 			revival, base.Claim.ID, over)
 		if a.status != string(grant.OK) {
 			a.lacks = nil // nothing is claimed
@@ -107,8 +108,8 @@ func (g Grant) Claim(ctx context.Context, base *Snapshot, id string, ttl time.Du
 func (g Grant) Extend(ctx context.Context, base *Snapshot, ttl time.Duration, failure string, retry time.Duration) (grant.Outcome, *Snapshot, error) {
 	ks := g.keys()
 	return g.change("extend", base, base.Pair, func() (answer, error) {
-		return g.run(ctx, "extend", extendScript, []string{ks.grant(), ks.secret(), ks.journal()},
-			ks.events(), g.c.journal, grant.Clip(g.by), base.Epoch, base.Generation, base.Claim.ID, ttl.Milliseconds(), grant.Clip(failure), retry.Milliseconds())
+		return g.run(ctx, "extend", store.ExtendScript, []string{ks.Grant(), ks.Secret(), ks.Journal()},
+			ks.Events(), g.c.journal, grant.Clip(g.by), base.Epoch, base.Generation, base.Claim.ID, ttl.Milliseconds(), grant.Clip(failure), retry.Milliseconds())
 	})
 }
 
@@ -133,8 +134,8 @@ func (g Grant) Commit(ctx context.Context, base *Snapshot, id string, pair grant
 			if err != nil {
 				return answer{}, err
 			}
-			args := append([]any{ks.events(), g.c.journal, id, grant.Clip(g.by), base.Epoch, base.Generation, sealed, generation, kind}, fields...)
-			a, err = g.store(ctx, "commit", commitScript, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, opts, args...)
+			args := append([]any{ks.Events(), g.c.journal, id, grant.Clip(g.by), base.Epoch, base.Generation, sealed, generation, kind}, fields...)
+			a, err = g.store(ctx, "commit", store.CommitScript, []string{ks.Grant(), ks.Secret(), ks.Spare(), ks.Journal()}, opts, args...)
 			if err != nil || a.status != "reseal" {
 				return a, err
 			}
@@ -185,8 +186,8 @@ func (g Grant) Fail(ctx context.Context, base *Snapshot, f grant.Failure) (grant
 	}
 	ks := g.keys()
 	return g.change(op, base, base.Pair, func() (answer, error) {
-		return g.run(ctx, "fail", failScript, []string{ks.grant(), ks.secret(), ks.journal()},
-			ks.events(), g.c.journal, f.ID, grant.Clip(g.by), base.Epoch, base.Generation, base.Claim.ID,
+		return g.run(ctx, "fail", store.FailScript, []string{ks.Grant(), ks.Secret(), ks.Journal()},
+			ks.Events(), g.c.journal, f.ID, grant.Clip(g.by), base.Epoch, base.Generation, base.Claim.ID,
 			string(f.Verdict), grant.Clip(f.Error), grant.Clip(f.Reason), f.Retry.Milliseconds(), deadline, unknown, f.Over.Milliseconds())
 	})
 }
@@ -199,12 +200,12 @@ func (g Grant) Fail(ctx context.Context, base *Snapshot, f grant.Failure) (grant
 // fresh forces one at once, and makes the row no longer.
 func (g Grant) Reject(ctx context.Context, base *Snapshot, forget, fresh time.Duration, waits ...time.Duration) (grant.Outcome, *Snapshot, error) {
 	ks := g.keys()
-	args := []any{ks.events(), g.c.journal, grant.Clip(g.by), base.Epoch, base.Generation, grant.Fingerprint(base.Pair.AccessToken.Reveal()), forget.Milliseconds(), fresh.Milliseconds()}
+	args := []any{ks.Events(), g.c.journal, grant.Clip(g.by), base.Epoch, base.Generation, grant.Fingerprint(base.Pair.AccessToken.Reveal()), forget.Milliseconds(), fresh.Milliseconds()}
 	for _, w := range waits {
 		args = append(args, w.Milliseconds())
 	}
 	return g.change("reject", base, base.Pair, func() (answer, error) {
-		return g.run(ctx, "reject", rejectScript, []string{ks.grant(), ks.secret(), ks.journal()}, args...)
+		return g.run(ctx, "reject", store.RejectScript, []string{ks.Grant(), ks.Secret(), ks.Journal()}, args...)
 	})
 }
 
@@ -255,8 +256,8 @@ func (g Grant) connect(ctx context.Context, mode string, make func(now int64) gr
 			return nil, err
 		}
 		ks := g.keys()
-		args := append([]any{ks.events(), g.c.journal, id, grant.Clip(g.by), at.epoch, sealed, at.generation, mode, callbacksApart.Milliseconds()}, pair.Fields()...)
-		a, err := g.store(ctx, "connect", connectScript, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal()}, opts, args...)
+		args := append([]any{ks.Events(), g.c.journal, id, grant.Clip(g.by), at.epoch, sealed, at.generation, mode, callbacksApart.Milliseconds()}, pair.Fields()...)
+		a, err := g.store(ctx, "connect", store.ConnectScript, []string{ks.Grant(), ks.Secret(), ks.Spare(), ks.Journal()}, opts, args...)
 		if err != nil {
 			return nil, err
 		}
@@ -337,8 +338,8 @@ func (g Grant) Disconnect(ctx context.Context, opts ...ChangeOption) error {
 		_, _ = g.Read(ctx) // gives back what Redis has lost: the tombstone must tell which consent it ended
 	}
 	end := func(id string) (answer, error) {
-		return g.store(ctx, "disconnect", disconnectScript, []string{ks.grant(), ks.secret(), ks.spare(), ks.journal(), ks.unread()}, opts,
-			ks.events(), g.c.journal, id, grant.Clip(g.by), known, tombstoneLife.Milliseconds())
+		return g.store(ctx, "disconnect", store.DisconnectScript, []string{ks.Grant(), ks.Secret(), ks.Spare(), ks.Journal(), ks.Unread()}, opts,
+			ks.Events(), g.c.journal, id, grant.Clip(g.by), known, tombstoneLife.Milliseconds())
 	}
 	id := NewID()
 	a, err := end(id)
@@ -358,7 +359,7 @@ func (g Grant) Disconnect(ctx context.Context, opts ...ChangeOption) error {
 		return cmp.Or(err, a.lacks)
 	}
 	g.c.changed(Change{g.key, "disconnect", a.snap.Record, a.now})
-	_ = g.c.rdb.ZRem(ctx, g.c.App(g.key.App).keys().due(shardOf(g.key.Tenant)), g.key.Tenant).Err() // else the process that finds it there removes it
+	_ = g.c.rdb.ZRem(ctx, g.c.App(g.key.App).keys().Due(shardOf(g.key.Tenant)), g.key.Tenant).Err() // else the process that finds it there removes it
 	if err := g.scheduleAfter(ctx, &a.snap.Record); err != nil {
 		g.c.log.Warn().Err(err).Stringer("grant", g.key).Msg("disconnected; if it was connected again meanwhile, Repair will schedule it for renewal")
 	}
@@ -369,7 +370,7 @@ func (g Grant) Disconnect(ctx context.Context, opts ...ChangeOption) error {
 // Spare returns the grant's spare: a genuine successor that lost against a sibling, or the pair of a
 // consent that another one replaced a moment after.
 func (g Grant) Spare(ctx context.Context, base *Snapshot) (grant.Pair, bool, error) {
-	sealed, err := g.c.rdb.GetRange(ctx, g.keys().spare(), 0, grant.MaxSealed).Bytes()
+	sealed, err := g.c.rdb.GetRange(ctx, g.keys().Spare(), 0, grant.MaxSealed).Bytes()
 	switch {
 	case redis.HasErrorPrefix(err, "WRONGTYPE"), err == nil && len(sealed) == 0:
 		return grant.Pair{}, false, nil
@@ -406,7 +407,7 @@ func (g Grant) Ask(ctx context.Context, epoch, generation, rev int64) (bool, err
 	if _, cluster := g.c.rdb.(*redis.ClusterClient); cluster {
 		return err == nil, err // the count is that of one node
 	}
-	if g.c.hub.SessionOf(g.keys().events()) != 0 {
+	if g.c.hub.SessionOf(g.keys().Events()) != 0 {
 		n-- // this process listens too
 	}
 	return n > 0, err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
 func FuzzNamesRoundTripAndStayApart(f *testing.F) {
@@ -16,7 +17,7 @@ func FuzzNamesRoundTripAndStayApart(f *testing.F) {
 	f.Add("a%3Ab", "c", "a:b", "c")
 	f.Add("a}", "{", "a", "}{")
 	f.Add("ä\x00\xff", "\n\r ", "+", "%")
-	c := &Cache{names: names("tl")}
+	c := &Cache{names: store.Names("tl")}
 	f.Fuzz(func(t *testing.T, app, tenant, app2, tenant2 string) {
 		k, other := grant.Key{App: app, Tenant: tenant}, grant.Key{App: app2, Tenant: tenant2}
 		if got := grant.Unescape(grant.Escape(app)); got != app {
@@ -25,14 +26,14 @@ func FuzzNamesRoundTripAndStayApart(f *testing.F) {
 		if (c.Grant(k).keys() == c.Grant(other).keys()) != (k == other) {
 			t.Fatalf("%q and %q have the keys %+v", k, other, c.Grant(k).keys())
 		}
-		channel := c.Grant(k).keys().events()
+		channel := c.Grant(k).keys().Events()
 		if strings.Count(channel, "{") != 1 || strings.Count(channel, "}") != 1 || strings.ContainsAny(channel, " \n\r\x00*?[]") {
 			t.Fatalf("channel %q", channel)
 		}
 		if name, err := url.PathUnescape(grant.Escape(tenant)); err != nil || name != tenant {
 			t.Fatalf("%q: %v", name, err)
 		}
-		if got, ok := c.names.grantOf(channel); !ok || got != k {
+		if got, ok := c.names.GrantOf(channel); !ok || got != k {
 			t.Fatalf("no way back from %q: %+v", channel, got)
 		}
 	})

@@ -16,6 +16,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
 // scene is one grant, a cache whose call is repeated, and another one by which other things happen
@@ -58,7 +59,7 @@ func newScene(t *testing.T) *scene {
 		}
 	})
 	s.c, s.other = newCache(t, rdb, prefix), newCache(t, server.Client(t), prefix)
-	for _, script := range []*redis.Script{connectScript, disconnectScript} {
+	for _, script := range []*redis.Script{store.ConnectScript, store.DisconnectScript} {
 		if err := script.Load(t.Context(), s.other.rdb).Err(); err != nil { // else a NOSCRIPT would be lost
 			t.Fatal(err)
 		}
@@ -91,9 +92,9 @@ func (s *scene) all() map[string]string {
 	s.Helper()
 	ks := s.other.Grant(acme).keys()
 	rdb, ctx := s.other.rdb, s.Context()
-	out := rdb.HGetAll(ctx, ks.grant()).Val()
-	out["secret"], out["its spare"] = rdb.Get(ctx, ks.secret()).Val(), rdb.Get(ctx, ks.spare()).Val()
-	out["its journal"] = fmt.Sprint(rdb.XRange(ctx, ks.journal(), "-", "+").Val())
+	out := rdb.HGetAll(ctx, ks.Grant()).Val()
+	out["secret"], out["its spare"] = rdb.Get(ctx, ks.Secret()).Val(), rdb.Get(ctx, ks.Spare()).Val()
+	out["its journal"] = fmt.Sprint(rdb.XRange(ctx, ks.Journal(), "-", "+").Val())
 	return out
 }
 
@@ -391,12 +392,12 @@ func TestTheSpareOfADisplacedConsentLivesForAMomentOnly(t *testing.T) {
 		"a tombstone that is given back deletes it": {func(s *scene) {
 			s.must(s.connect(2))
 			ks := s.other.Grant(acme).keys()
-			spare := s.other.rdb.Get(s.Context(), ks.spare()).Val()
+			spare := s.other.rdb.Get(s.Context(), ks.Spare()).Val()
 			backup := remember(s.T, s.other, acme)
 			hot(s.T, s.other, acme)
 			disconnect(s.T, s.other, acme)
 			rewind(s.T, s.other, acme, backup)
-			s.must(s.other.rdb.Set(s.Context(), ks.spare(), spare, 0).Err())
+			s.must(s.other.rdb.Set(s.Context(), ks.Spare(), spare, 0).Err())
 			for mono.Now() <= s.other.Grant(acme).Remembered().taken {
 				time.Sleep(time.Millisecond)
 			}
@@ -413,7 +414,7 @@ func TestTheSpareOfADisplacedConsentLivesForAMomentOnly(t *testing.T) {
 			if _, ok, err := s.other.Grant(now.Key).Spare(t.Context(), now); ok != law.spare || err != nil {
 				t.Errorf("there is a spare: %v (%v)", ok, err)
 			}
-			if n := s.other.rdb.Exists(t.Context(), s.other.Grant(acme).keys().spare()).Val(); (n == 1) != law.spare || (now.SpareEpoch != 0) != law.spare {
+			if n := s.other.rdb.Exists(t.Context(), s.other.Grant(acme).keys().Spare()).Val(); (n == 1) != law.spare || (now.SpareEpoch != 0) != law.spare {
 				t.Errorf("%d spare keys, of epoch %d", n, now.SpareEpoch)
 			}
 		})
@@ -426,7 +427,7 @@ func age(s *scene, d time.Duration) {
 	r := read(s.T, s.other, acme)
 	epoch := r.Epoch - d.Milliseconds()
 	hset(s.T, s.other, acme, "epoch", epoch)
-	s.must(s.other.rdb.Set(s.Context(), s.other.Grant(acme).keys().secret(), mustSeal(s.T, s.other, acme, epoch, r.Generation, r.Pair), 0).Err())
+	s.must(s.other.rdb.Set(s.Context(), s.other.Grant(acme).keys().Secret(), mustSeal(s.T, s.other, acme, epoch, r.Generation, r.Pair), 0).Err())
 }
 
 // A clock that is behind must not let an old consent win: the new one asks those who remember it.
@@ -470,7 +471,7 @@ func TestATombstoneEndsAfterNinetyDays(t *testing.T) {
 	s := newScene(t)
 	lives := func() []time.Duration {
 		ks, rdb := s.other.Grant(acme).keys(), s.other.rdb
-		return []time.Duration{rdb.PTTL(t.Context(), ks.grant()).Val(), rdb.PTTL(t.Context(), ks.journal()).Val()}
+		return []time.Duration{rdb.PTTL(t.Context(), ks.Grant()).Val(), rdb.PTTL(t.Context(), ks.Journal()).Val()}
 	}
 	ends := func(when string, yes bool) {
 		t.Helper()

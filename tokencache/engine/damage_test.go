@@ -16,6 +16,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
 // damages is what each field of a record is set to.
@@ -32,8 +33,8 @@ func damages() map[string]string {
 func doors(t *testing.T, c *Cache, k grant.Key, base *Snapshot) (lua, goes error) {
 	t.Helper()
 	ks := c.Grant(k).keys()
-	_, lua = c.Grant(k).run(t.Context(), "warn", warnScript, []string{ks.grant(), ks.secret(), ks.journal()},
-		ks.events(), c.journal, "test", base.Epoch+1, base.Generation) // never the current one: changes nothing
+	_, lua = c.Grant(k).run(t.Context(), "warn", store.WarnScript, []string{ks.Grant(), ks.Secret(), ks.Journal()},
+		ks.Events(), c.journal, "test", base.Epoch+1, base.Generation) // never the current one: changes nothing
 	return lua, second(c.Grant(k).Status(t.Context()))
 }
 
@@ -98,8 +99,8 @@ func TestAWorkerThatRemembersTheGrantHealsADamagedRecord(t *testing.T) {
 		base := connect(t, c, k, 1)
 		hot(t, c, k)
 		if name == "" { // the key is of another type
-			c.rdb.Del(t.Context(), c.Grant(k).keys().grant())
-			c.rdb.Set(t.Context(), c.Grant(k).keys().grant(), "x", 0)
+			c.rdb.Del(t.Context(), c.Grant(k).keys().Grant())
+			c.rdb.Set(t.Context(), c.Grant(k).keys().Grant(), "x", 0)
 		} else {
 			hset(t, c, k, name, value)
 		}
@@ -147,7 +148,7 @@ func (c *Cache) giveBackAll(t *testing.T) { t.Helper(); _ = c.App("").giveBack(t
 
 func (g Grant) unsealed(t *testing.T, epoch int64) (grant.Pair, error) {
 	t.Helper()
-	p, _, err := g.c.sealer.Unseal(g.key, epoch, []byte(g.c.rdb.Get(t.Context(), g.keys().secret()).Val()))
+	p, _, err := g.c.sealer.Unseal(g.key, epoch, []byte(g.c.rdb.Get(t.Context(), g.keys().Secret()).Val()))
 	return p, err
 }
 
@@ -174,7 +175,7 @@ func TestARecordOfALaterVersionIsLeftAlone(t *testing.T) {
 	hot(t, c, acme) // remembers it as it was
 	ks := c.Grant(acme).keys()
 	hset(t, c, acme, "v", "3")
-	all := []string{ks.grant(), ks.secret(), ks.journal()}
+	all := []string{ks.Grant(), ks.Secret(), ks.Journal()}
 	var before []string
 	for _, key := range all {
 		before = append(before, c.rdb.Dump(t.Context(), key).Val())
@@ -208,7 +209,7 @@ func TestARecordOfALaterVersionIsLeftAlone(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := touchScript.Run(t.Context(), c.rdb, []string{ks.grant()}, 0).Err(); err != nil {
+	if err := store.TouchScript.Run(t.Context(), c.rdb, []string{ks.Grant()}, 0).Err(); err != nil {
 		t.Error(err)
 	}
 	for i, key := range all {
@@ -267,11 +268,11 @@ func TestKeysOfAnotherTypeAreHealedByAConsent(t *testing.T) {
 				key := string(c.Grant(acme).keys()) + of
 				switch of {
 				case "proof":
-					key = c.names.proof()
+					key = c.names.Proof()
 				case "masters":
 					key = string(c.names) + ":masters"
 				case "due":
-					key = c.App("zoom").keys().due(shardOf("acme"))
+					key = c.App("zoom").keys().Due(shardOf("acme"))
 				}
 				spoil(t, c.rdb, key, kind)
 				fresh := newCache(t, c.rdb, string(c.names))
@@ -341,7 +342,7 @@ func TestAHugeSecretIsNotReadWhole(t *testing.T) {
 	server := redistest.Own(t)
 	c := newCache(t, server.Client(t), "tl")
 	connect(t, c, acme, 1)
-	if err := c.rdb.SetRange(t.Context(), c.Grant(acme).keys().secret(), 200<<20, "x").Err(); err != nil {
+	if err := c.rdb.SetRange(t.Context(), c.Grant(acme).keys().Secret(), 200<<20, "x").Err(); err != nil {
 		t.Skipf("Redis has no room: %v", err)
 	}
 	fresh := newCache(t, server.Client(t), "tl")

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
 // DueShards is in how many sorted sets an app's due grants lie: on a Cluster they are
@@ -42,7 +43,7 @@ func shardOf(tenant string) int {
 // Schedule says that a grant must be looked at by then, or sooner: Redis' clock, unix ms. That
 // is a hint for the processes that run the renewals: what is lost of it, Repair puts back.
 func (g Grant) Schedule(ctx context.Context, at int64) error {
-	return scheduleBy(ctx, g.c.rdb, g.c.App(g.key.App).keys().due(shardOf(g.key.Tenant)), g.key, at).Err()
+	return scheduleBy(ctx, g.c.rdb, g.c.App(g.key.App).keys().Due(shardOf(g.key.Tenant)), g.key, at).Err()
 }
 
 func scheduleBy(ctx context.Context, to redis.Cmdable, dueKey string, k grant.Key, at int64) *redis.IntCmd {
@@ -67,8 +68,8 @@ func (app App) TakeDue(ctx context.Context, shard, limit int, ahead, hold time.D
 	for _, tenant := range leave {
 		args = append(args, tenant)
 	}
-	got, err := bounded(ctx, nodePatience, func(ctx context.Context) ([]string, error) {
-		return dueScript.Run(ctx, app.c.rdb, []string{app.keys().due(shard)}, args...).StringSlice()
+	got, err := store.Bounded(ctx, store.NodePatience, func(ctx context.Context) ([]string, error) {
+		return store.DueScript.Run(ctx, app.c.rdb, []string{app.keys().Due(shard)}, args...).StringSlice()
 	})
 	if err == nil && len(got) == 0 {
 		err = errors.New("script answered nothing")
@@ -98,10 +99,10 @@ func (app App) NextDue(ctx context.Context, skip ...int) (next [DueShards]time.D
 	var keys []string
 	for shard := range next {
 		if next[shard] = DueUnknown; !slices.Contains(skip, shard) {
-			asked, keys = append(asked, shard), append(keys, app.keys().due(shard))
+			asked, keys = append(asked, shard), append(keys, app.keys().Due(shard))
 		}
 	}
-	first, err := spread(ctx, app.c.rdb, keys, func(p redis.Pipeliner, i int) *redis.ZSliceCmd {
+	first, err := store.Spread(ctx, app.c.rdb, keys, func(p redis.Pipeliner, i int) *redis.ZSliceCmd {
 		return p.ZRangeWithScores(ctx, keys[i], 0, 0)
 	})
 	now, failed := app.c.redisNow(ctx)
@@ -125,7 +126,7 @@ func (c *Cache) redisNow(ctx context.Context) (int64, error) {
 	if now, ok := c.clock.guess(mono.Now()); ok {
 		return now, nil
 	}
-	_, err := bounded(ctx, nodePatience, func(ctx context.Context) (struct{}, error) { return struct{}{}, c.learnTime(ctx) })
+	_, err := store.Bounded(ctx, store.NodePatience, func(ctx context.Context) (struct{}, error) { return struct{}{}, c.learnTime(ctx) })
 	now, known := c.clock.estimate(mono.Now())
 	if known {
 		return now, nil
@@ -136,7 +137,7 @@ func (c *Cache) redisNow(ctx context.Context) (int64, error) {
 // MendDue deletes the due set of a shard if its key is of another type, and reports whether it was:
 // then Repair puts its grants back.
 func (app App) MendDue(ctx context.Context, shard int) (bool, error) {
-	key := app.keys().due(shard)
+	key := app.keys().Due(shard)
 	if err := app.c.rdb.ZCard(ctx, key).Err(); !redis.HasErrorPrefix(err, "WRONGTYPE") {
 		return false, err
 	}
@@ -147,8 +148,8 @@ func (app App) MendDue(ctx context.Context, shard int) (bool, error) {
 // Reschedule says when a grant that was taken is to be looked at next, given the record that
 // was seen since; at 0 is never, seen nil is no record. A newer pair keeps its own time.
 func (g Grant) Reschedule(ctx context.Context, d Due, at int64, seen *grant.Record) error {
-	key := g.c.App(g.key.App).keys().due(shardOf(g.key.Tenant))
-	if err := dueSetScript.Run(ctx, g.c.rdb, []string{key}, g.key.Tenant, d.score, grant.Millis(at)).Err(); err != nil {
+	key := g.c.App(g.key.App).keys().Due(shardOf(g.key.Tenant))
+	if err := store.DueSetScript.Run(ctx, g.c.rdb, []string{key}, g.key.Tenant, d.score, grant.Millis(at)).Err(); err != nil {
 		return err
 	}
 	if seen == nil {
@@ -159,7 +160,7 @@ func (g Grant) Reschedule(ctx context.Context, d Due, at int64, seen *grant.Reco
 
 // scheduleAfter schedules a grant by its stored pair if that is newer than seen.
 func (g Grant) scheduleAfter(ctx context.Context, seen *grant.Record) error {
-	got, err := g.c.rdb.HMGet(ctx, g.keys().grant(), "state", "refresh_at", "epoch", "gen").Result()
+	got, err := g.c.rdb.HMGet(ctx, g.keys().Grant(), "state", "refresh_at", "epoch", "gen").Result()
 	if err != nil {
 		return err
 	}
@@ -179,7 +180,7 @@ const dueSample = 4
 // counts in a few shards: tenants are spread evenly. The error says that none of them answers.
 func (app App) CountDue(ctx context.Context, now int64, within ...time.Duration) ([]int64, error) {
 	keys := app.sample()
-	counts, err := spread(ctx, app.c.rdb, slices.Repeat(keys, len(within)), func(p redis.Pipeliner, i int) *redis.IntCmd {
+	counts, err := store.Spread(ctx, app.c.rdb, slices.Repeat(keys, len(within)), func(p redis.Pipeliner, i int) *redis.IntCmd {
 		return p.ZCount(ctx, keys[i%len(keys)], "-inf", grant.Millis(now+within[i/len(keys)].Milliseconds()))
 	})
 	sums := make([]int64, len(within))
@@ -197,7 +198,7 @@ func (app App) sample() []string {
 	first := rand.N(DueShards)
 	keys := make([]string, dueSample)
 	for i := range keys {
-		keys[i] = app.keys().due((first + i) % DueShards)
+		keys[i] = app.keys().Due((first + i) % DueShards)
 	}
 	return keys
 }
@@ -226,11 +227,11 @@ func (g Grant) Released(ctx context.Context, at int64) error {
 	if _, cluster := g.c.rdb.(*redis.ClusterClient); cluster { // another node has the due set
 		return errors.Join(g.Alive(ctx, 0), g.Schedule(ctx, at))
 	}
-	channel := g.keys().events()
+	channel := g.keys().Events()
 	free := g.c.sign(ctx, channel, grant.AliveEvent(g.c.clock.told(), 0))
 	_, err := g.c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		p.Publish(ctx, channel, free)
-		scheduleBy(ctx, p, g.c.App(g.key.App).keys().due(shardOf(g.key.Tenant)), g.key, at)
+		scheduleBy(ctx, p, g.c.App(g.key.App).keys().Due(shardOf(g.key.Tenant)), g.key, at)
 		return nil
 	})
 	return err
@@ -243,7 +244,7 @@ const repairPage = 500
 // page of keys and one pause after the other. It returns how many that were. What fails, a node or a
 // key, stops only itself; the error tells.
 func (app App) Repair(ctx context.Context, pause time.Duration) (missing int, err error) {
-	nodes, err := app.c.db.nodes(ctx)
+	nodes, err := app.c.db.Nodes(ctx)
 	for _, node := range nodes {
 		n, failed := app.repairNode(ctx, node, pause)
 		missing += n
@@ -254,8 +255,8 @@ func (app App) Repair(ctx context.Context, pause time.Duration) (missing int, er
 
 func (app App) repairNode(ctx context.Context, node redis.Cmdable, pause time.Duration) (missing int, err error) {
 	for cursor := uint64(0); ; {
-		page, failed := bounded(ctx, 3*nodePatience, func(ctx context.Context) (*redis.ScanCmd, error) {
-			page := node.Scan(ctx, cursor, app.c.names.records(app.name), repairPage)
+		page, failed := store.Bounded(ctx, 3*store.NodePatience, func(ctx context.Context) (*redis.ScanCmd, error) {
+			page := node.Scan(ctx, cursor, app.c.names.Records(app.name), repairPage)
 			return page, page.Err()
 		})
 		if failed != nil {
@@ -274,25 +275,9 @@ func (app App) repairNode(ctx context.Context, node redis.Cmdable, pause time.Du
 	}
 }
 
-// nodes are the Redis that have grants.
-func (st *store) nodes(ctx context.Context) (nodes []redis.Cmdable, err error) {
-	cluster, ok := st.rdb.(*redis.ClusterClient)
-	if !ok {
-		return []redis.Cmdable{st.rdb}, nil
-	}
-	turn := make(chan struct{}, 1) // ForEachMaster calls at the same time
-	err = cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
-		turn <- struct{}{}
-		nodes = append(nodes, node)
-		<-turn
-		return nil
-	})
-	return nodes, err
-}
-
 // scheduleMissing schedules those of some grants that are active and in no due set.
 func (app App) scheduleMissing(ctx context.Context, grantKeys []string) (missing int, err error) {
-	records, err := spread(ctx, app.c.rdb, grantKeys, func(p redis.Pipeliner, i int) *redis.SliceCmd {
+	records, err := store.Spread(ctx, app.c.rdb, grantKeys, func(p redis.Pipeliner, i int) *redis.SliceCmd {
 		return p.HMGet(ctx, grantKeys[i], "state", "refresh_at")
 	})
 	var dueKeys []string
@@ -302,12 +287,12 @@ func (app App) scheduleMissing(ctx context.Context, grantKeys []string) (missing
 			continue
 		}
 		at, ok := activeSince(r.Val())
-		if tenant := app.c.names.tenantOf(app.name, grantKeys[i]); ok && tenant != "" {
-			dueKeys = append(dueKeys, app.keys().due(shardOf(tenant)))
+		if tenant := app.c.names.TenantOf(app.name, grantKeys[i]); ok && tenant != "" {
+			dueKeys = append(dueKeys, app.keys().Due(shardOf(tenant)))
 			entries = append(entries, dueEntry(grant.Key{App: app.name, Tenant: tenant}, at))
 		}
 	}
-	added, failed := spread(ctx, app.c.rdb, dueKeys, func(p redis.Pipeliner, i int) *redis.IntCmd {
+	added, failed := store.Spread(ctx, app.c.rdb, dueKeys, func(p redis.Pipeliner, i int) *redis.IntCmd {
 		return p.ZAddNX(ctx, dueKeys[i], entries[i])
 	})
 	for _, a := range added {
@@ -331,8 +316,8 @@ func activeSince(record []any) (refreshAt int64, ok bool) {
 // TakeTurn reports whether this process is the one that may do something which one of the
 // fleet does, every so often.
 func (app App) TakeTurn(ctx context.Context, what string, every time.Duration) (bool, error) {
-	key := app.keys().turn(what)
-	ok, err := bounded(ctx, nodePatience, func(ctx context.Context) (bool, error) {
+	key := app.keys().Turn(what)
+	ok, err := store.Bounded(ctx, store.NodePatience, func(ctx context.Context) (bool, error) {
 		return app.c.rdb.SetNX(ctx, key, grant.Clip(app.by), every).Result()
 	})
 	if err == nil && !ok { // nobody's turn lasts longer: Redis' clock was set back, or somebody set it by hand
@@ -343,7 +328,7 @@ func (app App) TakeTurn(ctx context.Context, what string, every time.Duration) (
 
 // ShortenTurn lets the next one have the turn sooner.
 func (app App) ShortenTurn(ctx context.Context, what string, to time.Duration) error {
-	return app.c.rdb.PExpire(ctx, app.keys().turn(what), to).Err()
+	return app.c.rdb.PExpire(ctx, app.keys().Turn(what), to).Err()
 }
 
 // Warn says in the journal and to all workers, once, that base's refresh token ends at a
@@ -351,8 +336,8 @@ func (app App) ShortenTurn(ctx context.Context, what string, to time.Duration) e
 func (g Grant) Warn(ctx context.Context, base *Snapshot) (grant.Outcome, *Snapshot, error) {
 	ks := g.keys()
 	return g.change("reauth_due", base, base.Pair, func() (answer, error) {
-		return g.run(ctx, "warn", warnScript, []string{ks.grant(), ks.secret(), ks.journal()},
-			ks.events(), g.c.journal, grant.Clip(g.by), base.Epoch, base.Generation)
+		return g.run(ctx, "warn", store.WarnScript, []string{ks.Grant(), ks.Secret(), ks.Journal()},
+			ks.Events(), g.c.journal, grant.Clip(g.by), base.Epoch, base.Generation)
 	})
 }
 
@@ -363,7 +348,7 @@ const keptAtRest = 2
 // Compact stores a grant's journal at its own size, for a grant that will rest for long. Of the
 // refreshes that went well it keeps only the last few.
 func (g Grant) Compact(ctx context.Context) error {
-	return compactScript.Run(ctx, g.c.rdb, []string{g.keys().journal()}, keptAtRest).Err()
+	return store.CompactScript.Run(ctx, g.c.rdb, []string{g.keys().Journal()}, keptAtRest).Err()
 }
 
 // touchPage is how many notes go to Redis at once.
@@ -418,17 +403,17 @@ func (c *Cache) touch(ctx context.Context, grants []grant.Key, coarse time.Durat
 	}
 	keys := make([]string, len(grants))
 	for i, k := range grants {
-		keys[i] = c.Grant(k).keys().grant()
+		keys[i] = c.Grant(k).keys().Grant()
 	}
-	told, err := spread(ctx, c.rdb, keys, func(p redis.Pipeliner, i int) *redis.Cmd {
-		return touchScript.EvalSha(ctx, p, keys[i:i+1], coarse.Milliseconds())
+	told, err := store.Spread(ctx, c.rdb, keys, func(p redis.Pipeliner, i int) *redis.Cmd {
+		return store.TouchScript.EvalSha(ctx, p, keys[i:i+1], coarse.Milliseconds())
 	})
 	if !redis.HasErrorPrefix(err, "NOSCRIPT") {
 		return err
 	}
 	for i := range told {
 		if told[i] == nil {
-			err = touchScript.Run(ctx, c.rdb, keys[i:i+1], coarse.Milliseconds()).Err()
+			err = store.TouchScript.Run(ctx, c.rdb, keys[i:i+1], coarse.Milliseconds()).Err()
 		}
 	}
 	return err

@@ -19,7 +19,7 @@ import (
 // dueAt is when a grant is to be looked at next; 0 for never.
 func dueAt(t testing.TB, c *Cache, k grant.Key) int64 {
 	t.Helper()
-	score, err := c.rdb.ZScore(t.Context(), c.App(k.App).keys().due(shardOf(k.Tenant)), k.Tenant).Result()
+	score, err := c.rdb.ZScore(t.Context(), c.App(k.App).keys().Due(shardOf(k.Tenant)), k.Tenant).Result()
 	if err != nil && err != redis.Nil {
 		t.Fatal(err)
 	}
@@ -276,7 +276,7 @@ func TestDueGrantsAreCountedByASample(t *testing.T) {
 		for i := range grants / DueShards {
 			due = append(due, redis.Z{Score: float64(now + time.Hour.Milliseconds()), Member: i})
 		}
-		if err := c.rdb.ZAdd(t.Context(), c.App("zoom").keys().due(shard), due...).Err(); err != nil {
+		if err := c.rdb.ZAdd(t.Context(), c.App("zoom").keys().Due(shard), due...).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -306,7 +306,7 @@ func TestALostDueEntryIsPutBack(t *testing.T) {
 			disconnect(t, c, grant.Key{App: "zoom", Tenant: "gone"})
 			schedule(t, c, kept, 4711)
 			for _, k := range append([]grant.Key{other}, lostDue...) {
-				c.rdb.ZRem(t.Context(), c.App(k.App).keys().due(shardOf(k.Tenant)), k.Tenant)
+				c.rdb.ZRem(t.Context(), c.App(k.App).keys().Due(shardOf(k.Tenant)), k.Tenant)
 			}
 			missing, err := c.App("zoom").Repair(t.Context(), 0)
 			if err != nil || missing != len(lostDue) {
@@ -344,7 +344,7 @@ func TestUseIsNotedOnceAndOnlyIfSomebodyAsked(t *testing.T) {
 	connect(t, a, acme, 1)
 	hot(t, a, acme)
 	hot(t, b, acme)
-	usedAt := func() string { return rdb.HGet(t.Context(), a.Grant(acme).keys().grant(), "used_at").Val() }
+	usedAt := func() string { return rdb.HGet(t.Context(), a.Grant(acme).keys().Grant(), "used_at").Val() }
 	touch := func(c *Cache, coarse time.Duration) {
 		t.Helper()
 		if err := c.App("zoom").Touch(t.Context(), coarse); err != nil {
@@ -394,7 +394,7 @@ func TestNothingIsNotedOfWhatIsGone(t *testing.T) {
 	if err := c.App("zoom").Touch(t.Context(), time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	if n := c.rdb.Exists(t.Context(), c.Grant(acme).keys().grant()).Val(); n != 0 {
+	if n := c.rdb.Exists(t.Context(), c.Grant(acme).keys().Grant()).Val(); n != 0 {
 		t.Error("half a record was made")
 	}
 }
@@ -500,7 +500,7 @@ func TestWhoWatchesHearsOfOnesOwnChangesAndOfAllOthers(t *testing.T) {
 func TestACompactedJournalTakesLessRoomAndKeepsWhatIsNotRoutine(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
-	name := c.Grant(acme).keys().journal()
+	name := c.Grant(acme).keys().Journal()
 	if err := c.Grant(acme).Compact(t.Context()); err != nil || c.rdb.Exists(t.Context(), name).Val() != 0 {
 		t.Fatalf("of no journal: %v", err)
 	}
@@ -555,7 +555,7 @@ func TestACompactedJournalTakesLessRoomAndKeepsWhatIsNotRoutine(t *testing.T) {
 	if err := c.Grant(young).Compact(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := c.rdb.MemoryUsage(t.Context(), c.Grant(young).keys().journal(), 0).Val(); n > 1000 {
+	if n := c.rdb.MemoryUsage(t.Context(), c.Grant(young).keys().Journal(), 0).Val(); n > 1000 {
 		t.Errorf("a journal of one entry takes %d bytes", n)
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
 // Redis can come back empty: a restart without its file, FLUSHALL, a new server at the old address.
@@ -100,7 +101,7 @@ func (c *Cache) countKeys(ctx context.Context) (n int64, told bool) {
 		return 0, false
 	}
 	c.sameServer(ctx, text)
-	counts, _, _ := strings.Cut(strings.TrimPrefix(infoOf(text)[fmt.Sprint("db", client.Options().DB)], "keys="), ",")
+	counts, _, _ := strings.Cut(strings.TrimPrefix(store.InfoOf(text)[fmt.Sprint("db", client.Options().DB)], "keys="), ",")
 	n, err = strconv.ParseInt(counts, 10, 64)
 	return n, err == nil // an empty database is not listed
 }
@@ -118,7 +119,7 @@ func (c *Cache) rescue(ctx context.Context) error {
 	var failed error
 	lostAt := map[*appMemory]int64{}
 	for _, a := range c.apps.All() {
-		_, _, s, err := c.changeAt(ctx, "data_lost", appLostScript, a, NewID(), grant.Clip(c.name), birthMark(was), birthMark(*now))
+		_, _, s, err := c.changeAt(ctx, "data_lost", store.AppLostScript, a, NewID(), grant.Clip(c.name), birthMark(was), birthMark(*now))
 		failed = errors.Join(failed, err)
 		if err == nil {
 			lostAt[a] = s.LostAt
@@ -131,8 +132,8 @@ func (c *Cache) rescue(ctx context.Context) error {
 		a.given.Store(at)
 	}
 	// Last: as long as the key is gone, whoever looks sees that the data is.
-	if err := c.rdb.SetNX(ctx, c.names.proof(), *now, 0).Err(); err != nil {
-		return fmt.Errorf("tokencache: put back %s: %w", c.names.proof(), err)
+	if err := c.rdb.SetNX(ctx, c.names.Proof(), *now, 0).Err(); err != nil {
+		return fmt.Errorf("tokencache: put back %s: %w", c.names.Proof(), err)
 	}
 	p.fetching.Lock()
 	defer p.fetching.Unlock()
@@ -236,7 +237,7 @@ func (c *Cache) giveRests(ctx context.Context) (failed error) {
 // AcceptLoss notes that an operator has accepted that what Redis lost of an app is gone: a tenant
 // without a grant counts as not connected again.
 func (app App) AcceptLoss(ctx context.Context) error {
-	_, _, _, err := app.changeApp(ctx, "loss_accepted", acceptLossScript, NewID(), grant.Clip(app.by))
+	_, _, _, err := app.changeApp(ctx, "loss_accepted", store.AcceptLossScript, NewID(), grant.Clip(app.by))
 	return err
 }
 

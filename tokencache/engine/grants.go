@@ -103,7 +103,7 @@ func (m *hotMap) delete(k grant.Key) {
 // loadOrAdd returns a grant's entry, a new one if there is none.
 func (m *hotMap) loadOrAdd(c *Cache, k grant.Key) *entry {
 	e, was := m.app(c, k.App).tenants.LoadOrCompute(k.Tenant, func() (*entry, bool) {
-		return &entry{key: k, channel: c.Grant(k).keys().events(), changed: make(chan struct{})}, false
+		return &entry{key: k, channel: c.Grant(k).keys().Events(), changed: make(chan struct{})}, false
 	})
 	if !was {
 		m.count.Add(1)

@@ -217,11 +217,11 @@ func TestGlanceSeesNothingButFreshTokens(t *testing.T) {
 	gone := made("gone", func(int64, *grant.Pair) {})
 	disconnect(t, stage, gone)
 	broken := made("broken", func(int64, *grant.Pair) {})
-	rdb.Set(t.Context(), stage.Grant(broken).keys().secret(), "no epoch here", 0)
+	rdb.Set(t.Context(), stage.Grant(broken).keys().Secret(), "no epoch here", 0)
 	other := made("other", func(int64, *grant.Pair) {})
-	copied := rdb.Get(t.Context(), stage.Grant(other).keys().secret()).Val()
+	copied := rdb.Get(t.Context(), stage.Grant(other).keys().Secret()).Val()
 	foreign := made("foreign", func(int64, *grant.Pair) {})
-	rdb.Set(t.Context(), stage.Grant(foreign).keys().secret(), copied, 0)
+	rdb.Set(t.Context(), stage.Grant(foreign).keys().Secret(), copied, 0)
 	for _, k := range []grant.Key{
 		made("due", func(now int64, p *grant.Pair) { p.RefreshAt = now - 1000 }),
 		made("expired", func(now int64, p *grant.Pair) { p.RefreshAt, p.ExpiresAt = now-2, now-1 }),

@@ -33,10 +33,10 @@ func TestATombstoneThatWasOnlyHeardIsNotWrittenBack(t *testing.T) {
 	until(t, p, "the end", func() bool { return listener.Grant(acme).Remembered().State == grant.Disconnected })
 	gone(t, maker)
 	rewind(t, listener, acme, before)
-	sealed := listener.rdb.Get(t.Context(), listener.Grant(acme).keys().secret()).Val()
+	sealed := listener.rdb.Get(t.Context(), listener.Grant(acme).keys().Secret()).Val()
 	wrote := func() bool {
-		return listener.rdb.HGet(t.Context(), listener.Grant(acme).keys().grant(), "state").Val() != string(grant.Active) ||
-			listener.rdb.Get(t.Context(), listener.Grant(acme).keys().secret()).Val() != sealed
+		return listener.rdb.HGet(t.Context(), listener.Grant(acme).keys().Grant(), "state").Val() != string(grant.Active) ||
+			listener.rdb.Get(t.Context(), listener.Grant(acme).keys().Secret()).Val() != sealed
 	}
 	start := time.Now()
 	for { // believed for a while, then Redis' word counts
@@ -80,7 +80,7 @@ func TestWhoeverMadeWhatWasHeardGivesItBack(t *testing.T) {
 		t.Errorf("read %v %v", s, err)
 	}
 	until(t, p, "the claim in Redis", func() bool {
-		return listener.rdb.HGet(t.Context(), listener.Grant(acme).keys().grant(), "claim_id").Val() == claimed.Claim.ID
+		return listener.rdb.HGet(t.Context(), listener.Grant(acme).keys().Grant(), "claim_id").Val() == claimed.Claim.ID
 	})
 }
 

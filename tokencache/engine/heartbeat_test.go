@@ -156,7 +156,7 @@ func TestAClaimIsRefusedByAServerThatWasNotJudged(t *testing.T) {
 	if err := root.ReplicaOf(t.Context(), "NO", "ONE").Err(); err != nil {
 		t.Fatal(err)
 	}
-	if root.Exists(t.Context(), c.Grant(acme).keys().grant()).Val() == 0 { // it had synced already
+	if root.Exists(t.Context(), c.Grant(acme).keys().Grant()).Val() == 0 { // it had synced already
 		connect(t, c, acme, 1)
 		s = read(t, c, acme)
 		own := *s
@@ -300,14 +300,14 @@ func TestAClusterIsAskedWhoIsWhereWhenANodeDoesNotAnswer(t *testing.T) {
 	_ = c.rdb.Get(t.Context(), "any").Err()
 	before := read()
 	for _, err := range []error{nil, redis.Nil, context.Canceled} {
-		c.db.unanswered(err)
+		c.db.Unanswered(err)
 	}
 	time.Sleep(50 * time.Millisecond)
 	if n := read() - before; n != 0 {
 		t.Errorf("asked %d times without a reason", n)
 	}
 	for range 100 {
-		c.db.unanswered(net.ErrClosed)
+		c.db.Unanswered(net.ErrClosed)
 	}
 	eventually(t, "the nodes to be asked", patience, func() bool { return read() > before })
 	time.Sleep(300 * time.Millisecond)

@@ -15,6 +15,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
 // Redis can lose its last writes: a replica that becomes the master has not got all of them,
@@ -192,7 +193,7 @@ func (g Grant) serverOf(ctx context.Context) (*server, error) {
 	if _, cluster := g.c.rdb.(*redis.ClusterClient); !cluster {
 		return g.inspect(ctx)
 	}
-	return insist(ctx, g.c.db, func() (*server, error) { return g.inspect(ctx) })
+	return store.Insist(ctx, g.c.db, func() (*server, error) { return g.inspect(ctx) })
 }
 
 // inspect asks the server that has a grant what it is.
@@ -204,12 +205,12 @@ func (g Grant) inspect(ctx context.Context) (*server, error) {
 	at := mono.Now()
 	text, err := node.Info(ctx, "server", "replication").Result()
 	if err != nil && !forbidden(err) {
-		g.c.db.unanswered(err)
+		g.c.db.Unanswered(err)
 		return nil, err
 	}
-	s, err := g.c.judge(ctx, infoOf(text), at)
+	s, err := g.c.judge(ctx, store.InfoOf(text), at)
 	if err != nil {
-		g.c.db.unanswered(err) // the map of the slots is old
+		g.c.db.Unanswered(err) // the map of the slots is old
 		return nil, err
 	}
 	if s.replid == "" {
@@ -256,28 +257,17 @@ func forbidden(err error) bool {
 // new replication id then, and does not tell when. Where that cannot be noted, on another node that
 // is away, it is seen now.
 func (c *Cache) firstSeen(ctx context.Context, replid string, now int64) int64 {
-	key := c.names.masters()
+	key := c.names.Masters()
 	err := c.rdb.HSetNX(ctx, key, replid, now).Err()
 	var first int64
 	if err == nil {
 		first, err = c.rdb.HGet(ctx, key, replid).Int64()
 	}
 	if err != nil {
-		c.db.unanswered(err)
+		c.db.Unanswered(err)
 		return now
 	}
 	return first
-}
-
-// infoOf reads the name:value lines of INFO.
-func infoOf(text string) map[string]string {
-	fields := make(map[string]string)
-	for line := range strings.Lines(text) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			fields[name] = value
-		}
-	}
-	return fields
 }
 
 var errReplaced = errors.New("Redis is another server than before, or has become the master anew")
@@ -285,7 +275,7 @@ var errReplaced = errors.New("Redis is another server than before, or has become
 // sameServer looks at what Redis says of itself every few seconds. A server that was promoted in
 // place, or made a replica, keeps its connections: what it has now may not be what was pushed.
 func (c *Cache) sameServer(ctx context.Context, text string) {
-	known, info := c.servers.of(""), infoOf(text)
+	known, info := c.servers.of(""), store.InfoOf(text)
 	switch {
 	case info["role"] == "slave":
 		c.servers.forget()
@@ -301,7 +291,7 @@ func (c *Cache) sameServer(ctx context.Context, text string) {
 // endpoint may lead elsewhere by now. It does so where a write is refused, and this one writes nothing.
 func (c *Cache) leave(ctx context.Context) {
 	for range 10 {
-		if err := c.rdb.Persist(ctx, c.names.proof()).Err(); err == nil || ctx.Err() != nil {
+		if err := c.rdb.Persist(ctx, c.names.Proof()).Err(); err == nil || ctx.Err() != nil {
 			return
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
 // next exchanges a generation, as holder `by`, for pair n.
@@ -118,7 +119,7 @@ func TestGenerationWhosePairIsGoneIsNeverPresented(t *testing.T) {
 	s := connect(t, other, acme, 1)
 	hot(t, other, acme)
 	next(t, other, s, "b", 2)
-	rdb.Del(t.Context(), c.Grant(acme).keys().secret())
+	rdb.Del(t.Context(), c.Grant(acme).keys().Secret())
 	p := c.Grant(acme).Pin()
 	defer p.Unpin()
 	outcome, got, err := c.Grant(s.Key).As("a").Claim(t.Context(), s, NewID(), time.Minute, AfterDeadline)
@@ -126,7 +127,7 @@ func TestGenerationWhosePairIsGoneIsNeverPresented(t *testing.T) {
 		t.Errorf("%s %v: the pair's error is %v", outcome, err, got.Err)
 	}
 	// A worker that remembers the pair puts it back.
-	if s := read(t, other, acme); s.Err != nil || rdb.Exists(t.Context(), c.Grant(acme).keys().secret()).Val() != 1 {
+	if s := read(t, other, acme); s.Err != nil || rdb.Exists(t.Context(), c.Grant(acme).keys().Secret()).Val() != 1 {
 		t.Errorf("not put back: %v", s.Err)
 	}
 }
@@ -160,8 +161,8 @@ func TestPairThatIsNotTheStoredOneIsNeverPresented(t *testing.T) {
 	mine := c.Grant(acme).Peek()
 	stored := pairNo(2)(mine.At())
 	ks := c.Grant(acme).keys()
-	c.rdb.Set(t.Context(), ks.secret(), mustSeal(t, c, acme, mine.Epoch, mine.Generation, stored), 0)
-	c.rdb.HSet(t.Context(), ks.grant(), "rt_fp", grant.Fingerprint(stored.RefreshToken.Reveal()))
+	c.rdb.Set(t.Context(), ks.Secret(), mustSeal(t, c, acme, mine.Epoch, mine.Generation, stored), 0)
+	c.rdb.HSet(t.Context(), ks.Grant(), "rt_fp", grant.Fingerprint(stored.RefreshToken.Reveal()))
 	outcome, _, err := c.Grant(mine.Key).As("a").Claim(t.Context(), mine, NewID(), time.Minute, AfterDeadline)
 	if outcome != grant.Moved || err != nil {
 		t.Fatalf("the claim of the other pair: %s %v", outcome, err)
@@ -187,7 +188,7 @@ func TestPairOfAnOlderConsentIsNotPutBesideANewerRecord(t *testing.T) {
 	older := connect(t, c, acme, 1)
 	connect(t, c, acme, 2)
 	hset(t, c, acme, "rt_fp", older.RefreshFP)
-	secret := c.Grant(acme).keys().secret()
+	secret := c.Grant(acme).keys().Secret()
 	c.rdb.Del(t.Context(), secret)
 	got, err := c.Grant(older.Key).restore(t.Context(), older)
 	if err != nil || !errors.Is(got.Err, grant.ErrSealed) {
@@ -309,7 +310,7 @@ func TestLateChangesAreGivenBackAfterAReconnection(t *testing.T) {
 	})
 	lose(t, c, acme)
 	eventually(t, "the grant to be back", 10*time.Second, func() bool {
-		return rdb.HGet(t.Context(), c.Grant(acme).keys().grant(), "gen").Val() == "1"
+		return rdb.HGet(t.Context(), c.Grant(acme).keys().Grant(), "gen").Val() == "1"
 	})
 }
 
@@ -335,7 +336,7 @@ func TestOnlyChangesOfLateAreReadAgain(t *testing.T) {
 // calls is how often a command was called on a server.
 func calls(t *testing.T, rdb redis.UniversalClient, command string) int {
 	t.Helper()
-	said := infoOf(rdb.Info(t.Context(), "commandstats").Val())["cmdstat_"+command]
+	said := store.InfoOf(rdb.Info(t.Context(), "commandstats").Val())["cmdstat_"+command]
 	n, _, _ := strings.Cut(strings.TrimPrefix(said, "calls="), ",")
 	count, _ := strconv.Atoi(n)
 	return count
@@ -368,7 +369,7 @@ func TestWhoNoticesALossLateGivesBackWhatOnlyItRemembers(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if n := rdb.Exists(t.Context(), first.Grant(acme).keys().grant(), first.Grant(other).keys().grant(), first.Grant(grant.Key{App: "zoom", Tenant: "0"}).keys().grant()).Val(); n != 3 {
+	if n := rdb.Exists(t.Context(), first.Grant(acme).keys().Grant(), first.Grant(other).keys().Grant(), first.Grant(grant.Key{App: "zoom", Tenant: "0"}).keys().Grant()).Val(); n != 3 {
 		t.Error("what only one of them remembered is lost")
 	}
 }

@@ -121,7 +121,7 @@ func disconnect(t testing.TB, c *Cache, k grant.Key) {
 // hset writes record fields behind the cache's back, to make a past or a future.
 func hset(t testing.TB, c *Cache, k grant.Key, values ...any) {
 	t.Helper()
-	if err := c.rdb.HSet(context.Background(), c.Grant(k).keys().grant(), values...).Err(); err != nil {
+	if err := c.rdb.HSet(context.Background(), c.Grant(k).keys().Grant(), values...).Err(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -130,7 +130,7 @@ func hset(t testing.TB, c *Cache, k grant.Key, values ...any) {
 func lose(t testing.TB, c *Cache, k grant.Key) {
 	t.Helper()
 	ks := c.Grant(k).keys()
-	if err := c.rdb.Del(context.Background(), ks.grant(), ks.secret(), ks.spare(), ks.journal()).Err(); err != nil {
+	if err := c.rdb.Del(context.Background(), ks.Grant(), ks.Secret(), ks.Spare(), ks.Journal()).Err(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -144,7 +144,7 @@ type stored struct {
 func remember(t testing.TB, c *Cache, k grant.Key) stored {
 	t.Helper()
 	ks := c.Grant(k).keys()
-	return stored{c.rdb.HGetAll(t.Context(), ks.grant()).Val(), c.rdb.Get(t.Context(), ks.secret()).Val()}
+	return stored{c.rdb.HGetAll(t.Context(), ks.Grant()).Val(), c.rdb.Get(t.Context(), ks.Secret()).Val()}
 }
 
 // rewind puts an older state back, as the restore of a backup would.
@@ -154,7 +154,7 @@ func rewind(t testing.TB, c *Cache, k grant.Key, s stored) {
 	for name, value := range s.grant {
 		hset(t, c, k, name, value)
 	}
-	if err := c.rdb.Set(t.Context(), c.Grant(k).keys().secret(), s.secret, 0).Err(); err != nil {
+	if err := c.rdb.Set(t.Context(), c.Grant(k).keys().Secret(), s.secret, 0).Err(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -217,7 +217,7 @@ func eventually(t testing.TB, what string, within time.Duration, reached func() 
 // journal is the kinds of a grant's journal entries, in order.
 func journal(t testing.TB, c *Cache, k grant.Key) []string {
 	t.Helper()
-	entries, err := c.rdb.XRange(t.Context(), c.Grant(k).keys().journal(), "-", "+").Result()
+	entries, err := c.rdb.XRange(t.Context(), c.Grant(k).keys().Journal(), "-", "+").Result()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -202,7 +202,7 @@ func TestACacheDoesNotAnswerItsOwnQuestion(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the answer to another cache", patience, func() bool {
-		return len(atIt) > 0 && asking.rdb.Exists(t.Context(), asking.Grant(acme).keys().grant()).Val() == 1
+		return len(atIt) > 0 && asking.rdb.Exists(t.Context(), asking.Grant(acme).keys().Grant()).Val() == 1
 	})
 }
 
@@ -216,7 +216,7 @@ func TestAskedProcessesGiveBackALostClaim(t *testing.T) {
 	p := late.Grant(acme).Pin()
 	defer p.Unpin()
 	confirm(t, p)
-	name := warm.Grant(acme).keys().grant()
+	name := warm.Grant(acme).keys().Grant()
 	before := rdb.HGetAll(t.Context(), name).Val()
 	claimed := claim(t, warm, base, "w")
 	rdb.Del(t.Context(), name)
@@ -280,7 +280,7 @@ func TestRecordWithoutItsPair(t *testing.T) {
 	warm, cold := newCache(t, server.Client(t), prefix), newCache(t, server.Client(t), prefix)
 	base := connect(t, warm, acme, 1)
 	hot(t, warm, acme)
-	if err := warm.rdb.Del(t.Context(), warm.Grant(acme).keys().secret()).Err(); err != nil {
+	if err := warm.rdb.Del(t.Context(), warm.Grant(acme).keys().Secret()).Err(); err != nil {
 		t.Fatal(err)
 	}
 	if s, err := cold.Grant(acme).Read(t.Context()); err != nil || !errors.Is(s.Err, grant.ErrSealed) || s.Valid() {
@@ -305,7 +305,7 @@ func TestWholeLifeOnACluster(t *testing.T) {
 		k := grant.Key{App: "zoom", Tenant: fmt.Sprint("tenant ", i)}
 		var slots []int64
 		ks := c.Grant(k).keys()
-		for _, name := range []string{ks.grant(), ks.secret(), ks.spare(), ks.lock(), ks.journal(), ks.events()} {
+		for _, name := range []string{ks.Grant(), ks.Secret(), ks.Spare(), ks.Lock(), ks.Journal(), ks.Events()} {
 			slots = append(slots, c.rdb.(*redis.ClusterClient).ClusterKeySlot(t.Context(), name).Val())
 		}
 		for _, slot := range slots {
@@ -313,13 +313,13 @@ func TestWholeLifeOnACluster(t *testing.T) {
 				t.Fatalf("slots %v", slots)
 			}
 		}
-		owner, err := c.rdb.(*redis.ClusterClient).MasterForKey(t.Context(), ks.grant())
+		owner, err := c.rdb.(*redis.ClusterClient).MasterForKey(t.Context(), ks.Grant())
 		if err != nil {
 			t.Fatal(err)
 		}
 		nodes = nodes[:0]
 		for _, node := range cluster.Nodes {
-			nodes = append(nodes, listen(t, c, node.Client(t), owner, ks.events()))
+			nodes = append(nodes, listen(t, c, node.Client(t), owner, ks.Events()))
 		}
 		p := other.Grant(k).Pin()
 		confirm(t, p)

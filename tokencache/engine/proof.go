@@ -18,6 +18,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
 // Pub/sub knows neither the rights to keys nor database numbers: any Redis user with PUBLISH, and
@@ -100,18 +101,18 @@ func (c *Cache) fetchProof(ctx context.Context) (key string, fate keyFate, err e
 	if known {
 		mine = *c.proof.key.Load()
 	}
-	key, err = c.rdb.Get(ctx, c.names.proof()).Result()
+	key, err = c.rdb.Get(ctx, c.names.Proof()).Result()
 	_ = c.learnTime(ctx)
 	if errors.Is(err, redis.Nil) && known {
 		return mine, keyGone, nil
 	}
 	if errors.Is(err, redis.Nil) {
-		if err = c.rdb.SetNX(ctx, c.names.proof(), mine, 0).Err(); err == nil {
-			key, err = c.rdb.Get(ctx, c.names.proof()).Result()
+		if err = c.rdb.SetNX(ctx, c.names.Proof(), mine, 0).Err(); err == nil {
+			key, err = c.rdb.Get(ctx, c.names.Proof()).Result()
 		}
 	}
 	if redis.HasErrorPrefix(err, "WRONGTYPE") || err == nil && len(key) < minProof {
-		key, err = proofScript.Run(ctx, c.rdb, []string{c.names.proof()}, mine).Text()
+		key, err = store.ProofScript.Run(ctx, c.rdb, []string{c.names.Proof()}, mine).Text()
 	}
 	switch {
 	case err != nil && known:
@@ -136,7 +137,7 @@ func (c *Cache) learnTime(ctx context.Context) error {
 	if err := c.rdb.Process(ctx, clock); err != nil {
 		return err
 	}
-	now, err := millis(clock.Val())
+	now, err := store.Millis(clock.Val())
 	if err == nil {
 		c.clock.observe(sent, mono.Now(), now)
 	}
@@ -179,7 +180,7 @@ const believedWithin = 10 * time.Second
 // stale reports whether a message was made long ago, or does not say when.
 func (c *Cache) stale(channel, body string) bool {
 	head, rest, _ := strings.Cut(body, "\n")
-	if strings.HasPrefix(channel, c.names.changes()) {
+	if strings.HasPrefix(channel, c.names.Changes()) {
 		head, _, _ = strings.Cut(rest, "\n")
 	}
 	_, when, _ := strings.Cut(head, " ")
@@ -279,13 +280,13 @@ func (c *Cache) sayUnproven(channels int) {
 
 // suspect makes what memory holds of a channel's grant or app incoherent, until it is read again.
 func (c *Cache) suspect(channel string) {
-	if name, ok := c.names.isApp(channel); ok {
+	if name, ok := c.names.IsApp(channel); ok {
 		if a, ok := c.apps.Load(grant.Unescape(name)); ok {
 			a.suspect()
 		}
 		return
 	}
-	if k, ok := c.names.grantOf(channel); ok {
+	if k, ok := c.names.GrantOf(channel); ok {
 		if e, ok := c.hot.load(k); ok {
 			e.suspect()
 		}

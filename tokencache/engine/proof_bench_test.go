@@ -3,6 +3,8 @@ package engine
 import (
 	"strings"
 	"testing"
+
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
 // What it costs a process to prove a message, or to see that it is proven: a commit with an access
@@ -11,7 +13,7 @@ func BenchmarkProof(b *testing.B) {
 	body := strings.Repeat("x", 2200)
 	const channel = "tl:{zoom:acme}:events"
 	key := strings.Repeat("k", 26)
-	c := &Cache{names: names("tl")}
+	c := &Cache{names: store.Names("tl")}
 	c.proof.key.Store(&key)
 	message := c.sign(b.Context(), channel, body)
 	b.Run("prove", func(b *testing.B) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
 // pushed takes a message from the subscriber connection. An empty payload means that the channel
@@ -27,7 +28,7 @@ func (c *Cache) believe(channel, payload string) {
 	if c.appPushed(channel, payload, at) || c.changePushed(channel, payload) {
 		return
 	}
-	k, ok := c.names.grantOf(channel)
+	k, ok := c.names.GrantOf(channel)
 	if !ok {
 		return
 	}
@@ -104,7 +105,7 @@ func (c *Cache) tell(e *entry) {
 		defer cancel()
 		defer e.hasTold()
 		_, err := c.Grant(mem.Key).restore(ctx, mem)
-		for noAnswer(err) && mono.Sleep(ctx, tellEvery/2) == nil { // its node may just be replaced
+		for store.NoAnswer(err) && mono.Sleep(ctx, tellEvery/2) == nil { // its node may just be replaced
 			_, err = c.Grant(mem.Key).restore(ctx, mem)
 		}
 		if err != nil {

@@ -1,19 +1,17 @@
 package engine
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha1" // as scripts have it
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
 // Read reads a grant from Redis in one round trip and remembers it if it is pinned or
@@ -46,7 +44,7 @@ func (g Grant) Glance(ctx context.Context) (*Snapshot, error) {
 	if _, hot := g.c.hot.load(g.key); hot || !ok || g.c.hot.size() < g.c.limit || g.c.hot.seen.lately(g.key) {
 		return nil, nil // it is to be read and remembered
 	}
-	sealed, err := g.c.db.secret(ctx, g.keys().secret())
+	sealed, err := g.c.db.Secret(ctx, g.keys().Secret())
 	if err != nil {
 		return nil, fmt.Errorf("tokencache: glance %s: %w", g.key, err)
 	}
@@ -73,13 +71,13 @@ func (g Grant) Glance(ctx context.Context) (*Snapshot, error) {
 func (g Grant) read(ctx context.Context) (answer, error) {
 	ks, once := g.keys(), g.c.readOnce
 	if _, cluster := g.c.rdb.(*redis.ClusterClient); cluster {
-		once = func(ctx context.Context, ks keys) (reply, error) {
-			return insist(ctx, g.c.db, func() (reply, error) { return g.c.readOnce(ctx, ks) })
+		once = func(ctx context.Context, ks store.Keys) (store.Reply, error) {
+			return store.Insist(ctx, g.c.db, func() (store.Reply, error) { return g.c.readOnce(ctx, ks) })
 		}
 	}
 	for again := 2; ; again-- {
 		torn := false
-		a, err := g.roundTrip(ctx, "read", func() (reply, error) { return once(ctx, ks) })
+		a, err := g.roundTrip(ctx, "read", func() (store.Reply, error) { return once(ctx, ks) })
 		if a.snap != nil {
 			a.snap.needsPair()
 			torn = errors.Is(a.snap.Err, grant.ErrOtherPair) || errors.Is(a.snap.Err, errNoPair)
@@ -93,91 +91,22 @@ func (g Grant) read(ctx context.Context) (answer, error) {
 // readOnce reads the record before the pair: if somebody changes the grant in between, the pair is
 // one of a later state, and does not open as the record's. A transaction would be of one moment, but a
 // Redis that is out of memory refuses it, and it costs more.
-func (c *Cache) readOnce(ctx context.Context, ks keys) (reply, error) {
+func (c *Cache) readOnce(ctx context.Context, ks store.Keys) (store.Reply, error) {
 	var record *redis.SliceCmd
 	var secret *redis.StringCmd
 	now, known := c.clock.toldJustNow(mono.Now())
 	told := !known || c.clock.many // a Cluster's nodes have a clock each
-	at, err := c.db.together(ctx, ks.grant(), told, func(p redis.Pipeliner) {
-		record, secret = p.HMGet(ctx, ks.grant(), grant.FieldNames...), p.GetRange(ctx, ks.secret(), 0, grant.MaxSealed)
+	at, err := c.db.Together(ctx, ks.Grant(), told, func(p redis.Pipeliner) {
+		record, secret = p.HMGet(ctx, ks.Grant(), grant.FieldNames...), p.GetRange(ctx, ks.Secret(), 0, grant.MaxSealed)
 	})
 	if told {
 		now = at
 	}
-	r := reply{status: "ok", now: now, told: told, values: record.Val(), sealed: secret.Val()}
+	r := store.Reply{Status: "ok", Now: now, Told: told, Values: record.Val(), Sealed: secret.Val()}
 	if redis.HasErrorPrefix(record.Err(), "WRONGTYPE") {
-		r.damaged = fmt.Errorf("%w (the key is no HASH)", grant.ErrDamaged)
+		r.Damaged = fmt.Errorf("%w (the key is no HASH)", grant.ErrDamaged)
 	}
 	return r, err // a secret of another type is none
-}
-
-// together runs a few reads about one key in one round trip, and asks for Redis' time if that is wanted.
-// On a Cluster they all go to the node that has the key, whose time it is then. What is of another type is
-// no error.
-func (st *store) together(ctx context.Context, key string, askTime bool, reads func(redis.Pipeliner)) (now int64, err error) {
-	var clock *redis.StringSliceCmd
-	commands := func(p redis.Pipeliner) error {
-		if reads(p); !askTime {
-			return nil
-		}
-		clock = redis.NewStringSliceCmd(ctx, "time") // as text: a time.Time could be taken for this machine's
-		return p.Process(ctx, clock)
-	}
-	cluster, ok := st.rdb.(*redis.ClusterClient)
-	if !ok {
-		err = firstError(st.rdb.Pipelined(ctx, commands))
-	} else {
-		var node *redis.Client
-		if node, err = cluster.MasterForKey(ctx, key); err == nil {
-			err = firstError(node.Pipelined(ctx, commands))
-		}
-		if err != nil && !timedOut(err) {
-			err = firstError(cluster.TxPipelined(ctx, commands)) // follows a key that has moved to another node
-		}
-	}
-	if err != nil || !askTime {
-		return 0, err
-	}
-	return millis(clock.Val())
-}
-
-// firstError is the first error of some commands that is not about a key's type. Of a transaction Redis
-// says why it failed in the answer to one of its commands, and in the others no more than EXECABORT.
-func firstError(commands []redis.Cmder, err error) error {
-	var aborted error
-	for _, cmd := range commands {
-		switch err := cmd.Err(); {
-		case redis.HasErrorPrefix(err, "EXECABORT"):
-			aborted = err
-		case err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE"):
-			return err
-		}
-	}
-	if redis.HasErrorPrefix(err, "WRONGTYPE") {
-		err = nil
-	}
-	return cmp.Or(aborted, err)
-}
-
-func timedOut(err error) bool {
-	var network net.Error
-	return errors.As(err, &network) && network.Timeout()
-}
-
-// millis reads the answer of TIME: seconds, and microseconds in that second.
-func millis(answer []string) (int64, error) {
-	if len(answer) != 2 {
-		return 0, errors.New("TIME answered no time")
-	}
-	seconds, err := strconv.ParseInt(answer[0], 10, 64)
-	if err != nil {
-		return 0, errors.New("TIME answered no time")
-	}
-	micros, err := strconv.ParseInt(answer[1], 10, 64)
-	if err != nil {
-		return 0, errors.New("TIME answered no time")
-	}
-	return seconds*1000 + micros/1000, nil
 }
 
 // reconcile holds what a script found against memory and takes the newer of the two.
@@ -235,8 +164,8 @@ func (g Grant) restore(ctx context.Context, mem *Snapshot) (*Snapshot, error) {
 	var a answer
 	for judged := ""; ; judged = fmt.Sprintf("%x", sha1.Sum([]byte(a.sealed))) {
 		var err error
-		args := append([]any{ks.events(), g.c.journal, grant.Clip(mem.By), quiet.Milliseconds(), sealed, tombstoneLife.Milliseconds(), judged}, mem.Flat()...)
-		a, err = g.run(ctx, "restore", restoreScript, []string{ks.grant(), ks.secret(), ks.journal(), ks.spare()}, args...)
+		args := append([]any{ks.Events(), g.c.journal, grant.Clip(mem.By), quiet.Milliseconds(), sealed, tombstoneLife.Milliseconds(), judged}, mem.Flat()...)
+		a, err = g.run(ctx, "restore", store.RestoreScript, []string{ks.Grant(), ks.Secret(), ks.Journal(), ks.Spare()}, args...)
 		switch {
 		case err != nil:
 			return nil, err

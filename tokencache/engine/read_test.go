@@ -82,7 +82,7 @@ func TestAGrantIsReadWhereItHasMovedTo(t *testing.T) {
 	c := newCache(t, cluster.Client(t), "tl")
 	connect(t, c, acme, 1)
 	read(t, c, acme)
-	cluster.Move(t, c.Grant(acme).keys().grant())
+	cluster.Move(t, c.Grant(acme).keys().Grant())
 	if s := read(t, c, acme); s.Generation != 1 || s.Err != nil {
 		t.Error(s.Generation, s.Err)
 	}

@@ -16,14 +16,14 @@ func TestRedisNamesAreAsDocumented(t *testing.T) {
 	c := freshCache(t, func(cfg *Config) { cfg.Prefix = "" })
 	ks := c.Grant(grant.Key{App: "zoom", Tenant: "acme"}).keys()
 	for got, want := range map[string]string{
-		ks.grant(): "grant", ks.secret(): "secret", ks.spare(): "spare", ks.journal(): "journal",
-		ks.lock(): "lock", ks.events(): "events", c.Grant(acme).LockKey(): "lock", c.Grant(acme).EventsChannel(): "events",
+		ks.Grant(): "grant", ks.Secret(): "secret", ks.Spare(): "spare", ks.Journal(): "journal",
+		ks.Lock(): "lock", ks.Events(): "events", c.Grant(acme).LockKey(): "lock", c.Grant(acme).EventsChannel(): "events",
 	} {
 		if got != "tl:{zoom:acme}:"+want {
 			t.Errorf("%s is called %s", want, got)
 		}
 	}
-	if got := c.Grant(grant.Key{App: "my app", Tenant: "a:b}@x.y"}).keys().grant(); got != "tl:{my%20app:a%3Ab%7D@x.y}:grant" {
+	if got := c.Grant(grant.Key{App: "my app", Tenant: "a:b}@x.y"}).keys().Grant(); got != "tl:{my%20app:a%3Ab%7D@x.y}:grant" {
 		t.Error(got)
 	}
 }
@@ -32,7 +32,7 @@ func TestRecordFieldsAreAsDocumented(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	base := connect(t, c, acme, 1)
-	t.Logf("MEMORY USAGE of a usual record: %d bytes", c.rdb.MemoryUsage(t.Context(), c.Grant(acme).keys().grant()).Val())
+	t.Logf("MEMORY USAGE of a usual record: %d bytes", c.rdb.MemoryUsage(t.Context(), c.Grant(acme).keys().Grant()).Val())
 	claim(t, c, base, "worker")
 	const usual = `at_fp by claim_at claim_by claim_id claim_n claim_until commit_id
 		consent_fp consent_id epoch expires_at gen issued_at refresh_at rev rt_expires_at rt_fp state v`
@@ -49,7 +49,7 @@ func TestRecordFieldsAreAsDocumented(t *testing.T) {
 
 func fieldsAre(t *testing.T, c *Cache, want string) {
 	t.Helper()
-	got, err := c.rdb.HKeys(t.Context(), c.Grant(acme).keys().grant()).Result()
+	got, err := c.rdb.HKeys(t.Context(), c.Grant(acme).keys().Grant()).Result()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestRecordStaysCompact(t *testing.T) {
 	t.Cleanup(pin.Unpin)
 	compact := func(when string) {
 		t.Helper()
-		record, err := c.rdb.HGetAll(t.Context(), c.Grant(acme).keys().grant()).Result()
+		record, err := c.rdb.HGetAll(t.Context(), c.Grant(acme).keys().Grant()).Result()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +77,7 @@ func TestRecordStaysCompact(t *testing.T) {
 				t.Errorf("%s: field %s has %d bytes: %q", when, name, len(value), value)
 			}
 		}
-		if encoding := c.rdb.ObjectEncoding(t.Context(), c.Grant(acme).keys().grant()).Val(); encoding != "listpack" {
+		if encoding := c.rdb.ObjectEncoding(t.Context(), c.Grant(acme).keys().Grant()).Val(); encoding != "listpack" {
 			t.Errorf("%s: the record is a %s", when, encoding)
 		}
 	}
@@ -95,7 +95,7 @@ func TestRecordStaysCompact(t *testing.T) {
 		t.Fatal(err)
 	}
 	compact("fail")
-	t.Logf("MEMORY USAGE of a full record: %d bytes", c.rdb.MemoryUsage(t.Context(), c.Grant(acme).keys().grant()).Val())
+	t.Logf("MEMORY USAGE of a full record: %d bytes", c.rdb.MemoryUsage(t.Context(), c.Grant(acme).keys().Grant()).Val())
 	c.Grant(base.Key).As(odd).Hold(base, NewID(), pairNo(2)(base.At()))
 	lose(t, c, acme)
 	read(t, c, acme)
@@ -104,7 +104,7 @@ func TestRecordStaysCompact(t *testing.T) {
 		t.Fatal(err)
 	}
 	compact("commit")
-	t.Logf("MEMORY USAGE of a quiet record: %d bytes", c.rdb.MemoryUsage(t.Context(), c.Grant(acme).keys().grant()).Val())
+	t.Logf("MEMORY USAGE of a quiet record: %d bytes", c.rdb.MemoryUsage(t.Context(), c.Grant(acme).keys().Grant()).Val())
 	if err := c.Grant(acme).As(odd).Disconnect(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -121,11 +121,11 @@ func TestJournalKeepsExactlyTheLast32(t *testing.T) {
 		}
 		for n := range want + 7 {
 			connect(t, c, acme, n)
-			if got := c.rdb.XLen(t.Context(), c.Grant(acme).keys().journal()).Val(); got != int64(min(n+1, want)) {
+			if got := c.rdb.XLen(t.Context(), c.Grant(acme).keys().Journal()).Val(); got != int64(min(n+1, want)) {
 				t.Fatalf("after %d changes the journal has %d entries", n+1, got)
 			}
 		}
-		last, err := c.rdb.XRevRangeN(t.Context(), c.Grant(acme).keys().journal(), "+", "-", 1).Result()
+		last, err := c.rdb.XRevRangeN(t.Context(), c.Grant(acme).keys().Journal(), "+", "-", 1).Result()
 		if err != nil || fmt.Sprint(last[0].Values["gen"]) != fmt.Sprint(want+7) {
 			t.Errorf("the last entry is %v %v", last, err)
 		}
@@ -152,7 +152,7 @@ func TestCorruptRecordIsAClearErrorAndStaysAsItIs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := freshCache(t)
 			connect(t, c, acme, 1)
-			key := c.Grant(acme).keys().grant()
+			key := c.Grant(acme).keys().Grant()
 			if err := tc.corrupt(c, key); err != nil {
 				t.Fatal(err)
 			}
@@ -177,7 +177,7 @@ func TestUnknownFieldsOfANewerVersionSurvive(t *testing.T) {
 	base := connect(t, c, acme, 1)
 	hset(t, c, acme, "later", "kept")
 	commit(t, c, claim(t, c, base, "worker"), 2)
-	if got := c.rdb.HGet(t.Context(), c.Grant(acme).keys().grant(), "later").Val(); got != "kept" {
+	if got := c.rdb.HGet(t.Context(), c.Grant(acme).keys().Grant(), "later").Val(); got != "kept" {
 		t.Errorf("later=%q", got)
 	}
 }

@@ -46,7 +46,7 @@ func (r *recorder) stop(c *Cache) {
 		if m.Channel == end {
 			return
 		}
-		if !strings.HasPrefix(m.Channel, c.names.heartbeats()) { // those are nobody else's business
+		if !strings.HasPrefix(m.Channel, c.names.Heartbeats()) { // those are nobody else's business
 			r.said = append(r.said, m)
 		}
 	}

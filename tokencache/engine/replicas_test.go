@@ -132,7 +132,7 @@ func TestARepeatWaitsForTheReplicasToo(t *testing.T) {
 					t.Fatalf("with a replica that follows again: %v", err)
 				}
 			}
-			there, err := fo.Replica.Client(t).HGetAll(t.Context(), caches[0].Grant(acme).keys().grant()).Result()
+			there, err := fo.Replica.Client(t).HGetAll(t.Context(), caches[0].Grant(acme).keys().Grant()).Result()
 			if err != nil || there["state"] == "" {
 				t.Errorf("the replica has %v, %v", there, err)
 			}
@@ -258,7 +258,7 @@ func TestAClusterIsFollowedToTheNodeThatHasTheGrant(t *testing.T) {
 	cluster := redistest.StartCluster(t)
 	cluster.AddReplicas(t)
 	c := newCache(t, cluster.Client(t), "tl")
-	key := c.Grant(acme).keys().grant()
+	key := c.Grant(acme).keys().Grant()
 	base := connect(t, c, acme, 1)
 	step := func(what string, id string) {
 		t.Helper()
@@ -281,7 +281,7 @@ func TestAClaimOutlivesTheEndOfItsNode(t *testing.T) {
 	cluster := redistest.StartCluster(t)
 	cluster.AddReplicas(t)
 	c := newCache(t, cluster.Client(t), "tl")
-	base, i := connect(t, c, acme, 1), cluster.Owner(t, c.Grant(acme).keys().grant())
+	base, i := connect(t, c, acme, 1), cluster.Owner(t, c.Grant(acme).keys().Grant())
 	id := NewID()
 	o, _, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, id, time.Minute, AfterDeadline, follows)
 	if err != nil || o != grant.OK {

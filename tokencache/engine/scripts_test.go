@@ -12,6 +12,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
 // A world is one grant, and two caches on it: one does what is tested, the other sets
@@ -313,7 +314,7 @@ var operations = []operation{
 		stage: func(w *world) *Snapshot { base := claimed(w); disconnect(w.T, w.stage, w.k); return base },
 		check: func(w *world, _, now *Snapshot) {
 			hasNoSpare(w)
-			if now.State != grant.Disconnected || w.stage.rdb.Exists(w.Context(), w.stage.Grant(w.k).keys().secret()).Val() != 0 {
+			if now.State != grant.Disconnected || w.stage.rdb.Exists(w.Context(), w.stage.Grant(w.k).keys().Secret()).Val() != 0 {
 				w.Error("resurrected")
 			}
 		}},
@@ -580,7 +581,7 @@ var operations = []operation{
 			return w.c.Grant(w.k).Remembered()
 		},
 		check: func(w *world, base, now *Snapshot) {
-			if now.State != grant.Disconnected || now.Epoch != base.Epoch || w.stage.rdb.Exists(w.Context(), w.stage.Grant(w.k).keys().secret()).Val() != 0 {
+			if now.State != grant.Disconnected || now.Epoch != base.Epoch || w.stage.rdb.Exists(w.Context(), w.stage.Grant(w.k).keys().Secret()).Val() != 0 {
 				w.Errorf("tombstone: %+v", now.Record)
 			}
 		}},
@@ -675,7 +676,7 @@ func spareIs(w *world, base *Snapshot, refreshToken string) {
 }
 
 func hasNoSpare(w *world) {
-	if w.stage.rdb.Exists(w.Context(), w.stage.Grant(w.k).keys().spare()).Val() != 0 {
+	if w.stage.rdb.Exists(w.Context(), w.stage.Grant(w.k).keys().Spare()).Val() != 0 {
 		w.Error("there is a spare")
 	}
 }
@@ -707,7 +708,7 @@ func TestScriptsRunTwiceAreRunOnce(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	direct := server.Client(t)
-	for _, s := range []*redis.Script{claimScript, rejectScript, commitScript, failScript, extendScript, connectScript, disconnectScript, restoreScript} {
+	for _, s := range []*redis.Script{store.ClaimScript, store.RejectScript, store.CommitScript, store.FailScript, store.ExtendScript, store.ConnectScript, store.DisconnectScript, store.RestoreScript} {
 		if err := s.Load(t.Context(), direct).Err(); err != nil { // else a NOSCRIPT would be lost
 			t.Fatal(err)
 		}
@@ -736,7 +737,7 @@ func run(t *testing.T, op operation, direct, tested redis.UniversalClient, lossy
 	before := journal(t, w.stage, w.k)
 	var rev int64
 	if base != nil {
-		rev, _ = direct.HGet(t.Context(), w.stage.Grant(w.k).keys().grant(), "rev").Int64()
+		rev, _ = direct.HGet(t.Context(), w.stage.Grant(w.k).keys().Grant(), "rev").Int64()
 	}
 	events := listen(t, w.stage, direct, direct, w.stage.Grant(w.k).EventsChannel())
 	call := op.call
@@ -829,7 +830,7 @@ func TestNothingIsNone(t *testing.T) {
 	if o, _, err := c.Grant(base.Key).As(by).Fail(t.Context(), base, grant.Failure{ID: NewID(), Verdict: grant.Refused}); o != grant.Gone || !errors.Is(err, grant.ErrNone) {
 		t.Errorf("Fail: %s %v", o, err)
 	}
-	if n := c.rdb.Exists(t.Context(), c.Grant(acme).keys().grant(), c.Grant(acme).keys().journal()).Val(); n != 0 {
+	if n := c.rdb.Exists(t.Context(), c.Grant(acme).keys().Grant(), c.Grant(acme).keys().Journal()).Val(); n != 0 {
 		t.Error("something was stored")
 	}
 }

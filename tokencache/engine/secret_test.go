@@ -74,7 +74,7 @@ func life(t *testing.T, c *Cache) []*Snapshot {
 	var restored *Snapshot
 	eventually(t, "the grant to be restored", patience, func() bool {
 		restored = read(t, c, k)
-		return c.rdb.Exists(t.Context(), c.Grant(k).keys().grant()).Val() == 1
+		return c.rdb.Exists(t.Context(), c.Grant(k).keys().Grant()).Val() == 1
 	})
 	if o, _, err := c.Grant(claimed.Key).As(by).Commit(t.Context(), claimed, NewID(), canaryPair(5)(base.At()), false, false); o != grant.Moved || err != nil {
 		t.Fatal(o, err)
@@ -150,7 +150,7 @@ func TestPlaintextSaysSoInRedis(t *testing.T) {
 	if _, err := c.Grant(acme).As(by).Connect(t.Context(), canaryPair(1)); err != nil {
 		t.Fatal(err)
 	}
-	if s := c.rdb.Get(t.Context(), c.Grant(acme).keys().secret()).Val(); !strings.Contains(s, "\nplain ") || !strings.Contains(s, canary) {
+	if s := c.rdb.Get(t.Context(), c.Grant(acme).keys().Secret()).Val(); !strings.Contains(s, "\nplain ") || !strings.Contains(s, canary) {
 		t.Errorf("%q", s)
 	}
 }
@@ -214,7 +214,7 @@ func TestSealedPairOpensNowhereElse(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			sealed := rdb.Get(t.Context(), c.Grant(acme).keys().secret()).Val()
+			sealed := rdb.Get(t.Context(), c.Grant(acme).keys().Secret()).Val()
 			for _, k := range []grant.Key{other, {App: "xero", Tenant: "acme"}} {
 				mustNotOpen(t, c, rdb, k, sealed)
 			}
@@ -231,7 +231,7 @@ func TestSealedPairOpensNowhereElse(t *testing.T) {
 
 func mustNotOpen(t *testing.T, c *Cache, rdb redis.UniversalClient, k grant.Key, sealed string) {
 	t.Helper()
-	if err := rdb.Set(t.Context(), c.Grant(k).keys().secret(), sealed, 0).Err(); err != nil {
+	if err := rdb.Set(t.Context(), c.Grant(k).keys().Secret(), sealed, 0).Err(); err != nil {
 		t.Fatal(err)
 	}
 	s := read(t, c, k)
@@ -271,7 +271,7 @@ func TestProcessWithoutTheKeysetLosesNothing(t *testing.T) {
 	if _, err := wrong.Grant(acme).Read(t.Context()); err == nil {
 		t.Error("restored a pair that it cannot read")
 	}
-	if n := right.rdb.Exists(t.Context(), right.Grant(acme).keys().grant()).Val(); n != 0 {
+	if n := right.rdb.Exists(t.Context(), right.Grant(acme).keys().Grant()).Val(); n != 0 {
 		t.Error("something was stored")
 	}
 }

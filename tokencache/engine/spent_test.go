@@ -84,7 +84,7 @@ func TestARepeatedCommitWhoseJournalEntryIsGoneRaisesNoDead(t *testing.T) {
 						t.Fatal(o, err)
 					}
 				}
-				if err := c.rdb.Del(t.Context(), c.Grant(acme).keys().journal()).Err(); err != nil {
+				if err := c.rdb.Del(t.Context(), c.Grant(acme).keys().Journal()).Err(); err != nil {
 					t.Fatal(err)
 				}
 				before := remember(t, c, acme)
@@ -99,7 +99,7 @@ func TestARepeatedCommitWhoseJournalEntryIsGoneRaisesNoDead(t *testing.T) {
 				if _, there, err := c.Grant(s.Key).Spare(t.Context(), s); there || err != nil {
 					t.Errorf("a spent pair lies spare: %v %v", there, err)
 				}
-				if n := c.rdb.XLen(t.Context(), c.Grant(acme).keys().journal()).Val(); n != 0 {
+				if n := c.rdb.XLen(t.Context(), c.Grant(acme).keys().Journal()).Val(); n != 0 {
 					t.Errorf("%d journal entries", n)
 				}
 				_, err = c.Grant(acme).As("x").Connect(t.Context(), func(now int64) grant.Pair { // nor as a consent

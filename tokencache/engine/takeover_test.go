@@ -163,7 +163,7 @@ func TestConsentWinsOverMemoryThatIsAhead(t *testing.T) {
 			t.Cleanup(c.Grant(acme).Pin().Unpin)
 			s := connect(t, c, acme, 1)
 			hset(t, c, acme, "epoch", s.Epoch+3_600_000)
-			if err := c.rdb.Set(t.Context(), c.Grant(acme).keys().secret(), mustSeal(t, c, acme, s.Epoch+3_600_000, s.Generation, s.Pair), 0).Err(); err != nil {
+			if err := c.rdb.Set(t.Context(), c.Grant(acme).keys().Secret(), mustSeal(t, c, acme, s.Epoch+3_600_000, s.Generation, s.Pair), 0).Err(); err != nil {
 				t.Fatal(err)
 			}
 			ahead := read(t, c, acme)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
 // hangingUp ends the connection under the next so many scripts.
@@ -63,7 +64,7 @@ func TestAClusterClientOfASingleRedisIsUnfit(t *testing.T) {
 	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{redistest.Start(t).Addr()}})
 	t.Cleanup(func() { _ = rdb.Close() })
 	c := newCache(t, rdb, redistest.Prefix(t))
-	if err := c.Grant(acme).Fit(t.Context(), true); !errors.Is(err, grant.ErrUnfit) || !strings.Contains(err.Error(), todoSingle) {
+	if err := c.Grant(acme).Fit(t.Context(), true); !errors.Is(err, grant.ErrUnfit) || !strings.Contains(err.Error(), store.TodoSingle) {
 		t.Error(err)
 	}
 }

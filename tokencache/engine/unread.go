@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
 const (
@@ -37,7 +38,7 @@ func (g Grant) KeepUnread(ctx context.Context, base *Snapshot, id string, a Unre
 	if err != nil {
 		return err
 	}
-	err = g.c.db.eval(ctx, unreadScript, []string{g.keys().unread()}, id, sealed, unreadKept, unreadLife.Milliseconds()).Err()
+	err = g.c.db.Eval(ctx, store.UnreadScript, []string{g.keys().Unread()}, id, sealed, unreadKept, unreadLife.Milliseconds()).Err()
 	if err != nil {
 		return fmt.Errorf("tokencache: keep what the provider answered %s: %w", base.Key, err)
 	}
@@ -50,7 +51,7 @@ func (g Grant) Unread(ctx context.Context) ([]UnreadAnswer, error) {
 	if err := g.key.Validate(); err != nil {
 		return nil, err
 	}
-	kept, err := g.c.rdb.LRange(ctx, g.keys().unread(), 0, -1).Result()
+	kept, err := g.c.rdb.LRange(ctx, g.keys().Unread(), 0, -1).Result()
 	if err != nil {
 		return nil, fmt.Errorf("tokencache: unread answers of %s: %w", g.key, err)
 	}

@@ -38,7 +38,7 @@ func TestUnreadAnswersAreKeptSealedAndOnce(t *testing.T) {
 			t.Errorf("%d: generation %d, %d bytes", i, a.Generation, len(a.Body.Reveal()))
 		}
 	}
-	if ttl := c.rdb.PTTL(t.Context(), c.Grant(acme).keys().unread()).Val(); ttl <= unreadLife-time.Minute || ttl > unreadLife {
+	if ttl := c.rdb.PTTL(t.Context(), c.Grant(acme).keys().Unread()).Val(); ttl <= unreadLife-time.Minute || ttl > unreadLife {
 		t.Errorf("kept for %v", ttl)
 	}
 }
@@ -52,10 +52,10 @@ func TestUnreadAnswersOpenForTheirGrantOnly(t *testing.T) {
 	if err := c.Grant(base.Key).KeepUnread(t.Context(), base, "id", UnreadAnswer{Body: grant.Hide("body")}); err != nil {
 		t.Fatal(err)
 	}
-	for _, one := range c.rdb.LRange(t.Context(), c.Grant(acme).keys().unread(), 0, -1).Val() {
-		c.rdb.RPush(t.Context(), c.Grant(other).keys().unread(), one)
+	for _, one := range c.rdb.LRange(t.Context(), c.Grant(acme).keys().Unread(), 0, -1).Val() {
+		c.rdb.RPush(t.Context(), c.Grant(other).keys().Unread(), one)
 		_, sealed, _ := strings.Cut(one, "\n")
-		c.rdb.Set(t.Context(), c.Grant(acme).keys().secret(), sealed, 0)
+		c.rdb.Set(t.Context(), c.Grant(acme).keys().Secret(), sealed, 0)
 	}
 	if kept, err := c.Grant(other).Unread(t.Context()); len(kept) != 0 || !errors.Is(err, grant.ErrSealed) {
 		t.Errorf("another grant's: %d, %v", len(kept), err)
@@ -63,7 +63,7 @@ func TestUnreadAnswersOpenForTheirGrantOnly(t *testing.T) {
 	if s, err := c.Grant(acme).Read(t.Context()); err != nil || s.Err == nil {
 		t.Errorf("an unread answer passes for a pair: %v", err)
 	}
-	c.rdb.Set(t.Context(), c.Grant(acme).keys().unread(), "a key of another type", 0)
+	c.rdb.Set(t.Context(), c.Grant(acme).keys().Unread(), "a key of another type", 0)
 	if err := c.Grant(base.Key).KeepUnread(t.Context(), base, "id", UnreadAnswer{Body: grant.Hide("body")}); err != nil {
 		t.Error(err)
 	}

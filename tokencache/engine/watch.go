@@ -19,7 +19,7 @@ type Change struct {
 
 // ChangesChannel is the channel on which the state changes of all grants of an app are
 // published, without their pairs.
-func (app App) ChangesChannel() string { return app.c.names.changes() + grant.Escape(app.name) }
+func (app App) ChangesChannel() string { return app.c.names.Changes() + grant.Escape(app.name) }
 
 // OnChange has f called for every state change of an app's grants that any process makes,
 // as long as this one is subscribed; for one's own also twice. f runs on the subscriber's
@@ -40,11 +40,11 @@ func (c *Cache) changed(ch Change) {
 // changePushed takes what was published on a ChangesChannel: the channel of the grant, and its
 // event. It reports whether the channel is one.
 func (c *Cache) changePushed(channel, payload string) bool {
-	if !strings.HasPrefix(channel, c.names.changes()) {
+	if !strings.HasPrefix(channel, c.names.Changes()) {
 		return false
 	}
 	from, text, _ := strings.Cut(payload, "\n")
-	k, known := c.names.grantOf(from)
+	k, known := c.names.GrantOf(from)
 	if !known {
 		return true // newly subscribed
 	}

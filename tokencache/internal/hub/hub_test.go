@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 
 	"github.com/rs/zerolog"
+
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 

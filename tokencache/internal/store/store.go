@@ -1,4 +1,4 @@
-package engine
+package store
 
 import (
 	"context"
@@ -9,13 +9,13 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// store is Redis: what runs scripts and reads, and knows which node to ask. It remembers nothing of a grant.
-type store struct {
-	rdb   redis.UniversalClient
-	names names
+// Store is Redis: what runs scripts and reads, and knows which node to ask. It remembers nothing of a grant.
+type Store struct {
+	Redis redis.UniversalClient
+	names Names
 	log   zerolog.Logger
-	// proof is what a script that publishes signs with; see publish.lua.
-	proof func(ctx context.Context) string
+	// Proof is what a script that publishes signs with; see publish.lua.
+	Proof func(ctx context.Context) string
 
 	rides    rides
 	plainLua atomic.Bool                  // the server knows no first line with flags
@@ -24,14 +24,14 @@ type store struct {
 	sent     *xsync.Map[string, struct{}] // scripts, by hash, whose text this process has sent to Redis
 }
 
-func newStore(rdb redis.UniversalClient, n names, log zerolog.Logger) *store {
-	return &store{
-		rdb: rdb, names: n, log: log, rides: rides{rdb: rdb},
+func New(rdb redis.UniversalClient, n Names, log zerolog.Logger) *Store {
+	return &Store{
+		Redis: rdb, names: n, log: log, rides: rides{Redis: rdb},
 		lines: xsync.NewMap[string, *line](), sent: xsync.NewMap[string, struct{}](),
 	}
 }
 
-// secret reads one sealed pair, or no more of it than any pair can have.
-func (st *store) secret(ctx context.Context, key string) ([]byte, error) {
+// Secret reads one sealed pair, or no more of it than any pair can have.
+func (st *Store) Secret(ctx context.Context, key string) ([]byte, error) {
 	return st.rides.secret(ctx, key)
 }

@@ -1,4 +1,4 @@
-package engine
+package store
 
 import (
 	"fmt"
@@ -15,7 +15,7 @@ import (
 func TestSharedRidesBringEachItsOwn(t *testing.T) {
 	t.Parallel()
 	rdb, prefix := redistest.Start(t).Client(t), redistest.Prefix(t)
-	r, ctx := rides{rdb: rdb}, t.Context()
+	r, ctx := rides{Redis: rdb}, t.Context()
 	rdb.Set(ctx, prefix+":one", "first", 0)
 	rdb.Set(ctx, prefix+":two", "second", 0)
 	rdb.LPush(ctx, prefix+":list", "x")
@@ -57,7 +57,7 @@ func TestCallersShareARideWhileRedisIsSlow(t *testing.T) {
 	proxy := redistest.NewProxy(t, server.Addr())
 	rdb := redis.NewClient(&redis.Options{Addr: proxy.Addr(), ReadTimeout: 30 * time.Second})
 	t.Cleanup(func() { _ = rdb.Close() })
-	r := rides{rdb: rdb}
+	r := rides{Redis: rdb}
 	rdb.Set(t.Context(), "key", "value", 0)
 	for name, end := range map[string]func(){"answered": proxy.Thaw, "cut": func() { proxy.Cut(); proxy.Thaw() }} {
 		t.Run(name, func(t *testing.T) {

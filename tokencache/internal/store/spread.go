@@ -1,4 +1,4 @@
-package engine
+package store
 
 import (
 	"cmp"
@@ -10,13 +10,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// nodePatience is how long one of a Cluster's nodes may take, where others have answered or may.
-const nodePatience = time.Second
+// NodePatience is how long one of a Cluster's nodes may take, where others have answered or may.
+const NodePatience = time.Second
 
-// spread sends one command for each key, in one round trip. Each is judged by itself: what failed, or
+// Spread sends one command for each key, in one round trip. Each is judged by itself: what failed, or
 // was not answered, is nil, and the error says why of the first. On a Cluster every node is asked on its
 // own, so that one which is dead or hangs holds up nobody else.
-func spread[C interface {
+func Spread[C interface {
 	redis.Cmder
 	comparable
 }](ctx context.Context, rdb redis.UniversalClient, keys []string, queue func(p redis.Pipeliner, i int) C) ([]C, error) {
@@ -37,7 +37,7 @@ func spread[C interface {
 	for _, some := range nodes {
 		go func() { answers <- sendTo(ctx, rdb, some, queue) }() // as the Cluster: redirects are followed
 	}
-	timeout := time.NewTimer(nodePatience)
+	timeout := time.NewTimer(NodePatience)
 	defer timeout.Stop()
 	var got []sent[C]
 	for range nodes {
@@ -96,8 +96,8 @@ func gather[C interface {
 	return out, why
 }
 
-// bounded runs f for d at most, since nothing interrupts go-redis. f goes on.
-func bounded[T any](ctx context.Context, d time.Duration, f func(context.Context) (T, error)) (T, error) {
+// Bounded runs f for d at most, since nothing interrupts go-redis. f goes on.
+func Bounded[T any](ctx context.Context, d time.Duration, f func(context.Context) (T, error)) (T, error) {
 	type answer struct {
 		value T
 		err   error

@@ -1,4 +1,4 @@
-package engine
+package store
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 // costs is most of what a cold token costs. Up to maxRides are under way at once. A caller that comes
 // meanwhile waits for the first of them to end, and reads for all who wait like it, too.
 type rides struct {
-	rdb redis.UniversalClient
+	Redis redis.UniversalClient
 
 	mu      sync.Mutex
 	flying  int
@@ -34,15 +34,15 @@ type ride struct {
 
 // secret reads one sealed pair, or no more of it than any pair can have.
 func (r *rides) secret(ctx context.Context, key string) ([]byte, error) {
-	if _, single := r.rdb.(*redis.Client); !single {
-		return r.rdb.GetRange(ctx, key, 0, grant.MaxSealed).Bytes() // nobody waits for another's node
+	if _, single := r.Redis.(*redis.Client); !single {
+		return r.Redis.GetRange(ctx, key, 0, grant.MaxSealed).Bytes() // nobody waits for another's node
 	}
 	r.mu.Lock()
 	if r.flying < maxRides {
 		r.flying++
 		r.mu.Unlock()
 		defer r.next()
-		return r.rdb.GetRange(ctx, key, 0, grant.MaxSealed).Bytes()
+		return r.Redis.GetRange(ctx, key, 0, grant.MaxSealed).Bytes()
 	}
 	own := &ride{key: key, ready: make(chan []*ride, 1)}
 	r.waiting = append(r.waiting, own)
@@ -57,7 +57,7 @@ func (r *rides) secret(ctx context.Context, key string) ([]byte, error) {
 // share reads for all of them in one round trip, which is not cut short by the end of its caller.
 func (r *rides) share(ctx context.Context, own *ride, all []*ride) {
 	reads := make([]*redis.StringCmd, len(all))
-	_, _ = r.rdb.Pipelined(context.WithoutCancel(ctx), func(p redis.Pipeliner) error { // each command has its error
+	_, _ = r.Redis.Pipelined(context.WithoutCancel(ctx), func(p redis.Pipeliner) error { // each command has its error
 		for i, one := range all {
 			reads[i] = p.GetRange(ctx, one.key, 0, grant.MaxSealed)
 		}

@@ -1,4 +1,4 @@
-package engine
+package store
 
 import (
 	"context"
@@ -13,8 +13,20 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
+
+// InfoOf reads the name:value lines of INFO.
+func InfoOf(text string) map[string]string {
+	fields := make(map[string]string)
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			fields[name] = value
+		}
+	}
+	return fields
+}
 
 // unfitError says what is to be done about an error of Redis.
 type unfitError struct {
@@ -41,7 +53,7 @@ const (
 	todoProxy   = "a command is not known: " + todoVersion + ", with no command renamed and no proxy in front that leaves out MULTI, EVAL or PUBLISH"
 	todoRights  = "its user lacks a right: \"Rights in Redis\" in docs/operations.md lists the commands, keys and channels to allow"
 	todoLogin   = "look at user name and password"
-	todoSingle  = "it is no Cluster: use a redis.Client"
+	TodoSingle  = "it is no Cluster: use a redis.Client"
 	todoClosed  = "it closes the connection at commands that it does not know: connect to Redis itself, not to a proxy without HELLO, MULTI, EVAL or TIME"
 	todoTLS     = "its port wants TLS: set Options.TLSConfig"
 )
@@ -76,26 +88,26 @@ func Unfit(err error) error {
 	case has("syntax error", "wrong number of arguments", "unexpected engine", "could not find engine"):
 		return &unfitError{todoVersion, err}
 	case has("cluster support disabled"):
-		return &unfitError{todoSingle, err}
+		return &unfitError{TodoSingle, err}
 	}
 	return nil
 }
 
-// lostReply reports whether a connection ended under a command.
-func lostReply(err error) bool {
+// LostReply reports whether a connection ended under a command.
+func LostReply(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// fit asks whether this Redis, and this client's user, can do what a grant needs in its life, in one
+// Fit asks whether this Redis, and this client's user, can do what a grant needs in its life, in one
 // round trip: else it would be found at the first expiry. The error is an ErrUnfit; any other says that
 // nothing is known. Rights without which the rest works are said in the log. thorough asks in a
 // transaction, of which a proxy may know nothing.
-func (st *store) fit(ctx context.Context, k grant.Key, thorough bool) error {
+func (st *Store) Fit(ctx context.Context, k grant.Key, thorough bool) error {
 	denied, err := st.tryOut(ctx, k, thorough)
 	// A connection that ends can be the network's trouble, or a server's that restarts: only what
 	// happens again and again, to a server that answers in between, is a proxy's way to say no.
-	for again := 0; lostReply(err); again++ {
+	for again := 0; LostReply(err); again++ {
 		switch first, heard := st.greeting(ctx); {
 		case heard && first == tlsAlert:
 			return &unfitError{todoTLS, err}
@@ -118,7 +130,7 @@ func (st *store) fit(ctx context.Context, k grant.Key, thorough bool) error {
 	var needed, useful []string
 	spared := []string{"publish", "subscribe", "dump", "restore"} // without pushes, or with journals that take more room
 	for _, what := range denied {
-		if name, of, _ := strings.Cut(what, " "); strings.HasPrefix(of, string(st.names.grant(k))) && !slices.Contains(spared, name) || of == "" || strings.HasPrefix(name, "EVAL") {
+		if name, of, _ := strings.Cut(what, " "); strings.HasPrefix(of, string(st.names.Grant(k))) && !slices.Contains(spared, name) || of == "" || strings.HasPrefix(name, "EVAL") {
 			needed = append(needed, what)
 		} else {
 			useful = append(useful, what)
@@ -134,16 +146,16 @@ func (st *store) fit(ctx context.Context, k grant.Key, thorough bool) error {
 }
 
 // tryOut names the commands that the client's user may not give.
-func (st *store) tryOut(ctx context.Context, k grant.Key, thorough bool) (denied []string, err error) {
-	return bounded(ctx, nodePatience, func(ctx context.Context) ([]string, error) {
+func (st *Store) tryOut(ctx context.Context, k grant.Key, thorough bool) (denied []string, err error) {
+	return Bounded(ctx, NodePatience, func(ctx context.Context) ([]string, error) {
 		ask := func(on redis.Scripter) *redis.Cmd {
-			return fitScript.Eval(ctx, on, []string{st.names.grant(k).grant()}, st.needs(k)...)
+			return fitScript.Eval(ctx, on, []string{st.names.Grant(k).Grant()}, st.needs(k)...)
 		}
 		if !thorough {
-			return ask(st.rdb).StringSlice()
+			return ask(st.Redis).StringSlice()
 		}
 		var said *redis.Cmd
-		if err := firstError(st.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { said = ask(p); return nil })); err != nil {
+		if err := firstError(st.Redis.TxPipelined(ctx, func(p redis.Pipeliner) error { said = ask(p); return nil })); err != nil {
 			return nil, err
 		}
 		return said.StringSlice()
@@ -152,32 +164,32 @@ func (st *store) tryOut(ctx context.Context, k grant.Key, thorough bool) (denied
 
 // needs are the commands that are used, with a key each, as fit.lua takes them. What has no key comes
 // first; see Fit for what is needed at all cost.
-func (st *store) needs(k grant.Key) (args []any) {
+func (st *Store) needs(k grant.Key) (args []any) {
 	add := func(words ...any) { args = append(append(args, words...), "") }
-	ks := st.names.grant(k)
+	ks := st.names.Grant(k)
 	for _, name := range []string{"TIME", "MULTI", "EXEC", "PING"} {
 		add(name)
 	}
 	add("EVAL", "return 1", "0")
 	add("EVALSHA", "0", "0")
 	for name, of := range map[string][]string{
-		ks.grant():   {"hgetall", "hmget x", "hset x x", "hdel x", "pexpire 1", "persist", "del"},
-		ks.secret():  {"getrange 0 1", "set x", "del"},
-		ks.spare():   {"getrange 0 1", "set x", "del"},
-		ks.journal(): {"xadd * x x", "xrange - +", "del", "persist", "pexpire 1", "pttl", "dump", "restore 0 x"},
-		ks.unread():  {"rpush x", "lrange 0 1", "ltrim 0 1", "pexpire 1", "del"},
-		ks.lock():    {"set x", "get", "del", "pexpire 1", "pttl"},
-		ks.events():  {"publish x", "subscribe"},
+		ks.Grant():   {"hgetall", "hmget x", "hset x x", "hdel x", "pexpire 1", "persist", "del"},
+		ks.Secret():  {"getrange 0 1", "set x", "del"},
+		ks.Spare():   {"getrange 0 1", "set x", "del"},
+		ks.Journal(): {"xadd * x x", "xrange - +", "del", "persist", "pexpire 1", "pttl", "dump", "restore 0 x"},
+		ks.Unread():  {"rpush x", "lrange 0 1", "ltrim 0 1", "pexpire 1", "del"},
+		ks.Lock():    {"set x", "get", "del", "pexpire 1", "pttl"},
+		ks.Events():  {"publish x", "subscribe"},
 
-		st.names.heartbeats(): {"publish x", "subscribe"},
+		st.names.Heartbeats(): {"publish x", "subscribe"},
 
-		st.names.app(k.App).state():    {"hgetall", "hset x x", "hdel x", "publish x", "subscribe"},
-		st.names.app(k.App).changes():  {"publish x", "subscribe"},
-		st.names.app(k.App).due(0):     {"zadd 1 x", "zrem x", "zscore x", "zrange 0 0", "zrangebyscore 0 1", "zcount 0 1", "zcard", "del"},
-		st.names.app(k.App).inflight(): {"zadd 1 x", "zrem x", "zscore x", "zrange 0 0", "zremrangebyscore 0 1", "zcard"},
-		st.names.app(k.App).turn("x"):  {"set x", "expire 1", "pexpire 1"},
-		st.names.app(k.App).rate():     {"get", "set x"},
-		st.names.proof():               {"get", "set x", "setnx x"},
+		st.names.App(k.App).State():    {"hgetall", "hset x x", "hdel x", "publish x", "subscribe"},
+		st.names.App(k.App).changes():  {"publish x", "subscribe"},
+		st.names.App(k.App).Due(0):     {"zadd 1 x", "zrem x", "zscore x", "zrange 0 0", "zrangebyscore 0 1", "zcount 0 1", "zcard", "del"},
+		st.names.App(k.App).Inflight(): {"zadd 1 x", "zrem x", "zscore x", "zrange 0 0", "zremrangebyscore 0 1", "zcard"},
+		st.names.App(k.App).Turn("x"):  {"set x", "expire 1", "pexpire 1"},
+		st.names.App(k.App).Rate():     {"get", "set x"},
+		st.names.Proof():               {"get", "set x", "setnx x"},
 	} {
 		for _, line := range of {
 			words := strings.Fields(line)
@@ -191,17 +203,17 @@ func (st *store) needs(k grant.Key) (args []any) {
 	return args
 }
 
-// closedAt is err, which says that the connection ended under a transaction; or an ErrUnfit, if that
+// ClosedAt is err, which says that the connection ended under a transaction; or an ErrUnfit, if that
 // happens again and again while plain commands are answered.
-func (st *store) closedAt(ctx context.Context, err error) error {
+func (st *Store) ClosedAt(ctx context.Context, err error) error {
 	for range 2 {
 		if !st.answers(ctx) {
 			return err
 		}
-		_, again := bounded(ctx, nodePatience, func(ctx context.Context) ([]redis.Cmder, error) {
-			return st.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { return p.Get(ctx, st.names.proof()).Err() })
+		_, again := Bounded(ctx, NodePatience, func(ctx context.Context) ([]redis.Cmder, error) {
+			return st.Redis.TxPipelined(ctx, func(p redis.Pipeliner) error { return p.Get(ctx, st.names.Proof()).Err() })
 		})
-		if !lostReply(again) {
+		if !LostReply(again) {
 			return err
 		}
 	}
@@ -213,20 +225,20 @@ const tlsAlert = 0x15
 
 // greeting is the first byte of what the server says to a bare PING, on a connection of its own: a
 // client's connection begins with HELLO, which some proxies answer by closing it.
-func (st *store) greeting(ctx context.Context) (first byte, heard bool) {
-	client, ok := st.rdb.(*redis.Client)
+func (st *Store) greeting(ctx context.Context) (first byte, heard bool) {
+	client, ok := st.Redis.(*redis.Client)
 	if !ok || client.Options().Dialer == nil || client.Options().TLSConfig != nil {
 		return 0, false
 	}
 	o := client.Options()
-	ctx, cancel := context.WithTimeout(ctx, nodePatience)
+	ctx, cancel := context.WithTimeout(ctx, NodePatience)
 	defer cancel()
 	conn, err := o.Dialer(ctx, o.Network, o.Addr)
 	if err != nil {
 		return 0, false
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(nodePatience))
+	_ = conn.SetDeadline(time.Now().Add(NodePatience))
 	var answer [1]byte
 	_, err = conn.Write([]byte("*1\r\n$4\r\nPING\r\n"))
 	if err == nil {
@@ -236,18 +248,18 @@ func (st *store) greeting(ctx context.Context) (first byte, heard bool) {
 }
 
 // answers reports whether a plain command is answered.
-func (st *store) answers(ctx context.Context) bool {
-	_, err := bounded(ctx, nodePatience, func(ctx context.Context) (string, error) { return st.rdb.Get(ctx, st.names.proof()).Result() })
+func (st *Store) answers(ctx context.Context) bool {
+	_, err := Bounded(ctx, NodePatience, func(ctx context.Context) (string, error) { return st.Redis.Get(ctx, st.names.Proof()).Result() })
 	return err == nil || errors.Is(err, redis.Nil)
 }
 
 // old is for a server that does not know what Redis 7.0 knows.
-func (st *store) old(ctx context.Context) error {
-	text, err := bounded(ctx, nodePatience, func(ctx context.Context) (string, error) { return st.rdb.Info(ctx, "server").Result() })
+func (st *Store) old(ctx context.Context) error {
+	text, err := Bounded(ctx, NodePatience, func(ctx context.Context) (string, error) { return st.Redis.Info(ctx, "server").Result() })
 	if err != nil {
 		return nil // nobody knows; a command that is missing will tell
 	}
-	version := infoOf(text)["redis_version"]
+	version := InfoOf(text)["redis_version"]
 	major, _, _ := strings.Cut(version, ".")
 	if n, err := strconv.Atoi(major); err == nil && n < 7 {
 		return &unfitError{todoVersion + "; this is version " + version, nil}

@@ -1,4 +1,4 @@
-package engine
+package store
 
 import (
 	"errors"
@@ -26,7 +26,7 @@ func TestEachErrorOfAnUnfitRedisSaysWhatIsToBeDone(t *testing.T) {
 		"ERR syntax error": todoVersion,
 		"ERR wrong number of arguments for 'expire' command":                                                todoVersion,
 		"ERR Unexpected engine in script shebang: lua":                                                      todoVersion,
-		"ERR This instance has cluster support disabled":                                                    todoSingle,
+		"ERR This instance has cluster support disabled":                                                    TodoSingle,
 		"READONLY You can't write against a read only replica.":                                             "",
 		"LOADING Redis is loading the dataset in memory":                                                    "",
 		"OOM command not allowed when used memory > 'maxmemory'.":                                           "",
@@ -54,4 +54,5 @@ func TestEachErrorOfAnUnfitRedisSaysWhatIsToBeDone(t *testing.T) {
 type answered string
 
 func (a answered) Error() string { return string(a) }
-func (a answered) RedisError()   {}
+
+func (a answered) RedisError() {}

@@ -1,0 +1,92 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
+)
+
+// Masters are a Cluster's, by a map of the slots that is loaded now. A node that has left the Cluster
+// may be asked for it, and knows none: others are asked then.
+func Masters(ctx context.Context, cluster *redis.ClusterClient) (nodes []*redis.Client) {
+	for range 5 {
+		var mu sync.Mutex // ForEachMaster calls at the same time
+		err := cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
+			mu.Lock()
+			defer mu.Unlock()
+			nodes = append(nodes, node)
+			return nil
+		})
+		if err != nil || len(nodes) > 0 {
+			break
+		}
+	}
+	return nodes
+}
+
+// Unanswered is told of errors of commands. On a Cluster, where a node has not answered, it has
+// the map of the slots loaded again, at most once a second.
+func (st *Store) Unanswered(err error) {
+	cluster, ok := st.Redis.(*redis.ClusterClient)
+	if !ok || !NoAnswer(err) {
+		return
+	}
+	now, last := mono.Now(), st.reloaded.Load()
+	if now-mono.Time(last) >= time.Second && st.reloaded.CompareAndSwap(last, int64(now)) {
+		cluster.ReloadState(context.Background())
+	}
+}
+
+// NoAnswer reports whether an error is none that Redis has answered, or says that a Cluster is down.
+func NoAnswer(err error) bool {
+	var said redis.Error
+	switch {
+	case err == nil, errors.Is(err, context.Canceled):
+		return false
+	case errors.As(err, &said):
+		return strings.HasPrefix(said.Error(), "CLUSTERDOWN ")
+	}
+	return true
+}
+
+// hedge is after how long a Cluster's node that does not answer is asked again.
+const hedge = time.Second
+
+var errNodeSilent = errors.New("tokencache: a node of the Cluster does not answer")
+
+// Insist asks something of a Cluster that may be asked twice, and asks anew, by the map of the slots as
+// it is then, while there is no answer. go-redis sends a transaction that is not answered to the
+// same node again, for up to a minute, and so does whoever has picked the node himself.
+func Insist[T any](ctx context.Context, st *Store, ask func() (T, error)) (T, error) {
+	type answer struct {
+		got T
+		err error
+	}
+	const most = 8
+	answers := make(chan answer, most)
+	again := time.NewTicker(hedge)
+	defer again.Stop()
+	for n := 1; ; n++ {
+		if n <= most {
+			go func() { // nobody waits for one in vain: it ends with go-redis' patience, or with the client
+				got, err := ask()
+				answers <- answer{got, err}
+			}()
+		}
+		select {
+		case a := <-answers:
+			return a.got, a.err
+		case <-ctx.Done():
+			var none T
+			return none, context.Cause(ctx)
+		case <-again.C:
+			st.Unanswered(errNodeSilent)
+		}
+	}
+}

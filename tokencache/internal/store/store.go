@@ -1,3 +1,5 @@
+// Package store is Redis, and no memory of a grant: the spelling of every key, the Lua scripts, which
+// node of a Cluster has a key, what replicas have acknowledged, and what an operator must mend.
 package store
 
 import (

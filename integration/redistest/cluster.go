@@ -3,6 +3,7 @@ package redistest
 import (
 	"context"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"testing"
@@ -216,9 +217,12 @@ func (c *Cluster) TakeOver(t testing.TB, i int) {
 		}
 		rdb := node.Client(t)
 		await(t, "the nodes to know who has taken over", func() bool {
-			known, err := rdb.ClusterSlots(context.Background()).Result()
-			return err == nil && slices.ContainsFunc(known, func(s redis.ClusterSlot) bool {
-				return s.Start == slots[i][0] && len(s.Nodes) > 0 && s.Nodes[0].Addr == c.Replicas[i].addr
+			known, err := rdb.ClusterShards(context.Background()).Result()
+			return err == nil && slices.ContainsFunc(known, func(s redis.ClusterShard) bool {
+				has := slices.ContainsFunc(s.Slots, func(r redis.SlotRange) bool { return r.Start == int64(slots[i][0]) })
+				return has && slices.ContainsFunc(s.Nodes, func(n redis.Node) bool {
+					return n.Role == "master" && net.JoinHostPort(n.IP, strconv.FormatInt(n.Port, 10)) == c.Replicas[i].addr
+				})
 			})
 		})
 	}

@@ -1,0 +1,221 @@
+package integration
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"go/ast"
+	"go/importer"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+	"testing"
+)
+
+// house is what is measured of a package: what a reader meets who moves in.
+type house struct {
+	files   int
+	exports int            // package-level names
+	circle  []string       // the largest set of files each of which leads to all others
+	methods map[string]int // by type
+	longest map[string]int // functions by their lines, the longest alone
+}
+
+// limits hold the walls. They may be made smaller.
+var limits = map[string]struct{ exports, circle, methods, lines int }{
+	"tokencache":                {30, 0, 0, 10},
+	"tokencache/engine":         {35, 22, 63, 51},
+	"tokencache/grant":          {65, 3, 10, 40},
+	"tokencache/internal/hub":   {10, 2, 38, 35},
+	"tokencache/internal/mono":  {10, 0, 0, 20},
+	"tokencache/internal/store": {50, 3, 20, 45},
+	"tokencache/seal":           {8, 0, 3, 20},
+	"lock":                      {8, 0, 7, 45},
+	"refresh":                   {30, 24, 79, 77},
+	"refresh/provider":          {60, 6, 17, 35},
+	"refresh/refreshtest":       {34, 17, 80, 35},
+}
+
+func TestHouseRules(t *testing.T) {
+	for name, p := range typed(t, "./lock/...", "./tokencache/...", "./refresh/...") {
+		h := measure(p)
+		most := 0
+		for _, n := range h.methods {
+			most = max(most, n)
+		}
+		t.Logf("%-26s %2d files, %3d exports, circle of %2d, methods %v, longest %v", name, h.files, h.exports, len(h.circle), top(h.methods), h.longest)
+		limit, ok := limits[name]
+		if !ok {
+			t.Errorf("%s: give it limits", name)
+			continue
+		}
+		lines := 0
+		for _, n := range h.longest {
+			lines = n
+		}
+		for _, over := range []struct {
+			what       string
+			is, mostly int
+		}{{"exported names", h.exports, limit.exports}, {"files in a circle", len(h.circle), limit.circle}, {"methods on a type", most, limit.methods}, {"lines in a function", lines, limit.lines}} {
+			if over.is > over.mostly {
+				t.Errorf("%s: %d %s, at most %d", name, over.is, over.what, over.mostly)
+			}
+		}
+	}
+}
+
+// checked is a package with its types.
+type checked struct {
+	fset  *token.FileSet
+	files []*ast.File
+	pkg   *types.Package
+	info  *types.Info
+}
+
+// typed are our packages, by their short names. What they import comes from the compiler's export data.
+func typed(t *testing.T, patterns ...string) map[string]checked {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list", "-export", "-deps", "-json=ImportPath,Dir,Export,GoFiles"}, patterns...)...)
+	cmd.Dir = ".."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	type listed struct {
+		ImportPath, Dir, Export string
+		GoFiles                 []string
+	}
+	exports, ours := map[string]string{}, map[string]listed{}
+	for dec := json.NewDecoder(bytes.NewReader(out)); dec.More(); {
+		var p listed
+		if err := dec.Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+		exports[p.ImportPath] = p.Export
+		if short, own := strings.CutPrefix(p.ImportPath, module+"/"); own {
+			ours[short] = p
+		}
+	}
+	fset, all := token.NewFileSet(), map[string]checked{}
+	from := importer.ForCompiler(fset, "gc", func(path string) (io.ReadCloser, error) { return os.Open(exports[path]) })
+	for short, p := range ours {
+		c := checked{fset: fset, info: &types.Info{Uses: map[*ast.Ident]types.Object{}}}
+		for _, name := range p.GoFiles {
+			f, err := parser.ParseFile(fset, filepath.Join(p.Dir, name), nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.files = append(c.files, f)
+		}
+		if c.pkg, err = (&types.Config{Importer: from}).Check(p.ImportPath, fset, c.files, c.info); err != nil {
+			t.Fatal(err)
+		}
+		all[short] = c
+	}
+	return all
+}
+
+func measure(p checked) house {
+	h := house{files: len(p.files), methods: map[string]int{}, longest: map[string]int{}}
+	for _, name := range p.pkg.Scope().Names() {
+		if ast.IsExported(name) {
+			h.exports++
+		}
+	}
+	fileOf := func(o types.Object) string { return filepath.Base(p.fset.Position(o.Pos()).Filename) }
+	leads := map[string]map[string]bool{}
+	longest, longestName := 0, ""
+	for _, f := range p.files {
+		from := filepath.Base(p.fset.Position(f.Pos()).Filename)
+		leads[from] = map[string]bool{}
+		ast.Inspect(f, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.Ident:
+				if o := p.info.Uses[n]; o != nil && o.Pkg() == p.pkg && outer(o) && fileOf(o) != from {
+					leads[from][fileOf(o)] = true
+				}
+			case *ast.FuncDecl:
+				if n.Recv != nil {
+					h.methods[receiver(n.Recv.List[0].Type)]++
+				}
+				if lines := p.fset.Position(n.End()).Line - p.fset.Position(n.Pos()).Line + 1; lines > longest {
+					longest, longestName = lines, n.Name.Name
+				}
+			}
+			return true
+		})
+	}
+	h.longest[longestName] = longest
+	h.circle = largestCircle(leads)
+	return h
+}
+
+// outer reports whether an object is not local to a function: a package's name, a method or a field.
+func outer(o types.Object) bool {
+	switch o := o.(type) {
+	case *types.Var:
+		return o.IsField() || o.Parent() == o.Pkg().Scope()
+	case *types.Func:
+		return true
+	}
+	return o.Parent() == o.Pkg().Scope()
+}
+
+func receiver(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.StarExpr:
+		return receiver(e.X)
+	case *ast.IndexExpr:
+		return receiver(e.X)
+	case *ast.Ident:
+		return e.Name
+	}
+	return fmt.Sprint(e)
+}
+
+// largestCircle is the largest set of files each of which leads to all the others.
+func largestCircle(leads map[string]map[string]bool) (largest []string) {
+	reach := map[string]map[string]bool{}
+	for from := range leads {
+		reach[from] = map[string]bool{}
+		for next := []string{from}; len(next) > 0; next = next[1:] {
+			for to := range leads[next[0]] {
+				if !reach[from][to] {
+					reach[from][to] = true
+					next = append(next, to)
+				}
+			}
+		}
+	}
+	for from := range reach {
+		var circle []string
+		for to := range reach[from] {
+			if reach[to][from] {
+				circle = append(circle, to)
+			}
+		}
+		if len(circle) > len(largest) {
+			largest = circle
+		}
+	}
+	sort.Strings(largest)
+	return largest
+}
+
+// top are the types with most methods.
+func top(methods map[string]int) []string {
+	var all []string
+	for name, n := range methods {
+		all = append(all, fmt.Sprintf("%3d %s", n, name))
+	}
+	slices.Sort(all)
+	slices.Reverse(all)
+	return all[:min(3, len(all))]
+}

@@ -89,7 +89,7 @@ func (g Grant) home() (*entry, uint64) {
 func (g Grant) parse(r store.Reply, sent mono.Time) (answer, error) {
 	at := sent
 	if r.Told {
-		at = g.c.clock.observe(sent, mono.Now(), r.Now)
+		at = g.c.clock.Observe(sent, mono.Now(), r.Now)
 	}
 	a := answer{status: r.Status, now: r.Now, sent: sent}
 	s := &Snapshot{Key: g.key, now: r.Now, at: at}
@@ -105,7 +105,7 @@ func (g Grant) parse(r store.Reply, sent mono.Time) (answer, error) {
 		a.sealed = r.Sealed
 		return a, err
 	}
-	s.behind = g.c.clock.behind(&s.Record, r.Now)
+	s.behind = g.c.clock.Behind(&s.Record, r.Now)
 	if r.Sealed != "" {
 		s.Pair, s.Err = g.c.sealer.Open(g.key, s.Epoch, s.Generation, []byte(r.Sealed))
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/clock"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
@@ -62,7 +63,7 @@ func (s *AppState) Now() int64 { return s.now + (mono.Now() - s.at).Milliseconds
 
 // Until is how long it is from now to a time of Redis' clock; never negative.
 func (s *AppState) Until(t int64) time.Duration {
-	return max(0, s.at+span(t-s.now)-mono.Now())
+	return max(0, s.at+clock.Span(t-s.now)-mono.Now())
 }
 
 // believable ends what waits if Redis' clock was set back since this was written, as in app.lua.
@@ -230,7 +231,7 @@ func (app App) AppState(ctx context.Context) (*AppState, error) {
 		app.c.db.Unanswered(err)
 		return nil, fmt.Errorf("tokencache: state of app %s: %w", app.name, err)
 	}
-	s := &AppState{App: app.name, asOf: now, now: now, at: app.c.clock.observe(sent, mono.Now(), now), session: session}
+	s := &AppState{App: app.name, asOf: now, now: now, at: app.c.clock.Observe(sent, mono.Now(), now), session: session}
 	for field, value := range fields.Val() {
 		s.set(field, value)
 	}
@@ -279,7 +280,7 @@ func (a *appMemory) adopt(s *AppState, sent mono.Time) *AppState {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	old := a.state.Load()
-	late := old != nil && sent <= old.taken && old.asOf-s.asOf < believedWithin.Milliseconds() // else Redis' clock was set back
+	late := old != nil && sent <= old.taken && old.asOf-s.asOf < clock.BelievedWithin.Milliseconds() // else Redis' clock was set back
 	if late && (s.asOf < old.asOf || s.asOf == old.asOf && s.Rev < old.Rev) {
 		return old
 	}
@@ -335,7 +336,7 @@ func (c *Cache) appPushed(channel, payload string, at mono.Time) bool {
 		a.news()
 		return true
 	}
-	s := &AppState{App: a.name, asOf: now, now: c.clock.arrived(at, now), at: at, session: c.hub.SessionOf(channel)}
+	s := &AppState{App: a.name, asOf: now, now: c.clock.Arrived(at, now), at: at, session: c.hub.SessionOf(channel)}
 	s.parse(lines)
 	c.adoptApp(a, s, 0)
 	a.told.tell(AppChange{kind, s})
@@ -361,7 +362,7 @@ func (c *Cache) changeAt(ctx context.Context, op string, s *redis.Script, a *app
 		c.db.Unanswered(err)
 		return "", "", nil, fmt.Errorf("tokencache: %s app %s: %w", op, a.name, err)
 	}
-	state := &AppState{App: a.name, asOf: r.Now, now: r.Now, at: c.clock.observe(sent, mono.Now(), r.Now), session: session}
+	state := &AppState{App: a.name, asOf: r.Now, now: r.Now, at: c.clock.Observe(sent, mono.Now(), r.Now), session: session}
 	state.parse(r.Text)
 	if state.changeID == args[0] {
 		made = state.change

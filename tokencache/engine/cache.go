@@ -7,12 +7,14 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/puzpuzpuz/xsync/v4"
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/clock"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
@@ -55,8 +57,8 @@ type Cache struct {
 	journal int
 	log     zerolog.Logger
 	hub     *hub.Hub
-	clock   clock
-	proof   proof
+	clock   clock.Clock
+	proof   *proof
 	giving  sync.WaitGroup // grants back to Redis
 
 	strangers strangers
@@ -104,11 +106,12 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		apps:     xsync.NewMap[string, *appMemory](),
 		watchers: xsync.NewMap[string, *watchers[Change]](),
 	}
-	_, c.clock.many = rdb.(*redis.ClusterClient)
-	c.clock.onSet = func(by mono.Time) {
+	_, c.clock.Many = rdb.(*redis.ClusterClient)
+	c.clock.OnSet = func(by mono.Time) {
 		c.log.Error().Dur("forward_ms", by).Msg("somebody has set Redis' clock, or another server with another clock has taken its place: no claim is taken over for as long as one stands")
 	}
-	c.db.Proof = c.proofOf
+	c.proof = newProof(c.db, &c.clock, cfg.Log)
+	c.db.Proof = c.proof.proofOf
 	c.hub = hub.New(hub.Config{
 		Redis: rdb, Log: cfg.Log, Heartbeats: c.names.Heartbeats(),
 		Deliver: c.pushed, Publish: c.db.Beat,
@@ -173,3 +176,7 @@ func (app App) Forget(ctx context.Context) error {
 	}
 	return ended(ctx, &app.c.giving)
 }
+
+// ClockSet is how long ago this process noticed that somebody had set Redis' clock; false for never.
+// What Redis says of claims that were made before is not to be acted upon for as long as a claim stands.
+func (c *Cache) ClockSet() (ago time.Duration, ok bool) { return c.clock.Ago() }

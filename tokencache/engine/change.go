@@ -387,7 +387,7 @@ func (g Grant) Spare(ctx context.Context, base *Snapshot) (grant.Pair, bool, err
 
 // Alive tells the waiters that the holder still has the lease, for ttl from now.
 func (g Grant) Alive(ctx context.Context, ttl time.Duration) error {
-	_, err := g.say(ctx, grant.AliveEvent(g.c.clock.told(), ttl))
+	_, err := g.say(ctx, grant.AliveEvent(g.c.clock.Told(), ttl))
 	return err
 }
 
@@ -403,7 +403,7 @@ func (g Grant) CapLease(ctx context.Context, d time.Duration) error {
 // epoch, generation and rev are what the caller knows; only who knows another consent, or a
 // newer state, answers.
 func (g Grant) Ask(ctx context.Context, epoch, generation, rev int64) (bool, error) {
-	n, err := g.say(ctx, grant.AskEvent(g.c.clock.told(), epoch, generation, rev, g.c.id))
+	n, err := g.say(ctx, grant.AskEvent(g.c.clock.Told(), epoch, generation, rev, g.c.id))
 	if _, cluster := g.c.rdb.(*redis.ClusterClient); cluster {
 		return err == nil, err // the count is that of one node
 	}

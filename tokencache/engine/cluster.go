@@ -89,7 +89,7 @@ func (g Grant) nodeOf(ctx context.Context) (node redis.Cmdable, addr string, err
 // say publishes a message about a grant. It returns how many listen where it was sent to.
 func (g Grant) say(ctx context.Context, body string) (listeners int64, err error) {
 	channel := g.keys().Events()
-	message := g.c.sign(ctx, channel, body)
+	message := g.c.proof.sign(ctx, channel, body)
 	node, addr, err := g.nodeOf(ctx)
 	if err == nil {
 		listeners, err = node.Publish(ctx, channel, message).Result()

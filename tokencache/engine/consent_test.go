@@ -64,7 +64,7 @@ func newScene(t *testing.T) *scene {
 			t.Fatal(err)
 		}
 	}
-	s.c.proofOf(t.Context())
+	s.c.proof.proofOf(t.Context())
 	return s
 }
 

@@ -327,7 +327,7 @@ func TestASpoiltProofKeyIsMadeAnewOnce(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range keys {
 		c := newCache(t, rdb, prefix)
-		all.Go(func() { keys[i] = c.proofOf(context.Background()) })
+		all.Go(func() { keys[i] = c.proof.proofOf(context.Background()) })
 	}
 	all.Wait()
 	for _, key := range keys {

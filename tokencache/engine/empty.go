@@ -31,10 +31,6 @@ import (
 //     until an operator accepts the loss.
 
 const (
-	// lookEvery is how often a process looks whether Redis has become emptier.
-	lookEvery = 3 * time.Second
-	// identifyEvery is how often it asks for the proof key all the same.
-	identifyEvery = 10 * time.Minute
 	// giversBack is how many grants are given back at once.
 	giversBack = 16
 )
@@ -42,39 +38,22 @@ const (
 // birthMark is the one that goes with a proof key, which is no secret.
 func birthMark(key string) string { return grant.Fingerprint(key) }
 
-// identify compares the proof key in Redis with the one that this process knows, and reports
-// whether Redis has lost the data that this process came to know it with.
+// identify looks whether this is still the database that this process knows, and reports whether Redis
+// has lost the data that it knew.
 func (c *Cache) identify(ctx context.Context) (lost bool, err error) {
-	p := &c.proof
-	p.fetching.Lock()
-	defer p.fetching.Unlock()
-	before := p.key.Load()
-	_, fate, err := c.fetchProof(ctx)
-	if before != nil && fate != keyKept && (p.was == "" || fate == keyChanged) {
-		if p.was == "" {
-			p.was = *before
-		}
+	lost, noticed, err := c.proof.identify(ctx)
+	if noticed {
 		c.suspectAll()
 		c.log.Error().Msg("Redis has lost its data: this process gives back what it remembers; look at the persistence of Redis")
 	}
-	return p.was != "", err
+	return lost, err
 }
 
-// A grant is three keys and more. Two may go while all is well: a lock, and a spare that is not
-// needed any more.
-const fewKeys = 2
-
-// calm reports whether there is no reason to ask for the proof key: the database does not hold fewer
-// keys than before, one in `part` and a few aside, and the key was asked for not long ago. It does
-// not know where Redis does not tell how many there are: a Cluster, a user without INFO.
+// calm reports whether there is no reason to ask for the proof key, see proof.calm. It does not know
+// where Redis does not tell how many keys there are: a Cluster, a user without INFO.
 func (c *Cache) calm(ctx context.Context, part int64) bool {
 	n, told := c.countKeys(ctx)
-	p := &c.proof
-	p.fetching.Lock()
-	defer p.fetching.Unlock()
-	calm := told && n >= p.keys-p.keys/part-fewKeys && n > 2*c.known() && p.was == "" && mono.Now()-p.asked < identifyEvery
-	p.counted, p.keys = mono.Now(), n
-	return calm
+	return c.proof.calm(n, told, c.known(), part)
 }
 
 // known is how many grants this process remembers. Redis has more than two keys for each, also where
@@ -109,17 +88,14 @@ func (c *Cache) countKeys(ctx context.Context) (n int64, told bool) {
 // rescue says in the state of every app that this process works for that Redis has lost its data,
 // and gives back what this process remembers.
 func (c *Cache) rescue(ctx context.Context) error {
-	p := &c.proof
-	p.fetching.Lock()
-	was, now := p.was, p.key.Load()
-	p.fetching.Unlock()
-	if was == "" || now == nil {
+	was, now := c.proof.gone()
+	if was == "" {
 		return nil
 	}
 	var failed error
 	lostAt := map[*appMemory]int64{}
 	for _, a := range c.apps.All() {
-		_, _, s, err := c.changeAt(ctx, "data_lost", store.AppLostScript, a, NewID(), grant.Clip(c.name), birthMark(was), birthMark(*now))
+		_, _, s, err := c.changeAt(ctx, "data_lost", store.AppLostScript, a, NewID(), grant.Clip(c.name), birthMark(was), birthMark(now))
 		failed = errors.Join(failed, err)
 		if err == nil {
 			lostAt[a] = s.LostAt
@@ -131,16 +107,7 @@ func (c *Cache) rescue(ctx context.Context) error {
 	for a, at := range lostAt {
 		a.given.Store(at)
 	}
-	// Last: as long as the key is gone, whoever looks sees that the data is.
-	if err := c.rdb.SetNX(ctx, c.names.Proof(), *now, 0).Err(); err != nil {
-		return fmt.Errorf("tokencache: put back %s: %w", c.names.Proof(), err)
-	}
-	p.fetching.Lock()
-	defer p.fetching.Unlock()
-	if p.was == was {
-		p.was = ""
-	}
-	return nil
+	return c.proof.putBack(ctx, was, now) // last: as long as the key is gone, every process that looks sees that the data is
 }
 
 // giveBack gives Redis all that this process remembers of an app's grants, or of all apps' for "",
@@ -184,7 +151,7 @@ func (g Grant) handBack(ctx context.Context, mem *Snapshot) error {
 // Rescue is for a process that ends: if Redis has lost its data, it gives back what this process
 // remembers. The error names each grant that Redis did not take.
 func (app App) Rescue(ctx context.Context) error {
-	if app.c.proof.key.Load() == nil || app.c.hot.app(app.c, app.name).tenants.Size() == 0 {
+	if !app.c.proof.known() || app.c.hot.app(app.c, app.name).tenants.Size() == 0 {
 		return nil // it has never known this database, or has nothing to give
 	}
 	a := app.memory()

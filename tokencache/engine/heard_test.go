@@ -127,7 +127,7 @@ func TestAClaimThatWasOnlyHeardIsBelievedForAWhile(t *testing.T) {
 func TestAnIncompleteStateThatRedisDoesNotKnowIsNoLoop(t *testing.T) {
 	t.Parallel()
 	maker, listener, p, base := hearing(t)
-	now := listener.clock.told()
+	now := listener.clock.Told()
 	ev := grant.Event{Kind: "commit", Now: now, Record: base.Record}
 	ev.Record.Generation, ev.Record.Rev, ev.Record.RefreshFP, ev.Record.AccessFP = 2, 9, "x", "y"
 	e, _ := listener.hot.load(acme)
@@ -166,7 +166,7 @@ func TestAReadEndsWhilePushesOvertakeIt(t *testing.T) {
 	done := make(chan struct{})
 	overtake := func() {
 		s := listener.Grant(acme).Remembered()
-		ev := grant.Event{Kind: "commit", Now: listener.clock.told(), Record: base.Record}
+		ev := grant.Event{Kind: "commit", Now: listener.clock.Told(), Record: base.Record}
 		ev.Record.Generation, ev.Record.RefreshFP = s.Generation+1, "x"
 		listener.take(e, ev, mono.Now())
 	}

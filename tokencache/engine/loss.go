@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/clock"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
@@ -152,7 +153,7 @@ type server struct {
 	at  mono.Time
 }
 
-func (s *server) age(at mono.Time) time.Duration { return span(s.now-s.began) + at - s.at }
+func (s *server) age(at mono.Time) time.Duration { return clock.Span(s.now-s.began) + at - s.at }
 
 // servers are the masters by address; "" is the address where it is not a Cluster.
 type servers struct {

@@ -7,6 +7,7 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -14,8 +15,10 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/clock"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
@@ -40,6 +43,11 @@ import (
 // lost its data in between, or whose versions differ, loses no news, and a flood of forgeries
 // costs one read a second.
 type proof struct {
+	db    *store.Store
+	names store.Names
+	clock *clock.Clock
+	log   zerolog.Logger
+
 	key atomic.Pointer[string]
 
 	fetching sync.Mutex // held by the one that asks Redis; guards what follows
@@ -57,8 +65,16 @@ type proof struct {
 	since   int64 // messages since the last log line
 }
 
+func newProof(db *store.Store, clock *clock.Clock, log zerolog.Logger) *proof {
+	return &proof{db: db, names: db.Names, clock: clock, log: log}
+}
+
 const (
 	frame = "tl2 "
+	// lookEvery is how often a process looks whether Redis has become emptier.
+	lookEvery = 3 * time.Second
+	// identifyEvery is how often it asks for the key all the same.
+	identifyEvery = 10 * time.Minute
 	// proofTimeout bounds one look for the key. Without it a process still works, by reading.
 	proofTimeout = time.Second
 	// minProof is the length of the shortest key that proves anything, as in proof.lua.
@@ -66,19 +82,19 @@ const (
 )
 
 // proofOf returns the key, from memory if this process has had it; "" if Redis does not tell.
-func (c *Cache) proofOf(ctx context.Context) string {
-	if key := c.proof.key.Load(); key != nil {
+func (p *proof) proofOf(ctx context.Context) string {
+	if key := p.key.Load(); key != nil {
 		return *key
 	}
-	c.proof.fetching.Lock()
-	defer c.proof.fetching.Unlock()
-	if key := c.proof.key.Load(); key != nil {
+	p.fetching.Lock()
+	defer p.fetching.Unlock()
+	if key := p.key.Load(); key != nil {
 		return *key
 	}
-	if c.proof.asked != 0 && mono.Now()-c.proof.asked < 2*proofTimeout {
+	if p.asked != 0 && mono.Now()-p.asked < 2*proofTimeout {
 		return "" // its node is away: not every change must wait for it
 	}
-	key, _, _ := c.fetchProof(ctx)
+	key, _, _ := p.fetchProof(ctx)
 	return key
 }
 
@@ -92,27 +108,27 @@ const (
 )
 
 // fetchProof asks Redis for the key, and makes one if there is none. A process that has had one
-// goes on with that, as others do; it is put back by [Cache.rescue]. Called with fetching held.
-func (c *Cache) fetchProof(ctx context.Context) (key string, fate keyFate, err error) {
+// goes on with that, as others do; it is put back by rescue (empty.go). Called with fetching held.
+func (p *proof) fetchProof(ctx context.Context) (key string, fate keyFate, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), proofTimeout)
 	defer cancel()
-	c.proof.asked = mono.Now()
-	mine, known := rand.Text(), c.proof.key.Load() != nil
+	p.asked = mono.Now()
+	mine, known := rand.Text(), p.key.Load() != nil
 	if known {
-		mine = *c.proof.key.Load()
+		mine = *p.key.Load()
 	}
-	key, err = c.rdb.Get(ctx, c.names.Proof()).Result()
-	_ = c.learnTime(ctx)
+	key, err = p.db.Redis.Get(ctx, p.names.Proof()).Result()
+	_ = p.learnTime(ctx)
 	if errors.Is(err, redis.Nil) && known {
 		return mine, keyGone, nil
 	}
 	if errors.Is(err, redis.Nil) {
-		if err = c.rdb.SetNX(ctx, c.names.Proof(), mine, 0).Err(); err == nil {
-			key, err = c.rdb.Get(ctx, c.names.Proof()).Result()
+		if err = p.db.Redis.SetNX(ctx, p.names.Proof(), mine, 0).Err(); err == nil {
+			key, err = p.db.Redis.Get(ctx, p.names.Proof()).Result()
 		}
 	}
 	if redis.HasErrorPrefix(err, "WRONGTYPE") || err == nil && len(key) < minProof {
-		key, err = store.ProofScript.Run(ctx, c.rdb, []string{c.names.Proof()}, mine).Text()
+		key, err = store.ProofScript.Run(ctx, p.db.Redis, []string{p.names.Proof()}, mine).Text()
 	}
 	switch {
 	case err != nil && known:
@@ -120,7 +136,7 @@ func (c *Cache) fetchProof(ctx context.Context) (key string, fate keyFate, err e
 	case err != nil:
 		return "", keyKept, err
 	}
-	c.proof.key.Store(&key)
+	p.key.Store(&key)
 	switch {
 	case !known:
 		return key, keyKept, nil
@@ -130,16 +146,71 @@ func (c *Cache) fetchProof(ctx context.Context) (key string, fate keyFate, err e
 	return key, keyKept, nil
 }
 
+// known reports whether this process has known a key of this database.
+func (p *proof) known() bool { return p.key.Load() != nil }
+
+// identify compares the key in Redis with the one that this process knows. lost says that Redis has lost
+// the data that this process came to know it with, noticed that this is news.
+func (p *proof) identify(ctx context.Context) (lost, noticed bool, err error) {
+	p.fetching.Lock()
+	defer p.fetching.Unlock()
+	before := p.key.Load()
+	_, fate, err := p.fetchProof(ctx)
+	if noticed = before != nil && fate != keyKept && (p.was == "" || fate == keyChanged); noticed && p.was == "" {
+		p.was = *before
+	}
+	return p.was != "", noticed, err
+}
+
+// A grant is three keys and more. Two may go while all is well: a lock, and a spare that is not
+// needed any more.
+const fewKeys = 2
+
+// calm takes how many keys the database has, if Redis told that, and how many grants this process
+// remembers. It reports whether there is no reason to ask for the key: the database does not hold fewer
+// keys than before, one in `part` and a few aside, and the key was asked for not long ago.
+func (p *proof) calm(n int64, told bool, grants, part int64) bool {
+	p.fetching.Lock()
+	defer p.fetching.Unlock()
+	calm := told && n >= p.keys-p.keys/part-fewKeys && n > 2*grants && p.was == "" && mono.Now()-p.asked < identifyEvery
+	p.counted, p.keys = mono.Now(), n
+	return calm
+}
+
+// gone are the key of a database that is gone, and the one that this process has now; "" for none.
+func (p *proof) gone() (was, now string) {
+	p.fetching.Lock()
+	defer p.fetching.Unlock()
+	if key := p.key.Load(); p.was != "" && key != nil {
+		return p.was, *key
+	}
+	return "", ""
+}
+
+// putBack puts the key back, if it is still gone: all that this process remembered of the database that
+// had the key `was` is given back.
+func (p *proof) putBack(ctx context.Context, was, now string) error {
+	if err := p.db.Redis.SetNX(ctx, p.names.Proof(), now, 0).Err(); err != nil {
+		return fmt.Errorf("tokencache: put back %s: %w", p.names.Proof(), err)
+	}
+	p.fetching.Lock()
+	defer p.fetching.Unlock()
+	if p.was == was {
+		p.was = ""
+	}
+	return nil
+}
+
 // learnTime asks Redis what time it is: that tells how old a message is.
-func (c *Cache) learnTime(ctx context.Context) error {
+func (p *proof) learnTime(ctx context.Context) error {
 	mono.Wake()
 	sent, clock := mono.Now(), redis.NewStringSliceCmd(ctx, "time")
-	if err := c.rdb.Process(ctx, clock); err != nil {
+	if err := p.db.Redis.Process(ctx, clock); err != nil {
 		return err
 	}
 	now, err := store.Millis(clock.Val())
 	if err == nil {
-		c.clock.observe(sent, mono.Now(), now)
+		p.clock.Observe(sent, mono.Now(), now)
 	}
 	return err
 }
@@ -158,35 +229,31 @@ func digest(key, channel, body string) string {
 }
 
 // sign is a message as it is published.
-func (c *Cache) sign(ctx context.Context, channel, body string) string {
-	return frame + digest(c.proofOf(ctx), channel, body) + "\n" + body
+func (p *proof) sign(ctx context.Context, channel, body string) string {
+	return frame + digest(p.proofOf(ctx), channel, body) + "\n" + body
 }
 
 // proven returns a message's body if its sender has proven that it may read the grants.
-func (c *Cache) proven(channel, payload string) (body string, ok bool) {
+func (p *proof) proven(channel, payload string) (body string, ok bool) {
 	head, body, _ := strings.Cut(payload, "\n")
 	sum, framed := strings.CutPrefix(head, frame)
-	key := c.proof.key.Load()
+	key := p.key.Load()
 	if !framed || key == nil {
 		return "", false
 	}
 	return body, subtle.ConstantTimeCompare([]byte(sum), []byte(digest(*key, channel, body))) == 1
 }
 
-// believedWithin is how old a message may be: far longer than it takes, far shorter than what a
-// recorded one could do harm with.
-const believedWithin = 10 * time.Second
-
 // stale reports whether a message was made long ago, or does not say when.
-func (c *Cache) stale(channel, body string) bool {
+func (p *proof) stale(channel, body string) bool {
 	head, rest, _ := strings.Cut(body, "\n")
-	if strings.HasPrefix(channel, c.names.Changes()) {
+	if strings.HasPrefix(channel, p.names.Changes()) {
 		head, _, _ = strings.Cut(rest, "\n")
 	}
 	_, when, _ := strings.Cut(head, " ")
 	made, err := grant.ParseNumber(when, grant.MaxCounter)
-	now, known := c.clock.estimate(mono.Now())
-	return err != nil || !known || made < now-believedWithin.Milliseconds()
+	now, known := p.clock.Estimate(mono.Now())
+	return err != nil || !known || made < now-clock.BelievedWithin.Milliseconds()
 }
 
 // maxKept bounds an unproven message that is kept until the key has been looked up again.
@@ -206,43 +273,6 @@ func (p *proof) doubt(channel, payload string) {
 	}
 	p.hints[channel] = strings.Clone(payload)
 	p.since++
-}
-
-// UnprovenMessages counts the messages on this process's channels whose sender has not proven that
-// it may read the grants. They are not believed.
-func (c *Cache) UnprovenMessages() int64 { return c.proof.unproven.Load() }
-
-// weigh looks again, at most once a second, at what unproven messages were about. It is called
-// every second, and when the first such message has come.
-func (c *Cache) weigh(ctx context.Context) {
-	hints := c.proof.take()
-	if len(hints) > 0 {
-		c.sayUnproven(len(hints))
-	}
-	if len(hints) == 0 && !c.proof.late() {
-		return
-	}
-	var lost bool
-	var err error
-	if !c.calm(ctx, 8) || len(hints) > 0 {
-		lost, err = c.identify(ctx)
-	}
-	switch {
-	case err == nil && lost:
-		err = c.rescue(ctx)
-	case err == nil:
-		err = c.giveRests(ctx)
-	}
-	if err != nil && ctx.Err() == nil {
-		c.log.Warn().Err(err).Msg("Redis has lost its data, or may have: looking again in a few seconds")
-	}
-	for channel, payload := range hints {
-		c.suspect(channel)
-		// The key may have been made anew by a process that asks for what this one remembers.
-		if body, ok := c.proven(channel, payload); ok && !c.stale(channel, body) {
-			c.believe(channel, body)
-		}
-	}
 }
 
 // late reports whether it is time to look around again.
@@ -266,39 +296,16 @@ func (p *proof) take() map[string]string {
 }
 
 // sayUnproven logs a line a minute at most.
-func (c *Cache) sayUnproven(channels int) {
-	p := &c.proof
+func (p *proof) sayUnproven(channels int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.logged != 0 && mono.Now()-p.logged < time.Minute {
 		return
 	}
-	c.log.Warn().Int64("messages", p.since).Int("channels", channels).
+	p.log.Warn().Int64("messages", p.since).Int("channels", channels).
 		Msg("messages that prove no right to read this database's grants are not believed: another program publishes to the channels of this prefix (from another database of this server, or with a Redis user that has PUBLISH), or repeats old messages, or Redis has lost its data")
 	p.logged, p.since = mono.Now(), 0
 }
 
-// suspect makes what memory holds of a channel's grant or app incoherent, until it is read again.
-func (c *Cache) suspect(channel string) {
-	if name, ok := c.names.IsApp(channel); ok {
-		if a, ok := c.apps.Load(grant.Unescape(name)); ok {
-			a.suspect()
-		}
-		return
-	}
-	if k, ok := c.names.GrantOf(channel); ok {
-		if e, ok := c.hot.load(k); ok {
-			e.suspect()
-		}
-	}
-}
-
-// suspectAll is suspect for everything: messages were missed.
-func (c *Cache) suspectAll() {
-	for e := range c.hot.all() {
-		e.suspect()
-	}
-	for _, a := range c.apps.All() {
-		a.suspect()
-	}
-}
+// count is how many messages were not proven.
+func (p *proof) count() int64 { return p.unproven.Load() }

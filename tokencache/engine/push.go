@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/clock"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
@@ -14,7 +15,7 @@ import (
 func (c *Cache) pushed(channel, payload string) {
 	if payload == "" {
 		c.believe(channel, "")
-	} else if body, ok := c.proven(channel, payload); ok && !c.stale(channel, body) {
+	} else if body, ok := c.proof.proven(channel, payload); ok && !c.proof.stale(channel, body) {
 		c.believe(channel, body)
 	} else {
 		c.proof.doubt(channel, payload)
@@ -51,7 +52,7 @@ func (c *Cache) believe(channel, payload string) {
 		return
 	}
 	if ev.Kind == grant.KindAlive {
-		e.leaseTold(ev, at, c.clock.arrived(at, ev.Now)-ev.Now)
+		e.leaseTold(ev, at, c.clock.Arrived(at, ev.Now)-ev.Now)
 		return
 	}
 	if ev.Kind == grant.KindAsk {
@@ -76,8 +77,8 @@ func (c *Cache) believe(channel, payload string) {
 func (e *entry) leaseTold(ev grant.Event, at mono.Time, age int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	until := max(at, at+ev.Lease-span(age))
-	early := ev.Now < e.leaseSaid && e.leaseSaid-ev.Now < believedWithin.Milliseconds() // else Redis' clock was set back
+	until := max(at, at+ev.Lease-clock.Span(age))
+	early := ev.Now < e.leaseSaid && e.leaseSaid-ev.Now < clock.BelievedWithin.Milliseconds() // else Redis' clock was set back
 	if early || ev.Now == e.leaseSaid && until >= e.leaseFor {
 		return
 	}
@@ -119,9 +120,9 @@ func (c *Cache) tell(e *entry) {
 func (c *Cache) take(e *entry, ev grant.Event, at mono.Time) {
 	s := &Snapshot{
 		Key: e.key, Record: ev.Record, home: e, heard: true,
-		now: c.clock.arrived(at, ev.Now), at: at, session: c.hub.SessionOf(e.channel),
+		now: c.clock.Arrived(at, ev.Now), at: at, session: c.hub.SessionOf(e.channel),
 	}
-	s.behind = c.clock.behind(&s.Record, s.now)
+	s.behind = c.clock.Behind(&s.Record, s.now)
 	old := e.snap.Load()
 	if old != nil && old.Compare(&ev.Record) > 0 && (ev.Kind == "restore" || ev.Now > old.now) {
 		c.tell(e) // news of an older state: Redis has lost what we know
@@ -153,4 +154,66 @@ func (e *entry) hasTold() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.telling, e.toldAt = false, mono.Now()
+}
+
+// UnprovenMessages counts the messages on this process's channels whose sender has not proven that
+// it may read the grants. They are not believed.
+func (c *Cache) UnprovenMessages() int64 { return c.proof.count() }
+
+// weigh looks again, at most once a second, at what unproven messages were about. It is called
+// every second, and when the first such message has come.
+func (c *Cache) weigh(ctx context.Context) {
+	hints := c.proof.take()
+	if len(hints) > 0 {
+		c.proof.sayUnproven(len(hints))
+	}
+	if len(hints) == 0 && !c.proof.late() {
+		return
+	}
+	var lost bool
+	var err error
+	if !c.calm(ctx, 8) || len(hints) > 0 {
+		lost, err = c.identify(ctx)
+	}
+	switch {
+	case err == nil && lost:
+		err = c.rescue(ctx)
+	case err == nil:
+		err = c.giveRests(ctx)
+	}
+	if err != nil && ctx.Err() == nil {
+		c.log.Warn().Err(err).Msg("Redis has lost its data, or may have: looking again in a few seconds")
+	}
+	for channel, payload := range hints {
+		c.suspect(channel)
+		// The key may have been made anew by a process that asks for what this one remembers.
+		if body, ok := c.proof.proven(channel, payload); ok && !c.proof.stale(channel, body) {
+			c.believe(channel, body)
+		}
+	}
+}
+
+// suspect makes what memory holds of a channel's grant or app incoherent, until it is read again.
+func (c *Cache) suspect(channel string) {
+	if name, ok := c.names.IsApp(channel); ok {
+		if a, ok := c.apps.Load(grant.Unescape(name)); ok {
+			a.suspect()
+		}
+		return
+	}
+	if k, ok := c.names.GrantOf(channel); ok {
+		if e, ok := c.hot.load(k); ok {
+			e.suspect()
+		}
+	}
+}
+
+// suspectAll is suspect for everything: messages were missed.
+func (c *Cache) suspectAll() {
+	for e := range c.hot.all() {
+		e.suspect()
+	}
+	for _, a := range c.apps.All() {
+		a.suspect()
+	}
 }

@@ -40,7 +40,7 @@ func (g Grant) Read(ctx context.Context) (*Snapshot, error) {
 // Asking for the record in the same round trip would cost a fifth more.
 func (g Grant) Glance(ctx context.Context) (*Snapshot, error) {
 	at := mono.Now()
-	now, ok := g.c.clock.guess(at)
+	now, ok := g.c.clock.Guess(at)
 	if _, hot := g.c.hot.load(g.key); hot || !ok || g.c.hot.size() < g.c.limit || g.c.hot.seen.lately(g.key) {
 		return nil, nil // it is to be read and remembered
 	}
@@ -58,7 +58,7 @@ func (g Grant) Glance(ctx context.Context) (*Snapshot, error) {
 	}
 	s.State, s.Epoch, s.Schema = grant.Active, epoch, grant.Schema
 	s.IssuedAt, s.ExpiresAt, s.RefreshAt = s.Pair.IssuedAt, s.Pair.ExpiresAt, s.Pair.RefreshAt
-	s.behind = g.c.clock.behind(&s.Record, now)
+	s.behind = g.c.clock.Behind(&s.Record, now)
 	if s.finish(); !s.Fresh() {
 		return nil, nil
 	}
@@ -94,8 +94,8 @@ func (g Grant) read(ctx context.Context) (answer, error) {
 func (c *Cache) readOnce(ctx context.Context, ks store.Keys) (store.Reply, error) {
 	var record *redis.SliceCmd
 	var secret *redis.StringCmd
-	now, known := c.clock.toldJustNow(mono.Now())
-	told := !known || c.clock.many // a Cluster's nodes have a clock each
+	now, known := c.clock.ToldJustNow(mono.Now())
+	told := !known || c.clock.Many // a Cluster's nodes have a clock each
 	at, err := c.db.Together(ctx, ks.Grant(), told, func(p redis.Pipeliner) {
 		record, secret = p.HMGet(ctx, ks.Grant(), grant.FieldNames...), p.GetRange(ctx, ks.Secret(), 0, grant.MaxSealed)
 	})

@@ -65,14 +65,14 @@ func (r *recorder) repeat() {
 func (r *recorder) age(c *Cache) {
 	r.t.Helper()
 	for _, m := range r.said {
-		body, ok := c.proven(m.Channel, m.Payload)
+		body, ok := c.proof.proven(m.Channel, m.Payload)
 		when := regexp.MustCompile(`(?m)^[a-z_]+ (\d{13})$`).FindStringSubmatch(body)
 		if !ok || when == nil {
 			r.t.Fatalf("%s: %q", m.Channel, m.Payload)
 		}
 		made, _ := grant.ParseNumber(when[1], grant.MaxCounter)
 		body = strings.Replace(body, when[1], grant.Millis(made-time.Hour.Milliseconds()), 1)
-		m.Payload = c.sign(r.t.Context(), m.Channel, body)
+		m.Payload = c.proof.sign(r.t.Context(), m.Channel, body)
 	}
 }
 
@@ -159,7 +159,7 @@ func TestNewsAreHeardAlsoAfterRedisClockWasSetBack(t *testing.T) {
 	base := connect(t, c, acme, 1)
 	listener := newCache(t, c.rdb, string(c.names))
 	p := hot(t, listener, acme)
-	listener.clock.offset.Add(int64(time.Hour))
+	listener.clock.Shift(time.Hour)
 	commit(t, c, claim(t, c, base, "worker"), 2)
 	until(t, p, "the commit", func() bool { s := listener.Grant(acme).Remembered(); return s != nil && s.Generation == 2 })
 }

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/clock"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
@@ -48,12 +49,12 @@ type Snapshot struct {
 // finish computes what readers need on their fast path.
 func (s *Snapshot) finish() *Snapshot {
 	s.taken = mono.Now()
-	s.claimEnds = s.at + span(s.Claim.Until-s.now)
+	s.claimEnds = s.at + clock.Span(s.Claim.Until-s.now)
 	if s.token = nil; s.Pair.AccessToken.Reveal() == "" || s.State == grant.Reauthorize && s.Refused() {
 		return s // there is none, or two have said that it is dead: an API, and the provider of the grant
 	}
-	s.ends = s.at + span(s.Pair.ExpiresAt-s.now-s.behind)
-	s.fresh = min(s.ends, s.at+span(s.Pair.RefreshAt-s.now-s.behind))
+	s.ends = s.at + clock.Span(s.Pair.ExpiresAt-s.now-s.behind)
+	s.fresh = min(s.ends, s.at+clock.Span(s.Pair.RefreshAt-s.now-s.behind))
 	s.calm = s.fresh - 3*hub.TickEvery // a tick may be late, though not by so much
 	left := s.ends - mono.Now()
 	token := (&oauth2.Token{
@@ -78,7 +79,7 @@ func (s *Snapshot) At() int64 { return s.now }
 // the machine was suspended.
 func (s *Snapshot) Until(t int64) time.Duration {
 	mono.Wake()
-	return max(0, s.at+span(t-s.now)-mono.Now())
+	return max(0, s.at+clock.Span(t-s.now)-mono.Now())
 }
 
 // Valid reports whether the access token has not expired.
@@ -105,7 +106,7 @@ func (s *Snapshot) expires() int64 {
 }
 
 // Behind is by how much more the pair has aged than Redis' clock says, since that was set back.
-func (s *Snapshot) Behind() time.Duration { return span(s.behind) }
+func (s *Snapshot) Behind() time.Duration { return clock.Span(s.behind) }
 
 // dated takes over what old has of the deadlines that both have: they are turned into such of our clock
 // once. Redis' may have been set in between. It changes s, which nobody else knows.

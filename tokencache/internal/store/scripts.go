@@ -178,7 +178,7 @@ func (st *Store) Told(cmd *redis.Cmd, keys []string) *redis.Cmd {
 	if got, err := cmd.Slice(); err == nil && len(got) == 5 {
 		why, _ := got[4].(string)
 		st.log.Error().Str("redis_error", why).Str("key", keys[0]).
-			Msg("stored, but the other processes were not told: Redis does not let this user publish; allow +publish and the channels &" + string(st.names) + ":*")
+			Msg("stored, but the other processes were not told: Redis does not let this user publish; allow +publish and the channels &" + string(st.Names) + ":*")
 	}
 	return cmd
 }

@@ -14,7 +14,7 @@ import (
 // Store is Redis: what runs scripts and reads, and knows which node to ask. It remembers nothing of a grant.
 type Store struct {
 	Redis redis.UniversalClient
-	names Names
+	Names Names
 	log   zerolog.Logger
 	// Proof is what a script that publishes signs with; see publish.lua.
 	Proof func(ctx context.Context) string
@@ -28,7 +28,7 @@ type Store struct {
 
 func New(rdb redis.UniversalClient, n Names, log zerolog.Logger) *Store {
 	return &Store{
-		Redis: rdb, names: n, log: log, rides: rides{Redis: rdb},
+		Redis: rdb, Names: n, log: log, rides: rides{Redis: rdb},
 		lines: xsync.NewMap[string, *line](), sent: xsync.NewMap[string, struct{}](),
 	}
 }

@@ -130,7 +130,7 @@ func (st *Store) Fit(ctx context.Context, k grant.Key, thorough bool) error {
 	var needed, useful []string
 	spared := []string{"publish", "subscribe", "dump", "restore"} // without pushes, or with journals that take more room
 	for _, what := range denied {
-		if name, of, _ := strings.Cut(what, " "); strings.HasPrefix(of, string(st.names.Grant(k))) && !slices.Contains(spared, name) || of == "" || strings.HasPrefix(name, "EVAL") {
+		if name, of, _ := strings.Cut(what, " "); strings.HasPrefix(of, string(st.Names.Grant(k))) && !slices.Contains(spared, name) || of == "" || strings.HasPrefix(name, "EVAL") {
 			needed = append(needed, what)
 		} else {
 			useful = append(useful, what)
@@ -149,7 +149,7 @@ func (st *Store) Fit(ctx context.Context, k grant.Key, thorough bool) error {
 func (st *Store) tryOut(ctx context.Context, k grant.Key, thorough bool) (denied []string, err error) {
 	return Bounded(ctx, NodePatience, func(ctx context.Context) ([]string, error) {
 		ask := func(on redis.Scripter) *redis.Cmd {
-			return fitScript.Eval(ctx, on, []string{st.names.Grant(k).Grant()}, st.needs(k)...)
+			return fitScript.Eval(ctx, on, []string{st.Names.Grant(k).Grant()}, st.needs(k)...)
 		}
 		if !thorough {
 			return ask(st.Redis).StringSlice()
@@ -166,7 +166,7 @@ func (st *Store) tryOut(ctx context.Context, k grant.Key, thorough bool) (denied
 // first; see Fit for what is needed at all cost.
 func (st *Store) needs(k grant.Key) (args []any) {
 	add := func(words ...any) { args = append(append(args, words...), "") }
-	ks := st.names.Grant(k)
+	ks := st.Names.Grant(k)
 	for _, name := range []string{"TIME", "MULTI", "EXEC", "PING"} {
 		add(name)
 	}
@@ -181,15 +181,15 @@ func (st *Store) needs(k grant.Key) (args []any) {
 		ks.Lock():    {"set x", "get", "del", "pexpire 1", "pttl"},
 		ks.Events():  {"publish x", "subscribe"},
 
-		st.names.Heartbeats(): {"publish x", "subscribe"},
+		st.Names.Heartbeats(): {"publish x", "subscribe"},
 
-		st.names.App(k.App).State():    {"hgetall", "hset x x", "hdel x", "publish x", "subscribe"},
-		st.names.App(k.App).changes():  {"publish x", "subscribe"},
-		st.names.App(k.App).Due(0):     {"zadd 1 x", "zrem x", "zscore x", "zrange 0 0", "zrangebyscore 0 1", "zcount 0 1", "zcard", "del"},
-		st.names.App(k.App).Inflight(): {"zadd 1 x", "zrem x", "zscore x", "zrange 0 0", "zremrangebyscore 0 1", "zcard"},
-		st.names.App(k.App).Turn("x"):  {"set x", "expire 1", "pexpire 1"},
-		st.names.App(k.App).Rate():     {"get", "set x"},
-		st.names.Proof():               {"get", "set x", "setnx x"},
+		st.Names.App(k.App).State():    {"hgetall", "hset x x", "hdel x", "publish x", "subscribe"},
+		st.Names.App(k.App).changes():  {"publish x", "subscribe"},
+		st.Names.App(k.App).Due(0):     {"zadd 1 x", "zrem x", "zscore x", "zrange 0 0", "zrangebyscore 0 1", "zcount 0 1", "zcard", "del"},
+		st.Names.App(k.App).Inflight(): {"zadd 1 x", "zrem x", "zscore x", "zrange 0 0", "zremrangebyscore 0 1", "zcard"},
+		st.Names.App(k.App).Turn("x"):  {"set x", "expire 1", "pexpire 1"},
+		st.Names.App(k.App).Rate():     {"get", "set x"},
+		st.Names.Proof():               {"get", "set x", "setnx x"},
 	} {
 		for _, line := range of {
 			words := strings.Fields(line)
@@ -211,7 +211,7 @@ func (st *Store) ClosedAt(ctx context.Context, err error) error {
 			return err
 		}
 		_, again := Bounded(ctx, NodePatience, func(ctx context.Context) ([]redis.Cmder, error) {
-			return st.Redis.TxPipelined(ctx, func(p redis.Pipeliner) error { return p.Get(ctx, st.names.Proof()).Err() })
+			return st.Redis.TxPipelined(ctx, func(p redis.Pipeliner) error { return p.Get(ctx, st.Names.Proof()).Err() })
 		})
 		if !LostReply(again) {
 			return err
@@ -249,7 +249,7 @@ func (st *Store) greeting(ctx context.Context) (first byte, heard bool) {
 
 // answers reports whether a plain command is answered.
 func (st *Store) answers(ctx context.Context) bool {
-	_, err := Bounded(ctx, NodePatience, func(ctx context.Context) (string, error) { return st.Redis.Get(ctx, st.names.Proof()).Result() })
+	_, err := Bounded(ctx, NodePatience, func(ctx context.Context) (string, error) { return st.Redis.Get(ctx, st.Names.Proof()).Result() })
 	return err == nil || errors.Is(err, redis.Nil)
 }
 

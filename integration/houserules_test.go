@@ -31,8 +31,10 @@ type house struct {
 // limits hold the walls. They may be made smaller.
 var limits = map[string]struct{ exports, circle, methods, lines int }{
 	"tokencache":                {30, 0, 0, 10},
-	"tokencache/engine":         {35, 22, 63, 51},
+	"tokencache/engine":         {35, 20, 63, 51},
 	"tokencache/grant":          {65, 3, 10, 40},
+	"tokencache/internal/clock": {5, 0, 12, 30},
+	"tokencache/internal/proof": {10, 0, 20, 40},
 	"tokencache/internal/hub":   {10, 2, 38, 35},
 	"tokencache/internal/mono":  {10, 0, 0, 20},
 	"tokencache/internal/store": {50, 3, 20, 45},

@@ -73,15 +73,17 @@ func below(path, parent string) bool { return path == parent || strings.HasPrefi
 func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
 	mayKnow := map[string][]string{
 		"lock":                      {},
-		"tokencache":                {"tokencache/engine", "tokencache/grant", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/store"},
-		"tokencache/engine":         {"tokencache/grant", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/store"},
+		"tokencache":                {"tokencache/engine", "tokencache/grant", "tokencache/internal/clock", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/store"},
+		"tokencache/engine":         {"tokencache/grant", "tokencache/internal/clock", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/store"},
 		"tokencache/grant":          {},
+		"tokencache/internal/clock": {"tokencache/grant", "tokencache/internal/mono"},
 		"tokencache/internal/hub":   {"tokencache/internal/mono"},
+		"tokencache/internal/proof": {"tokencache/grant", "tokencache/internal/clock", "tokencache/internal/mono", "tokencache/internal/store"},
 		"tokencache/internal/mono":  {},
 		"tokencache/internal/store": {"tokencache/grant", "tokencache/internal/mono"},
 		"tokencache/seal":           {},
 		"refresh/provider":          {},
-		"refresh":                   {"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/store", "refresh/provider"},
+		"refresh":                   {"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/internal/clock", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/store", "refresh/provider"},
 		"refresh/refreshtest":       {"refresh/provider"},
 	}
 	for _, p := range packages(t) {
@@ -112,7 +114,7 @@ var importRules = []struct {
 	{"embed", either(is("tokencache/internal/store"), command, support), false},
 	{"testing", support, false},
 	// Values of a grant: no Redis, no goroutine, no ctx.
-	{"github.com/redis/go-redis", either(is("lock", "tokencache", "tokencache/engine", "tokencache/internal/hub", "tokencache/internal/store", "refresh"), command, support), false},
+	{"github.com/redis/go-redis", either(is("lock", "tokencache", "tokencache/engine", "tokencache/internal/hub", "tokencache/internal/proof", "tokencache/internal/store", "refresh"), command, support), false},
 	{"context", func(short string) bool { return short != "tokencache/grant" }, true},
 }
 

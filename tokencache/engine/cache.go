@@ -17,6 +17,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/clock"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/proof"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
@@ -58,7 +59,7 @@ type Cache struct {
 	log     zerolog.Logger
 	hub     *hub.Hub
 	clock   clock.Clock
-	proof   *proof
+	proof   *proof.Proof
 	giving  sync.WaitGroup // grants back to Redis
 
 	strangers strangers
@@ -110,8 +111,8 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 	c.clock.OnSet = func(by mono.Time) {
 		c.log.Error().Dur("forward_ms", by).Msg("somebody has set Redis' clock, or another server with another clock has taken its place: no claim is taken over for as long as one stands")
 	}
-	c.proof = newProof(c.db, &c.clock, cfg.Log)
-	c.db.Proof = c.proof.proofOf
+	c.proof = proof.New(c.db, &c.clock, cfg.Log)
+	c.db.Proof = c.proof.Key
 	c.hub = hub.New(hub.Config{
 		Redis: rdb, Log: cfg.Log, Heartbeats: c.names.Heartbeats(),
 		Deliver: c.pushed, Publish: c.db.Beat,

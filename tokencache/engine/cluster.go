@@ -10,6 +10,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/proof"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
@@ -41,7 +42,7 @@ func (c *Cache) watchMasters(ctx context.Context) {
 		} else {
 			known.asking.Add(-1)
 		}
-		if mono.Sleep(ctx, lookEvery) != nil {
+		if mono.Sleep(ctx, proof.LookEvery) != nil {
 			return
 		}
 	}
@@ -89,7 +90,7 @@ func (g Grant) nodeOf(ctx context.Context) (node redis.Cmdable, addr string, err
 // say publishes a message about a grant. It returns how many listen where it was sent to.
 func (g Grant) say(ctx context.Context, body string) (listeners int64, err error) {
 	channel := g.keys().Events()
-	message := g.c.proof.sign(ctx, channel, body)
+	message := g.c.proof.Sign(ctx, channel, body)
 	node, addr, err := g.nodeOf(ctx)
 	if err == nil {
 		listeners, err = node.Publish(ctx, channel, message).Result()

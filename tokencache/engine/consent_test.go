@@ -64,7 +64,7 @@ func newScene(t *testing.T) *scene {
 			t.Fatal(err)
 		}
 	}
-	s.c.proof.proofOf(t.Context())
+	s.c.proof.Key(t.Context())
 	return s
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/proof"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
@@ -291,7 +292,7 @@ func TestKeysOfAnotherTypeAreHealedByAConsent(t *testing.T) {
 				}
 				heals(t, fresh, acme, of)
 				if of == "proof" {
-					if got := c.rdb.Get(t.Context(), key).Val(); len(got) < minProof {
+					if got := c.rdb.Get(t.Context(), key).Val(); len(got) < proof.MinProof {
 						t.Errorf("the proof key is %q", got)
 					}
 				}
@@ -327,11 +328,11 @@ func TestASpoiltProofKeyIsMadeAnewOnce(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range keys {
 		c := newCache(t, rdb, prefix)
-		all.Go(func() { keys[i] = c.proof.proofOf(context.Background()) })
+		all.Go(func() { keys[i] = c.proof.Key(context.Background()) })
 	}
 	all.Wait()
 	for _, key := range keys {
-		if key != keys[0] || len(key) < minProof {
+		if key != keys[0] || len(key) < proof.MinProof {
 			t.Fatalf("%q", keys)
 		}
 	}

@@ -126,7 +126,7 @@ func (c *Cache) redisNow(ctx context.Context) (int64, error) {
 	if now, ok := c.clock.Guess(mono.Now()); ok {
 		return now, nil
 	}
-	_, err := store.Bounded(ctx, store.NodePatience, func(ctx context.Context) (struct{}, error) { return struct{}{}, c.proof.learnTime(ctx) })
+	_, err := store.Bounded(ctx, store.NodePatience, func(ctx context.Context) (struct{}, error) { return struct{}{}, c.proof.LearnTime(ctx) })
 	now, known := c.clock.Estimate(mono.Now())
 	if known {
 		return now, nil
@@ -228,7 +228,7 @@ func (g Grant) Released(ctx context.Context, at int64) error {
 		return errors.Join(g.Alive(ctx, 0), g.Schedule(ctx, at))
 	}
 	channel := g.keys().Events()
-	free := g.c.proof.sign(ctx, channel, grant.AliveEvent(g.c.clock.Told(), 0))
+	free := g.c.proof.Sign(ctx, channel, grant.AliveEvent(g.c.clock.Told(), 0))
 	_, err := g.c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		p.Publish(ctx, channel, free)
 		scheduleBy(ctx, p, g.c.App(g.key.App).keys().Due(shardOf(g.key.Tenant)), g.key, at)

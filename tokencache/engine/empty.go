@@ -14,6 +14,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/proof"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
@@ -41,7 +42,7 @@ func birthMark(key string) string { return grant.Fingerprint(key) }
 // identify looks whether this is still the database that this process knows, and reports whether Redis
 // has lost the data that it knew.
 func (c *Cache) identify(ctx context.Context) (lost bool, err error) {
-	lost, noticed, err := c.proof.identify(ctx)
+	lost, noticed, err := c.proof.Identify(ctx)
 	if noticed {
 		c.suspectAll()
 		c.log.Error().Msg("Redis has lost its data: this process gives back what it remembers; look at the persistence of Redis")
@@ -53,7 +54,7 @@ func (c *Cache) identify(ctx context.Context) (lost bool, err error) {
 // where Redis does not tell how many keys there are: a Cluster, a user without INFO.
 func (c *Cache) calm(ctx context.Context, part int64) bool {
 	n, told := c.countKeys(ctx)
-	return c.proof.calm(n, told, c.known(), part)
+	return c.proof.Calm(n, told, c.known(), part)
 }
 
 // known is how many grants this process remembers. Redis has more than two keys for each, also where
@@ -73,7 +74,7 @@ func (c *Cache) countKeys(ctx context.Context) (n int64, told bool) {
 	if !ok {
 		return 0, false
 	}
-	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
+	ctx, cancel := context.WithTimeout(ctx, proof.Timeout)
 	defer cancel()
 	text, err := client.Info(ctx, "server", "replication", "keyspace").Result()
 	if err != nil {
@@ -88,7 +89,7 @@ func (c *Cache) countKeys(ctx context.Context) (n int64, told bool) {
 // rescue says in the state of every app that this process works for that Redis has lost its data,
 // and gives back what this process remembers.
 func (c *Cache) rescue(ctx context.Context) error {
-	was, now := c.proof.gone()
+	was, now := c.proof.Gone()
 	if was == "" {
 		return nil
 	}
@@ -107,7 +108,7 @@ func (c *Cache) rescue(ctx context.Context) error {
 	for a, at := range lostAt {
 		a.given.Store(at)
 	}
-	return c.proof.putBack(ctx, was, now) // last: as long as the key is gone, every process that looks sees that the data is
+	return c.proof.PutBack(ctx, was, now) // last: as long as the key is gone, every process that looks sees that the data is
 }
 
 // giveBack gives Redis all that this process remembers of an app's grants, or of all apps' for "",
@@ -151,7 +152,7 @@ func (g Grant) handBack(ctx context.Context, mem *Snapshot) error {
 // Rescue is for a process that ends: if Redis has lost its data, it gives back what this process
 // remembers. The error names each grant that Redis did not take.
 func (app App) Rescue(ctx context.Context) error {
-	if !app.c.proof.known() || app.c.hot.app(app.c, app.name).tenants.Size() == 0 {
+	if !app.c.proof.Known() || app.c.hot.app(app.c, app.name).tenants.Size() == 0 {
 		return nil // it has never known this database, or has nothing to give
 	}
 	a := app.memory()

@@ -132,7 +132,7 @@ func TestUnreadableEventMakesMemorySuspect(t *testing.T) {
 		c := freshCache(t)
 		connect(t, c, acme, 1)
 		p := hot(t, c, acme)
-		payload := c.proof.sign(t.Context(), c.Grant(acme).EventsChannel(), body)
+		payload := c.proof.Sign(t.Context(), c.Grant(acme).EventsChannel(), body)
 		if err := c.rdb.Publish(t.Context(), c.Grant(acme).EventsChannel(), payload).Err(); err != nil {
 			t.Fatal(err)
 		}

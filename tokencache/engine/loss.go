@@ -16,6 +16,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/clock"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/proof"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
@@ -49,7 +50,7 @@ const (
 const (
 	reunionAfterStart    = 5 * time.Second
 	reunionAfterFailover = hub.SilentFor + 4*time.Second
-	reunionOnCluster     = lookEvery + 2*time.Second
+	reunionOnCluster     = proof.LookEvery + 2*time.Second
 )
 
 // connected is called when a subscriber session has begun; lost is since when something may have been

@@ -378,7 +378,7 @@ func TestWhoNoticesALossLateGivesBackWhatOnlyItRemembers(t *testing.T) {
 func TestALossIsNoticedThoughTheLastCountIsFromBeforeTheGrants(t *testing.T) {
 	t.Parallel()
 	c := newCache(t, redistest.Own(t).Client(t), redistest.Prefix(t))
-	c.proof.proofOf(t.Context())
+	c.proof.Key(t.Context())
 	c.calm(t.Context(), 8)
 	connect(t, c, acme, 1)
 	hot(t, c, acme)

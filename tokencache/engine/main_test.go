@@ -231,8 +231,8 @@ func journal(t testing.TB, c *Cache, k grant.Key) []string {
 // published is the event in a message, whose sender must have proven that it may send it.
 func published(t testing.TB, c *Cache, m *redis.Message) grant.Event {
 	t.Helper()
-	c.proof.proofOf(t.Context())
-	body, ok := c.proof.proven(m.Channel, m.Payload)
+	c.proof.Key(t.Context())
+	body, ok := c.proof.Proven(m.Channel, m.Payload)
 	if !ok {
 		t.Fatalf("%s: %q is not proven", m.Channel, m.Payload)
 	}

@@ -15,10 +15,10 @@ import (
 func (c *Cache) pushed(channel, payload string) {
 	if payload == "" {
 		c.believe(channel, "")
-	} else if body, ok := c.proof.proven(channel, payload); ok && !c.proof.stale(channel, body) {
+	} else if body, ok := c.proof.Proven(channel, payload); ok && !c.proof.Stale(channel, body) {
 		c.believe(channel, body)
 	} else {
-		c.proof.doubt(channel, payload)
+		c.proof.Doubt(channel, payload)
 		c.hub.Nudge()
 	}
 }
@@ -158,16 +158,16 @@ func (e *entry) hasTold() {
 
 // UnprovenMessages counts the messages on this process's channels whose sender has not proven that
 // it may read the grants. They are not believed.
-func (c *Cache) UnprovenMessages() int64 { return c.proof.count() }
+func (c *Cache) UnprovenMessages() int64 { return c.proof.Count() }
 
 // weigh looks again, at most once a second, at what unproven messages were about. It is called
 // every second, and when the first such message has come.
 func (c *Cache) weigh(ctx context.Context) {
-	hints := c.proof.take()
+	hints := c.proof.Take()
 	if len(hints) > 0 {
-		c.proof.sayUnproven(len(hints))
+		c.proof.SayUnproven(len(hints))
 	}
-	if len(hints) == 0 && !c.proof.late() {
+	if len(hints) == 0 && !c.proof.Late() {
 		return
 	}
 	var lost bool
@@ -187,7 +187,7 @@ func (c *Cache) weigh(ctx context.Context) {
 	for channel, payload := range hints {
 		c.suspect(channel)
 		// The key may have been made anew by a process that asks for what this one remembers.
-		if body, ok := c.proof.proven(channel, payload); ok && !c.proof.stale(channel, body) {
+		if body, ok := c.proof.Proven(channel, payload); ok && !c.proof.Stale(channel, body) {
 			c.believe(channel, body)
 		}
 	}

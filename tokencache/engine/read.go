@@ -11,6 +11,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/proof"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
@@ -214,7 +215,7 @@ func (g Grant) contradict(ctx context.Context, a answer) (*Snapshot, error) {
 			known = a.snap.Record
 		}
 		go func() { // the lock is held
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), proofTimeout)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), proof.Timeout)
 			defer cancel()
 			_, _ = g.Ask(ctx, known.Epoch, known.Generation, known.Rev)
 		}()

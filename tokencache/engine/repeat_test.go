@@ -65,14 +65,14 @@ func (r *recorder) repeat() {
 func (r *recorder) age(c *Cache) {
 	r.t.Helper()
 	for _, m := range r.said {
-		body, ok := c.proof.proven(m.Channel, m.Payload)
+		body, ok := c.proof.Proven(m.Channel, m.Payload)
 		when := regexp.MustCompile(`(?m)^[a-z_]+ (\d{13})$`).FindStringSubmatch(body)
 		if !ok || when == nil {
 			r.t.Fatalf("%s: %q", m.Channel, m.Payload)
 		}
 		made, _ := grant.ParseNumber(when[1], grant.MaxCounter)
 		body = strings.Replace(body, when[1], grant.Millis(made-time.Hour.Milliseconds()), 1)
-		m.Payload = c.proof.sign(r.t.Context(), m.Channel, body)
+		m.Payload = c.proof.Sign(r.t.Context(), m.Channel, body)
 	}
 }
 

@@ -41,7 +41,7 @@ func (g Grant) store(ctx context.Context, op string, s *redis.Script, keys []str
 	}
 	var lacks error
 	a, err := g.roundTrip(ctx, op, func() (store.Reply, error) {
-		cmd, wait, err := g.c.db.RunAndWait(ctx, ack, s, keys, append(args, g.c.proof.proofOf(ctx)))
+		cmd, wait, err := g.c.db.RunAndWait(ctx, ack, s, keys, append(args, g.c.proof.Key(ctx)))
 		if err != nil {
 			return store.Reply{}, err
 		}

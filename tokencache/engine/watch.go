@@ -19,7 +19,7 @@ type Change struct {
 
 // ChangesChannel is the channel on which the state changes of all grants of an app are
 // published, without their pairs.
-func (app App) ChangesChannel() string { return app.c.names.Changes() + grant.Escape(app.name) }
+func (app App) ChangesChannel() string { return app.keys().Changes() }
 
 // OnChange has f called for every state change of an app's grants that any process makes,
 // as long as this one is subscribed; for one's own also twice. f runs on the subscriber's

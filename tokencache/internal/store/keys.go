@@ -94,5 +94,5 @@ func (a AppKeys) Due(shard int) string { return fmt.Sprintf("%s:due:%s:%02d", a.
 // Turn is the key of whose turn it is to do something.
 func (a AppKeys) Turn(what string) string { return a.prefix + ":turn:" + a.app + ":" + what }
 
-// changes is the channel of the changes of all its grants.
-func (a AppKeys) changes() string { return a.prefix + ":events:" + a.app }
+// Changes is the channel of the changes of all its grants.
+func (a AppKeys) Changes() string { return a.prefix + ":events:" + a.app }

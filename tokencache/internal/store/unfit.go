@@ -184,7 +184,7 @@ func (st *Store) needs(k grant.Key) (args []any) {
 		st.Names.Heartbeats(): {"publish x", "subscribe"},
 
 		st.Names.App(k.App).State():    {"hgetall", "hset x x", "hdel x", "publish x", "subscribe"},
-		st.Names.App(k.App).changes():  {"publish x", "subscribe"},
+		st.Names.App(k.App).Changes():  {"publish x", "subscribe"},
 		st.Names.App(k.App).Due(0):     {"zadd 1 x", "zrem x", "zscore x", "zrange 0 0", "zrangebyscore 0 1", "zcount 0 1", "zcard", "del"},
 		st.Names.App(k.App).Inflight(): {"zadd 1 x", "zrem x", "zscore x", "zrange 0 0", "zremrangebyscore 0 1", "zcard"},
 		st.Names.App(k.App).Turn("x"):  {"set x", "expire 1", "pexpire 1"},

@@ -1,4 +1,6 @@
-package engine
+// Package proof tells who speaks: messages on a channel are believed if their sender proves that it can
+// read the grants of this database. The key for it tells a database that has lost its data, too.
+package proof
 
 import (
 	"context"
@@ -19,11 +21,12 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/clock"
-	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
+// Proof is the key of a database, and what this process makes of messages that do or do not prove it.
+//
 // Pub/sub knows neither the rights to keys nor database numbers: any Redis user with PUBLISH, and
 // any program in another database of the same server, can send a message to any channel. So each
 // message proves that its sender may read this prefix of this database:
@@ -42,7 +45,7 @@ import (
 // about are read again. So a fleet whose processes have two keys for a moment, because Redis has
 // lost its data in between, or whose versions differ, loses no news, and a flood of forgeries
 // costs one read a second.
-type proof struct {
+type Proof struct {
 	db    *store.Store
 	names store.Names
 	clock *clock.Clock
@@ -65,24 +68,27 @@ type proof struct {
 	since   int64 // messages since the last log line
 }
 
-func newProof(db *store.Store, clock *clock.Clock, log zerolog.Logger) *proof {
-	return &proof{db: db, names: db.Names, clock: clock, log: log}
+// New returns a Proof that does not know the key yet.
+func New(db *store.Store, clock *clock.Clock, log zerolog.Logger) *Proof {
+	return &Proof{db: db, names: db.Names, clock: clock, log: log}
 }
 
 const (
 	frame = "tl2 "
-	// lookEvery is how often a process looks whether Redis has become emptier.
-	lookEvery = 3 * time.Second
+	// LookEvery is how often a process looks whether Redis has become emptier.
+	LookEvery = 3 * time.Second
+	// tick is how often hints are looked at.
+	tick = time.Second
 	// identifyEvery is how often it asks for the key all the same.
 	identifyEvery = 10 * time.Minute
-	// proofTimeout bounds one look for the key. Without it a process still works, by reading.
-	proofTimeout = time.Second
-	// minProof is the length of the shortest key that proves anything, as in proof.lua.
-	minProof = 16
+	// Timeout bounds one look for the key. Without it a process still works, by reading.
+	Timeout = time.Second
+	// MinProof is the length of the shortest key that proves anything, as in proof.lua.
+	MinProof = 16
 )
 
-// proofOf returns the key, from memory if this process has had it; "" if Redis does not tell.
-func (p *proof) proofOf(ctx context.Context) string {
+// Key returns the key, from memory if this process has had it; "" if Redis does not tell.
+func (p *Proof) Key(ctx context.Context) string {
 	if key := p.key.Load(); key != nil {
 		return *key
 	}
@@ -91,7 +97,7 @@ func (p *proof) proofOf(ctx context.Context) string {
 	if key := p.key.Load(); key != nil {
 		return *key
 	}
-	if p.asked != 0 && mono.Now()-p.asked < 2*proofTimeout {
+	if p.asked != 0 && mono.Now()-p.asked < 2*Timeout {
 		return "" // its node is away: not every change must wait for it
 	}
 	key, _, _ := p.fetchProof(ctx)
@@ -109,8 +115,8 @@ const (
 
 // fetchProof asks Redis for the key, and makes one if there is none. A process that has had one
 // goes on with that, as others do; it is put back by rescue (empty.go). Called with fetching held.
-func (p *proof) fetchProof(ctx context.Context) (key string, fate keyFate, err error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), proofTimeout)
+func (p *Proof) fetchProof(ctx context.Context) (key string, fate keyFate, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), Timeout)
 	defer cancel()
 	p.asked = mono.Now()
 	mine, known := rand.Text(), p.key.Load() != nil
@@ -118,7 +124,7 @@ func (p *proof) fetchProof(ctx context.Context) (key string, fate keyFate, err e
 		mine = *p.key.Load()
 	}
 	key, err = p.db.Redis.Get(ctx, p.names.Proof()).Result()
-	_ = p.learnTime(ctx)
+	_ = p.LearnTime(ctx)
 	if errors.Is(err, redis.Nil) && known {
 		return mine, keyGone, nil
 	}
@@ -127,7 +133,7 @@ func (p *proof) fetchProof(ctx context.Context) (key string, fate keyFate, err e
 			key, err = p.db.Redis.Get(ctx, p.names.Proof()).Result()
 		}
 	}
-	if redis.HasErrorPrefix(err, "WRONGTYPE") || err == nil && len(key) < minProof {
+	if redis.HasErrorPrefix(err, "WRONGTYPE") || err == nil && len(key) < MinProof {
 		key, err = store.ProofScript.Run(ctx, p.db.Redis, []string{p.names.Proof()}, mine).Text()
 	}
 	switch {
@@ -146,12 +152,12 @@ func (p *proof) fetchProof(ctx context.Context) (key string, fate keyFate, err e
 	return key, keyKept, nil
 }
 
-// known reports whether this process has known a key of this database.
-func (p *proof) known() bool { return p.key.Load() != nil }
+// Known reports whether this process has known a key of this database.
+func (p *Proof) Known() bool { return p.key.Load() != nil }
 
-// identify compares the key in Redis with the one that this process knows. lost says that Redis has lost
+// Identify compares the key in Redis with the one that this process knows. lost says that Redis has lost
 // the data that this process came to know it with, noticed that this is news.
-func (p *proof) identify(ctx context.Context) (lost, noticed bool, err error) {
+func (p *Proof) Identify(ctx context.Context) (lost, noticed bool, err error) {
 	p.fetching.Lock()
 	defer p.fetching.Unlock()
 	before := p.key.Load()
@@ -166,10 +172,10 @@ func (p *proof) identify(ctx context.Context) (lost, noticed bool, err error) {
 // needed any more.
 const fewKeys = 2
 
-// calm takes how many keys the database has, if Redis told that, and how many grants this process
+// Calm takes how many keys the database has, if Redis told that, and how many grants this process
 // remembers. It reports whether there is no reason to ask for the key: the database does not hold fewer
 // keys than before, one in `part` and a few aside, and the key was asked for not long ago.
-func (p *proof) calm(n int64, told bool, grants, part int64) bool {
+func (p *Proof) Calm(n int64, told bool, grants, part int64) bool {
 	p.fetching.Lock()
 	defer p.fetching.Unlock()
 	calm := told && n >= p.keys-p.keys/part-fewKeys && n > 2*grants && p.was == "" && mono.Now()-p.asked < identifyEvery
@@ -177,8 +183,8 @@ func (p *proof) calm(n int64, told bool, grants, part int64) bool {
 	return calm
 }
 
-// gone are the key of a database that is gone, and the one that this process has now; "" for none.
-func (p *proof) gone() (was, now string) {
+// Gone are the key of a database that is gone, and the one that this process has now; "" for none.
+func (p *Proof) Gone() (was, now string) {
 	p.fetching.Lock()
 	defer p.fetching.Unlock()
 	if key := p.key.Load(); p.was != "" && key != nil {
@@ -187,9 +193,9 @@ func (p *proof) gone() (was, now string) {
 	return "", ""
 }
 
-// putBack puts the key back, if it is still gone: all that this process remembered of the database that
+// PutBack puts the key back, if it is still gone: all that this process remembered of the database that
 // had the key `was` is given back.
-func (p *proof) putBack(ctx context.Context, was, now string) error {
+func (p *Proof) PutBack(ctx context.Context, was, now string) error {
 	if err := p.db.Redis.SetNX(ctx, p.names.Proof(), now, 0).Err(); err != nil {
 		return fmt.Errorf("tokencache: put back %s: %w", p.names.Proof(), err)
 	}
@@ -201,8 +207,8 @@ func (p *proof) putBack(ctx context.Context, was, now string) error {
 	return nil
 }
 
-// learnTime asks Redis what time it is: that tells how old a message is.
-func (p *proof) learnTime(ctx context.Context) error {
+// LearnTime asks Redis what time it is: that tells how old a message is.
+func (p *Proof) LearnTime(ctx context.Context) error {
 	mono.Wake()
 	sent, clock := mono.Now(), redis.NewStringSliceCmd(ctx, "time")
 	if err := p.db.Redis.Process(ctx, clock); err != nil {
@@ -228,13 +234,13 @@ func digest(key, channel, body string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// sign is a message as it is published.
-func (p *proof) sign(ctx context.Context, channel, body string) string {
-	return frame + digest(p.proofOf(ctx), channel, body) + "\n" + body
+// Sign is a message as it is published.
+func (p *Proof) Sign(ctx context.Context, channel, body string) string {
+	return frame + digest(p.Key(ctx), channel, body) + "\n" + body
 }
 
-// proven returns a message's body if its sender has proven that it may read the grants.
-func (p *proof) proven(channel, payload string) (body string, ok bool) {
+// Proven returns a message's body if its sender has proven that it may read the grants.
+func (p *Proof) Proven(channel, payload string) (body string, ok bool) {
 	head, body, _ := strings.Cut(payload, "\n")
 	sum, framed := strings.CutPrefix(head, frame)
 	key := p.key.Load()
@@ -244,8 +250,8 @@ func (p *proof) proven(channel, payload string) (body string, ok bool) {
 	return body, subtle.ConstantTimeCompare([]byte(sum), []byte(digest(*key, channel, body))) == 1
 }
 
-// stale reports whether a message was made long ago, or does not say when.
-func (p *proof) stale(channel, body string) bool {
+// Stale reports whether a message was made long ago, or does not say when.
+func (p *Proof) Stale(channel, body string) bool {
 	head, rest, _ := strings.Cut(body, "\n")
 	if strings.HasPrefix(channel, p.names.Changes()) {
 		head, _, _ = strings.Cut(rest, "\n")
@@ -259,9 +265,9 @@ func (p *proof) stale(channel, body string) bool {
 // maxKept bounds an unproven message that is kept until the key has been looked up again.
 const maxKept = 4 << 10
 
-// doubt notes a message that proves nothing. It keeps no more than one for each channel that this
+// Doubt notes a message that proves nothing. It keeps no more than one for each channel that this
 // process listens to.
-func (p *proof) doubt(channel, payload string) {
+func (p *Proof) Doubt(channel, payload string) {
 	p.unproven.Add(1)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -275,19 +281,19 @@ func (p *proof) doubt(channel, payload string) {
 	p.since++
 }
 
-// late reports whether it is time to look around again.
-func (p *proof) late() bool {
+// Late reports whether it is time to look around again.
+func (p *Proof) Late() bool {
 	p.fetching.Lock()
 	defer p.fetching.Unlock()
-	return mono.Now()-max(p.asked, p.counted) >= lookEvery
+	return mono.Now()-max(p.asked, p.counted) >= LookEvery
 }
 
-// take returns what is to be looked at again; nothing within a second of the last time.
-func (p *proof) take() map[string]string {
+// Take returns what is to be looked at again; nothing within a second of the last time.
+func (p *Proof) Take() map[string]string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := mono.Now()
-	if len(p.hints) == 0 || p.weighed != 0 && now-p.weighed < hub.TickEvery-hub.TickEvery/10 {
+	if len(p.hints) == 0 || p.weighed != 0 && now-p.weighed < tick-tick/10 {
 		return nil
 	}
 	hints := p.hints
@@ -295,8 +301,8 @@ func (p *proof) take() map[string]string {
 	return hints
 }
 
-// sayUnproven logs a line a minute at most.
-func (p *proof) sayUnproven(channels int) {
+// SayUnproven logs a line a minute at most.
+func (p *Proof) SayUnproven(channels int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.logged != 0 && mono.Now()-p.logged < time.Minute {
@@ -307,5 +313,5 @@ func (p *proof) sayUnproven(channels int) {
 	p.logged, p.since = mono.Now(), 0
 }
 
-// count is how many messages were not proven.
-func (p *proof) count() int64 { return p.unproven.Load() }
+// Count is how many messages were not proven.
+func (p *Proof) Count() int64 { return p.unproven.Load() }

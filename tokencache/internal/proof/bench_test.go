@@ -1,4 +1,4 @@
-package engine
+package proof
 
 import (
 	"strings"
@@ -11,9 +11,9 @@ func BenchmarkProof(b *testing.B) {
 	body := strings.Repeat("x", 2200)
 	const channel = "tl:{zoom:acme}:events"
 	key := strings.Repeat("k", 26)
-	p := &proof{names: "tl"}
+	p := &Proof{names: "tl"}
 	p.key.Store(&key)
-	message := p.sign(b.Context(), channel, body)
+	message := p.Sign(b.Context(), channel, body)
 	b.Run("prove", func(b *testing.B) {
 		for b.Loop() {
 			digest(key, channel, body)
@@ -21,7 +21,7 @@ func BenchmarkProof(b *testing.B) {
 	})
 	b.Run("check", func(b *testing.B) {
 		for b.Loop() {
-			if _, ok := p.proven(channel, message); !ok {
+			if _, ok := p.Proven(channel, message); !ok {
 				b.Fatal("not proven")
 			}
 		}

@@ -51,7 +51,7 @@ func packages(t *testing.T) []pkg {
 		}
 		all = append(all, p)
 	}
-	for _, name := range []string{"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/seal", "refresh", "refresh/provider"} {
+	for _, name := range []string{"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/seal", "refresh", "refresh/internal/bearer", "refresh/provider"} {
 		if !slices.ContainsFunc(all, func(p pkg) bool { return p.short() == name }) {
 			t.Fatalf("go list does not know %s: nothing is proven", name)
 		}
@@ -81,7 +81,8 @@ func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
 		"tokencache/internal/store": {"tokencache/grant", "tokencache/internal/mono"},
 		"tokencache/seal":           {},
 		"refresh/provider":          {},
-		"refresh":                   {"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/store", "refresh/provider"},
+		"refresh/internal/bearer":   {},
+		"refresh":                   {"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/store", "refresh/internal/bearer", "refresh/provider"},
 		"refresh/refreshtest":       {"refresh/provider"},
 	}
 	for _, p := range packages(t) {
@@ -107,7 +108,7 @@ var importRules = []struct {
 	{"github.com/go-redsync/redsync", is("lock"), true},
 	{"github.com/tink-crypto", is("tokencache/seal"), true},
 	{"github.com/alicebob/miniredis", either(command, support), false},
-	{"net/http", either(is("refresh", "refresh/provider"), command, support), false},
+	{"net/http", either(is("refresh", "refresh/internal/bearer", "refresh/provider"), command, support), false},
 	{"golang.org/x/oauth2/clientcredentials", either(is("refresh/provider"), command), false},
 	{"embed", either(is("tokencache/internal/store"), command, support), false},
 	{"testing", support, false},

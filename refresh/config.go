@@ -9,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/tokenlatch/tokenlatch/lock"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/bearer"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
@@ -89,9 +90,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	if err := (tokencache.Key{App: cfg.App, Tenant: "any"}).Validate(); err != nil {
 		return cfg, fmt.Errorf("refresh: Config.App: %w", err)
 	}
-	hosts, err := insecureHosts(cfg.InsecureHosts)
+	hosts, err := bearer.HostPorts(cfg.InsecureHosts)
 	if err != nil {
-		return cfg, err
+		return cfg, fmt.Errorf("refresh: Config.InsecureHosts: %w", err)
 	}
 	cfg.InsecureHosts = hosts
 	if cfg.Locker == nil {

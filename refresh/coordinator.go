@@ -425,7 +425,7 @@ func (c *Coordinator) look(ctx context.Context, k tokencache.Key) (*engine.Snaps
 func (c *Coordinator) view(s *engine.Snapshot, leaseHeld time.Duration) view {
 	v := view{
 		Record: s.Record, now: s.Now(), valid: s.Valid(), fresh: s.Fresh(), broken: s.Err,
-		opens: c.takeover.OpensAt(s), leaseHeld: leaseHeld, behind: s.Behind().Milliseconds(),
+		opens: s.OpensAt(c.takeover), leaseHeld: leaseHeld, behind: s.Behind().Milliseconds(),
 	}
 	v.Claim.Until = s.ClaimUntil()
 	return v
@@ -440,7 +440,7 @@ func (c *Coordinator) renew(k tokencache.Key, s *engine.Snapshot) {
 	if s.Fresh() || s.State != tokencache.Active || s.WaitsUntil(now) != 0 || c.standsStill() {
 		return
 	}
-	if s.Claim.Unresolved() && s.ClaimUntil() <= now && c.takeover.OpensAt(s) > now {
+	if s.Claim.Unresolved() && s.ClaimUntil() <= now && s.OpensAt(c.takeover) > now {
 		return // a holder died, and nobody may present before the token has expired
 	}
 	_, _ = c.join(k, want{renew: true})

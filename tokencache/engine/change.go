@@ -43,30 +43,20 @@ func (g Grant) change(op string, base *Snapshot, pair grant.Pair, run func() (an
 	return grant.Outcome(a.status), snap, nil
 }
 
-// Takeover says when an unresolved claim may be taken over, once the lease is free.
-type Takeover time.Duration
+// Takeover is [grant.Takeover].
+type Takeover = grant.Takeover
 
+// The takeovers that are no window.
 const (
-	// AfterDeadline: after the claim's hard deadline, and the end of the access token unless an
-	// API has refused it.
-	AfterDeadline Takeover = 0
-	// AtOnce: presenting again does no harm.
-	AtOnce Takeover = -1
-	// A positive Takeover: at once within so long of the first presentation.
+	AfterDeadline = grant.AfterDeadline
+	AtOnce        = grant.AtOnce
 )
-
-func (t Takeover) millis() int64 {
-	if t <= 0 {
-		return int64(t)
-	}
-	return time.Duration(t).Milliseconds()
-}
 
 // OpensAt is the Redis time, unix ms, from which a grant's unresolved claim may be
 // taken over; the script decides, this tells a waiter when to ask.
-func (t Takeover) OpensAt(s *Snapshot) int64 {
+func (s *Snapshot) OpensAt(t Takeover) int64 {
 	now := s.Now()
-	if t < 0 || t > 0 && now < s.Claim.At+t.millis() && now >= s.Claim.At-grant.ClockTolerance {
+	if t < 0 || t > 0 && now < s.Claim.At+t.Millis() && now >= s.Claim.At-grant.ClockTolerance {
 		return now
 	}
 	if s.Refused() {
@@ -89,7 +79,7 @@ func (g Grant) Claim(ctx context.Context, base *Snapshot, id string, ttl time.Du
 	}
 	return g.change("claim", base, base.Pair, func() (answer, error) {
 		a, err := g.store(ctx, "claim", store.ClaimScript, []string{ks.Grant(), ks.Secret(), ks.Journal()}, opts,
-			ks.Events(), g.c.journal, id, grant.Clip(g.by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), grant.Fingerprint(base.Pair.RefreshToken.Reveal()), base.judged,
+			ks.Events(), g.c.journal, id, grant.Clip(g.by), base.Epoch, base.Generation, ttl.Milliseconds(), t.Millis(), grant.Fingerprint(base.Pair.RefreshToken.Reveal()), base.judged,
 			revival, base.Claim.ID, over)
 		if a.status != string(grant.OK) {
 			a.lacks = nil // nothing is claimed

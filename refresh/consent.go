@@ -12,6 +12,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/tokenlatch/tokenlatch/lock"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
@@ -167,7 +168,7 @@ func (c *Coordinator) enroll(ctx context.Context, k tokencache.Key) error {
 		var held *lock.HeldError
 		switch {
 		case errors.As(err, &held): // another worker is about it
-			pin.SetLeaseHeld(held.For+slack, told)
+			pin.SetLeaseHeld(held.For+policy.Slack, told)
 			pause(ctx, pin.LeaseHeld(), news)
 		case err != nil:
 			return c.about(k, err)
@@ -255,7 +256,7 @@ func (c *Coordinator) mint(g provider.Grant) (provider.Pair, *provider.Error) {
 	case <-x.answered:
 		return x.pair, x.failure
 	case <-hung.C:
-		return provider.Pair{}, &provider.Error{Class: provider.Ambiguous, Code: hangs, Err: errHangs}
+		return provider.Pair{}, &provider.Error{Class: provider.Ambiguous, Code: policy.CodeHangs, Err: errHangs}
 	}
 }
 
@@ -313,8 +314,8 @@ func (c *Coordinator) consented(tok *oauth2.Token, now int64) grant.Pair {
 	return grant.Pair{
 		AccessToken: grant.Hide(tok.AccessToken), RefreshToken: grant.Hide(tok.RefreshToken), TokenType: tok.TokenType, Scope: scope,
 		IssuedAt: now, ExpiresAt: expires,
-		RefreshAt:             refreshAt(c.profile, now, expires, jitter()),
-		RefreshTokenExpiresAt: refreshTokenExpiry(c.profile, saidLifetime(c.profile, tok), now, now, 0),
+		RefreshAt:             policy.RefreshAt(c.profile, now, expires, jitter()),
+		RefreshTokenExpiresAt: policy.RefreshTokenExpiry(c.profile, saidLifetime(c.profile, tok), now, now, 0),
 	}
 }
 

@@ -15,10 +15,6 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 )
 
-// listenFor is how long an answer is listened to, once the request may have been sent and presenting
-// it again could do harm.
-const listenFor = 5 * time.Minute
-
 // limits of one exchange.
 type limits struct {
 	send   time.Duration // the request leaves within that, and the answer comes too, unless

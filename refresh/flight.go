@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/lock"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
@@ -98,7 +99,7 @@ func (f *flight) wanted(w want) {
 		return
 	}
 	f.used.Store(true)
-	if !w.renew {
+	if !w.Early {
 		f.urgent.Store(true)
 	}
 }
@@ -189,18 +190,18 @@ func (f *flight) fly() (*engine.Snapshot, error) {
 		if err != nil {
 			return nil, cmp.Or(f.c.readyForMore(f.c.waiting, f.key), err)
 		}
-		d := decide(f.c.view(s, f.leaseHeld()), f.want)
+		d := policy.Decide(f.c.view(s, f.leaseHeld()), f.want.Want)
 		switch {
-		case d.do == serve:
+		case d.Act == policy.ActServe:
 			return s, nil
-		case d.do == giveUp:
-			return s, d.err
+		case d.Act == policy.ActGiveUp:
+			return s, dress(d.Trouble)
 		case !coherent || f.pin == nil:
 			// Subscribe, then read again: what happened in between was not pushed to us.
 			err = f.subscribed()
-		case d.do == wait:
-			f.wait(news, min(d.until, f.c.cfg.ClaimTimeout)) // then look again: Redis may be away
-		case d.do == report:
+		case d.Act == policy.ActWait:
+			f.wait(news, min(d.Wait, f.c.cfg.ClaimTimeout)) // then look again: Redis may be away
+		case d.Act == policy.ActReport:
 			err = f.report(s)
 		default:
 			s, err = f.lead(s, news)
@@ -301,7 +302,7 @@ func (f *flight) ask(known *grant.Record) error {
 	}
 	for end := time.Now().Add(askWait); time.Now().Before(end) && f.c.waiting.Err() == nil; {
 		news := f.pin.Changed()
-		if s := f.grant.Remembered(); s != nil && (position{known.Epoch, known.Generation}).before(&s.Record) {
+		if s := f.grant.Remembered(); s != nil && policy.PositionOf(known).Before(&s.Record) {
 			return nil
 		}
 		f.wait(news, time.Until(end))
@@ -329,23 +330,19 @@ func pause(ctx context.Context, d time.Duration, news <-chan struct{}) {
 // report notes that an API refused the access token. Then the record says whether that
 // may force an exchange.
 func (f *flight) report(s *engine.Snapshot) error {
-	outcome, now, err := f.grant.Reject(f.c.waiting, s, refusalsForgotten, freshFor, refusalWaits(jitter())...)
+	outcome, now, err := f.grant.Reject(f.c.waiting, s, policy.RefusalsForgotten, policy.FreshFor, policy.RefusalWaits(jitter())...)
 	if err != nil {
 		return err
 	}
 	log := f.c.log.Info()
 	if outcome == grant.Wait {
-		log = f.c.log.Warn().Str("reason", suspect).Dur("retry_in_ms", now.Until(now.RejectAt))
-		time.Sleep(slack) // our clock may be a little ahead of Redis': do not ask at full speed
+		log = f.c.log.Warn().Str("reason", policy.ReasonSuspect).Dur("retry_in_ms", now.Until(now.RejectAt))
+		time.Sleep(policy.Slack) // our clock may be a little ahead of Redis': do not ask at full speed
 	}
 	log.Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Int64("rejects", now.Rejects).
 		Str("outcome", string(outcome)).Msg("an API refused the access token")
 	return nil
 }
-
-// slack is added to the lease of another holder, and passes before a claim that was not
-// yet open is asked for again.
-const slack = 20 * time.Millisecond
 
 // longestLease is longer than a lease lives without being extended.
 const longestLease = time.Minute
@@ -357,18 +354,18 @@ func (f *flight) spontaneous() bool { return f.want.background != nil && !f.urge
 // grant is to be looked at again.
 func (f *flight) lead(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapshot, error) {
 	f.busy = true
-	if f.c.takeover != engine.AtOnce && f.c.underway.has(s) {
-		return nil, &Error{Kind: ErrUnavailable, Code: slowExchange, RetryAfter: jittered(slowRetry, jitter()), Err: errSlowExchange}
+	if f.c.takeover != grant.AtOnce && f.c.underway.has(s) {
+		return nil, &Error{Kind: ErrUnavailable, Code: slowExchange, RetryAfter: policy.Jittered(policy.SlowRetry, jitter()), Err: errSlowExchange}
 	}
-	if ago, set := f.c.cache.ClockSet(); f.c.takeover != engine.AtOnce && s.Claim.Unresolved() && set && ago < f.c.cfg.ClaimTimeout+f.c.patience() {
+	if ago, set := f.c.cache.ClockSet(); f.c.takeover != grant.AtOnce && s.Claim.Unresolved() && set && ago < f.c.cfg.ClaimTimeout+f.c.rules.Patience() {
 		// By Redis' clock its time may be over long before its holder's is.
-		f.wait(news, f.c.cfg.ClaimTimeout+f.c.patience()-ago)
+		f.wait(news, f.c.cfg.ClaimTimeout+f.c.rules.Patience()-ago)
 		return nil, nil
 	}
-	if f.c.takeover != engine.AtOnce {
+	if f.c.takeover != grant.AtOnce {
 		// A failover can lose a commit that other workers have seen.
 		judged, left, doubtful, err := f.serverDoubted(s)
-		early := f.asked.IsZero() || time.Since(f.asked) > slack-left // asked before all were back, or never
+		early := f.asked.IsZero() || time.Since(f.asked) > policy.Slack-left // asked before all were back, or never
 		switch {
 		case err != nil:
 			return nil, err
@@ -411,9 +408,9 @@ func (f *flight) lead(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapsho
 				return nil, err
 			}
 		}
-		f.pin.SetLeaseHeld(held.For+slack, told)
+		f.pin.SetLeaseHeld(held.For+policy.Slack, told)
 		if f.spontaneous() { // somebody is about it
-			return nil, &Error{Kind: ErrUnavailable, Code: "lease_held", RetryAfter: max(firstRetry, held.For/2), Err: errHeldElsewhere}
+			return nil, &Error{Kind: ErrUnavailable, Code: "lease_held", RetryAfter: max(policy.FirstRetry, held.For/2), Err: errHeldElsewhere}
 		}
 		return nil, nil
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -315,27 +314,8 @@ func (c *Coordinator) consented(tok *oauth2.Token, now int64) grant.Pair {
 		AccessToken: grant.Hide(tok.AccessToken), RefreshToken: grant.Hide(tok.RefreshToken), TokenType: tok.TokenType, Scope: scope,
 		IssuedAt: now, ExpiresAt: expires,
 		RefreshAt:             policy.RefreshAt(c.profile, now, expires, jitter()),
-		RefreshTokenExpiresAt: policy.RefreshTokenExpiry(c.profile, saidLifetime(c.profile, tok), now, now, 0),
+		RefreshTokenExpiresAt: policy.RefreshTokenExpiry(c.profile, c.profile.RefreshTokenLifetime(tok.Extra), now, now, 0),
 	}
-}
-
-// saidLifetime is the refresh token's lifetime as a consent's answer tells it.
-func saidLifetime(p provider.Profile, tok *oauth2.Token) time.Duration {
-	for _, name := range p.RefreshExpiryNames() {
-		var seconds float64
-		switch v := tok.Extra(name).(type) {
-		case float64:
-			seconds = v
-		case json.Number:
-			seconds, _ = v.Float64()
-		case string:
-			seconds, _ = strconv.ParseFloat(v, 64)
-		}
-		if seconds > 0 && seconds < 1e9 {
-			return time.Duration(seconds * float64(time.Second))
-		}
-	}
-	return 0
 }
 
 // Disconnect ends the grant, for instance when the tenant uninstalls the app. Whatever

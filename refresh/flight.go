@@ -330,7 +330,7 @@ func pause(ctx context.Context, d time.Duration, news <-chan struct{}) {
 // report notes that an API refused the access token. Then the record says whether that
 // may force an exchange.
 func (f *flight) report(s *engine.Snapshot) error {
-	outcome, now, err := f.grant.Reject(f.c.waiting, s, policy.RefusalsForgotten, policy.FreshFor, policy.RefusalWaits(jitter())...)
+	outcome, now, err := f.grant.Reject(f.c.waiting, s, policy.Refusals(jitter()))
 	if err != nil {
 		return err
 	}

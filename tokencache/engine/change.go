@@ -124,7 +124,7 @@ func (g Grant) Commit(ctx context.Context, base *Snapshot, id string, pair grant
 			if err != nil {
 				return answer{}, err
 			}
-			args := append([]any{ks.Events(), g.c.journal, id, grant.Clip(g.by), base.Epoch, base.Generation, sealed, generation, kind}, fields...)
+			args := append([]any{ks.Events(), g.c.journal, id, grant.Clip(g.by), base.Epoch, base.Generation, sealed, generation, kind, grant.WarnAgain.Milliseconds()}, fields...)
 			a, err = g.store(ctx, "commit", store.CommitScript, []string{ks.Grant(), ks.Secret(), ks.Spare(), ks.Journal()}, opts, args...)
 			if err != nil || a.status != "reseal" {
 				return a, err
@@ -152,7 +152,7 @@ func (g Grant) Hold(base *Snapshot, id string, pair grant.Pair) *Snapshot {
 	if base.Foreign > 0 && base.ForeignGen != base.Generation && base.State == grant.Active {
 		s.Foreign, s.ForeignGen = 0, 0
 	}
-	if base.WarnedAt != 0 && pair.RefreshTokenExpiresAt > base.RefreshTokenExpiresAt+24*time.Hour.Milliseconds() {
+	if base.WarnedAt != 0 && pair.RefreshTokenExpiresAt > base.RefreshTokenExpiresAt+grant.WarnAgain.Milliseconds() {
 		s.WarnedAt = 0
 	}
 	return g.c.adopt(s.finish())
@@ -184,14 +184,11 @@ func (g Grant) Fail(ctx context.Context, base *Snapshot, f grant.Failure) (grant
 
 // Reject notes that an API refused base's access token. OK: an exchange may be forced,
 // because of this report or an earlier one of the same generation. Wait: not before the
-// record's RejectAt, since several in a row did not help. waits are how long after the
-// first, second, … of a row the next must wait (the last holds for all that follow); a row
-// ends when forget has passed after that without a report. A token that is older than
-// fresh forces one at once, and makes the row no longer.
-func (g Grant) Reject(ctx context.Context, base *Snapshot, forget, fresh time.Duration, waits ...time.Duration) (grant.Outcome, *Snapshot, error) {
+// record's RejectAt, since several in a row did not help.
+func (g Grant) Reject(ctx context.Context, base *Snapshot, r grant.Refusals) (grant.Outcome, *Snapshot, error) {
 	ks := g.keys()
-	args := []any{ks.Events(), g.c.journal, grant.Clip(g.by), base.Epoch, base.Generation, grant.Fingerprint(base.Pair.AccessToken.Reveal()), forget.Milliseconds(), fresh.Milliseconds()}
-	for _, w := range waits {
+	args := []any{ks.Events(), g.c.journal, grant.Clip(g.by), base.Epoch, base.Generation, grant.Fingerprint(base.Pair.AccessToken.Reveal()), r.Forget.Milliseconds(), r.Fresh.Milliseconds(), r.Early, r.Foreign}
+	for _, w := range r.Waits {
 		args = append(args, w.Milliseconds())
 	}
 	return g.change("reject", base, base.Pair, func() (answer, error) {

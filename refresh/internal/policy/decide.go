@@ -71,7 +71,7 @@ func lastFailure(v *View) Trouble {
 // judgeRefusal says what comes of an access token that an API refused and that is still
 // the current one.
 func judgeRefusal(v *View) Decision {
-	opens := min(v.RejectAt, v.IssuedAt+FreshFor.Milliseconds())
+	opens := min(v.RejectAt, v.IssuedAt+freshFor.Milliseconds())
 	set := opens > v.Now+(2*maxRefusalWait).Milliseconds() // Redis' clock, back: no wait is so long
 	if v.Reason == ReasonSuspect && opens > v.Now && !set {
 		return giveUp(Trouble{Code: ReasonSuspect, Status: statusUnauthorized, Retry: v.until(opens) + Slack, Why: errRefusesAll})

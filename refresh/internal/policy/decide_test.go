@@ -118,11 +118,11 @@ func TestTakeoverFollowsTheProfile(t *testing.T) {
 // Reject's documentation says.
 func TestAPIThatRefusesEverythingCostsTenExchangesInTheFirstHourAndSixInEachAfter(t *testing.T) {
 	for _, random := range []float64{0, 0.5, 1} {
-		waits := RefusalWaits(random)
+		waits := refusalWaits(random)
 		hour := make([]int, 24)
 		for at, n := time.Duration(0), 0; at < 24*time.Hour; n++ {
 			hour[at/time.Hour]++
-			at += min(waits[min(n, len(waits)-1)], FreshFor) + time.Millisecond
+			at += min(waits[min(n, len(waits)-1)], freshFor) + time.Millisecond
 		}
 		if hour[0] < 2 || hour[0] > 10 {
 			t.Errorf("%d exchanges in the first hour", hour[0])
@@ -132,7 +132,7 @@ func TestAPIThatRefusesEverythingCostsTenExchangesInTheFirstHourAndSixInEachAfte
 				t.Errorf("%d exchanges in hour %d", n, i+2)
 			}
 		}
-		if waits[0] != 0 || waits[len(waits)-1] >= RefusalsForgotten {
+		if waits[0] != 0 || waits[len(waits)-1] >= refusalsForgotten {
 			t.Errorf("waits %v: a row would never grow, or be forgotten in between", waits)
 		}
 	}

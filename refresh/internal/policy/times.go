@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 const (
@@ -57,12 +58,16 @@ const (
 
 // How an API's refusals of access tokens count.
 const (
-	// FreshFor is how old an access token may be and still count as refused at once. An older
+	// freshFor is how old an access token may be and still count as refused at once. An older
 	// one has worked: somebody has killed it, and a new one helps.
-	FreshFor = 10 * time.Minute
-	// RefusalsForgotten after the next exchange could have been forced: a row of refusals ends.
-	RefusalsForgotten = time.Hour
+	freshFor = 10 * time.Minute
+	// refusalsForgotten after the next exchange could have been forced: a row of refusals ends.
+	refusalsForgotten = time.Hour
 	maxRefusalWait    = 30 * time.Minute
+	// diedEarly is the percent of its life that an access token must have had before it when it was
+	// refused, foreignRow how many such generations in a row are another program's doing.
+	diedEarly  = 25
+	foreignRow = 3
 )
 
 // How long one exchange may take.
@@ -121,11 +126,16 @@ func jitteredAll(waits []time.Duration, random float64) []time.Duration {
 	return waits
 }
 
-// RefusalWaits returns how long after the first, second, … exchange in a row which a refused
+// refusalWaits returns how long after the first, second, … exchange in a row which a refused
 // access token has forced the next may be. The first of a fresh generation that is refused
 // may follow at once: a token can be slow in getting round at the provider.
-func RefusalWaits(random float64) []time.Duration {
+func refusalWaits(random float64) []time.Duration {
 	return jitteredAll(append([]time.Duration{0}, doubling(time.Minute, maxRefusalWait)...), random)
+}
+
+// Refusals says what it may cost that APIs refuse access tokens.
+func Refusals(random float64) grant.Refusals {
+	return grant.Refusals{Waits: refusalWaits(random), Forget: refusalsForgotten, Fresh: freshFor, Early: diedEarly, Foreign: foreignRow}
 }
 
 // ProbeWaits returns how long after the first, second, … refusal in a row the next exchange may

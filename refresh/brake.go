@@ -33,7 +33,7 @@ func (c *Coordinator) brake(a admission, e *provider.Error) {
 	}
 	told := *e
 	told.Code, told.Status = cmp.Or(told.Code, "unreadable"), max(told.Status, 200)
-	c.tell(func(ctx context.Context) error {
+	c.notify(func(ctx context.Context) error {
 		made, _, err := c.app.Brake(ctx, engine.NewID(), policy.ErrorText(&told), a.tenant, a.profile)
 		if made {
 			c.log.Error().Err(policy.ErrBraked).Str("tenant", a.tenant).Str("code", e.Code).Int("status", e.Status).Msg("the app is stopped: the operator must act")
@@ -55,9 +55,9 @@ func deaths(grants int64) engine.Deaths {
 	return engine.Deaths{Most: policy.MaxDeaths(grants), Within: policy.DeathsWithin, Doubt: policy.DeathsDoubted}
 }
 
-// doubted asks whether the death of a grant is one too many. If Redis does not answer for the
+// doubtsDeath asks whether the death of a grant is one too many. If Redis does not answer for the
 // app, it is believed.
-func (c *Coordinator) doubted() bool {
+func (c *Coordinator) doubtsDeath() bool {
 	believed, err := economize(c.economy, func(ctx context.Context) (bool, error) {
 		grants, err := c.app.CountGrants(ctx)
 		if err != nil {
@@ -72,11 +72,11 @@ func (c *Coordinator) doubted() bool {
 	return err == nil && !believed
 }
 
-// doubt publishes that a grant was refused as if it were dead, and that this is not believed.
-func (f *flight) doubt(s *engine.Snapshot, e *provider.Error) (*engine.Snapshot, error) {
+// publishDoubt publishes that a grant was refused as if it were dead, and that this is not believed.
+func (f *flight) publishDoubt(s *engine.Snapshot, e *provider.Error) (*engine.Snapshot, error) {
 	f.c.log.Warn().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Str("code", e.Code).Int("status", e.Status).
 		Msg("refused, but so are too many others: it will be tried again")
 	doubted := *e
 	doubted.Err = policy.ErrMassDeath
-	return f.publish(s, &doubted, policy.DoubtedDeath(e, jitter()))
+	return f.publish(s, &doubted, policy.DoubtedDeath(e, random()))
 }

@@ -82,9 +82,9 @@ type admission struct {
 	probes int64
 }
 
-// admitted asks for the right to make an exchange: one at a time while the circuit is open.
+// admit asks for the right to make an exchange: one at a time while the circuit is open.
 // Without error and ok the grant is to be looked at again.
-func (c *Coordinator) admitted(a applicant) (_ admission, ok bool, _ error) {
+func (c *Coordinator) admit(a applicant) (_ admission, ok bool, _ error) {
 	s := c.appNow()
 	g, _, e := gate(s, a)
 	switch {
@@ -114,59 +114,59 @@ func (c *Coordinator) admitted(a applicant) (_ admission, ok bool, _ error) {
 	return admission{a, id, s.Probes}, given, nil
 }
 
-// unused gives an admission back under which no exchange was made.
-func (c *Coordinator) unused(a admission) { c.unprobe(a, 0) }
+// giveBack gives an admission back under which no exchange was made.
+func (c *Coordinator) giveBack(a admission) { c.unprobe(a, 0) }
 
 func (c *Coordinator) unprobe(a admission, again time.Duration) {
 	if a.probe == "" {
 		return
 	}
-	c.tell(func(ctx context.Context) error {
+	c.notify(func(ctx context.Context) error {
 		_, err := c.app.Unprobe(ctx, engine.NewID(), a.probe, again)
 		return err
 	})
 }
 
-// tell tells the fleet something about the app.
-func (c *Coordinator) tell(f func(context.Context) error) {
+// notify tells the fleet something about the app.
+func (c *Coordinator) notify(f func(context.Context) error) {
 	_, err := economize(c.economy, func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx) })
 	if err != nil && !errors.Is(err, errResting) && !errors.Is(err, errClosed) {
 		c.log.Warn().Err(err).Msg("the fleet was not told what an exchange says about the app")
 	}
 }
 
-// learned tells the fleet what a failed exchange says about the app. That is done before
+// noteFailure tells the fleet what a failed exchange says about the app. That is done before
 // the grant's failure is published: its waiters must find the circuit open.
-func (c *Coordinator) learned(a admission, e *provider.Error) {
+func (c *Coordinator) noteFailure(a admission, e *provider.Error) {
 	switch {
 	case policy.AcceptsClient(e):
-		c.accepted(engine.Acceptance{})
+		c.noteAcceptance(engine.Acceptance{})
 		return
 	case e.Class == provider.AppRefused:
 		if !a.Refused || a.probe != "" {
-			c.tell(func(ctx context.Context) error { return c.refusedAs(ctx, a, e) })
+			c.notify(func(ctx context.Context) error { return c.noteRefusal(ctx, a, e) })
 		}
 		return
 	case e.Throttles():
-		c.tell(func(ctx context.Context) error { return c.throttledAs(ctx, a.tenant, e) })
+		c.notify(func(ctx context.Context) error { return c.notePause(ctx, a.tenant, e) })
 	case policy.Unreadable(e):
 		c.brake(a, e)
 	}
 	c.unprobe(a, policy.ProbeAgain(a.probes)) // it says nothing about the client
 }
 
-func (c *Coordinator) refusedAs(ctx context.Context, a admission, e *provider.Error) error {
+func (c *Coordinator) noteRefusal(ctx context.Context, a admission, e *provider.Error) error {
 	r := engine.Refusal{Tenant: a.tenant, Error: policy.ErrorText(e), Probe: a.probe, Again: a.Refused}
 	r.Tenants, r.First = policy.TripAfter(e)
-	opened, _, err := c.app.Trip(ctx, engine.NewID(), r, policy.ProbeWaits(jitter())...)
+	opened, _, err := c.app.Trip(ctx, engine.NewID(), r, policy.ProbeWaits(random())...)
 	if opened {
 		c.log.Error().Str("code", e.Code).Int("status", e.Status).Msg("the provider refuses the client, of several tenants in a row: the operator must act; no tenant is at fault")
 	}
 	return err
 }
 
-func (c *Coordinator) throttledAs(ctx context.Context, tenant string, e *provider.Error) error {
-	d := policy.AppPause(e, jitter())
+func (c *Coordinator) notePause(ctx context.Context, tenant string, e *provider.Error) error {
+	d := policy.AppPause(e, random())
 	paused, s, err := c.app.Throttle(ctx, engine.NewID(), policy.ErrorText(e), tenant, d)
 	if paused {
 		c.log.Warn().Str("code", e.Code).Int("status", e.Status).Dur("pause_ms", s.Until(s.ThrottledUntil)).
@@ -175,9 +175,9 @@ func (c *Coordinator) throttledAs(ctx context.Context, tenant string, e *provide
 	return err
 }
 
-// accepted tells the fleet that the provider accepts the client, if there was a doubt. What
+// noteAcceptance tells the fleet that the provider accepts the client, if there was a doubt. What
 // the exchange brought is more important: nobody waits for this.
-func (c *Coordinator) accepted(a engine.Acceptance) {
+func (c *Coordinator) noteAcceptance(a engine.Acceptance) {
 	if s := c.app.KnownApp(); s != nil && !s.Unsettled(a.Read) && !(a.Revived && massDies(s)) {
 		return
 	}

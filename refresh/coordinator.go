@@ -151,7 +151,7 @@ func (c *Coordinator) TryToken(ctx context.Context, tenant string) (*oauth2.Toke
 	if err := k.Validate(); err != nil {
 		return nil, err
 	}
-	s, err := c.glance(ctx, k)
+	s, err := c.firstLook(ctx, k)
 	if err != nil {
 		if mem := c.inMemory(k, want{}); mem != nil && !errors.Is(err, tokencache.ErrNone) {
 			return mem.Token(), nil
@@ -171,12 +171,12 @@ func (c *Coordinator) TryToken(ctx context.Context, tenant string) (*oauth2.Toke
 			return nil, c.about(k, e)
 		}
 	}
-	return nil, &Error{App: k.App, Tenant: k.Tenant, Kind: ErrPending, RetryAfter: policy.PendingFor(v, jitter())}
+	return nil, &Error{App: k.App, Tenant: k.Tenant, Kind: ErrPending, RetryAfter: policy.PendingFor(v, random())}
 }
 
-// glance is what a flight sees when it first looks, or what is known meanwhile. The flight
+// firstLook is what a flight sees when it first looks, or what is known meanwhile. The flight
 // goes on and does what is due.
-func (c *Coordinator) glance(ctx context.Context, k tokencache.Key) (*engine.Snapshot, error) {
+func (c *Coordinator) firstLook(ctx context.Context, k tokencache.Key) (*engine.Snapshot, error) {
 	if s := c.app.Grant(k.Tenant).Peek(); s != nil && s.Valid() {
 		return s, nil
 	}
@@ -416,8 +416,8 @@ func (c *Coordinator) inMemory(k tokencache.Key, w want) *engine.Snapshot {
 	return nil
 }
 
-// look is the grant from coherent memory, else from Redis.
-func (c *Coordinator) look(ctx context.Context, k tokencache.Key) (*engine.Snapshot, error) {
+// lookup is the grant from coherent memory, else from Redis.
+func (c *Coordinator) lookup(ctx context.Context, k tokencache.Key) (*engine.Snapshot, error) {
 	if s := c.app.Grant(k.Tenant).Peek(); s != nil {
 		return s, nil
 	}

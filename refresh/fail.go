@@ -22,14 +22,14 @@ func (f *flight) recordFailure(s *engine.Snapshot, e *provider.Error) (*engine.S
 	case policy.NextBury:
 		f.c.log.Info().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Int64("revivals", s.Revivals+1).
 			Str("code", e.Code).Int("status", e.Status).Msg("presented again, and still dead")
-		return f.publish(s, e, policy.StillDead(v, e, jitter()))
+		return f.publish(s, e, policy.FailedRevival(v, e, random()))
 	case policy.NextVerify:
 		return f.verify(s, e, reason)
 	}
 	if f.c.takeover <= 0 {
 		window = 0
 	}
-	return f.publish(s, e, f.c.rules.Failure(v, e, window, jitter()))
+	return f.publish(s, e, f.c.rules.Failure(v, e, window, random()))
 }
 
 // needsSecondOpinion reports whether a refusal must be heard twice before it is believed.
@@ -60,12 +60,12 @@ func (f *flight) secondOpinion(s *engine.Snapshot, e *provider.Error, leave *fun
 		Msg("refused by the provider: asking once more before that is believed")
 	(*leave)()
 	*leave = func() {}
-	if moved, err := f.linger(s, policy.Jittered(policy.SecondOpinionAfter, jitter())); moved || err != nil {
+	if moved, err := f.linger(s, policy.Jitter(policy.SecondOpinionAfter, random())); moved || err != nil {
 		return nil, f.undecided(s, &refused, err)
 	}
 	waiting, cancel := context.WithTimeoutCause(context.Background(), policy.SecondOpinionBudget, errBudget)
 	defer cancel()
-	again, err := f.c.paced(waiting, func() bool { return false })
+	again, err := f.c.pace(waiting, func() bool { return false })
 	if again == nil || err != nil {
 		return nil, f.undecided(s, &refused, err)
 	}
@@ -125,12 +125,12 @@ func (f *flight) verify(s *engine.Snapshot, e *provider.Error, reason string) (*
 		return nil, err
 	}
 	reason = cmp.Or(reason, policy.ReasonFor(&s.Record, s.Now()))
-	if policy.Doubtable(reason) && f.c.doubted() {
-		return f.doubt(s, e)
+	if policy.Doubtable(reason) && f.c.doubtsDeath() {
+		return f.publishDoubt(s, e)
 	}
 	f.c.log.Error().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Str("reason", reason).
 		Str("code", e.Code).Int("status", e.Status).Msg("the tenant must reauthorize")
-	return f.publish(s, e, policy.Death(e, reason, jitter()))
+	return f.publish(s, e, policy.Death(e, reason, random()))
 }
 
 // awaitEarlier waits until an earlier holder of this generation can no longer bring the
@@ -174,6 +174,6 @@ func (f *flight) publish(s *engine.Snapshot, e *provider.Error, failure grant.Fa
 	if stored.State == tokencache.Reauthorize {
 		f.due = stored.RetryAt
 	}
-	trouble := policy.Stored(f.c.view(stored, 0), e, failure)
+	trouble := policy.TroubleOf(f.c.view(stored, 0), e, failure)
 	return nil, dress(&trouble)
 }

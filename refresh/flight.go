@@ -75,7 +75,7 @@ func (c *Coordinator) joinAndWait(k tokencache.Key, w want) (*flight, error) {
 // board is join without a start of what is new; that has been added to work.
 func (c *Coordinator) board(k tokencache.Key, w want) (f *flight, isNew bool, _ error) {
 	if f, ok := c.flights.Load(k.Tenant); ok {
-		f.wanted(w)
+		f.noteWant(w)
 		return f, false, nil
 	}
 	f = &flight{c: c, key: k, grant: c.app.Grant(k.Tenant), want: w, started: time.Now(), looked: make(chan struct{}), done: make(chan struct{})}
@@ -85,7 +85,7 @@ func (c *Coordinator) board(k tokencache.Key, w want) (f *flight, isNew bool, _ 
 		return nil, false, errClosed
 	}
 	f, flies := c.flights.LoadOrStore(k.Tenant, f)
-	f.wanted(w)
+	f.noteWant(w)
 	if !flies {
 		c.keepHouse()
 		c.work.Add(1)
@@ -93,8 +93,8 @@ func (c *Coordinator) board(k tokencache.Key, w want) (f *flight, isNew bool, _ 
 	return f, !flies, nil
 }
 
-// wanted notes what those who join it are like.
-func (f *flight) wanted(w want) {
+// noteWant notes what those who join it are like.
+func (f *flight) noteWant(w want) {
 	if w.background != nil {
 		return
 	}
@@ -136,17 +136,17 @@ func (f *flight) land(s *engine.Snapshot, err error) {
 	if s != nil && !f.busy {
 		f.c.calmly.Do(func() { close(f.c.calm) })
 	}
-	f.tell(s, err)
+	f.notify(s, err)
 }
 
-// tell answers the callers, once; who comes later joins another flight. This one may go on.
-func (f *flight) tell(s *engine.Snapshot, err error) {
+// notify answers the callers, once; who comes later joins another flight. This one may go on.
+func (f *flight) notify(s *engine.Snapshot, err error) {
 	select {
 	case <-f.done:
 		return
 	default:
 	}
-	f.saw(s, err) // if it has not looked, or seen nothing
+	f.noteLook(s, err) // if it has not looked, or seen nothing
 	if err != nil {
 		err = f.c.about(f.key, err)
 	}
@@ -167,14 +167,14 @@ func (f *flight) fly() (*engine.Snapshot, error) {
 	f.subscribeFirst()
 	for {
 		if err := context.Cause(f.c.waiting); err != nil {
-			f.saw(nil, err)
+			f.noteLook(nil, err)
 			return nil, err
 		}
-		news := f.changed() // before looking, so that nothing falls in between
-		s, err := f.c.look(f.c.waiting, f.key)
+		news := f.news() // before looking, so that nothing falls in between
+		s, err := f.c.lookup(f.c.waiting, f.key)
 		coherent := f.grant.Peek() != nil
 		if err == nil {
-			f.saw(s, nil)
+			f.noteLook(s, nil)
 		}
 		if errors.Is(err, tokencache.ErrNone) && f.asked.IsZero() {
 			if err = f.ask(&grant.Record{}); err == nil || errors.Is(err, tokencache.ErrNone) {
@@ -198,7 +198,7 @@ func (f *flight) fly() (*engine.Snapshot, error) {
 			return s, dress(d.Trouble)
 		case !coherent || f.pin == nil:
 			// Subscribe, then read again: what happened in between was not pushed to us.
-			err = f.subscribed()
+			err = f.subscribe()
 		case d.Act == policy.ActWait:
 			f.wait(news, min(d.Wait, f.c.cfg.ClaimTimeout)) // then look again: Redis may be away
 		case d.Act == policy.ActReport:
@@ -242,8 +242,8 @@ func (f *flight) glance() (*engine.Snapshot, error) {
 	return s, err
 }
 
-// saw notes what the first look found, for those who do not wait for more.
-func (f *flight) saw(s *engine.Snapshot, err error) {
+// noteLook notes what the first look found, for those who do not wait for more.
+func (f *flight) noteLook(s *engine.Snapshot, err error) {
 	select {
 	case <-f.looked:
 	default:
@@ -252,16 +252,16 @@ func (f *flight) saw(s *engine.Snapshot, err error) {
 	}
 }
 
-// subscribed pins the grant and waits until this process hears of its changes.
-func (f *flight) subscribed() error {
+// subscribe pins the grant and waits until this process hears of its changes.
+func (f *flight) subscribe() error {
 	if f.pin == nil {
 		f.pin = f.grant.Pin()
 	}
 	return f.pin.Confirmed(f.c.waiting)
 }
 
-// changed is closed on the next news; nil while nothing would be heard.
-func (f *flight) changed() <-chan struct{} {
+// news is closed on the next news; nil while nothing would be heard.
+func (f *flight) news() <-chan struct{} {
 	if f.pin == nil {
 		return nil
 	}
@@ -290,7 +290,7 @@ func standingOf(s *engine.Snapshot) standing { return standing{s.Claim.ID, s.Cla
 // Redis may have lost it. The error is ErrNone if there is nobody to ask.
 func (f *flight) ask(known *grant.Record) error {
 	f.asked = time.Now()
-	if err := f.subscribed(); err != nil {
+	if err := f.subscribe(); err != nil {
 		return err
 	}
 	listening, err := f.grant.Ask(f.c.waiting, known.Epoch, known.Generation, known.Rev)
@@ -330,7 +330,7 @@ func pause(ctx context.Context, d time.Duration, news <-chan struct{}) {
 // report notes that an API refused the access token. Then the record says whether that
 // may force an exchange.
 func (f *flight) report(s *engine.Snapshot) error {
-	outcome, now, err := f.grant.Reject(f.c.waiting, s, policy.Refusals(jitter()))
+	outcome, now, err := f.grant.Reject(f.c.waiting, s, policy.Refusals(random()))
 	if err != nil {
 		return err
 	}
@@ -355,7 +355,7 @@ func (f *flight) spontaneous() bool { return f.want.background != nil && !f.urge
 func (f *flight) lead(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapshot, error) {
 	f.busy = true
 	if f.c.takeover != grant.AtOnce && f.c.underway.has(s) {
-		return nil, &Error{Kind: ErrUnavailable, Code: slowExchange, RetryAfter: policy.Jittered(policy.SlowRetry, jitter()), Err: errSlowExchange}
+		return nil, &Error{Kind: ErrUnavailable, Code: slowExchange, RetryAfter: policy.Jitter(policy.SlowRetry, random()), Err: errSlowExchange}
 	}
 	if ago, set := f.c.cache.ClockSet(); f.c.takeover != grant.AtOnce && s.Claim.Unresolved() && set && ago < f.c.cfg.ClaimTimeout+f.c.rules.Patience() {
 		// By Redis' clock its time may be over long before its holder's is.
@@ -364,7 +364,7 @@ func (f *flight) lead(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapsho
 	}
 	if f.c.takeover != grant.AtOnce {
 		// A failover can lose a commit that other workers have seen.
-		judged, left, doubtful, err := f.serverDoubted(s)
+		judged, left, doubtful, err := f.mayHaveLost(s)
 		early := f.asked.IsZero() || time.Since(f.asked) > policy.Slack-left // asked before all were back, or never
 		switch {
 		case err != nil:
@@ -421,7 +421,7 @@ func (f *flight) lead(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapsho
 		f.release(lease)
 		return nil, err
 	}
-	s, err = f.hold(lease, s)
+	s, err = f.refresh(lease, s)
 	if s == nil && (err == nil || errors.Is(err, errNoPlace)) {
 		f.release(lease) // the next round may want it
 	} else {
@@ -430,9 +430,9 @@ func (f *flight) lead(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapsho
 	return s, err
 }
 
-// serverDoubted is Cache.Doubtful, where Redis may have lost a claim: not one that its replicas have
+// mayHaveLost is Cache.Doubtful, where Redis may have lost a claim: not one that its replicas have
 // acknowledged.
-func (f *flight) serverDoubted(s *engine.Snapshot) (judged *engine.Snapshot, left time.Duration, doubtful bool, err error) {
+func (f *flight) mayHaveLost(s *engine.Snapshot) (judged *engine.Snapshot, left time.Duration, doubtful bool, err error) {
 	if f.c.cfg.Replicas > 0 {
 		return s, 0, false, nil
 	}

@@ -26,7 +26,7 @@ func TestTheBrakeLetsOnlyTheTenantItHitAndAnotherProfileGoOn(t *testing.T) {
 // What replicas have acknowledged is not guessed at: Redis is not asked how old it is.
 func TestWithReplicasNoServerIsDoubted(t *testing.T) {
 	f := &flight{c: &Coordinator{cfg: Config{Replicas: 1}}}
-	if judged, left, doubtful, err := f.serverDoubted(nil); judged != nil || left != 0 || doubtful || err != nil {
+	if judged, left, doubtful, err := f.mayHaveLost(nil); judged != nil || left != 0 || doubtful || err != nil {
 		t.Errorf("%v %v %v", left, doubtful, err)
 	}
 }

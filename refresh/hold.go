@@ -22,32 +22,32 @@ import (
 // redisTimeout bounds one Redis operation of a holder.
 const redisTimeout = 5 * time.Second
 
-// hold is what the holder of the lease does: claim, exchange, commit. It does not look
+// refresh is what the holder of the lease does: claim, exchange, commit. It does not look
 // at the lease again: a commit is judged by generation, and once the refresh token may
 // have been sent nothing cancels the rest.
-func (f *flight) hold(lease *lock.Lease, s *engine.Snapshot) (*engine.Snapshot, error) {
+func (f *flight) refresh(lease *lock.Lease, s *engine.Snapshot) (*engine.Snapshot, error) {
 	if lease.Context().Err() != nil {
 		return nil, nil // this process was stopped: somebody else may have the lease
 	}
 	defer f.heartbeat(lease)()
-	leave, err := f.paced(lease)
+	leave, err := f.pace(lease)
 	if leave == nil || err != nil {
 		return nil, err
 	}
 	defer func() { leave() }()
-	app, ok, err := f.c.admitted(f.c.applicant(f.key.Tenant, &s.Record)) // after the wait: the app may have been stopped meanwhile
+	app, ok, err := f.c.admit(f.c.applicant(f.key.Tenant, &s.Record)) // after the wait: the app may have been stopped meanwhile
 	if !ok || err != nil {
 		return nil, err
 	}
 	s, err = f.claim(s)
 	if s == nil || err != nil {
-		f.c.unused(app)
+		f.c.giveBack(app)
 		return nil, err
 	}
 	defer f.c.underway.add(s)()
 	pair, failure := f.exchange(s)
 	if f.needsSecondOpinion(s, failure) {
-		f.c.learned(app, failure)
+		f.c.noteFailure(app, failure)
 		if s, err = f.secondOpinion(s, failure, &leave); s == nil || err != nil {
 			return nil, err
 		}
@@ -55,11 +55,11 @@ func (f *flight) hold(lease *lock.Lease, s *engine.Snapshot) (*engine.Snapshot, 
 	}
 	if failure != nil {
 		f.keepUnread(s, pair, failure)
-		f.c.learned(app, failure)
+		f.c.noteFailure(app, failure)
 		return f.recordFailure(s, failure)
 	}
 	revived := app.Doubted || s.State == tokencache.Reauthorize
-	defer f.c.accepted(engine.Acceptance{Read: true, Revived: revived}) // the pair comes first
+	defer f.c.noteAcceptance(engine.Acceptance{Read: true, Revived: revived}) // the pair comes first
 	return f.commit(s, pair)
 }
 
@@ -86,9 +86,9 @@ func (f *flight) exchange(s *engine.Snapshot) (provider.Pair, *provider.Error) {
 	return provider.Pair{}, &provider.Error{Class: provider.Ambiguous, Code: policy.CodeHangs, Err: errHangs}
 }
 
-// paced waits until the app's budget allows an exchange. Without error and leave the lease
+// pace waits until the app's budget allows an exchange. Without error and leave the lease
 // was lost meanwhile, and the grant is to be looked at again.
-func (f *flight) paced(lease *lock.Lease) (leave func(), err error) {
+func (f *flight) pace(lease *lock.Lease) (leave func(), err error) {
 	if f.spontaneous() {
 		leave, err := f.c.pacer.enterNow(f.want.background)
 		if errors.Is(err, errNoPlace) {
@@ -96,19 +96,19 @@ func (f *flight) paced(lease *lock.Lease) (leave func(), err error) {
 		}
 		return leave, err
 	}
-	return f.c.paced(lease.Context(), f.urgent.Load)
+	return f.c.pace(lease.Context(), f.urgent.Load)
 }
 
-// paced waits until the app's budget allows an exchange, for as long as one may take. Without
+// pace waits until the app's budget allows an exchange, for as long as one may take. Without
 // error and leave ctx has ended.
-func (c *Coordinator) paced(ctx context.Context, urgent func() bool) (leave func(), err error) {
+func (c *Coordinator) pace(ctx context.Context, urgent func() bool) (leave func(), err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.ExchangeTimeout, errBudget)
 	defer cancel()
 	defer context.AfterFunc(c.waiting, cancel)()
 	leave, err = c.pacer.enter(ctx, urgent)
 	switch {
 	case errors.Is(err, errBudget):
-		return nil, &Error{Kind: ErrUnavailable, Code: "budget", RetryAfter: policy.RetryIn(3, &provider.Error{}, jitter()), Err: errBudget}
+		return nil, &Error{Kind: ErrUnavailable, Code: "budget", RetryAfter: policy.RetryIn(3, &provider.Error{}, random()), Err: errBudget}
 	case err != nil && ctx.Err() != nil:
 		return nil, context.Cause(c.waiting)
 	}
@@ -146,13 +146,13 @@ func (f *flight) unclaim(s *engine.Snapshot, id string, why error) {
 	stale.Claim.ID = id
 	failure := grant.Failure{ID: engine.NewID(), Verdict: grant.Withdrawn, Error: policy.ErrorText(&provider.Error{Class: provider.Unsent, Code: "redis"})}
 	if s.State == tokencache.Reauthorize {
-		failure.Retry = policy.RevivalIn(s.Reason, s.Revivals+1, jitter())
+		failure.Retry = policy.RevivalIn(s.Reason, s.Revivals+1, random())
 	}
 	tries := 3
 	if errors.Is(why, tokencache.ErrNotReplicated) { // it is not on its way, and all who wait would find the same
 		tries = 1
 		failure.Error = policy.ErrorText(&provider.Error{Class: provider.Unsent, Code: notReplicated})
-		failure.Retry = policy.RetryIn(1, &provider.Error{}, jitter())
+		failure.Retry = policy.RetryIn(1, &provider.Error{}, random())
 	}
 	_ = f.c.persist(f.key, func(ctx context.Context) error {
 		outcome, _, err := f.grant.Fail(ctx, &stale, failure)
@@ -231,7 +231,7 @@ func (f *flight) answer(s *engine.Snapshot, x *exchanging) bool {
 		case <-slow.C:
 			if x.listening() {
 				f.probed()
-				f.tell(nil, &Error{Kind: ErrUnavailable, Code: slowExchange, RetryAfter: policy.Jittered(policy.SlowRetry, jitter()), Err: errSlowExchange})
+				f.notify(nil, &Error{Kind: ErrUnavailable, Code: slowExchange, RetryAfter: policy.Jitter(policy.SlowRetry, random()), Err: errSlowExchange})
 				f.c.log.Warn().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Msg("the provider takes its time: callers are sent away, and its answer is still waited for")
 			}
 		case <-late.C:
@@ -322,7 +322,7 @@ func (c *Coordinator) pair(s *engine.Snapshot, p provider.Pair, now int64) grant
 	if !p.Usable() {
 		expires = now
 	}
-	extra, dropped := storableExtra(p.Extra)
+	extra, dropped := toStorableExtra(p.Extra)
 	if dropped > 0 {
 		c.log.Warn().Str("tenant", s.Tenant).Int("members", dropped).Msg("members of the answer cannot be written as JSON and are left out; the pair is kept")
 	}
@@ -330,7 +330,7 @@ func (c *Coordinator) pair(s *engine.Snapshot, p provider.Pair, now int64) grant
 		AccessToken: grant.Hide(p.AccessToken), RefreshToken: grant.Hide(cmp.Or(p.RefreshToken, s.Pair.RefreshToken.Reveal())),
 		TokenType: p.TokenType, Scope: cmp.Or(p.Scope, s.Pair.Scope), Extra: extra,
 		IssuedAt: now, ExpiresAt: expires,
-		RefreshAt:             policy.RefreshAt(c.profile, now, expires, jitter()),
+		RefreshAt:             policy.RefreshAt(c.profile, now, expires, random()),
 		RefreshTokenExpiresAt: policy.RefreshTokenExpiry(c.profile, p.RefreshTokenExpiresIn, now, s.Epoch, s.RefreshTokenExpiresAt),
 	}
 	// Members that say where the API is may come with the consent alone: new over old.
@@ -460,7 +460,7 @@ func (c *Coordinator) keepTrying(k tokencache.Key, attempt func(context.Context)
 	backoff := policy.Backoff{Most: 2 * time.Second}
 	for n := 1; ; n++ {
 		err := tryIt(attempt)
-		pause := backoff.Next(jitter())
+		pause := backoff.Next(random())
 		if n == 1 {
 			first <- err
 		}

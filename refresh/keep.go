@@ -81,7 +81,7 @@ func (c *Coordinator) keepOn(k keeping, first chan<- error, left *atomic.Bool) {
 			}
 			return
 		}
-		c.kept.failed(k.what, err)
+		c.kept.noteFailure(k.what, err)
 		if errors.Is(err, redis.ErrClosed) {
 			c.log.Error().Err(err).Str("tenant", k.key.Tenant).Msg("given up: somebody has closed the Redis client, and this was not stored")
 			return
@@ -93,7 +93,7 @@ func (c *Coordinator) keepOn(k keeping, first chan<- error, left *atomic.Bool) {
 		if c.waiting.Err() != nil { // Close waits
 			wake, backoff.Most = nil, min(backoff.Most, closingPause)
 		}
-		timer := time.NewTimer(backoff.Next(jitter()))
+		timer := time.NewTimer(backoff.Next(random()))
 		select {
 		case <-timer.C:
 		case <-wake:
@@ -137,7 +137,7 @@ func (k *kept) add(what string) (end func()) {
 	}
 }
 
-func (k *kept) failed(what string, err error) {
+func (k *kept) noteFailure(what string, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.what[what].err = err

@@ -118,7 +118,7 @@ func (p *pacer) enter(ctx context.Context, urgent func() bool) (leave func(), er
 func (p *pacer) unlimited() bool { return p.budget == (provider.Budget{}) && p.ramp() == 0 }
 
 // standBy waits until an exchange that nobody waits for may try for its lease and its place. What it
-// has then is no more than the right to try, which ends with decided.
+// has then is no more than the right to try, which ends with endTry.
 func (p *pacer) standBy(ctx context.Context, t *ticket) error {
 	if p.unlimited() {
 		return nil
@@ -158,12 +158,12 @@ func (p *pacer) standBy(ctx context.Context, t *ticket) error {
 		default:
 		}
 	}
-	p.decided(t)
+	p.endTry(t)
 	return context.Cause(ctx)
 }
 
-// decided ends the right to try.
-func (p *pacer) decided(t *ticket) {
+// endTry ends the right to try.
+func (p *pacer) endTry(t *ticket) {
 	if t.gated.CompareAndSwap(true, false) {
 		<-p.gate
 	}
@@ -179,7 +179,7 @@ func (p *pacer) noteFull(d time.Duration, freed <-chan struct{}) {
 // enterNow is enter, under the lease, for an exchange that nobody waits for and that has stood by. The
 // error is errNoPlace, or errClosed.
 func (p *pacer) enterNow(t *ticket) (leave func(), err error) {
-	defer p.decided(t)
+	defer p.endTry(t)
 	if p.unlimited() {
 		return func() {}, nil
 	}

@@ -106,7 +106,7 @@ func TestARenewalStandsByUntilThereIsAPlace(t *testing.T) {
 	case <-time.After(30 * time.Second):
 		t.Fatal("it does not try again")
 	}
-	p.decided(next)
+	p.endTry(next)
 }
 
 // Not more than a few renewals of a process try for a place at the same time.
@@ -126,7 +126,7 @@ func TestAFewRenewalsOfAProcessTryAtOnce(t *testing.T) {
 	if err := p.standBy(ctx, one); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("one more tries: %v", err)
 	}
-	p.decided(few[0])
+	p.endTry(few[0])
 	if err := p.standBy(t.Context(), one); err != nil {
 		t.Error(err)
 	}

@@ -43,7 +43,7 @@ func (r *refusals) note(tenant string, failed *provider.Error) *Error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	fails := r.all[tenant].fails + 1
-	wait := policy.RetryIn(fails, failed, jitter())
+	wait := policy.RetryIn(fails, failed, random())
 	e := Error{Kind: kindOf(policy.WhoOf(failed.Class)), Code: failed.Code, Status: failed.Status, RetryAfter: wait, Err: failed}
 	if r.all == nil {
 		r.all = make(map[string]refusal)

@@ -128,7 +128,7 @@ func (r *renewals) pass(ctx context.Context) (time.Duration, error) {
 		return lookEvery, err
 	}
 	app := r.c.appNow()
-	r.c.events.appFound(app)
+	r.c.events.reportApp(app)
 	if e := r.c.shut(app); e != nil {
 		return min(lookEvery, max(e.RetryAfter, policy.LookAgain)), nil
 	}
@@ -332,12 +332,12 @@ func (r *renewals) look(ctx context.Context, k tokencache.Key, rules policy.Rule
 	case policy.DoLeave:
 		return 0, &s.Record, s.Err
 	case policy.DoDrop:
-		r.c.events.found(s)
+		r.c.events.reportLast(s)
 		r.settle(ctx, k)
 		return 0, &s.Record, nil
 	default:
 		if early(s) {
-			r.c.events.found(s)
+			r.c.events.reportLast(s)
 		}
 		if p.Next-s.Now() > policy.RestsLong.Milliseconds() {
 			r.settle(ctx, k)
@@ -373,7 +373,7 @@ func (r *renewals) renew(ctx context.Context, s *engine.Snapshot, due int64) (ne
 	waiting, cancel := context.WithTimeout(ctx, r.c.cfg.ClaimTimeout)
 	defer cancel()
 	p, t := r.c.pacer, newTicket(func() bool { return false })
-	defer p.decided(t)
+	defer p.endTry(t)
 	var got *engine.Snapshot
 	for err = errNoPlace; errors.Is(err, errNoPlace); {
 		if err := p.standBy(waiting, t); err != nil {
@@ -383,7 +383,7 @@ func (r *renewals) renew(ctx context.Context, s *engine.Snapshot, due int64) (ne
 			return 0, nil, err
 		}
 		got, err = r.c.await(ctx, s.Key, want{Want: newerThan(s), background: t})
-		p.decided(t)
+		p.endTry(t)
 	}
 	var failed *Error
 	switch {
@@ -403,7 +403,7 @@ func (r *renewals) renew(ctx context.Context, s *engine.Snapshot, due int64) (ne
 
 // revive presents the refresh token of a dead grant again, if there is room for that and budget to spare.
 func (r *renewals) revive(ctx context.Context, s *engine.Snapshot) (next int64, seen *grant.Record, err error) {
-	later := s.Now() + policy.Jittered(policy.RevivalLater, jitter()).Milliseconds()
+	later := s.Now() + policy.Jitter(policy.RevivalLater, random()).Milliseconds()
 	defer r.reviving.Add(-1)
 	if r.reviving.Add(1) > revivalsAtOnce {
 		return later, &s.Record, nil
@@ -411,7 +411,7 @@ func (r *renewals) revive(ctx context.Context, s *engine.Snapshot) (next int64, 
 	waiting, cancel := context.WithTimeout(ctx, policy.LookAgain)
 	defer cancel()
 	p, t := r.c.pacer, newTicket(func() bool { return false })
-	defer p.decided(t)
+	defer p.endTry(t)
 	if p.standBy(waiting, t) != nil {
 		return later, &s.Record, nil
 	}
@@ -460,7 +460,7 @@ func (r *renewals) lookAhead(ctx context.Context, now int64) {
 	if err != nil {
 		return // what was reckoned before is as good
 	}
-	r.ahead, r.reckoned = policy.Crowded(counts, rate), time.Now()
+	r.ahead, r.reckoned = policy.LookAhead(counts, rate), time.Now()
 }
 
 // repairs puts back what the due sets have lost; one process at a time.

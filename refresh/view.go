@@ -53,11 +53,11 @@ func gate(s *engine.AppState, a applicant) (policy.Passage, time.Duration, *Erro
 		Now: s.Now(), Open: s.Open, Error: s.Error, Braking: s.Brake != "", Braked: s.Braked(a.profile), Refuses: s.Refuses(a.tenant),
 		Probes: s.Probes, ProbeAt: s.ProbeAt, Probing: s.ProbeBy != "",
 		ThrottledUntil: s.ThrottledUntil, MassAt: s.MassAt, MassTryAt: s.MassTryAt,
-	}, a.Applicant, jitter())
+	}, a.Applicant, random())
 	return p, wait, dress(t)
 }
 
 // massDies reports whether deaths are doubted.
 func massDies(s *engine.AppState) bool { return policy.MassDies(s.MassAt, s.Now()) }
 
-func jitter() float64 { return rand.Float64() }
+func random() float64 { return rand.Float64() }

@@ -46,9 +46,9 @@ var Horizons = func() (h []time.Duration) {
 	return h
 }()
 
-// Crowded returns the longest horizon within which more is due than a rate allows, with a fifth to
+// LookAhead returns the longest horizon within which more is due than a rate allows, with a fifth to
 // spare, and the time in which nobody reckons. counts are how many grants are due within each horizon.
-func Crowded(counts []int64, perSecond float64) (ahead time.Duration) {
+func LookAhead(counts []int64, perSecond float64) (ahead time.Duration) {
 	for i, n := range counts {
 		if float64(n) > 0.8*perSecond*(Horizons[i]-2*ReckonEvery).Seconds() {
 			ahead = Horizons[i]

@@ -16,7 +16,7 @@ type Next uint8
 
 const (
 	NextStore  Next = iota // store [Rules.Failure]: it is tried again
-	NextBury               // store [StillDead]: it was a revival
+	NextBury               // store [FailedRevival]: it was a revival
 	NextVerify             // verify that the grant is dead, and declare it so
 )
 
@@ -58,9 +58,9 @@ func (r Rules) Failure(v View, e *provider.Error, window time.Duration, random f
 	return f
 }
 
-// StillDead returns what is stored of a revival that failed, whatever came of it: the grant stays as dead
+// FailedRevival returns what is stored of a revival that failed, whatever came of it: the grant stays as dead
 // as it was, and the next revival is as far off as it would be anyway.
-func StillDead(v View, e *provider.Error, random float64) grant.Failure {
+func FailedRevival(v View, e *provider.Error, random float64) grant.Failure {
 	f := grant.Failure{
 		Verdict: grant.Refused, Error: ErrorText(e), Reason: v.Reason,
 		Retry: RevivalIn(v.Reason, v.Revivals+1, random),
@@ -84,7 +84,7 @@ func DoubtedDeath(e *provider.Error, random float64) grant.Failure {
 	return grant.Failure{
 		Verdict: grant.Unspent, Reason: ReasonSuspect,
 		Error: CodeMassDeath + strings.TrimPrefix(ErrorText(e), e.Class.String()),
-		Retry: Jittered(DoubtedRetry, 4*random),
+		Retry: Jitter(DoubtedRetry, 4*random),
 	}
 }
 
@@ -105,8 +105,8 @@ func (r Rules) NeedsSecondOpinion(v View, e *provider.Error, massDies bool) bool
 	return true
 }
 
-// Stored tells a failure as it was stored. v is the grant since then.
-func Stored(v View, e *provider.Error, f grant.Failure) Trouble {
+// TroubleOf tells a failure as it was stored. v is the grant since then.
+func TroubleOf(v View, e *provider.Error, f grant.Failure) Trouble {
 	t := Trouble{Who: WhoOf(e.Class), Code: cmp.Or(f.Reason, e.Code), Status: e.Status, Retry: max(0, v.until(v.RetryAt)) + Slack, Why: e}
 	switch {
 	case v.State == grant.Reauthorize:

@@ -122,7 +122,7 @@ func TestAllProcessesTellAFailureAlike(t *testing.T) {
 		"without refreshtoken": {e, grant.Failure{Error: ErrorText(e), Retry: time.Minute}, grant.Active},
 	} {
 		v := grantView(state(c.s, c.f.Reason), failed(c.f.Error, c.f.Retry.Milliseconds()))
-		told, found := Stored(v, c.e, c.f), Decide(v, Want{}).Trouble
+		told, found := TroubleOf(v, c.e, c.f), Decide(v, Want{}).Trouble
 		if found == nil || told.Who != found.Who || told.Code != found.Code || told.Status != found.Status || told.Retry != found.Retry {
 			t.Errorf("%s: the holder tells %+v, others %+v", name, told, found)
 		}

@@ -69,7 +69,7 @@ func Gate(a App, who Applicant, random float64) (_ Passage, wait time.Duration, 
 	case a.Open && a.Braking:
 		if a.Braked && !a.Refuses {
 			_, status, _ := ParseErrorText(a.Error)
-			return PassStopped, 0, &Trouble{Who: WhoOperator, Code: CodeUnreadable, Status: status, Retry: Jittered(maxProbe, random), Why: ErrBraked}
+			return PassStopped, 0, &Trouble{Who: WhoOperator, Code: CodeUnreadable, Status: status, Retry: Jitter(maxProbe, random), Why: ErrBraked}
 		}
 	case a.Open:
 		return circuitGate(&a, who.Refused || a.Refuses, random)
@@ -77,7 +77,7 @@ func Gate(a App, who Applicant, random float64) (_ Passage, wait time.Duration, 
 	switch {
 	case a.ThrottledUntil > a.Now:
 		return PassStopped, 0, &Trouble{Code: CodeThrottled, Status: statusTooManyRequests,
-			Retry: Jittered(a.until(a.ThrottledUntil), random) + Slack, Why: errThrottled}
+			Retry: Jitter(a.until(a.ThrottledUntil), random) + Slack, Why: errThrottled}
 	case who.Doubted && a.MassTryAt > a.Now && MassDies(a.MassAt, a.Now):
 		return PassStopped, 0, &Trouble{Code: CodeMassDeath,
 			Retry: a.until(a.MassTryAt) + time.Duration(random*float64(DoubtedRetry)) + Slack, Why: ErrMassDeath}
@@ -88,7 +88,7 @@ func Gate(a App, who Applicant, random float64) (_ Passage, wait time.Duration, 
 func circuitGate(a *App, refused bool, random float64) (_ Passage, wait time.Duration, _ *Trouble) {
 	code, status, _ := ParseErrorText(a.Error)
 	stop := func(d time.Duration) *Trouble {
-		return &Trouble{Who: WhoOperator, Code: code, Status: status, Retry: Jittered(d, random) + Slack, Why: errCircuit}
+		return &Trouble{Who: WhoOperator, Code: code, Status: status, Retry: Jitter(d, random) + Slack, Why: errCircuit}
 	}
 	left := a.until(a.ProbeAt)
 	if a.Probing && left > 0 {
@@ -99,7 +99,7 @@ func circuitGate(a *App, refused bool, random float64) (_ Passage, wait time.Dur
 		return PassStopped, 0, stop(left + Handicap(a.Probes))
 	case left == 0:
 		return PassProbe, 0, stop(firstProbe)
-	case !refused && left <= Jittered(nearProbe, 1):
+	case !refused && left <= Jitter(nearProbe, 1):
 		return PassStandBy, left, stop(left)
 	}
 	return PassStopped, 0, stop(left)

@@ -122,7 +122,7 @@ func TestTheBudgetIsReckonedAhead(t *testing.T) {
 		for i, h := range Horizons {
 			counts[i] = c.due(h)
 		}
-		if got := Crowded(counts, c.perSecond); got < c.least || got > c.most {
+		if got := LookAhead(counts, c.perSecond); got < c.least || got > c.most {
 			t.Errorf("%s: %s, want %s to %s", c.name, got, c.least, c.most)
 		}
 	}
@@ -151,7 +151,7 @@ func TestACrowdIsRenewedBeforeItExpiresIfTheBudgetAllowsIt(t *testing.T) {
 			n, _ := slices.BinarySearchFunc(due, now+h.Milliseconds(), func(r grant.Record, at int64) int { return cmp.Compare(r.RefreshAt, at) })
 			counts[i] = int64(n)
 		}
-		p.Ahead = Crowded(counts, perSecond)
+		p.Ahead = LookAhead(counts, perSecond)
 		for allowed = min(allowed+perSecond, perSecond); allowed >= 1 && len(due) > 0; allowed-- {
 			if due[0].RefreshAt > now+p.Ahead.Milliseconds() || p.Plan(View{Record: due[0], Now: now}).Do != DoExchange {
 				break

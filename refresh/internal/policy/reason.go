@@ -63,7 +63,7 @@ func RevivalIn(reason string, n int64, random float64) time.Duration {
 	if reason != ReasonInvalidGrant && reason != ReasonExternal || n >= int64(len(revivalWaits)) {
 		return 0
 	}
-	return Jittered(revivalWaits[n], random)
+	return Jitter(revivalWaits[n], random)
 }
 
 // Doubtable reports whether a death for this reason is not believed while too many grants die.

@@ -16,7 +16,7 @@ const (
 	// AskAgain is how soon a part of Redis that did not answer is asked again, and how soon a state that
 	// stops the app is read again: an operator may have deleted it, or a message may be lost.
 	AskAgain = 5 * time.Second
-	// ReckonEvery is how often a process reckons whether the budget will do, see [Crowded].
+	// ReckonEvery is how often a process reckons whether the budget will do, see [LookAhead].
 	ReckonEvery = 5 * time.Second
 )
 
@@ -106,8 +106,8 @@ const (
 // a grant is presented again in the background: what was refused by mistake comes back by itself.
 var revivalWaits = []time.Duration{time.Minute, 10 * time.Minute, time.Hour, 6 * time.Hour, 24 * time.Hour}
 
-// Jittered returns d and up to a quarter more.
-func Jittered(d time.Duration, random float64) time.Duration {
+// Jitter returns d and up to a quarter more.
+func Jitter(d time.Duration, random float64) time.Duration {
 	return d + time.Duration(random*float64(d/4))
 }
 
@@ -121,7 +121,7 @@ func doubling(first, most time.Duration) (waits []time.Duration) {
 
 func jitteredAll(waits []time.Duration, random float64) []time.Duration {
 	for i := range waits {
-		waits[i] = Jittered(waits[i], random)
+		waits[i] = Jitter(waits[i], random)
 	}
 	return waits
 }
@@ -162,7 +162,7 @@ func RetryIn(n int64, e *provider.Error, random float64) time.Duration {
 	waits := doubling(FirstRetry, limit)
 	d := waits[min(max(n, 1), int64(len(waits)))-1]
 	d = d/2 + time.Duration(random*float64(d/2))
-	return max(d, Jittered(min(e.RetryAfter, MaxPause), random))
+	return max(d, Jitter(min(e.RetryAfter, MaxPause), random))
 }
 
 // RetryUnusable is when a grant is refreshed again whose new access token cannot be sent. Each try

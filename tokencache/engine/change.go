@@ -34,7 +34,7 @@ func (g Grant) change(op string, base *Snapshot, pair grant.Pair, run func() (an
 	default:
 		a.snap.Pair = pair
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), mendTimeout)
 	defer cancel()
 	snap, err := g.reconcile(ctx, a)
 	if err = cmp.Or(err, a.lacks); err != nil {
@@ -197,6 +197,8 @@ func (g Grant) Reject(ctx context.Context, base *Snapshot, r grant.Refusals) (gr
 }
 
 const (
+	// mendTimeout bounds what is done about a state that Redis has lost, beside what a caller asked for.
+	mendTimeout = 5 * time.Second
 	// tombstoneLife is how long a disconnected grant leaves a trace: far longer than an exchange
 	// that was under way can take.
 	tombstoneLife = 90 * 24 * time.Hour

@@ -32,7 +32,7 @@ type house struct {
 var limits = map[string]struct{ exports, circle, methods, lines int }{
 	"tokencache":                {30, 0, 0, 10},
 	"tokencache/engine":         {35, 20, 63, 51},
-	"tokencache/grant":          {65, 3, 10, 40},
+	"tokencache/grant":          {70, 3, 10, 40},
 	"tokencache/internal/clock": {5, 0, 12, 30},
 	"tokencache/internal/proof": {10, 0, 20, 40},
 	"tokencache/internal/hub":   {10, 2, 38, 35},
@@ -40,7 +40,9 @@ var limits = map[string]struct{ exports, circle, methods, lines int }{
 	"tokencache/internal/store": {50, 3, 20, 45},
 	"tokencache/seal":           {8, 0, 3, 20},
 	"lock":                      {8, 0, 7, 45},
-	"refresh":                   {30, 24, 79, 77},
+	"refresh":                   {30, 20, 78, 77},
+	"refresh/internal/bearer":   {9, 0, 7, 25},
+	"refresh/internal/policy":   {107, 0, 9, 35},
 	"refresh/provider":          {60, 6, 17, 35},
 	"refresh/refreshtest":       {34, 17, 80, 35},
 }

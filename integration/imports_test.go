@@ -51,7 +51,7 @@ func packages(t *testing.T) []pkg {
 		}
 		all = append(all, p)
 	}
-	for _, name := range []string{"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/seal", "refresh", "refresh/provider"} {
+	for _, name := range []string{"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/seal", "refresh", "refresh/internal/bearer", "refresh/internal/policy", "refresh/provider"} {
 		if !slices.ContainsFunc(all, func(p pkg) bool { return p.short() == name }) {
 			t.Fatalf("go list does not know %s: nothing is proven", name)
 		}
@@ -83,7 +83,9 @@ func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
 		"tokencache/internal/store": {"tokencache/grant", "tokencache/internal/mono"},
 		"tokencache/seal":           {},
 		"refresh/provider":          {},
-		"refresh":                   {"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/internal/clock", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/store", "refresh/provider"},
+		"refresh/internal/bearer":   {},
+		"refresh/internal/policy":   {"tokencache/grant", "refresh/provider"},
+		"refresh":                   {"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/internal/clock", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/store", "refresh/internal/bearer", "refresh/internal/policy", "refresh/provider"},
 		"refresh/refreshtest":       {"refresh/provider"},
 	}
 	for _, p := range packages(t) {
@@ -109,13 +111,16 @@ var importRules = []struct {
 	{"github.com/go-redsync/redsync", is("lock"), true},
 	{"github.com/tink-crypto", is("tokencache/seal"), true},
 	{"github.com/alicebob/miniredis", either(command, support), false},
-	{"net/http", either(is("refresh", "refresh/provider"), command, support), false},
+	{"net/http", either(is("refresh", "refresh/internal/bearer", "refresh/provider"), command, support), false},
 	{"golang.org/x/oauth2/clientcredentials", either(is("refresh/provider"), command), false},
 	{"embed", either(is("tokencache/internal/store"), command, support), false},
 	{"testing", support, false},
-	// Values of a grant: no Redis, no goroutine, no ctx.
+	// Values of a grant and decisions about it: no Redis, no goroutine, no ctx.
 	{"github.com/redis/go-redis", either(is("lock", "tokencache", "tokencache/engine", "tokencache/internal/hub", "tokencache/internal/proof", "tokencache/internal/store", "refresh"), command, support), false},
-	{"context", func(short string) bool { return short != "tokencache/grant" }, true},
+	{"context", func(short string) bool { return short != "tokencache/grant" && short != "refresh/internal/policy" }, true},
+	// Decisions: no randomness of their own.
+	{"math/rand", func(short string) bool { return short != "refresh/internal/policy" }, false},
+	{"sync", func(short string) bool { return short != "refresh/internal/policy" }, false},
 }
 
 func is(names ...string) func(string) bool {
@@ -167,6 +172,9 @@ var words = []struct {
 	{[]string{"redis.NewScript(", "redis.call("}, is("tokencache/internal/store"), "Lua lives only in tokencache/internal/store"},
 	{[]string{".TokenSource(ctx,", ".PasswordCredentialsToken(", "http.Post", "grant_type"},
 		either(is("refresh/provider"), support), "the token endpoint is asked only in refresh/provider"},
+	{[]string{".RefreshExpiryKeys"}, is("refresh/provider"), "only refresh/provider knows how an answer says the life of a refresh token"},
+	{[]string{".RefreshAhead"}, is("refresh/provider", "refresh/internal/policy"),
+		"only refresh/internal/policy says when a token is due"},
 	{[]string{"redsync."}, is("lock"), "redsync is used only in lock"},
 	{[]string{".Unix()", ".UnixMilli()", ".UnixMicro()", ".UnixNano()"}, either(command, support),
 		"no worker's wall clock decides anything: deadlines are Redis' time"},

@@ -1,6 +1,7 @@
 package refresh
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,6 +10,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/tokenlatch/tokenlatch/lock"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/bearer"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
@@ -89,9 +92,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	if err := (tokencache.Key{App: cfg.App, Tenant: "any"}).Validate(); err != nil {
 		return cfg, fmt.Errorf("refresh: Config.App: %w", err)
 	}
-	hosts, err := insecureHosts(cfg.InsecureHosts)
+	hosts, err := bearer.HostPorts(cfg.InsecureHosts)
 	if err != nil {
-		return cfg, err
+		return cfg, fmt.Errorf("refresh: Config.InsecureHosts: %w", err)
 	}
 	cfg.InsecureHosts = hosts
 	if cfg.Locker == nil {
@@ -100,10 +103,10 @@ func (cfg Config) withDefaults() (Config, error) {
 	if cfg.Name != "" && cfg.Name != cfg.Locker.Name() {
 		return cfg, fmt.Errorf("refresh: Config.Name is %q and the Locker's name is %q: people would look for two processes; give one of them only", cfg.Name, cfg.Locker.Name())
 	}
-	cfg.ExchangeTimeout = orDefault(cfg.ExchangeTimeout, defaultExchangeTimeout)
-	cfg.ClaimTimeout = orDefault(cfg.ClaimTimeout, cfg.ExchangeTimeout+defaultClaimMargin)
-	cfg.CommitPatience = orDefault(cfg.CommitPatience, defaultCommitPatience)
-	cfg.IdleAfter = orDefault(cfg.IdleAfter, defaultIdleAfter)
+	cfg.ExchangeTimeout = cmp.Or(cfg.ExchangeTimeout, defaultExchangeTimeout)
+	cfg.ClaimTimeout = cmp.Or(cfg.ClaimTimeout, cfg.ExchangeTimeout+defaultClaimMargin)
+	cfg.CommitPatience = cmp.Or(cfg.CommitPatience, defaultCommitPatience)
+	cfg.IdleAfter = cmp.Or(cfg.IdleAfter, defaultIdleAfter)
 	return cfg, cfg.nested()
 }
 
@@ -140,9 +143,7 @@ func (cfg Config) acknowledged() engine.ChangeOption {
 	return engine.Replicas(cfg.Replicas, min(time.Second, cfg.ExchangeTimeout/4))
 }
 
-func orDefault(d, def time.Duration) time.Duration {
-	if d == 0 {
-		return def
-	}
-	return d
+// rules returns what the policy depends on besides the grant.
+func (cfg Config) rules() policy.Rules {
+	return policy.Rules{Profile: cfg.Provider.Profile, Mints: cfg.Provider.Mints, IdleAfter: cfg.IdleAfter, CommitPatience: cfg.CommitPatience}
 }

@@ -6,12 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"golang.org/x/oauth2"
 
 	"github.com/tokenlatch/tokenlatch/lock"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
@@ -122,19 +122,19 @@ func (c *Coordinator) firstPair(call string, tok *oauth2.Token, opts []ConnectOp
 	for _, o := range opts {
 		o(&with)
 	}
-	extra, err := storable(with.extra)
+	extra, err := toStorable(with.extra)
 	if err != nil {
 		return nil, fmt.Errorf("refresh: %s: WithExtra: %w", call, err)
 	}
 	return func(now int64) grant.Pair {
-		p := c.consented(tok, now)
+		p := c.pairOfConsent(tok, now)
 		p.Extra = extra
 		return p
 	}, nil
 }
 
-// storable are further members of an answer as they can be stored.
-func storable(members map[string]any) (map[string]any, error) {
+// toStorable are further members of an answer as they can be stored.
+func toStorable(members map[string]any) (map[string]any, error) {
 	text, err := jsonOf(members)
 	if err != nil {
 		return nil, err
@@ -167,7 +167,7 @@ func (c *Coordinator) enroll(ctx context.Context, k tokencache.Key) error {
 		var held *lock.HeldError
 		switch {
 		case errors.As(err, &held): // another worker is about it
-			pin.SetLeaseHeld(held.For+slack, told)
+			pin.SetLeaseHeld(held.For+policy.Slack, told)
 			pause(ctx, pin.LeaseHeld(), news)
 		case err != nil:
 			return c.about(k, err)
@@ -214,7 +214,7 @@ func (c *Coordinator) mintFirst(ctx context.Context, k tokencache.Key, before *e
 	if e := c.refused.standing(k.Tenant); e != nil { // those who waited for the lease with this one
 		return c.about(k, e)
 	}
-	app, leave, err := c.admittedToMint(ctx, k)
+	app, leave, err := c.admitToMint(ctx, k)
 	if err != nil {
 		return c.about(k, err)
 	}
@@ -226,11 +226,11 @@ func (c *Coordinator) mintFirst(ctx context.Context, k tokencache.Key, before *e
 	start := time.Now()
 	p, failed := c.mint(g)
 	if failed != nil {
-		c.learned(app, failed)
+		c.noteFailure(app, failed)
 		return c.about(k, c.refused.note(k.Tenant, failed))
 	}
 	c.refused.forget(k.Tenant)
-	c.accepted(engine.Acceptance{Read: true})
+	c.noteAcceptance(engine.Acceptance{Read: true})
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 	defer cancel()
 	_, err = c.app.Grant(k.Tenant).Connect(ctx, func(now int64) grant.Pair {
@@ -255,12 +255,12 @@ func (c *Coordinator) mint(g provider.Grant) (provider.Pair, *provider.Error) {
 	case <-x.answered:
 		return x.pair, x.failure
 	case <-hung.C:
-		return provider.Pair{}, &provider.Error{Class: provider.Ambiguous, Code: hangs, Err: errHangs}
+		return provider.Pair{}, &provider.Error{Class: provider.Ambiguous, Code: policy.CodeHangs, Err: errHangs}
 	}
 }
 
-// admittedToMint waits for the budget and for the app's circuit. The caller calls leave.
-func (c *Coordinator) admittedToMint(ctx context.Context, k tokencache.Key) (app admission, leave func(), _ error) {
+// admitToMint waits for the budget and for the app's circuit. The caller calls leave.
+func (c *Coordinator) admitToMint(ctx context.Context, k tokencache.Key) (app admission, leave func(), _ error) {
 	for ctx.Err() == nil && c.waiting.Err() == nil {
 		done, err := c.approach(ctx, c.applicant(k.Tenant, nil), true, c.waiting.Done())
 		switch {
@@ -269,12 +269,12 @@ func (c *Coordinator) admittedToMint(ctx context.Context, k tokencache.Key) (app
 		case done == nil:
 			continue
 		}
-		leave, err := c.paced(ctx, func() bool { return true })
+		leave, err := c.pace(ctx, func() bool { return true })
 		if leave == nil || err != nil {
 			done()
 			return app, nil, orLeft(err, ctx, k)
 		}
-		app, ok, err := c.admitted(c.applicant(k.Tenant, nil))
+		app, ok, err := c.admit(c.applicant(k.Tenant, nil))
 		if ok {
 			return app, func() { leave(); done() }, nil
 		}
@@ -297,7 +297,7 @@ func orLeft(err error, ctx context.Context, k tokencache.Key) error {
 	return left(ctx, k)
 }
 
-func (c *Coordinator) consented(tok *oauth2.Token, now int64) grant.Pair {
+func (c *Coordinator) pairOfConsent(tok *oauth2.Token, now int64) grant.Pair {
 	// Expiry was made from expires_in by this machine's clock, and is undone by it.
 	var life time.Duration
 	if tok.Expiry.IsZero() {
@@ -313,28 +313,9 @@ func (c *Coordinator) consented(tok *oauth2.Token, now int64) grant.Pair {
 	return grant.Pair{
 		AccessToken: grant.Hide(tok.AccessToken), RefreshToken: grant.Hide(tok.RefreshToken), TokenType: tok.TokenType, Scope: scope,
 		IssuedAt: now, ExpiresAt: expires,
-		RefreshAt:             refreshAt(c.profile, now, expires, jitter()),
-		RefreshTokenExpiresAt: refreshTokenExpiry(c.profile, saidLifetime(c.profile, tok), now, now, 0),
+		RefreshAt:             policy.RefreshAt(c.profile, now, expires, random()),
+		RefreshTokenExpiresAt: policy.RefreshTokenExpiry(c.profile, c.profile.RefreshTokenLifetime(tok.Extra), now, now, 0),
 	}
-}
-
-// saidLifetime is the refresh token's lifetime as a consent's answer tells it.
-func saidLifetime(p provider.Profile, tok *oauth2.Token) time.Duration {
-	for _, name := range p.RefreshExpiryNames() {
-		var seconds float64
-		switch v := tok.Extra(name).(type) {
-		case float64:
-			seconds = v
-		case json.Number:
-			seconds, _ = v.Float64()
-		case string:
-			seconds, _ = strconv.ParseFloat(v, 64)
-		}
-		if seconds > 0 && seconds < 1e9 {
-			return time.Duration(seconds * float64(time.Second))
-		}
-	}
-	return 0
 }
 
 // Disconnect ends the grant, for instance when the tenant uninstalls the app. Whatever

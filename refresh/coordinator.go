@@ -13,9 +13,11 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/tokenlatch/tokenlatch/lock"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // Coordinator keeps one app's grants alive, together with the Coordinators of the same
@@ -27,7 +29,8 @@ type Coordinator struct {
 	locker   *lock.Locker
 	profile  provider.Profile
 	digest   string // of the profile
-	takeover engine.Takeover
+	rules    policy.Rules
+	takeover grant.Takeover      // as the rules have it
 	acked    engine.ChangeOption // Config.Replicas have acknowledged the change
 	log      zerolog.Logger
 
@@ -68,7 +71,8 @@ func New(cfg Config) (*Coordinator, error) {
 	waiting, cancel := context.WithCancelCause(context.Background())
 	c := &Coordinator{
 		cfg: cfg, cache: cfg.Cache, app: cfg.Cache.App(cfg.App).As(cfg.Locker.Name()), locker: cfg.Locker,
-		profile: cfg.Provider.Profile, digest: profileDigest(cfg.Provider.Profile), takeover: takeover(cfg.Provider.Profile),
+		profile: cfg.Provider.Profile, digest: profileDigest(cfg.Provider.Profile),
+		rules:   cfg.rules(),
 		acked:   cfg.acknowledged(),
 		log:     cfg.Log.With().Str("app", cfg.App).Logger(),
 		waiting: waiting, close: cancel,
@@ -78,9 +82,7 @@ func New(cfg Config) (*Coordinator, error) {
 	}
 	c.economy = newEconomy(c.log)
 	c.pacer = newPacer(c)
-	if cfg.Provider.Mints {
-		c.takeover = engine.AtOnce // nothing is spent
-	}
+	c.takeover = c.rules.Takeover()
 	c.events = newEvents(c)
 	return c, nil
 }
@@ -149,7 +151,7 @@ func (c *Coordinator) TryToken(ctx context.Context, tenant string) (*oauth2.Toke
 	if err := k.Validate(); err != nil {
 		return nil, err
 	}
-	s, err := c.glance(ctx, k)
+	s, err := c.firstLook(ctx, k)
 	if err != nil {
 		if mem := c.inMemory(k, want{}); mem != nil && !errors.Is(err, tokencache.ErrNone) {
 			return mem.Token(), nil
@@ -157,24 +159,24 @@ func (c *Coordinator) TryToken(ctx context.Context, tenant string) (*oauth2.Toke
 		return nil, c.about(k, err)
 	}
 	v := c.view(s, 0)
-	switch d := decide(v, want{}); d.do {
-	case serve:
+	switch d := policy.Decide(v, policy.Want{}); d.Act {
+	case policy.ActServe:
 		c.renew(k, s)
 		return s.Token(), nil
-	case giveUp:
-		return nil, c.about(k, d.err)
+	case policy.ActGiveUp:
+		return nil, c.about(k, dress(d.Trouble))
 	}
 	if app := c.app.KnownApp(); app != nil {
-		if g, _, e := gate(app, c.applicant(k.Tenant, &s.Record), jitter()); g == stopped { // there is nothing to wait for
+		if g, _, e := gate(app, c.applicant(k.Tenant, &s.Record)); g == policy.PassStopped { // there is nothing to wait for
 			return nil, c.about(k, e)
 		}
 	}
-	return nil, &Error{App: k.App, Tenant: k.Tenant, Kind: ErrPending, RetryAfter: pendingFor(v, jitter())}
+	return nil, &Error{App: k.App, Tenant: k.Tenant, Kind: ErrPending, RetryAfter: policy.PendingFor(v, random())}
 }
 
-// glance is what a flight sees when it first looks, or what is known meanwhile. The flight
+// firstLook is what a flight sees when it first looks, or what is known meanwhile. The flight
 // goes on and does what is due.
-func (c *Coordinator) glance(ctx context.Context, k tokencache.Key) (*engine.Snapshot, error) {
+func (c *Coordinator) firstLook(ctx context.Context, k tokencache.Key) (*engine.Snapshot, error) {
 	if s := c.app.Grant(k.Tenant).Peek(); s != nil && s.Valid() {
 		return s, nil
 	}
@@ -202,7 +204,7 @@ func (c *Coordinator) sight(ctx context.Context, f *flight) (*engine.Snapshot, e
 	}
 	if time.Since(f.lookedAt) < unreachable {
 		mem := f.grant.Remembered()
-		if mem != nil && f.first != nil && (position{f.first.Epoch, f.first.Generation}).before(&mem.Record) {
+		if mem != nil && f.first != nil && policy.PositionOf(&f.first.Record).Before(&mem.Record) {
 			return mem, nil // generations never go backwards in a process's eyes
 		}
 		return f.first, f.firstErr
@@ -245,7 +247,7 @@ func (c *Coordinator) Refresh(ctx context.Context, tenant string) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.await(ctx, k, want{after: position{s.Epoch, s.Generation}})
+	_, err = c.await(ctx, k, want{Want: newerThan(s)})
 	return err
 }
 
@@ -343,7 +345,7 @@ func (c *Coordinator) await(ctx context.Context, k tokencache.Key, w want) (*eng
 		}
 		select {
 		case <-f.done:
-			if f.err == nil && (c.grants.Calm(f.snap) || f.snap.Valid()) && w.after.before(&f.snap.Record) {
+			if f.err == nil && (c.grants.Calm(f.snap) || f.snap.Valid()) && w.After.Before(&f.snap.Record) {
 				return f.snap, nil
 			}
 			err = f.err
@@ -358,7 +360,7 @@ func (c *Coordinator) await(ctx context.Context, k tokencache.Key, w want) (*eng
 		if s := c.inMemory(k, w); s != nil && !errors.Is(err, ErrNotConnected) {
 			return s, nil
 		}
-		if err != nil && (w.refused || !f.want.refused) && !(f.want.background != w.background && stoodBack(err)) {
+		if err != nil && (w.Refused || !f.want.Refused) && !(f.want.background != w.background && stoodBack(err)) {
 			return nil, err // else it was about what an API had refused, or about a renewal that nobody waited for
 		}
 		if f.want == w {
@@ -414,21 +416,12 @@ func (c *Coordinator) inMemory(k tokencache.Key, w want) *engine.Snapshot {
 	return nil
 }
 
-// look is the grant from coherent memory, else from Redis.
-func (c *Coordinator) look(ctx context.Context, k tokencache.Key) (*engine.Snapshot, error) {
+// lookup is the grant from coherent memory, else from Redis.
+func (c *Coordinator) lookup(ctx context.Context, k tokencache.Key) (*engine.Snapshot, error) {
 	if s := c.app.Grant(k.Tenant).Peek(); s != nil {
 		return s, nil
 	}
 	return c.app.Grant(k.Tenant).Read(ctx)
-}
-
-func (c *Coordinator) view(s *engine.Snapshot, leaseHeld time.Duration) view {
-	v := view{
-		Record: s.Record, now: s.Now(), valid: s.Valid(), fresh: s.Fresh(), broken: s.Err,
-		opens: c.takeover.OpensAt(s), leaseHeld: leaseHeld, behind: s.Behind().Milliseconds(),
-	}
-	v.Claim.Until = s.ClaimUntil()
-	return v
 }
 
 // renew starts a refresh in the background if the pair is due and one makes sense now.
@@ -440,20 +433,17 @@ func (c *Coordinator) renew(k tokencache.Key, s *engine.Snapshot) {
 	if s.Fresh() || s.State != tokencache.Active || s.WaitsUntil(now) != 0 || c.standsStill() {
 		return
 	}
-	if s.Claim.Unresolved() && s.ClaimUntil() <= now && c.takeover.OpensAt(s) > now {
+	if s.Claim.Unresolved() && s.ClaimUntil() <= now && s.OpensAt(c.takeover) > now {
 		return // a holder died, and nobody may present before the token has expired
 	}
-	_, _ = c.join(k, want{renew: true})
+	_, _ = c.join(k, want{Want: policy.Want{Early: true}})
 }
-
-// lostRetry is when a caller may ask again about a tenant whose grant Redis may have lost.
-const lostRetry = time.Minute
 
 // absent is the error about a tenant without a grant: it has never connected, unless Redis has lost
 // data. That is known here from the app's state, which a flight looks at before it gives up.
 func (c *Coordinator) absent(k tokencache.Key) error {
 	if s := c.app.KnownApp(); s != nil && s.LostAt != 0 {
-		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Code: lostData, RetryAfter: lostRetry, Err: errLostData}
+		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Code: lostData, RetryAfter: policy.LostRetry, Err: errLostData}
 	}
 	return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrNotConnected}
 }
@@ -473,11 +463,11 @@ func (c *Coordinator) about(k tokencache.Key, err error) error {
 	case errors.Is(err, tokencache.ErrDamaged):
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrClientConfig, Code: "damaged_record", Err: err}
 	case errors.Is(err, tokencache.ErrNewer):
-		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Code: "newer_version", RetryAfter: firstRetry, Err: err} // upgraded processes go on
+		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Code: "newer_version", RetryAfter: policy.FirstRetry, Err: err} // upgraded processes go on
 	case errors.Is(err, engine.ErrEnded):
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrNotConnected, Code: "disconnected", Err: err}
 	case errors.Is(err, tokencache.ErrNotReplicated):
-		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Code: notReplicated, RetryAfter: firstRetry, Err: err}
+		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Code: notReplicated, RetryAfter: policy.FirstRetry, Err: err}
 	case errors.Is(err, tokencache.ErrSealed), errors.Is(err, tokencache.ErrSealing):
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrClientConfig, Code: "sealed", Err: err}
 	default:

@@ -8,15 +8,13 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 )
 
-const (
-	// economyPatience is how long an exchange waits for Redis to say what would spare the
-	// provider.
-	economyPatience = time.Second
-	// economyRest is how long it is not asked again after it did not answer.
-	economyRest = 5 * time.Second
-)
+// economyPatience is how long an exchange waits for Redis to say what would spare the
+// provider.
+const economyPatience = time.Second
 
 var errResting = errors.New("redis did not answer for the app a moment ago")
 
@@ -117,7 +115,7 @@ func (e *economy) note(err error) {
 	case (errors.Is(err, errSlow) || errors.Is(err, context.DeadlineExceeded)) && e.slow.Add(1) < 2:
 		return // this process may have been busy
 	}
-	if e.rests.Swap(int64(time.Since(e.start)+economyRest)) == 0 {
+	if e.rests.Swap(int64(time.Since(e.start)+policy.AskAgain)) == 0 {
 		e.log.Warn().Err(err).Msg("Redis does not answer for the app's circuit, pauses and budget: exchanges go on without, in this process at a tenth of the budget")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 )
@@ -103,9 +104,9 @@ func (e *Error) Unwrap() []error {
 
 // hints say what people cannot guess from a code.
 var hints = map[string]string{
-	notReplicated:    "too few replicas of Redis acknowledge what is stored: see to them and to their links (INFO replication on the master), or lower Config.Replicas",
-	readOnly:         "this client is connected to a replica: after a failover it finds the master by itself; else give it the master's address, or use a Sentinel or Cluster client",
-	externalRotation: "not the first time that this grant's tokens die before this fleet has used them: look for another program, a staging system perhaps, that refreshes the same grant",
+	notReplicated:         "too few replicas of Redis acknowledge what is stored: see to them and to their links (INFO replication on the master), or lower Config.Replicas",
+	readOnly:              "this client is connected to a replica: after a failover it finds the master by itself; else give it the master's address, or use a Sentinel or Cluster client",
+	policy.ReasonExternal: "not the first time that this grant's tokens die before this fleet has used them: look for another program, a staging system perhaps, that refreshes the same grant",
 }
 
 // notReplicated is the code of what fewer than Config.Replicas replicas have acknowledged.
@@ -115,44 +116,31 @@ const notReplicated = "not_replicated"
 const lostData = "redis_lost_data"
 
 var (
-	errLostData = errors.New("the database of Redis has lost this app's data, and no worker remembers this tenant: restore the backup, or accept the loss (Coordinator.AcceptLoss); do not ask your customers before that")
-	errClosed   = errors.New("this coordinator is closed: the process is shutting down")
-	// errElsewhere is the cause in processes that did not make the exchange.
-	errElsewhere     = errors.New("the last exchange of this grant failed; it is not tried again before then")
+	errLostData      = errors.New("the database of Redis has lost this app's data, and no worker remembers this tenant: restore the backup, or accept the loss (Coordinator.AcceptLoss); do not ask your customers before that")
+	errClosed        = errors.New("this coordinator is closed: the process is shutting down")
 	errHeldElsewhere = errors.New("another process refreshes this grant")
 	errSameToken     = errors.New("the API refused the access token, and the provider answers a refresh with the same one")
-	errRefusesAll    = errors.New("an API has refused several access tokens of this grant in a row: either it refuses them all (look at what it answers: scope, address), or something kills them (does another program refresh this grant?); Refresh forces a new one")
 )
 
-// kindOf says who acts next after a failed exchange that left the grant alive.
-func kindOf(c provider.Class) error {
-	switch c {
-	case provider.AppRefused:
-		return ErrClientConfig
-	case provider.Reauthorize: // of a grant without refresh token: nothing is spent, it comes back by itself
+// kindOf is the kind of error that says who acts next.
+func kindOf(w policy.Who) error {
+	switch w {
+	case policy.WhoTenant:
 		return ErrReauthorize
+	case policy.WhoOperator:
+		return ErrClientConfig
+	case policy.WhoNotConnected:
+		return ErrNotConnected
 	default:
 		return ErrUnavailable
 	}
 }
 
-// errorText is how a failed exchange stands in the record: class/code/status.
-func errorText(e *provider.Error) string {
-	return e.Class.String() + "/" + strings.ReplaceAll(e.Code, "/", "_") + "/" + strconv.Itoa(e.Status)
-}
-
-// parseErrorText undoes errorText.
-func parseErrorText(s string) (code string, status int, kind error) {
-	part := strings.Split(s, "/")
-	kind = ErrUnavailable
-	for _, c := range []provider.Class{provider.AppRefused, provider.Reauthorize} {
-		if part[0] == c.String() {
-			kind = kindOf(c)
-		}
+// dress makes a decision's trouble the error that callers see; nil of nil. The caller fills in app and
+// tenant.
+func dress(t *policy.Trouble) *Error {
+	if t == nil {
+		return nil
 	}
-	if len(part) == 3 {
-		code = part[1]
-		status, _ = strconv.Atoi(part[2])
-	}
-	return code, status, kind
+	return &Error{Kind: kindOf(t.Who), Code: t.Code, Status: t.Status, RetryAfter: t.Retry, Err: t.Why}
 }

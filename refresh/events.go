@@ -136,8 +136,8 @@ func (ev *events) listen(ctx context.Context, f func(Event)) (ended <-chan struc
 		return done
 	}
 	if len(ev.listeners) == 0 {
-		ev.stopped()
-		ev.stop = []func(){ev.c.app.OnChange(ev.grantChanged), ev.c.app.OnApp(ev.appChanged)}
+		ev.stopListening()
+		ev.stop = []func(){ev.c.app.OnChange(ev.onGrant), ev.c.app.OnApp(ev.onApp)}
 	}
 	ev.listeners[l] = struct{}{}
 	ev.work.Go(func() {
@@ -180,7 +180,7 @@ func (ev *events) close(ctx context.Context) error {
 	for l := range ev.listeners {
 		l.rouse()
 	}
-	ev.stopped()
+	ev.stopListening()
 	ev.mu.Unlock()
 	told := make(chan struct{})
 	go func() {
@@ -195,8 +195,8 @@ func (ev *events) close(ctx context.Context) error {
 	}
 }
 
-// stopped ends being told. Called with mu held.
-func (ev *events) stopped() {
+// stopListening ends being told. Called with mu held.
+func (ev *events) stopListening() {
 	for _, stop := range ev.stop {
 		stop()
 	}
@@ -210,9 +210,9 @@ func (l *listener) rouse() {
 	}
 }
 
-// tell queues an event for all, unless it came before. It never blocks: the subscriber
+// publish queues an event for all, unless it came before. It never blocks: the subscriber
 // connection waits for it.
-func (ev *events) tell(e Event) {
+func (ev *events) publish(e Event) {
 	ev.mu.Lock()
 	defer ev.mu.Unlock()
 	if _, ok := ev.seen[e.ID]; ok || len(ev.listeners) == 0 {
@@ -232,17 +232,17 @@ func (ev *events) tell(e Event) {
 	}
 }
 
-func (ev *events) grantChanged(ch engine.Change) {
+func (ev *events) onGrant(ch engine.Change) {
 	if kind, ok := grantEvents[ch.Kind]; ok {
-		ev.tell(grantEvent(kind, ch.Key, &ch.Record, ch.At))
+		ev.publish(grantEvent(kind, ch.Key, &ch.Record, ch.At))
 	}
 }
 
-// found is for a grant that Run has come by, sooner than it is due: it tells its last change,
+// reportLast is for a grant that Run has come by, sooner than it is due: it tells its last change,
 // should the process that made it have died over that.
-func (ev *events) found(s *engine.Snapshot) {
+func (ev *events) reportLast(s *engine.Snapshot) {
 	for _, e := range lastEvents(s) {
-		ev.tell(e)
+		ev.publish(e)
 	}
 }
 
@@ -289,20 +289,20 @@ func grantEvent(kind EventKind, k tokencache.Key, r *grant.Record, at int64) Eve
 	}
 }
 
-func (ev *events) appChanged(ch engine.AppChange) {
+func (ev *events) onApp(ch engine.AppChange) {
 	if kind, ok := appEvents[ch.Kind]; ok {
-		ev.tell(appEvent(kind, ch.State))
+		ev.publish(appEvent(kind, ch.State))
 	}
 }
 
-// appFound tells a process that was not there when it happened that the circuit is open, or
+// reportApp tells a process that was not there when it happened that the circuit is open, or
 // that too many grants have died.
-func (ev *events) appFound(s *engine.AppState) {
+func (ev *events) reportApp(s *engine.AppState) {
 	if s.Open {
-		ev.tell(appEvent(EventCircuitOpen, s))
+		ev.publish(appEvent(EventCircuitOpen, s))
 	}
 	if massDies(s) {
-		ev.tell(appEvent(EventMassDeath, s))
+		ev.publish(appEvent(EventMassDeath, s))
 	}
 }
 

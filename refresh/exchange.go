@@ -15,10 +15,6 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 )
 
-// listenFor is how long an answer is listened to, once the request may have been sent and presenting
-// it again could do harm.
-const listenFor = 5 * time.Minute
-
 // limits of one exchange.
 type limits struct {
 	send   time.Duration // the request leaves within that, and the answer comes too, unless
@@ -145,12 +141,12 @@ func (c *Coordinator) exchange(l limits, g provider.Grant) (x *exchanging, run f
 	return x, func() {
 		defer close(x.answered)
 		defer x.end(context.Canceled)
-		x.pair, x.failure = c.exchanged(x.exchangeCtx, g)
+		x.pair, x.failure = c.makeExchange(x.exchangeCtx, g)
 	}
 }
 
-// exchanged makes the exchange, and says in the log what came of it.
-func (c *Coordinator) exchanged(ctx context.Context, g provider.Grant) (provider.Pair, *provider.Error) {
+// makeExchange makes the exchange, and says in the log what came of it.
+func (c *Coordinator) makeExchange(ctx context.Context, g provider.Grant) (provider.Pair, *provider.Error) {
 	start := time.Now()
 	pair, err := c.present(ctx, g)
 	tell := func(level *zerolog.Event) *zerolog.Event {
@@ -211,19 +207,19 @@ var (
 	errSlowExchange = errors.New("the provider takes its time; its answer is still waited for")
 )
 
-// storableExtra are an answer's further members as they can be stored. An Exchanger of one's own may
+// toStorableExtra are an answer's further members as they can be stored. An Exchanger of one's own may
 // bring what is no JSON, or refresh tokens: those members are left out, the pair is kept.
-func storableExtra(members map[string]any) (kept map[string]any, dropped int) {
+func toStorableExtra(members map[string]any) (kept map[string]any, dropped int) {
 	if len(members) == 0 {
 		return nil, 0
 	}
-	if kept, err := storable(members); err == nil {
+	if kept, err := toStorable(members); err == nil {
 		return kept, 0
 	}
 	kept, size := make(map[string]any), 0
 	for name, value := range members {
 		text, err := jsonOf(value)
-		one, err2 := storable(map[string]any{name: value})
+		one, err2 := toStorable(map[string]any{name: value})
 		if size += len(text); err != nil || err2 != nil || size > maxExtra {
 			dropped++
 			continue

@@ -1,88 +1,42 @@
 package refresh
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
 
+	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
-// failed publishes what came of a failed exchange, so that everybody gets the same
-// answer. Without result and error the grant is to be looked at again.
-func (f *flight) failed(s *engine.Snapshot, e *provider.Error) (*engine.Snapshot, error) {
-	switch {
-	case s.State == tokencache.Reauthorize:
-		return f.stillDead(s, e)
-	case e.Class == provider.Reauthorize && !f.c.cfg.Provider.Mints:
-		return f.verify(s, e, "")
-	case e.Class == provider.Refused && !f.c.cfg.Provider.Mints && refusedToTheEnd(&s.Record, s.Now(), s.Valid()):
-		return f.verify(s, e, refusedForLong)
+// recordFailure publishes what came of a failed exchange, so that everybody gets the same
+// answer. Without result and error the grant must be looked at again.
+func (f *flight) recordFailure(s *engine.Snapshot, e *provider.Error) (*engine.Snapshot, error) {
+	window := s.Until(s.Claim.At + time.Duration(f.c.takeover).Milliseconds()) // before the view: this look wakes the clock
+	v := f.c.view(s, 0)
+	switch next, reason := f.c.rules.AfterFailure(v, e); next {
+	case policy.NextBury:
+		f.c.log.Info().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Int64("revivals", s.Revivals+1).
+			Str("code", e.Code).Int("status", e.Status).Msg("presented again, and still dead")
+		return f.publish(s, e, policy.FailedRevival(v, e, random()))
+	case policy.NextVerify:
+		return f.verify(s, e, reason)
 	}
-	failure := grant.Failure{
-		ID: engine.NewID(), Verdict: grant.Unspent, Error: errorText(e),
-		Retry: retryIn(s.Fails+1, e, jitter()), Unknown: e.Class == provider.Refused,
+	if f.c.takeover <= 0 {
+		window = 0
 	}
-	if e.Class.MaybeSpent() {
-		failure.Verdict = grant.MaybeSpent
-		failure.Deadline = f.c.takeover != engine.AtOnce
-		if e.Code != hangs {
-			failure.Over = f.c.patience()
-		}
-		// Before the window shuts, in which presenting again is harmless.
-		if left := s.Until(s.Claim.At + time.Duration(f.c.takeover).Milliseconds()); f.c.takeover > 0 && left > firstRetry/2 {
-			failure.Deadline, failure.Retry = false, min(failure.Retry, left/2)
-		}
-	}
-	if e.Class == provider.Refused && s.Fails+1 >= suspectAfter {
-		failure.Reason = suspect
-	}
-	return f.publish(s, e, failure)
+	return f.publish(s, e, f.c.rules.Failure(v, e, window, random()))
 }
 
-// stillDead publishes that a revival has failed, whatever came of it: the grant stays as dead as it
-// was, and the next revival is as far off as it would be anyway.
-func (f *flight) stillDead(s *engine.Snapshot, e *provider.Error) (*engine.Snapshot, error) {
-	failure := grant.Failure{
-		ID: engine.NewID(), Verdict: grant.Refused, Error: errorText(e), Reason: s.Reason,
-		Retry: revivalIn(s.Reason, s.Revivals+1, jitter()),
-	}
-	switch {
-	case e.Class.MaybeSpent():
-		failure.Verdict = grant.MaybeSpent
-	case e.Class != provider.Reauthorize:
-		failure.Verdict = grant.Unspent
-	}
-	f.c.log.Info().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Int64("revivals", s.Revivals+1).
-		Str("code", e.Code).Int("status", e.Status).Msg("presented again, and still dead")
-	return f.publish(s, e, failure)
+// needsSecondOpinion reports whether a refusal must be heard twice before it is believed.
+func (f *flight) needsSecondOpinion(s *engine.Snapshot, e *provider.Error) bool {
+	app := f.c.app.KnownApp()
+	return f.c.rules.NeedsSecondOpinion(f.c.view(s, 0), e, app != nil && massDies(app))
 }
-
-// doubtful reports whether a refusal is to be heard twice before it is believed. It is not where the
-// refresh token is known to have ended, nor where an answer to it was lost, nor while so many are
-// refused that none is believed.
-func (f *flight) doubtful(s *engine.Snapshot, e *provider.Error) bool {
-	if e == nil || e.Class != provider.Reauthorize || f.c.cfg.Provider.Mints || s.State != tokencache.Active {
-		return false
-	}
-	if app := f.c.app.KnownApp(); app != nil && massDies(app) {
-		return false
-	}
-	switch reasonFor(&s.Record, s.Now()) {
-	case tokenExpired:
-		return false
-	case lostResponse:
-		_, status, _ := parseErrorText(s.Error)
-		return status >= 500 // it has said that it failed: the token may well be alive
-	}
-	return true
-}
-
-// secondOpinionBudget is how long the second presentation waits for the app's budget.
-const secondOpinionBudget = 5 * time.Second
 
 // secondOpinion prepares the second presentation of a refresh token that was refused, under the same
 // claim, which it makes stand longer first: should this process die on the way, it is taken over as any
@@ -95,8 +49,8 @@ func (f *flight) secondOpinion(s *engine.Snapshot, e *provider.Error, leave *fun
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
 	outcome, now, err := f.grant.Fail(ctx, s, grant.Failure{
-		ID: engine.NewID(), Verdict: grant.Again, Error: errorText(&refused),
-		Retry: 2*secondOpinionAfter + secondOpinionBudget + f.c.cfg.ClaimTimeout + f.c.patience(),
+		ID: engine.NewID(), Verdict: grant.Again, Error: policy.ErrorText(&refused),
+		Retry: 2*policy.SecondOpinionAfter + policy.SecondOpinionBudget + f.c.cfg.ClaimTimeout + f.c.rules.Patience(),
 	})
 	if err != nil || outcome != grant.OK || now.Claim.ID != s.Claim.ID { // memory may have moved on meanwhile
 		return nil, err
@@ -106,12 +60,12 @@ func (f *flight) secondOpinion(s *engine.Snapshot, e *provider.Error, leave *fun
 		Msg("refused by the provider: asking once more before that is believed")
 	(*leave)()
 	*leave = func() {}
-	if moved, err := f.linger(s, jittered(secondOpinionAfter, jitter())); moved || err != nil {
+	if moved, err := f.linger(s, policy.Jitter(policy.SecondOpinionAfter, random())); moved || err != nil {
 		return nil, f.undecided(s, &refused, err)
 	}
-	waiting, cancel := context.WithTimeoutCause(context.Background(), secondOpinionBudget, errBudget)
+	waiting, cancel := context.WithTimeoutCause(context.Background(), policy.SecondOpinionBudget, errBudget)
 	defer cancel()
-	again, err := f.c.paced(waiting, func() bool { return false })
+	again, err := f.c.pace(waiting, func() bool { return false })
 	if again == nil || err != nil {
 		return nil, f.undecided(s, &refused, err)
 	}
@@ -125,7 +79,7 @@ func (f *flight) linger(s *engine.Snapshot, d time.Duration) (moved bool, err er
 	for end := time.Now().Add(d); ; {
 		news := f.pin.Changed()
 		now := f.grant.Remembered()
-		if now != nil && ((position{s.Epoch, s.Generation}).before(&now.Record) || now.Claim.ID != s.Claim.ID) {
+		if now != nil && (policy.PositionOf(&s.Record).Before(&now.Record) || now.Claim.ID != s.Claim.ID) {
 			return true, nil
 		}
 		if err := context.Cause(f.c.waiting); err != nil {
@@ -143,13 +97,13 @@ func (f *flight) linger(s *engine.Snapshot, d time.Duration) (moved bool, err er
 // verified it, so that the grant is tried again soon. If it has moved on, there is nothing to end. It returns why.
 func (f *flight) undecided(s *engine.Snapshot, refused *provider.Error, why error) error {
 	_, _ = f.publish(s, refused, grant.Failure{
-		ID: engine.NewID(), Verdict: grant.Unspent, Error: errorText(refused), Retry: firstRetry,
+		Verdict: grant.Unspent, Error: policy.ErrorText(refused), Retry: policy.FirstRetry,
 	})
 	return why
 }
 
 // verify does what is due before a grant is declared dead: an earlier presentation may
-// still bring the pair; a sibling's pair may lie spare. The reason is reasonFor's unless it is given.
+// still bring the pair; a sibling's pair may lie spare. The reason is [policy.ReasonFor]'s unless one is given.
 func (f *flight) verify(s *engine.Snapshot, e *provider.Error, reason string) (*engine.Snapshot, error) {
 	if moved, err := f.awaitEarlier(s); moved || err != nil {
 		return nil, err
@@ -170,18 +124,13 @@ func (f *flight) verify(s *engine.Snapshot, e *provider.Error, reason string) (*
 		_, _, err := f.grant.Commit(ctx, s, engine.NewID(), spare, true, f.used.Load())
 		return nil, err
 	}
-	if reason == "" {
-		reason = reasonFor(&s.Record, s.Now())
-	}
-	if (reason == invalidGrant || reason == refusedForLong) && f.c.doubted() {
-		return f.doubt(s, e)
+	reason = cmp.Or(reason, policy.ReasonFor(&s.Record, s.Now()))
+	if policy.Doubtable(reason) && f.c.doubtsDeath() {
+		return f.publishDoubt(s, e)
 	}
 	f.c.log.Error().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Str("reason", reason).
 		Str("code", e.Code).Int("status", e.Status).Msg("the tenant must reauthorize")
-	return f.publish(s, e, grant.Failure{
-		ID: engine.NewID(), Verdict: grant.Refused, Error: errorText(e), Reason: reason,
-		Retry: revivalIn(reason, 0, jitter()),
-	})
+	return f.publish(s, e, policy.Death(e, reason, random()))
 }
 
 // awaitEarlier waits until an earlier holder of this generation can no longer bring the
@@ -190,7 +139,7 @@ func (f *flight) awaitEarlier(s *engine.Snapshot) (bool, error) {
 	for {
 		news := f.pin.Changed()
 		now := f.grant.Remembered()
-		if now != nil && (position{s.Epoch, s.Generation}).before(&now.Record) {
+		if now != nil && policy.PositionOf(&s.Record).Before(&now.Record) {
 			return true, nil
 		}
 		if err := context.Cause(f.c.waiting); err != nil {
@@ -204,8 +153,9 @@ func (f *flight) awaitEarlier(s *engine.Snapshot) (bool, error) {
 	}
 }
 
-// publish stores a failure. The holder's own callers get the cause with it.
+// publish stores a failure, under an ID of its own. The holder's own callers get the cause with it.
 func (f *flight) publish(s *engine.Snapshot, e *provider.Error, failure grant.Failure) (*engine.Snapshot, error) {
+	failure.ID = engine.NewID()
 	var outcome grant.Outcome
 	var stored *engine.Snapshot
 	attempt := func(ctx context.Context) (err error) {
@@ -221,11 +171,9 @@ func (f *flight) publish(s *engine.Snapshot, e *provider.Error, failure grant.Fa
 	if outcome != grant.OK {
 		return nil, nil // somebody else's result counts
 	}
-	out := &Error{Kind: kindOf(e.Class), Code: orElse(failure.Reason, e.Code), Status: e.Status, Err: e}
 	if stored.State == tokencache.Reauthorize {
-		out.Kind, out.Code, f.due = ErrReauthorize, failure.Reason, stored.RetryAt
-	} else {
-		out.RetryAfter = stored.Until(stored.RetryAt) + slack // clocks need not agree to the ms
+		f.due = stored.RetryAt
 	}
-	return nil, out
+	trouble := policy.TroubleOf(f.c.view(stored, 0), e, failure)
+	return nil, dress(&trouble)
 }

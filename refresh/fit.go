@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
@@ -86,7 +87,7 @@ func (c *Coordinator) aboutRedis(k tokencache.Key, err error) *Error {
 		c.sayUnfit(unfit)
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrClientConfig, Code: unfitRedis, Err: unfit}
 	}
-	e := &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, RetryAfter: firstRetry, Err: err}
+	e := &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, RetryAfter: policy.FirstRetry, Err: err}
 	switch {
 	case redis.HasErrorPrefix(err, "READONLY"):
 		e.Code = readOnly

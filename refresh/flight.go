@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/lock"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
@@ -74,7 +75,7 @@ func (c *Coordinator) joinAndWait(k tokencache.Key, w want) (*flight, error) {
 // board is join without a start of what is new; that has been added to work.
 func (c *Coordinator) board(k tokencache.Key, w want) (f *flight, isNew bool, _ error) {
 	if f, ok := c.flights.Load(k.Tenant); ok {
-		f.wanted(w)
+		f.noteWant(w)
 		return f, false, nil
 	}
 	f = &flight{c: c, key: k, grant: c.app.Grant(k.Tenant), want: w, started: time.Now(), looked: make(chan struct{}), done: make(chan struct{})}
@@ -84,7 +85,7 @@ func (c *Coordinator) board(k tokencache.Key, w want) (f *flight, isNew bool, _ 
 		return nil, false, errClosed
 	}
 	f, flies := c.flights.LoadOrStore(k.Tenant, f)
-	f.wanted(w)
+	f.noteWant(w)
 	if !flies {
 		c.keepHouse()
 		c.work.Add(1)
@@ -92,13 +93,13 @@ func (c *Coordinator) board(k tokencache.Key, w want) (f *flight, isNew bool, _ 
 	return f, !flies, nil
 }
 
-// wanted notes what those who join it are like.
-func (f *flight) wanted(w want) {
+// noteWant notes what those who join it are like.
+func (f *flight) noteWant(w want) {
 	if w.background != nil {
 		return
 	}
 	f.used.Store(true)
-	if !w.renew {
+	if !w.Early {
 		f.urgent.Store(true)
 	}
 }
@@ -135,17 +136,17 @@ func (f *flight) land(s *engine.Snapshot, err error) {
 	if s != nil && !f.busy {
 		f.c.calmly.Do(func() { close(f.c.calm) })
 	}
-	f.tell(s, err)
+	f.notify(s, err)
 }
 
-// tell answers the callers, once; who comes later joins another flight. This one may go on.
-func (f *flight) tell(s *engine.Snapshot, err error) {
+// notify answers the callers, once; who comes later joins another flight. This one may go on.
+func (f *flight) notify(s *engine.Snapshot, err error) {
 	select {
 	case <-f.done:
 		return
 	default:
 	}
-	f.saw(s, err) // if it has not looked, or seen nothing
+	f.noteLook(s, err) // if it has not looked, or seen nothing
 	if err != nil {
 		err = f.c.about(f.key, err)
 	}
@@ -166,14 +167,14 @@ func (f *flight) fly() (*engine.Snapshot, error) {
 	f.subscribeFirst()
 	for {
 		if err := context.Cause(f.c.waiting); err != nil {
-			f.saw(nil, err)
+			f.noteLook(nil, err)
 			return nil, err
 		}
-		news := f.changed() // before looking, so that nothing falls in between
-		s, err := f.c.look(f.c.waiting, f.key)
+		news := f.news() // before looking, so that nothing falls in between
+		s, err := f.c.lookup(f.c.waiting, f.key)
 		coherent := f.grant.Peek() != nil
 		if err == nil {
-			f.saw(s, nil)
+			f.noteLook(s, nil)
 		}
 		if errors.Is(err, tokencache.ErrNone) && f.asked.IsZero() {
 			if err = f.ask(&grant.Record{}); err == nil || errors.Is(err, tokencache.ErrNone) {
@@ -189,18 +190,18 @@ func (f *flight) fly() (*engine.Snapshot, error) {
 		if err != nil {
 			return nil, cmp.Or(f.c.readyForMore(f.c.waiting, f.key), err)
 		}
-		d := decide(f.c.view(s, f.leaseHeld()), f.want)
+		d := policy.Decide(f.c.view(s, f.leaseHeld()), f.want.Want)
 		switch {
-		case d.do == serve:
+		case d.Act == policy.ActServe:
 			return s, nil
-		case d.do == giveUp:
-			return s, d.err
+		case d.Act == policy.ActGiveUp:
+			return s, dress(d.Trouble)
 		case !coherent || f.pin == nil:
 			// Subscribe, then read again: what happened in between was not pushed to us.
-			err = f.subscribed()
-		case d.do == wait:
-			f.wait(news, min(d.until, f.c.cfg.ClaimTimeout)) // then look again: Redis may be away
-		case d.do == report:
+			err = f.subscribe()
+		case d.Act == policy.ActWait:
+			f.wait(news, min(d.Wait, f.c.cfg.ClaimTimeout)) // then look again: Redis may be away
+		case d.Act == policy.ActReport:
 			err = f.report(s)
 		default:
 			s, err = f.lead(s, news)
@@ -241,8 +242,8 @@ func (f *flight) glance() (*engine.Snapshot, error) {
 	return s, err
 }
 
-// saw notes what the first look found, for those who do not wait for more.
-func (f *flight) saw(s *engine.Snapshot, err error) {
+// noteLook notes what the first look found, for those who do not wait for more.
+func (f *flight) noteLook(s *engine.Snapshot, err error) {
 	select {
 	case <-f.looked:
 	default:
@@ -251,16 +252,16 @@ func (f *flight) saw(s *engine.Snapshot, err error) {
 	}
 }
 
-// subscribed pins the grant and waits until this process hears of its changes.
-func (f *flight) subscribed() error {
+// subscribe pins the grant and waits until this process hears of its changes.
+func (f *flight) subscribe() error {
 	if f.pin == nil {
 		f.pin = f.grant.Pin()
 	}
 	return f.pin.Confirmed(f.c.waiting)
 }
 
-// changed is closed on the next news; nil while nothing would be heard.
-func (f *flight) changed() <-chan struct{} {
+// news is closed on the next news; nil while nothing would be heard.
+func (f *flight) news() <-chan struct{} {
 	if f.pin == nil {
 		return nil
 	}
@@ -289,7 +290,7 @@ func standingOf(s *engine.Snapshot) standing { return standing{s.Claim.ID, s.Cla
 // Redis may have lost it. The error is ErrNone if there is nobody to ask.
 func (f *flight) ask(known *grant.Record) error {
 	f.asked = time.Now()
-	if err := f.subscribed(); err != nil {
+	if err := f.subscribe(); err != nil {
 		return err
 	}
 	listening, err := f.grant.Ask(f.c.waiting, known.Epoch, known.Generation, known.Rev)
@@ -301,7 +302,7 @@ func (f *flight) ask(known *grant.Record) error {
 	}
 	for end := time.Now().Add(askWait); time.Now().Before(end) && f.c.waiting.Err() == nil; {
 		news := f.pin.Changed()
-		if s := f.grant.Remembered(); s != nil && (position{known.Epoch, known.Generation}).before(&s.Record) {
+		if s := f.grant.Remembered(); s != nil && policy.PositionOf(known).Before(&s.Record) {
 			return nil
 		}
 		f.wait(news, time.Until(end))
@@ -329,23 +330,19 @@ func pause(ctx context.Context, d time.Duration, news <-chan struct{}) {
 // report notes that an API refused the access token. Then the record says whether that
 // may force an exchange.
 func (f *flight) report(s *engine.Snapshot) error {
-	outcome, now, err := f.grant.Reject(f.c.waiting, s, refusalsForgotten, freshFor, refusalWaits(jitter())...)
+	outcome, now, err := f.grant.Reject(f.c.waiting, s, policy.Refusals(random()))
 	if err != nil {
 		return err
 	}
 	log := f.c.log.Info()
 	if outcome == grant.Wait {
-		log = f.c.log.Warn().Str("reason", suspect).Dur("retry_in_ms", now.Until(now.RejectAt))
-		time.Sleep(slack) // our clock may be a little ahead of Redis': do not ask at full speed
+		log = f.c.log.Warn().Str("reason", policy.ReasonSuspect).Dur("retry_in_ms", now.Until(now.RejectAt))
+		time.Sleep(policy.Slack) // our clock may be a little ahead of Redis': do not ask at full speed
 	}
 	log.Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Int64("rejects", now.Rejects).
 		Str("outcome", string(outcome)).Msg("an API refused the access token")
 	return nil
 }
-
-// slack is added to the lease of another holder, and passes before a claim that was not
-// yet open is asked for again.
-const slack = 20 * time.Millisecond
 
 // longestLease is longer than a lease lives without being extended.
 const longestLease = time.Minute
@@ -357,18 +354,18 @@ func (f *flight) spontaneous() bool { return f.want.background != nil && !f.urge
 // grant is to be looked at again.
 func (f *flight) lead(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapshot, error) {
 	f.busy = true
-	if f.c.takeover != engine.AtOnce && f.c.underway.has(s) {
-		return nil, &Error{Kind: ErrUnavailable, Code: slowExchange, RetryAfter: jittered(slowRetry, jitter()), Err: errSlowExchange}
+	if f.c.takeover != grant.AtOnce && f.c.underway.has(s) {
+		return nil, &Error{Kind: ErrUnavailable, Code: slowExchange, RetryAfter: policy.Jitter(policy.SlowRetry, random()), Err: errSlowExchange}
 	}
-	if ago, set := f.c.cache.ClockSet(); f.c.takeover != engine.AtOnce && s.Claim.Unresolved() && set && ago < f.c.cfg.ClaimTimeout+f.c.patience() {
+	if ago, set := f.c.cache.ClockSet(); f.c.takeover != grant.AtOnce && s.Claim.Unresolved() && set && ago < f.c.cfg.ClaimTimeout+f.c.rules.Patience() {
 		// By Redis' clock its time may be over long before its holder's is.
-		f.wait(news, f.c.cfg.ClaimTimeout+f.c.patience()-ago)
+		f.wait(news, f.c.cfg.ClaimTimeout+f.c.rules.Patience()-ago)
 		return nil, nil
 	}
-	if f.c.takeover != engine.AtOnce {
+	if f.c.takeover != grant.AtOnce {
 		// A failover can lose a commit that other workers have seen.
-		judged, left, doubtful, err := f.serverDoubted(s)
-		early := f.asked.IsZero() || time.Since(f.asked) > slack-left // asked before all were back, or never
+		judged, left, doubtful, err := f.mayHaveLost(s)
+		early := f.asked.IsZero() || time.Since(f.asked) > policy.Slack-left // asked before all were back, or never
 		switch {
 		case err != nil:
 			return nil, err
@@ -411,9 +408,9 @@ func (f *flight) lead(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapsho
 				return nil, err
 			}
 		}
-		f.pin.SetLeaseHeld(held.For+slack, told)
+		f.pin.SetLeaseHeld(held.For+policy.Slack, told)
 		if f.spontaneous() { // somebody is about it
-			return nil, &Error{Kind: ErrUnavailable, Code: "lease_held", RetryAfter: max(firstRetry, held.For/2), Err: errHeldElsewhere}
+			return nil, &Error{Kind: ErrUnavailable, Code: "lease_held", RetryAfter: max(policy.FirstRetry, held.For/2), Err: errHeldElsewhere}
 		}
 		return nil, nil
 	}
@@ -424,7 +421,7 @@ func (f *flight) lead(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapsho
 		f.release(lease)
 		return nil, err
 	}
-	s, err = f.hold(lease, s)
+	s, err = f.refresh(lease, s)
 	if s == nil && (err == nil || errors.Is(err, errNoPlace)) {
 		f.release(lease) // the next round may want it
 	} else {
@@ -433,9 +430,9 @@ func (f *flight) lead(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapsho
 	return s, err
 }
 
-// serverDoubted is Cache.Doubtful, where Redis may have lost a claim: not one that its replicas have
+// mayHaveLost is Cache.Doubtful, where Redis may have lost a claim: not one that its replicas have
 // acknowledged.
-func (f *flight) serverDoubted(s *engine.Snapshot) (judged *engine.Snapshot, left time.Duration, doubtful bool, err error) {
+func (f *flight) mayHaveLost(s *engine.Snapshot) (judged *engine.Snapshot, left time.Duration, doubtful bool, err error) {
 	if f.c.cfg.Replicas > 0 {
 		return s, 0, false, nil
 	}

@@ -1,17 +1,18 @@
 package refresh
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"time"
 
 	"github.com/rs/zerolog"
 
 	"github.com/tokenlatch/tokenlatch/lock"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
@@ -21,32 +22,32 @@ import (
 // redisTimeout bounds one Redis operation of a holder.
 const redisTimeout = 5 * time.Second
 
-// hold is what the holder of the lease does: claim, exchange, commit. It does not look
+// refresh is what the holder of the lease does: claim, exchange, commit. It does not look
 // at the lease again: a commit is judged by generation, and once the refresh token may
 // have been sent nothing cancels the rest.
-func (f *flight) hold(lease *lock.Lease, s *engine.Snapshot) (*engine.Snapshot, error) {
+func (f *flight) refresh(lease *lock.Lease, s *engine.Snapshot) (*engine.Snapshot, error) {
 	if lease.Context().Err() != nil {
 		return nil, nil // this process was stopped: somebody else may have the lease
 	}
 	defer f.heartbeat(lease)()
-	leave, err := f.paced(lease)
+	leave, err := f.pace(lease)
 	if leave == nil || err != nil {
 		return nil, err
 	}
 	defer func() { leave() }()
-	app, ok, err := f.c.admitted(f.c.applicant(f.key.Tenant, &s.Record)) // after the wait: the app may have been stopped meanwhile
+	app, ok, err := f.c.admit(f.c.applicant(f.key.Tenant, &s.Record)) // after the wait: the app may have been stopped meanwhile
 	if !ok || err != nil {
 		return nil, err
 	}
 	s, err = f.claim(s)
 	if s == nil || err != nil {
-		f.c.unused(app)
+		f.c.giveBack(app)
 		return nil, err
 	}
 	defer f.c.underway.add(s)()
 	pair, failure := f.exchange(s)
-	if f.doubtful(s, failure) {
-		f.c.learned(app, failure)
+	if f.needsSecondOpinion(s, failure) {
+		f.c.noteFailure(app, failure)
 		if s, err = f.secondOpinion(s, failure, &leave); s == nil || err != nil {
 			return nil, err
 		}
@@ -54,11 +55,11 @@ func (f *flight) hold(lease *lock.Lease, s *engine.Snapshot) (*engine.Snapshot, 
 	}
 	if failure != nil {
 		f.keepUnread(s, pair, failure)
-		f.c.learned(app, failure)
-		return f.failed(s, failure)
+		f.c.noteFailure(app, failure)
+		return f.recordFailure(s, failure)
 	}
-	revived := app.doubted || s.State == tokencache.Reauthorize
-	defer f.c.accepted(engine.Acceptance{Read: true, Revived: revived}) // the pair comes first
+	revived := app.Doubted || s.State == tokencache.Reauthorize
+	defer f.c.noteAcceptance(engine.Acceptance{Read: true, Revived: revived}) // the pair comes first
 	return f.commit(s, pair)
 }
 
@@ -82,35 +83,32 @@ func (f *flight) exchange(s *engine.Snapshot) (provider.Pair, *provider.Error) {
 		}
 		_, _, _ = f.store(s, x.pair)
 	})
-	return provider.Pair{}, &provider.Error{Class: provider.Ambiguous, Code: hangs, Err: errHangs}
+	return provider.Pair{}, &provider.Error{Class: provider.Ambiguous, Code: policy.CodeHangs, Err: errHangs}
 }
 
-// hangs is the code of an exchange that was given up although its pair may still come.
-const hangs = "exchanger_hangs"
-
-// paced waits until the app's budget allows an exchange. Without error and leave the lease
+// pace waits until the app's budget allows an exchange. Without error and leave the lease
 // was lost meanwhile, and the grant is to be looked at again.
-func (f *flight) paced(lease *lock.Lease) (leave func(), err error) {
+func (f *flight) pace(lease *lock.Lease) (leave func(), err error) {
 	if f.spontaneous() {
 		leave, err := f.c.pacer.enterNow(f.want.background)
 		if errors.Is(err, errNoPlace) {
-			err = &Error{Kind: ErrUnavailable, Code: "budget", RetryAfter: firstRetry, Err: err}
+			err = &Error{Kind: ErrUnavailable, Code: "budget", RetryAfter: policy.FirstRetry, Err: err}
 		}
 		return leave, err
 	}
-	return f.c.paced(lease.Context(), f.urgent.Load)
+	return f.c.pace(lease.Context(), f.urgent.Load)
 }
 
-// paced waits until the app's budget allows an exchange, for as long as one may take. Without
+// pace waits until the app's budget allows an exchange, for as long as one may take. Without
 // error and leave ctx has ended.
-func (c *Coordinator) paced(ctx context.Context, urgent func() bool) (leave func(), err error) {
+func (c *Coordinator) pace(ctx context.Context, urgent func() bool) (leave func(), err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.ExchangeTimeout, errBudget)
 	defer cancel()
 	defer context.AfterFunc(c.waiting, cancel)()
 	leave, err = c.pacer.enter(ctx, urgent)
 	switch {
 	case errors.Is(err, errBudget):
-		return nil, &Error{Kind: ErrUnavailable, Code: "budget", RetryAfter: retryIn(3, &provider.Error{}, jitter()), Err: errBudget}
+		return nil, &Error{Kind: ErrUnavailable, Code: "budget", RetryAfter: policy.RetryIn(3, &provider.Error{}, random()), Err: errBudget}
 	case err != nil && ctx.Err() != nil:
 		return nil, context.Cause(c.waiting)
 	}
@@ -123,19 +121,19 @@ func (f *flight) claim(s *engine.Snapshot) (*engine.Snapshot, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
 	id := engine.NewID()
-	outcome, claimed, err := f.grant.Claim(ctx, s, id, f.c.cfg.ClaimTimeout+f.c.patience(), f.c.takeover, f.c.acked)
+	outcome, claimed, err := f.grant.Claim(ctx, s, id, f.c.cfg.ClaimTimeout+f.c.rules.Patience(), f.c.takeover, f.c.acked)
 	switch {
 	case err != nil:
 		f.unclaim(s, id, err)
 		return nil, err
 	case outcome == grant.OK && claimed.Claim.ID == id:
 		return claimed, nil // else memory has moved on meanwhile: look again
-	case outcome == grant.Moved && (position{s.Epoch, s.Generation}).before(&claimed.Record):
+	case outcome == grant.Moved && policy.PositionOf(&s.Record).Before(&claimed.Record):
 		return nil, nil // the lease was free because its holder was done
 	case outcome == grant.Claimed:
-		time.Sleep(5 * slack) // by its clock it is too early, which can have been set: do not ask at full speed
+		time.Sleep(5 * policy.Slack) // by its clock it is too early, which can have been set: do not ask at full speed
 	default:
-		time.Sleep(slack) // our clock was a little ahead of Redis': do not ask at full speed
+		time.Sleep(policy.Slack) // our clock was a little ahead of Redis': do not ask at full speed
 	}
 	return nil, nil
 }
@@ -146,15 +144,15 @@ func (f *flight) claim(s *engine.Snapshot) (*engine.Snapshot, error) {
 func (f *flight) unclaim(s *engine.Snapshot, id string, why error) {
 	stale := *s
 	stale.Claim.ID = id
-	failure := grant.Failure{ID: engine.NewID(), Verdict: grant.Withdrawn, Error: errorText(&provider.Error{Class: provider.Unsent, Code: "redis"})}
+	failure := grant.Failure{ID: engine.NewID(), Verdict: grant.Withdrawn, Error: policy.ErrorText(&provider.Error{Class: provider.Unsent, Code: "redis"})}
 	if s.State == tokencache.Reauthorize {
-		failure.Retry = revivalIn(s.Reason, s.Revivals+1, jitter())
+		failure.Retry = policy.RevivalIn(s.Reason, s.Revivals+1, random())
 	}
 	tries := 3
 	if errors.Is(why, tokencache.ErrNotReplicated) { // it is not on its way, and all who wait would find the same
 		tries = 1
-		failure.Error = errorText(&provider.Error{Class: provider.Unsent, Code: notReplicated})
-		failure.Retry = retryIn(1, &provider.Error{}, jitter())
+		failure.Error = policy.ErrorText(&provider.Error{Class: provider.Unsent, Code: notReplicated})
+		failure.Retry = policy.RetryIn(1, &provider.Error{}, random())
 	}
 	_ = f.c.persist(f.key, func(ctx context.Context) error {
 		outcome, _, err := f.grant.Fail(ctx, &stale, failure)
@@ -187,33 +185,23 @@ func (f *flight) heartbeat(lease *lock.Lease) (stop func()) {
 
 var errLate = errors.New("this process was stopped between claim and exchange")
 
-// patience is for how long after its exchange a holder that lives may still be storing the pair. It
-// is part of the claim's hard deadline, so that all processes agree on it: a holder that is cut off
-// from Redis cannot put that off.
-func (c *Coordinator) patience() time.Duration {
-	if c.cfg.Provider.Mints || c.profile.Replay == provider.ReplayHarmless {
-		return 0 // nothing is lost by a second presentation
-	}
-	return c.cfg.CommitPatience
-}
-
 // present begins to present the refresh token, once. The caller's ctx has no part in it. Nil: it is
 // too late for that.
 func (f *flight) present(s *engine.Snapshot) *exchanging {
 	// The request must leave well before the claim's hard deadline, also if this process was paused
 	// since it claimed: after it, another may present.
 	margin := f.c.cfg.ClaimTimeout - f.c.cfg.ExchangeTimeout
-	left := func() time.Duration { return s.Until(s.Claim.Until) - f.c.patience() - margin/2 }
+	left := func() time.Duration { return s.Until(s.Claim.Until) - f.c.rules.Patience() - margin/2 }
 	l := limits{send: min(f.c.cfg.ExchangeTimeout, left()), late: func() bool { return left() <= 0 }}
 	if l.send <= 0 {
 		return nil
 	}
 	// Where presenting again will be harmless then, it hangs up in time.
-	if f.c.takeover != engine.AtOnce {
-		l.listen = listenFor
+	if f.c.takeover != grant.AtOnce {
+		l.listen = policy.ListenFor
 		window := func() time.Duration { return s.Until(s.Claim.At + time.Duration(f.c.takeover).Milliseconds()) }
-		if window() > l.send+firstRetry/2 {
-			l.hangUp = func() bool { return window() > firstRetry/2 }
+		if window() > l.send+policy.FirstRetry/2 {
+			l.hangUp = func() bool { return window() > policy.FirstRetry/2 }
 		}
 	}
 	x, run := f.c.exchange(l, provider.Grant{
@@ -243,7 +231,7 @@ func (f *flight) answer(s *engine.Snapshot, x *exchanging) bool {
 		case <-slow.C:
 			if x.listening() {
 				f.probed()
-				f.tell(nil, &Error{Kind: ErrUnavailable, Code: slowExchange, RetryAfter: jittered(slowRetry, jitter()), Err: errSlowExchange})
+				f.notify(nil, &Error{Kind: ErrUnavailable, Code: slowExchange, RetryAfter: policy.Jitter(policy.SlowRetry, random()), Err: errSlowExchange})
 				f.c.log.Warn().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Msg("the provider takes its time: callers are sent away, and its answer is still waited for")
 			}
 		case <-late.C:
@@ -259,11 +247,8 @@ func (f *flight) answer(s *engine.Snapshot, x *exchanging) bool {
 	}
 }
 
-const (
-	slowExchange = "slow_exchange"
-	// slowRetry is when callers may ask again about an exchange that takes longer than its timeout.
-	slowRetry = 3 * time.Second
-)
+// slowExchange is the code of an exchange that takes longer than its timeout.
+const slowExchange = "slow_exchange"
 
 // keepClaim puts the claim's hard deadline off while an answer is listened to for longer than the
 // exchange's timeout: nobody else may present meanwhile. It does so when the claim's own time is
@@ -294,7 +279,7 @@ func (f *flight) keepClaim(s *engine.Snapshot, x *exchanging) (end func(wait boo
 				return
 			case <-asked:
 			case <-tick.C:
-				if s.Until(s.Claim.Until)-f.c.patience() > f.c.cfg.ClaimTimeout/3 {
+				if s.Until(s.Claim.Until)-f.c.rules.Patience() > f.c.cfg.ClaimTimeout/3 {
 					continue
 				}
 			}
@@ -302,7 +287,7 @@ func (f *flight) keepClaim(s *engine.Snapshot, x *exchanging) (end func(wait boo
 				continue
 			}
 			if time.Since(x.start) >= x.send {
-				failure = errorText(&provider.Error{Class: provider.Ambiguous, Code: slowExchange})
+				failure = policy.ErrorText(&provider.Error{Class: provider.Ambiguous, Code: slowExchange})
 			}
 			if now := f.extend(ctx, s, failure, 2*every); now != nil {
 				s = now
@@ -323,7 +308,7 @@ func (f *flight) keepClaim(s *engine.Snapshot, x *exchanging) (end func(wait boo
 func (f *flight) extend(ctx context.Context, s *engine.Snapshot, failure string, retry time.Duration) *engine.Snapshot {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	outcome, now, err := f.grant.Extend(ctx, s, f.c.cfg.ClaimTimeout+f.c.patience(), failure, retry)
+	outcome, now, err := f.grant.Extend(ctx, s, f.c.cfg.ClaimTimeout+f.c.rules.Patience(), failure, retry)
 	if err != nil || outcome != grant.OK || now.Claim.ID != s.Claim.ID {
 		return nil
 	}
@@ -337,16 +322,16 @@ func (c *Coordinator) pair(s *engine.Snapshot, p provider.Pair, now int64) grant
 	if !p.Usable() {
 		expires = now
 	}
-	extra, dropped := storableExtra(p.Extra)
+	extra, dropped := toStorableExtra(p.Extra)
 	if dropped > 0 {
 		c.log.Warn().Str("tenant", s.Tenant).Int("members", dropped).Msg("members of the answer cannot be written as JSON and are left out; the pair is kept")
 	}
 	out := grant.Pair{
-		AccessToken: grant.Hide(p.AccessToken), RefreshToken: grant.Hide(orElse(p.RefreshToken, s.Pair.RefreshToken.Reveal())),
-		TokenType: p.TokenType, Scope: orElse(p.Scope, s.Pair.Scope), Extra: extra,
+		AccessToken: grant.Hide(p.AccessToken), RefreshToken: grant.Hide(cmp.Or(p.RefreshToken, s.Pair.RefreshToken.Reveal())),
+		TokenType: p.TokenType, Scope: cmp.Or(p.Scope, s.Pair.Scope), Extra: extra,
 		IssuedAt: now, ExpiresAt: expires,
-		RefreshAt:             refreshAt(c.profile, now, expires, jitter()),
-		RefreshTokenExpiresAt: refreshTokenExpiry(c.profile, p.RefreshTokenExpiresIn, now, s.Epoch, s.RefreshTokenExpiresAt),
+		RefreshAt:             policy.RefreshAt(c.profile, now, expires, random()),
+		RefreshTokenExpiresAt: policy.RefreshTokenExpiry(c.profile, p.RefreshTokenExpiresIn, now, s.Epoch, s.RefreshTokenExpiresAt),
 	}
 	// Members that say where the API is may come with the consent alone: new over old.
 	if len(s.Pair.Extra) > 0 && len(extra) > 0 {
@@ -472,9 +457,10 @@ func firstOf(first <-chan error) error {
 
 func (c *Coordinator) keepTrying(k tokencache.Key, attempt func(context.Context) error, first chan<- error) {
 	end := time.Now().Add(c.cfg.CommitPatience)
-	pause := firstPause
+	backoff := policy.Backoff{Most: 2 * time.Second}
 	for n := 1; ; n++ {
 		err := tryIt(attempt)
+		pause := backoff.Next(random())
 		if n == 1 {
 			first <- err
 		}
@@ -489,13 +475,9 @@ func (c *Coordinator) keepTrying(k tokencache.Key, attempt func(context.Context)
 				Msg("given up: Redis did not take a change of this grant")
 			return
 		}
-		time.Sleep(pause/2 + rand.N(pause/2))
-		pause = min(2*pause, 2*time.Second)
+		time.Sleep(pause)
 	}
 }
-
-// firstPause is how long after its first attempt what Redis did not take is tried again.
-const firstPause = 50 * time.Millisecond
 
 // tryIt makes one attempt at a change.
 func tryIt(attempt func(context.Context) error) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
@@ -64,8 +64,7 @@ func (c *Coordinator) keep(k keeping) error {
 }
 
 func (c *Coordinator) keepOn(k keeping, first chan<- error, left *atomic.Bool) {
-	pause := firstPause
-	limit := min(keepPause, c.cfg.ClaimTimeout/2)
+	backoff := policy.Backoff{Most: min(keepPause, c.cfg.ClaimTimeout/2)}
 	for n := 1; ; n++ {
 		err := tryIt(k.attempt)
 		if n == 1 {
@@ -82,7 +81,7 @@ func (c *Coordinator) keepOn(k keeping, first chan<- error, left *atomic.Bool) {
 			}
 			return
 		}
-		c.kept.failed(k.what, err)
+		c.kept.noteFailure(k.what, err)
 		if errors.Is(err, redis.ErrClosed) {
 			c.log.Error().Err(err).Str("tenant", k.key.Tenant).Msg("given up: somebody has closed the Redis client, and this was not stored")
 			return
@@ -92,15 +91,14 @@ func (c *Coordinator) keepOn(k keeping, first chan<- error, left *atomic.Bool) {
 		}
 		wake := c.waiting.Done()
 		if c.waiting.Err() != nil { // Close waits
-			wake, pause = nil, min(pause, closingPause)
+			wake, backoff.Most = nil, min(backoff.Most, closingPause)
 		}
-		timer := time.NewTimer(pause/2 + rand.N(pause/2))
+		timer := time.NewTimer(backoff.Next(random()))
 		select {
 		case <-timer.C:
 		case <-wake:
 			timer.Stop()
 		}
-		pause = min(2*pause, limit)
 	}
 }
 
@@ -139,7 +137,7 @@ func (k *kept) add(what string) (end func()) {
 	}
 }
 
-func (k *kept) failed(what string, err error) {
+func (k *kept) noteFailure(what string, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.what[what].err = err

@@ -11,6 +11,7 @@ import (
 	"github.com/go-redis/redis_rate/v10"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
@@ -68,22 +69,6 @@ func newPacer(c *Coordinator) *pacer {
 	}
 }
 
-// The limits stay below the budget: exchanges that were let through evenly can still reach
-// the provider in bunches.
-func rateLimit(b provider.Budget) redis_rate.Limit {
-	return redis_rate.Limit{Rate: max(1, b.Requests*8/10), Burst: max(1, b.Requests/10), Period: b.Per}
-}
-
-// backgroundLimit is what exchanges nobody waits for may use of it.
-func backgroundLimit(b provider.Budget) redis_rate.Limit {
-	l := rateLimit(b)
-	l.Rate = max(1, l.Rate*3/4)
-	return l
-}
-
-// crowd is how many of the exchanges in flight may be such that nobody waits for.
-func crowd(b provider.Budget) int { return max(1, b.Concurrency*3/4) }
-
 var (
 	errBudget = errors.New("the app's budget of requests to the provider is used up for the moment")
 	// errNoPlace is errBudget for an exchange that nobody waits for.
@@ -101,7 +86,7 @@ func (p *pacer) enter(ctx context.Context, urgent func() bool) (leave func(), er
 	defer p.change(func() { p.queue = slices.DeleteFunc(p.queue, func(o *ticket) bool { return o == t }) })
 	for {
 		if p.first() != t {
-			pause(ctx, tick, t.turn) // one that has become urgent tells nobody
+			pause(ctx, policy.LookAgain, t.turn) // one that has become urgent tells nobody
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
 			}
@@ -123,7 +108,7 @@ func (p *pacer) enter(ctx context.Context, urgent func() bool) (leave func(), er
 			t.since = time.Now()
 			return func() { p.leave(t) }, nil
 		}
-		pause(ctx, min(wait, tick), freed)
+		pause(ctx, min(wait, policy.LookAgain), freed)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -133,20 +118,20 @@ func (p *pacer) enter(ctx context.Context, urgent func() bool) (leave func(), er
 func (p *pacer) unlimited() bool { return p.budget == (provider.Budget{}) && p.ramp() == 0 }
 
 // standBy waits until an exchange that nobody waits for may try for its lease and its place. What it
-// has then is no more than the right to try, which ends with decided.
+// has then is no more than the right to try, which ends with endTry.
 func (p *pacer) standBy(ctx context.Context, t *ticket) error {
 	if p.unlimited() {
 		return nil
 	}
 	for p.budget.Requests > 0 && !t.paid {
 		wait, err := economize(p.economy, func(ctx context.Context) (time.Duration, error) {
-			return p.allow(ctx, p.app.RateKey()+":background", backgroundLimit(p.budget))
+			return p.allow(ctx, p.app.RateKey()+":background", policy.BackgroundLimit(p.budget))
 		})
 		if errors.Is(err, errClosed) {
 			return err
 		}
 		if t.paid = err != nil || wait == 0; !t.paid { // without Redis a process has a budget of its own
-			pause(ctx, min(wait, tick), nil)
+			pause(ctx, min(wait, policy.LookAgain), nil)
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -168,17 +153,17 @@ func (p *pacer) standBy(ctx context.Context, t *ticket) error {
 		pause(ctx, left, freed)
 		select {
 		case <-freed:
-			pause(ctx, slack, nil) // whoever is waited for goes first
+			pause(ctx, policy.Slack, nil) // whoever is waited for goes first
 			p.noteFull(0, nil)
 		default:
 		}
 	}
-	p.decided(t)
+	p.endTry(t)
 	return context.Cause(ctx)
 }
 
-// decided ends the right to try.
-func (p *pacer) decided(t *ticket) {
+// endTry ends the right to try.
+func (p *pacer) endTry(t *ticket) {
 	if t.gated.CompareAndSwap(true, false) {
 		<-p.gate
 	}
@@ -194,12 +179,12 @@ func (p *pacer) noteFull(d time.Duration, freed <-chan struct{}) {
 // enterNow is enter, under the lease, for an exchange that nobody waits for and that has stood by. The
 // error is errNoPlace, or errClosed.
 func (p *pacer) enterNow(t *ticket) (leave func(), err error) {
-	defer p.decided(t)
+	defer p.endTry(t)
 	if p.unlimited() {
 		return func() {}, nil
 	}
 	if p.somebodyWaits() {
-		p.noteFull(5*slack, nil)
+		p.noteFull(5*policy.Slack, nil)
 		return nil, errNoPlace
 	}
 	freed := p.app.AppChanged() // before asking, so that nothing falls in between
@@ -215,7 +200,7 @@ func (p *pacer) enterNow(t *ticket) (leave func(), err error) {
 		t.paid, t.place, t.ramp = got.paid, got.place, got.ramp
 	}
 	if wait > 0 {
-		p.noteFull(min(wait, tick), freed)
+		p.noteFull(min(wait, policy.LookAgain), freed)
 		return nil, errNoPlace
 	}
 	t.since = time.Now()
@@ -270,7 +255,7 @@ func (p *pacer) ramp() int {
 func (p *pacer) places(t *ticket) int {
 	most := p.budget.Concurrency
 	if most > 0 && !t.urgent() {
-		most = crowd(p.budget)
+		most = policy.Crowd(p.budget)
 	}
 	ramp := p.ramp()
 	if t.ramp = ramp > 0; t.ramp && (most == 0 || ramp < most) {
@@ -294,7 +279,7 @@ func (p *pacer) ask(ctx context.Context, t ticket) (answer, error) {
 func (p *pacer) askFor(ctx context.Context, t *ticket) (wait time.Duration, err error) {
 	key := p.app.RateKey()
 	if p.budget.Requests > 0 && !t.urgent() && !t.paid {
-		if wait, err := p.allow(ctx, key+":background", backgroundLimit(p.budget)); wait > 0 || err != nil {
+		if wait, err := p.allow(ctx, key+":background", policy.BackgroundLimit(p.budget)); wait > 0 || err != nil {
 			return wait, err
 		}
 		t.paid = true
@@ -302,12 +287,12 @@ func (p *pacer) askFor(ctx context.Context, t *ticket) (wait time.Duration, err 
 	if most := p.places(t); most > 0 {
 		ok, wait, err := p.app.Enter(ctx, t.id, most, p.ttl)
 		if err != nil || !ok {
-			return max(wait, slack), err
+			return max(wait, policy.Slack), err
 		}
 		t.place = true
 	}
 	if p.budget.Requests > 0 {
-		wait, err := p.allow(ctx, key, rateLimit(p.budget))
+		wait, err := p.allow(ctx, key, policy.RateLimit(p.budget))
 		if wait > 0 || err != nil {
 			_ = p.giveBack(ctx, t) // else it ends by itself
 			return wait, err
@@ -328,7 +313,7 @@ func (p *pacer) askAlone(t *ticket) (wait time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if most := p.places(t); most > 0 && p.alone.inFlight >= max(1, most/10) {
-		return slack
+		return policy.Slack
 	}
 	now := time.Now()
 	if p.budget.Requests > 0 {
@@ -342,11 +327,11 @@ func (p *pacer) askAlone(t *ticket) (wait time.Duration) {
 	return 0
 }
 
-func (p *pacer) allow(ctx context.Context, key string, l redis_rate.Limit) (wait time.Duration, err error) {
-	r, err := p.rate.Allow(ctx, key, l)
-	if err == nil && r.RetryAfter > 2*l.Period+tick { // no burst is so long: Redis' clock was set back
+func (p *pacer) allow(ctx context.Context, key string, l policy.Limit) (wait time.Duration, err error) {
+	r, err := p.rate.Allow(ctx, key, redis_rate.Limit(l))
+	if err == nil && r.RetryAfter > 2*l.Period+policy.LookAgain { // no burst is so long: Redis' clock was set back
 		if err = p.rdb.Del(ctx, key).Err(); err == nil {
-			r, err = p.rate.Allow(ctx, key, l)
+			r, err = p.rate.Allow(ctx, key, redis_rate.Limit(l))
 		}
 	}
 	if err != nil || r.Allowed > 0 {
@@ -377,18 +362,9 @@ func (p *pacer) giveBack(ctx context.Context, t *ticket) error {
 		return nil
 	}
 	t.place = false
-	full := crowd(p.budget)
+	full := policy.Crowd(p.budget)
 	if t.ramp {
 		full = 1 // whatever the ramp was: somebody may wait
 	}
 	return p.app.Leave(ctx, t.id, full)
-}
-
-// perSecond is how many exchanges nobody waits for the budget allows; 0 for no limit.
-func (p *pacer) perSecond() float64 {
-	if p.budget.Requests == 0 {
-		return 0
-	}
-	l := backgroundLimit(p.budget)
-	return float64(l.Rate) / l.Period.Seconds()
 }

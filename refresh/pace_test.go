@@ -9,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 )
@@ -25,7 +26,7 @@ func paced(t *testing.T, most int) *pacer {
 		t.Fatal(err)
 	}
 	c := &Coordinator{
-		cfg: Config{App: "zoom", ClaimTimeout: time.Minute}, cache: cache, waiting: t.Context(),
+		cfg: Config{App: "zoom", ClaimTimeout: time.Minute}, cache: cache, app: cache.App("zoom"), waiting: t.Context(),
 		profile: provider.Profile{Budget: provider.Budget{Concurrency: most}}, economy: newEconomy(zerolog.Nop()),
 	}
 	t.Cleanup(func() {
@@ -94,7 +95,7 @@ func TestARenewalStandsByUntilThereIsAPlace(t *testing.T) {
 	select {
 	case err := <-ready:
 		t.Fatalf("it tries though there is no place: %v", err)
-	case <-time.After(5 * slack):
+	case <-time.After(5 * policy.Slack):
 	}
 	leave()
 	select {
@@ -105,7 +106,7 @@ func TestARenewalStandsByUntilThereIsAPlace(t *testing.T) {
 	case <-time.After(30 * time.Second):
 		t.Fatal("it does not try again")
 	}
-	p.decided(next)
+	p.endTry(next)
 }
 
 // Not more than a few renewals of a process try for a place at the same time.
@@ -119,13 +120,13 @@ func TestAFewRenewalsOfAProcessTryAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*slack)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*policy.Slack)
 	defer cancel()
 	one := newTicket(never)
 	if err := p.standBy(ctx, one); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("one more tries: %v", err)
 	}
-	p.decided(few[0])
+	p.endTry(few[0])
 	if err := p.standBy(t.Context(), one); err != nil {
 		t.Error(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 )
 
@@ -42,8 +43,8 @@ func (r *refusals) note(tenant string, failed *provider.Error) *Error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	fails := r.all[tenant].fails + 1
-	wait := retryIn(fails, failed, jitter())
-	e := Error{Kind: kindOf(failed.Class), Code: failed.Code, Status: failed.Status, RetryAfter: wait, Err: failed}
+	wait := policy.RetryIn(fails, failed, random())
+	e := Error{Kind: kindOf(policy.WhoOf(failed.Class)), Code: failed.Code, Status: failed.Status, RetryAfter: wait, Err: failed}
 	if r.all == nil {
 		r.all = make(map[string]refusal)
 	}

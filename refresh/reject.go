@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+
+	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 )
 
 // Reject reports that an API answered 401 to an access token (RFC 6750 §3.1,
@@ -39,10 +41,12 @@ func (c *Coordinator) Reject(ctx context.Context, tenant, accessToken string) er
 	if s.Pair.AccessToken.Reveal() != accessToken {
 		return nil
 	}
-	s, err = c.await(ctx, k, want{after: position{s.Epoch, s.Generation}, refused: true})
+	newer := newerThan(s)
+	newer.Refused = true
+	s, err = c.await(ctx, k, want{Want: newer})
 	if err == nil && s.Pair.AccessToken.Reveal() == accessToken {
-		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Code: suspect,
-			Status: http.StatusUnauthorized, RetryAfter: firstRetry, Err: errSameToken}
+		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Code: policy.ReasonSuspect,
+			Status: http.StatusUnauthorized, RetryAfter: policy.FirstRetry, Err: errSameToken}
 	}
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
+	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
@@ -25,18 +26,12 @@ const (
 	takeAtOnce = 8
 	// lookEvery is how often a process looks for due grants when it knows of none.
 	lookEvery = 10 * time.Second
-	// reckonEvery is how often it reckons whether the budget will do.
-	reckonEvery = 5 * time.Second
 	// repairEvery is how often one process of the fleet puts back what the due sets lost.
 	repairEvery = time.Hour
 	// revivalsAtOnce is how many dead grants one process tries at once. They must not take the room, nor
 	// the budget, of those that live.
 	revivalsAtOnce = 2
-	// revivalLater is how long one waits for which there was no room.
-	revivalLater = time.Minute
-	repairPause  = 20 * time.Millisecond
-	// restsLong: who is looked at no sooner is not in use.
-	restsLong = 12 * time.Hour
+	repairPause    = 20 * time.Millisecond
 )
 
 // Run renews the app's grants in the background until ctx ends, and returns nil then; the
@@ -96,20 +91,17 @@ type renewals struct {
 	repaired time.Time // by this process; for the goroutine of repairs
 }
 
-// shardRest is how long a shard that fails is left alone.
-const shardRest = 5 * time.Second
-
 func (r *renewals) passes(ctx context.Context) {
 	for ctx.Err() == nil {
 		again, err := r.pass(ctx)
 		if err != nil {
-			again = max(again, tick)
+			again = max(again, policy.LookAgain)
 		}
 		if ctx.Err() == nil {
 			r.trouble.note(&r.c.log, err, "looking for due grants failed: the others go on")
 		}
 		// A part more, so that processes which wait for the same grant do not ask together.
-		pause(ctx, again+rand.N(again/8+slack), r.sooner)
+		pause(ctx, again+rand.N(again/8+policy.Slack), r.sooner)
 	}
 }
 
@@ -136,9 +128,9 @@ func (r *renewals) pass(ctx context.Context) (time.Duration, error) {
 		return lookEvery, err
 	}
 	app := r.c.appNow()
-	r.c.events.appFound(app)
+	r.c.events.reportApp(app)
 	if e := r.c.shut(app); e != nil {
-		return min(lookEvery, max(e.RetryAfter, tick)), nil
+		return min(lookEvery, max(e.RetryAfter, policy.LookAgain)), nil
 	}
 	next, now, err := r.c.app.NextDue(ctx, r.resting()...)
 	if err != nil && !slices.ContainsFunc(next[:], known) {
@@ -147,8 +139,8 @@ func (r *renewals) pass(ctx context.Context) (time.Duration, error) {
 	r.mend(ctx, &next, err)
 	r.lookAhead(ctx, now)
 	again, taken := lookEvery, 0
-	if r.c.pacer.perSecond() > 0 { // the crowd is to be seen in time
-		again = reckonEvery
+	if policy.PerSecond(r.c.profile.Budget) > 0 { // the crowd is to be seen in time
+		again = policy.ReckonEvery
 	}
 	for _, shard := range order(next) {
 		switch first := next[shard] - r.ahead; {
@@ -164,7 +156,7 @@ func (r *renewals) pass(ctx context.Context) (time.Duration, error) {
 			if n == 0 && len(r.left.of(shard)) > 0 {
 				again = min(again, leftEvery)
 			} else {
-				again = min(again, tick) // others may have it: look again soon
+				again = min(again, policy.LookAgain) // others may have it: look again soon
 			}
 			if failed != nil {
 				err = cmp.Or(err, failed)
@@ -193,7 +185,7 @@ func (r *renewals) resting() (shards []int) {
 // rest leaves a shard alone for a while, if it is not already.
 func (r *renewals) rest(shard int) {
 	if now := time.Now(); now.After(r.rests[shard]) {
-		r.rests[shard] = now.Add(shardRest)
+		r.rests[shard] = now.Add(policy.AskAgain)
 	}
 }
 
@@ -251,11 +243,11 @@ func (r *renewals) take(ctx context.Context, shard, n int) (taken int, err error
 	for range room - len(due) {
 		<-r.room
 	}
-	policy := r.policy()
+	rules := r.rules()
 	for _, d := range due {
 		r.work.Go(func() {
 			defer func() { <-r.room }()
-			r.tend(ctx, d, shard, policy)
+			r.tend(ctx, d, shard, rules)
 		})
 	}
 	return len(due), err
@@ -280,8 +272,8 @@ func (r *renewals) roomFor(ctx context.Context, n int) int {
 
 // tend does what is due about one grant and says when it is to be looked at next. What ends
 // before that comes back by itself.
-func (r *renewals) tend(ctx context.Context, d engine.Due, shard int, policy policy) {
-	next, seen, err := r.look(ctx, d.Key, policy)
+func (r *renewals) tend(ctx context.Context, d engine.Due, shard int, rules policy.Rules) {
+	next, seen, err := r.look(ctx, d.Key, rules)
 	leaves := errors.Is(err, tokencache.ErrSealed) || errors.Is(err, tokencache.ErrNewer)
 	switch {
 	case leaves:
@@ -316,7 +308,7 @@ func poke(ch chan<- struct{}) {
 
 // look returns when to look at the grant again (Redis' clock, 0 for never), and the record by
 // which that was decided, nil for none.
-func (r *renewals) look(ctx context.Context, k tokencache.Key, policy policy) (int64, *grant.Record, error) {
+func (r *renewals) look(ctx context.Context, k tokencache.Key, rules policy.Rules) (int64, *grant.Record, error) {
 	reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout) // or it could not be put back
 	defer cancel()
 	s, err := r.c.app.Grant(k.Tenant).Read(reading)
@@ -326,31 +318,31 @@ func (r *renewals) look(ctx context.Context, k tokencache.Key, policy policy) (i
 	if err != nil {
 		return 0, nil, err
 	}
-	p := policy.plan(r.c.view(s, 0))
-	switch p.do {
-	case exchange:
-		return r.renew(ctx, s, p.next)
-	case revive:
+	p := rules.Plan(r.c.view(s, 0))
+	switch p.Do {
+	case policy.DoExchange:
+		return r.renew(ctx, s, p.Next)
+	case policy.DoRevive:
 		return r.revive(ctx, s)
-	case warn:
+	case policy.DoWarn:
 		_, _, err := r.c.app.Grant(s.Tenant).Warn(ctx, s)
 		r.c.log.Warn().Str("tenant", k.Tenant).Time("rt_expires_at", time.UnixMilli(s.RefreshTokenExpiresAt)).
 			Msg("the refresh token ends at a fixed date: the tenant must consent again before")
 		return s.Now(), &s.Record, err
-	case leave:
+	case policy.DoLeave:
 		return 0, &s.Record, s.Err
-	case drop:
-		r.c.events.found(s)
+	case policy.DoDrop:
+		r.c.events.reportLast(s)
 		r.settle(ctx, k)
 		return 0, &s.Record, nil
 	default:
 		if early(s) {
-			r.c.events.found(s)
+			r.c.events.reportLast(s)
 		}
-		if p.next-s.Now() > restsLong.Milliseconds() {
+		if p.Next-s.Now() > policy.RestsLong.Milliseconds() {
 			r.settle(ctx, k)
 		}
-		return p.next, &s.Record, nil
+		return p.Next, &s.Record, nil
 	}
 }
 
@@ -368,8 +360,10 @@ func (r *renewals) settle(ctx context.Context, k tokencache.Key) {
 	}
 }
 
-func (r *renewals) policy() policy {
-	return policy{profile: r.c.profile, mints: r.c.cfg.Provider.Mints, idleAfter: r.c.cfg.IdleAfter, ahead: r.ahead}
+func (r *renewals) rules() policy.Rules {
+	rules := r.c.rules
+	rules.Ahead = r.ahead
+	return rules
 }
 
 // renew makes an exchange in the same way as Token does, except that it takes nothing from those who
@@ -379,7 +373,7 @@ func (r *renewals) renew(ctx context.Context, s *engine.Snapshot, due int64) (ne
 	waiting, cancel := context.WithTimeout(ctx, r.c.cfg.ClaimTimeout)
 	defer cancel()
 	p, t := r.c.pacer, newTicket(func() bool { return false })
-	defer p.decided(t)
+	defer p.endTry(t)
 	var got *engine.Snapshot
 	for err = errNoPlace; errors.Is(err, errNoPlace); {
 		if err := p.standBy(waiting, t); err != nil {
@@ -388,8 +382,8 @@ func (r *renewals) renew(ctx context.Context, s *engine.Snapshot, due int64) (ne
 			}
 			return 0, nil, err
 		}
-		got, err = r.c.await(ctx, s.Key, want{after: position{s.Epoch, s.Generation}, background: t})
-		p.decided(t)
+		got, err = r.c.await(ctx, s.Key, want{Want: newerThan(s), background: t})
+		p.endTry(t)
 	}
 	var failed *Error
 	switch {
@@ -403,25 +397,27 @@ func (r *renewals) renew(ctx context.Context, s *engine.Snapshot, due int64) (ne
 		if code := failed.Code; code == "" || code == unfitRedis || code == readOnly {
 			r.unrenewed.note(&r.c.log, err)
 		}
-		return s.Now() + max(failed.RetryAfter, tick).Milliseconds(), &s.Record, nil
+		return s.Now() + max(failed.RetryAfter, policy.LookAgain).Milliseconds(), &s.Record, nil
 	}
 }
 
 // revive presents the refresh token of a dead grant again, if there is room for that and budget to spare.
 func (r *renewals) revive(ctx context.Context, s *engine.Snapshot) (next int64, seen *grant.Record, err error) {
-	later := s.Now() + jittered(revivalLater, jitter()).Milliseconds()
+	later := s.Now() + policy.Jitter(policy.RevivalLater, random()).Milliseconds()
 	defer r.reviving.Add(-1)
 	if r.reviving.Add(1) > revivalsAtOnce {
 		return later, &s.Record, nil
 	}
-	waiting, cancel := context.WithTimeout(ctx, tick)
+	waiting, cancel := context.WithTimeout(ctx, policy.LookAgain)
 	defer cancel()
 	p, t := r.c.pacer, newTicket(func() bool { return false })
-	defer p.decided(t)
+	defer p.endTry(t)
 	if p.standBy(waiting, t) != nil {
 		return later, &s.Record, nil
 	}
-	got, err := r.c.await(ctx, s.Key, want{after: position{s.Epoch, s.Generation}, background: t, revival: true})
+	again := newerThan(s)
+	again.Revival = true
+	got, err := r.c.await(ctx, s.Key, want{Want: again, background: t})
 	var failed *Error
 	switch {
 	case errors.Is(err, errNoPlace):
@@ -429,7 +425,7 @@ func (r *renewals) revive(ctx context.Context, s *engine.Snapshot) (next int64, 
 	case err == nil:
 		return got.RefreshAt, &got.Record, nil
 	case errors.As(err, &failed):
-		return s.Now() + max(failed.RetryAfter, tick).Milliseconds(), &s.Record, nil // its record says more
+		return s.Now() + max(failed.RetryAfter, policy.LookAgain).Milliseconds(), &s.Record, nil // its record says more
 	default:
 		return 0, nil, err
 	}
@@ -453,38 +449,18 @@ func (u *unrenewed) note(log *zerolog.Logger, err error) {
 	u.last, u.n = time.Now(), 0
 }
 
-// horizons are how far lookAhead looks: 10 s to an hour and more, each a quarter more than the
-// one before, or there would be gaps in which a crowd is seen by none.
-var horizons = func() (h []time.Duration) {
-	for d := 10 * time.Second; d < 90*time.Minute; d += d / 4 {
-		h = append(h, d)
-	}
-	return h
-}()
-
 // lookAhead reckons whether more grants become due within a horizon than the budget allows in
 // that time. If so they are renewed before they are due, or some would expire in the queue.
 func (r *renewals) lookAhead(ctx context.Context, now int64) {
-	rate := r.c.pacer.perSecond()
-	if rate == 0 || time.Since(r.reckoned) < reckonEvery {
+	rate := policy.PerSecond(r.c.profile.Budget)
+	if rate == 0 || time.Since(r.reckoned) < policy.ReckonEvery {
 		return
 	}
-	counts, err := r.c.app.CountDue(ctx, now, horizons...)
+	counts, err := r.c.app.CountDue(ctx, now, policy.Horizons...)
 	if err != nil {
 		return // what was reckoned before is as good
 	}
-	r.ahead, r.reckoned = crowded(counts, rate), time.Now()
-}
-
-// crowded is the longest horizon within which more is due than a rate allows, with a fifth to
-// spare, and the time in which nobody reckons.
-func crowded(counts []int64, perSecond float64) (ahead time.Duration) {
-	for i, n := range counts {
-		if float64(n) > 0.8*perSecond*(horizons[i]-2*reckonEvery).Seconds() {
-			ahead = horizons[i]
-		}
-	}
-	return ahead
+	r.ahead, r.reckoned = policy.LookAhead(counts, rate), time.Now()
 }
 
 // repairs puts back what the due sets have lost; one process at a time.
@@ -537,7 +513,7 @@ const storm = 3 * time.Second
 func (c *Coordinator) keepHouse() {
 	c.house.Do(func() {
 		c.work.Go(func() {
-			coarse := coarseness(c.cfg.IdleAfter)
+			coarse := policy.Coarseness(c.cfg.IdleAfter)
 			ctx := c.waiting
 			pause(ctx, storm, c.calm)      // what follows can wait until a process has done what it was started in the midst of
 			_ = c.app.WatchApp(ctx)        // or the first exchange would have to ask
@@ -554,10 +530,4 @@ func (c *Coordinator) keepHouse() {
 			}
 		})
 	})
-}
-
-// coarseness is how old a note that a grant is in use may become: at least a minute,
-// unless IdleAfter is a matter of minutes itself.
-func coarseness(idleAfter time.Duration) time.Duration {
-	return max(min(time.Minute, idleAfter/4), idleAfter/50)
 }

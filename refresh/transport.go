@@ -5,17 +5,15 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"slices"
 	"time"
 
 	"golang.org/x/oauth2"
+
+	"github.com/tokenlatch/tokenlatch/refresh/internal/bearer"
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
 )
-
-// maxDrain is how much of a refused response is read so that its connection can be used
-// again, in bytes.
-const maxDrain = 64 << 10
-
-// drainPatience is how long that may take.
-const drainPatience = 100 * time.Millisecond
 
 // Client is an HTTP client that sends every request with the tenant's access token and
 // handles a 401: one more attempt with a newer token. See Transport for what it does and
@@ -88,7 +86,7 @@ func (t *transport) CloseIdleConnections() {
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ours, err := t.entitled(req)
 	if err != nil {
-		closeBody(req)
+		bearer.CloseBody(req)
 		return nil, err
 	}
 	if !ours {
@@ -96,20 +94,46 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	tok, err := t.token(req.Context())
 	if err != nil {
-		closeBody(req)
+		bearer.CloseBody(req)
 		return nil, err
 	}
-	body, first := req.Body, teeBody(req)
+	body, first := req.Body, bearer.TeeBody(req)
 	if first != nil {
 		body = first
 	}
 	resp, err := t.send(req, body, tok)
-	if err != nil || !refusesToken(resp) {
-		first.release()
+	if err != nil || !bearer.RefusesToken(resp) {
+		first.Release()
 		return resp, err
 	}
-	drain(resp.Body)
+	bearer.Drain(resp.Body)
 	return t.again(req, first, tok.AccessToken)
+}
+
+// entitled reports whether a request may carry the access token. It may not once a
+// redirect has led to another host: that one would get the token of an API it is not, and
+// might send the caller back with a URL of its own making. The error is for a request
+// that would carry it unencrypted.
+func (t *transport) entitled(req *http.Request) (bool, error) {
+	if req.URL == nil || !bearer.Stayed(req) {
+		return false, nil // without a URL the base says what is wrong
+	}
+	if !t.private(req.URL) {
+		return false, t.error(ErrClientConfig, "insecure_url", fmt.Errorf(
+			"the access token is not sent to %q over %q: use https, or list %[3]q in Config.InsecureHosts", req.URL.Host, req.URL.Scheme, bearer.HostPort(req.URL)))
+	}
+	return true, nil
+}
+
+// private reports whether nobody on the way can read what is sent there.
+func (t *transport) private(u *url.URL) bool {
+	switch u.Scheme {
+	case "https":
+		return true
+	case "http":
+		return provider.Loopback(u.Hostname()) || slices.Contains(t.c.cfg.InsecureHosts, bearer.HostPort(u))
+	}
+	return false
 }
 
 // send sends a copy of the request. The response is one to the caller's own request:
@@ -129,15 +153,15 @@ func (t *transport) send(req *http.Request, body io.ReadCloser, tok *oauth2.Toke
 }
 
 // again is the second attempt, after the API has refused the access token.
-func (t *transport) again(req *http.Request, first *tee, refused string) (*http.Response, error) {
+func (t *transport) again(req *http.Request, first *bearer.Tee, refused string) (*http.Response, error) {
 	tok, err := t.newer(req, refused)
 	if err != nil {
-		first.abandon()
+		first.Abandon()
 		return nil, err
 	}
-	body, err := bodyAgain(req, first)
+	body, err := bearer.BodyAgain(req, first)
 	if err != nil {
-		first.abandon()
+		first.Abandon()
 		return nil, t.notReplayed(req, err)
 	}
 	return t.send(req, body, tok)
@@ -172,18 +196,4 @@ func (t *transport) notReplayed(req *http.Request, why error) error {
 
 func (t *transport) error(kind error, code string, cause error) *Error {
 	return &Error{App: t.c.cfg.App, Tenant: t.tenant, Kind: kind, Code: code, Err: cause}
-}
-
-func closeBody(req *http.Request) {
-	if req.Body != nil {
-		_ = req.Body.Close()
-	}
-}
-
-// drain gives a response's connection back, if its body comes to an end soon.
-func drain(body io.ReadCloser) {
-	slow := time.AfterFunc(drainPatience, func() { _ = body.Close() })
-	defer slow.Stop()
-	_, _ = io.CopyN(io.Discard, body, maxDrain)
-	_ = body.Close()
 }

@@ -115,13 +115,8 @@ func (p Profile) pair(m members, whole bool) (Pair, bool) {
 	if pair.RefreshToken == "" && !whole && p.Replay != ReplayHarmless {
 		return Pair{}, false
 	}
-	known := []string{"access_token", "refresh_token", "token_type", "scope", "expires_in"}
-	for _, key := range p.RefreshExpiryNames() {
-		known = append(known, key)
-		if pair.RefreshTokenExpiresIn == 0 {
-			pair.RefreshTokenExpiresIn = m.seconds(key)
-		}
-	}
+	pair.RefreshTokenExpiresIn = p.RefreshTokenLifetime(m.find)
+	known := append([]string{"access_token", "refresh_token", "token_type", "scope", "expires_in"}, p.refreshExpiryNames()...)
 	if rest, _ := WithoutRefreshTokens(m.without(known...)).(map[string]any); len(rest) > 0 {
 		pair.Extra = rest
 	}

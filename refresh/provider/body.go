@@ -148,6 +148,18 @@ func (m members) scope() string {
 	return strings.Join(words, " ")
 }
 
+// number is text, also of a number that somebody else has read.
+func number(v any) string {
+	switch v := v.(type) {
+	case float64:
+		return strconv.FormatFloat(v, 'g', -1, 64)
+	case int64: // of a form, by golang.org/x/oauth2
+		return strconv.FormatInt(v, 10)
+	default:
+		return text(v)
+	}
+}
+
 // seconds reads 3600, "3600", 3600.0 and 1e3 alike. What is missing, unreadable,
 // zero or negative is 0: unsaid.
 func seconds(s string) time.Duration {

@@ -66,15 +66,15 @@ func ExampleOAuth2() {
 
 func ExamplePreset() {
 	p, ok := provider.Preset("atlassian")
-	fmt.Println(ok, p.Replay, p.Grace, p.RefreshAfter(p.Lifetime(0)))
+	fmt.Println(ok, p.Replay, p.Grace)
 
 	// The copy is yours to change.
 	p.RefreshAhead = 0.5
-	fmt.Println(p.Validate(), p.RefreshAfter(p.Lifetime(0)))
+	fmt.Println(p.Validate())
 
 	// Output:
-	// true grace 10m0s 54m0s
-	// <nil> 30m0s
+	// true grace 10m0s
+	// <nil>
 }
 
 func ExampleClassify() {

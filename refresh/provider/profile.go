@@ -116,10 +116,7 @@ type Phrase struct {
 	Class    Class
 }
 
-const (
-	defaultAccessTokenLife = 5 * time.Minute
-	defaultRefreshAhead    = 0.1
-)
+const defaultAccessTokenLife = 5 * time.Minute
 
 var defaultRefreshExpiryKeys = []string{
 	"refresh_token_expires_in",   // e.g. GitHub
@@ -140,18 +137,20 @@ func (p Profile) Lifetime(expiresIn time.Duration) time.Duration {
 	}
 }
 
-// RefreshAfter is how long after its issue an access token of that lifetime is
-// due for renewal: the lifetime less its share RefreshAhead.
-func (p Profile) RefreshAfter(lifetime time.Duration) time.Duration {
-	ahead := p.RefreshAhead
-	if ahead <= 0 || ahead >= 1 {
-		ahead = defaultRefreshAhead
+// RefreshTokenLifetime is how long the refresh token of an answer lives: what the first of
+// RefreshExpiryKeys says that the answer has; 0 where none says it. member returns a member of the
+// answer, as [oauth2.Token.Extra] does.
+func (p Profile) RefreshTokenLifetime(member func(name string) any) time.Duration {
+	for _, name := range p.refreshExpiryNames() {
+		if d := seconds(number(member(name))); d > 0 {
+			return d
+		}
 	}
-	return lifetime - time.Duration(float64(lifetime)*ahead)
+	return 0
 }
 
-// RefreshExpiryNames are RefreshExpiryKeys, or their default.
-func (p Profile) RefreshExpiryNames() []string {
+// refreshExpiryNames are RefreshExpiryKeys, or their default.
+func (p Profile) refreshExpiryNames() []string {
 	if len(p.RefreshExpiryKeys) > 0 {
 		return p.RefreshExpiryKeys
 	}

@@ -1,10 +1,15 @@
 package provider
 
 import (
+	"io"
 	"math"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/oauth2"
 )
 
 func TestValidateNamesTheFieldAndTheRule(t *testing.T) {
@@ -66,12 +71,6 @@ func TestTheZeroProfileIsTheStrictest(t *testing.T) {
 	if got := (Profile{AccessTokenLife: time.Minute}).Lifetime(0); got != time.Minute {
 		t.Errorf("Lifetime of the profile: %s", got)
 	}
-	if got := p.RefreshAfter(time.Hour); got != 54*time.Minute {
-		t.Errorf("RefreshAfter: %s", got)
-	}
-	if got := (Profile{RefreshAhead: 0.5}).RefreshAfter(time.Hour); got != 30*time.Minute {
-		t.Errorf("RefreshAfter of the profile: %s", got)
-	}
 }
 
 func TestEveryConstantHasAName(t *testing.T) {
@@ -88,5 +87,49 @@ func TestEveryConstantHasAName(t *testing.T) {
 	}
 	if Replay(9).String() != "Replay(9)" || Assumption(9).String() != "Assumption(9)" {
 		t.Error("an unknown constant hides")
+	}
+}
+
+// A consent's answer is read by golang.org/x/oauth2, a refresh's by Classify.
+func TestTheRefreshTokensLifeIsReadAlikeFromAConsentAndFromARefresh(t *testing.T) {
+	p := Profile{RefreshExpiryKeys: []string{"rt_ttl", "rt_life"}}
+	for _, c := range []struct {
+		name, contentType, body string
+		want                    time.Duration
+	}{
+		{"a number", "application/json", `{"rt_ttl":7200}`, 2 * time.Hour},
+		{"a fraction", "application/json", `{"rt_ttl":1.5}`, 1500 * time.Millisecond},
+		{"an exponent", "application/json", `{"rt_ttl":1e3}`, 1000 * time.Second},
+		{"a string", "application/json", `{"rt_ttl":"7200"}`, 2 * time.Hour},
+		{"a form", "application/x-www-form-urlencoded", `rt_ttl=7200`, 2 * time.Hour},
+		{"the second name", "application/json", `{"rt_ttl":0,"rt_life":60}`, time.Minute},
+		{"another profile's name", "application/json", `{"refresh_token_expires_in":60}`, 0},
+		{"nothing", "application/json", `{}`, 0},
+		{"negative", "application/json", `{"rt_ttl":-1}`, 0},
+		{"a word", "application/json", `{"rt_ttl":"never"}`, 0},
+		{"a date by mistake", "application/json", `{"rt_ttl":1767225600000}`, maxLife},
+	} {
+		body := strings.Replace(c.body, "{", `{"access_token":"a","refresh_token":"r","x":1,`, 1)
+		body = strings.Replace(body, ",}", "}", 1)
+		if !strings.HasPrefix(body, "{") {
+			body = "access_token=a&refresh_token=r&" + body
+		}
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", c.contentType)
+			_, _ = io.WriteString(w, body)
+		}))
+		cfg := oauth2.Config{ClientID: "id", Endpoint: oauth2.Endpoint{TokenURL: server.URL, AuthStyle: oauth2.AuthStyleInParams}}
+		tok, err := cfg.Exchange(t.Context(), "code")
+		server.Close()
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		pair, err := Classify(p, Answer{Status: 200, Body: []byte(body)})
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if got := p.RefreshTokenLifetime(tok.Extra); got != c.want || pair.RefreshTokenExpiresIn != c.want {
+			t.Errorf("%s: a consent says %s, a refresh %s, want %s", c.name, got, pair.RefreshTokenExpiresIn, c.want)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -100,9 +101,9 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 	}
 	c := &Cache{
 		rdb: rdb, db: store.New(rdb, store.Names(cfg.Prefix), cfg.Log), names: store.Names(cfg.Prefix), name: processName(), id: NewID(), sealer: grant.Sealer{AEAD: cfg.AEAD, Prefix: cfg.Prefix}, log: cfg.Log,
-		hot:     newHotMap(orDefault(cfg.HotGrants, defaultHotGrants)),
-		limit:   orDefault(cfg.HotGrants, defaultHotGrants),
-		journal: orDefault(cfg.JournalLen, defaultJournalLen),
+		hot:     newHotMap(cmp.Or(cfg.HotGrants, defaultHotGrants)),
+		limit:   cmp.Or(cfg.HotGrants, defaultHotGrants),
+		journal: cmp.Or(cfg.JournalLen, defaultJournalLen),
 
 		apps:     xsync.NewMap[string, *appMemory](),
 		watchers: xsync.NewMap[string, *watchers[Change]](),
@@ -143,13 +144,6 @@ func processName() string {
 		host = "unknown"
 	}
 	return host + "/" + strconv.Itoa(os.Getpid())
-}
-
-func orDefault(n, def int) int {
-	if n == 0 {
-		return def
-	}
-	return n
 }
 
 // Format prints the prefix, whatever the verb: what is inside changes all the time.

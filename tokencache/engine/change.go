@@ -34,7 +34,7 @@ func (g Grant) change(op string, base *Snapshot, pair grant.Pair, run func() (an
 	default:
 		a.snap.Pair = pair
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), mendTimeout)
 	defer cancel()
 	snap, err := g.reconcile(ctx, a)
 	if err = cmp.Or(err, a.lacks); err != nil {
@@ -43,30 +43,20 @@ func (g Grant) change(op string, base *Snapshot, pair grant.Pair, run func() (an
 	return grant.Outcome(a.status), snap, nil
 }
 
-// Takeover says when an unresolved claim may be taken over, once the lease is free.
-type Takeover time.Duration
+// Takeover is [grant.Takeover].
+type Takeover = grant.Takeover
 
+// The takeovers that are no window.
 const (
-	// AfterDeadline: after the claim's hard deadline, and the end of the access token unless an
-	// API has refused it.
-	AfterDeadline Takeover = 0
-	// AtOnce: presenting again does no harm.
-	AtOnce Takeover = -1
-	// A positive Takeover: at once within so long of the first presentation.
+	AfterDeadline = grant.AfterDeadline
+	AtOnce        = grant.AtOnce
 )
-
-func (t Takeover) millis() int64 {
-	if t <= 0 {
-		return int64(t)
-	}
-	return time.Duration(t).Milliseconds()
-}
 
 // OpensAt is the Redis time, unix ms, from which a grant's unresolved claim may be
 // taken over; the script decides, this tells a waiter when to ask.
-func (t Takeover) OpensAt(s *Snapshot) int64 {
+func (s *Snapshot) OpensAt(t Takeover) int64 {
 	now := s.Now()
-	if t < 0 || t > 0 && now < s.Claim.At+t.millis() && now >= s.Claim.At-grant.ClockTolerance {
+	if t < 0 || t > 0 && now < s.Claim.At+t.Millis() && now >= s.Claim.At-grant.ClockTolerance {
 		return now
 	}
 	if s.Refused() {
@@ -89,7 +79,7 @@ func (g Grant) Claim(ctx context.Context, base *Snapshot, id string, ttl time.Du
 	}
 	return g.change("claim", base, base.Pair, func() (answer, error) {
 		a, err := g.store(ctx, "claim", store.ClaimScript, []string{ks.Grant(), ks.Secret(), ks.Journal()}, opts,
-			ks.Events(), g.c.journal, id, grant.Clip(g.by), base.Epoch, base.Generation, ttl.Milliseconds(), t.millis(), grant.Fingerprint(base.Pair.RefreshToken.Reveal()), base.judged,
+			ks.Events(), g.c.journal, id, grant.Clip(g.by), base.Epoch, base.Generation, ttl.Milliseconds(), t.Millis(), grant.Fingerprint(base.Pair.RefreshToken.Reveal()), base.judged,
 			revival, base.Claim.ID, over)
 		if a.status != string(grant.OK) {
 			a.lacks = nil // nothing is claimed
@@ -134,7 +124,7 @@ func (g Grant) Commit(ctx context.Context, base *Snapshot, id string, pair grant
 			if err != nil {
 				return answer{}, err
 			}
-			args := append([]any{ks.Events(), g.c.journal, id, grant.Clip(g.by), base.Epoch, base.Generation, sealed, generation, kind}, fields...)
+			args := append([]any{ks.Events(), g.c.journal, id, grant.Clip(g.by), base.Epoch, base.Generation, sealed, generation, kind, grant.WarnAgain.Milliseconds()}, fields...)
 			a, err = g.store(ctx, "commit", store.CommitScript, []string{ks.Grant(), ks.Secret(), ks.Spare(), ks.Journal()}, opts, args...)
 			if err != nil || a.status != "reseal" {
 				return a, err
@@ -162,7 +152,7 @@ func (g Grant) Hold(base *Snapshot, id string, pair grant.Pair) *Snapshot {
 	if base.Foreign > 0 && base.ForeignGen != base.Generation && base.State == grant.Active {
 		s.Foreign, s.ForeignGen = 0, 0
 	}
-	if base.WarnedAt != 0 && pair.RefreshTokenExpiresAt > base.RefreshTokenExpiresAt+24*time.Hour.Milliseconds() {
+	if base.WarnedAt != 0 && pair.RefreshTokenExpiresAt > base.RefreshTokenExpiresAt+grant.WarnAgain.Milliseconds() {
 		s.WarnedAt = 0
 	}
 	return g.c.adopt(s.finish())
@@ -194,14 +184,11 @@ func (g Grant) Fail(ctx context.Context, base *Snapshot, f grant.Failure) (grant
 
 // Reject notes that an API refused base's access token. OK: an exchange may be forced,
 // because of this report or an earlier one of the same generation. Wait: not before the
-// record's RejectAt, since several in a row did not help. waits are how long after the
-// first, second, … of a row the next must wait (the last holds for all that follow); a row
-// ends when forget has passed after that without a report. A token that is older than
-// fresh forces one at once, and makes the row no longer.
-func (g Grant) Reject(ctx context.Context, base *Snapshot, forget, fresh time.Duration, waits ...time.Duration) (grant.Outcome, *Snapshot, error) {
+// record's RejectAt, since several in a row did not help.
+func (g Grant) Reject(ctx context.Context, base *Snapshot, r grant.Refusals) (grant.Outcome, *Snapshot, error) {
 	ks := g.keys()
-	args := []any{ks.Events(), g.c.journal, grant.Clip(g.by), base.Epoch, base.Generation, grant.Fingerprint(base.Pair.AccessToken.Reveal()), forget.Milliseconds(), fresh.Milliseconds()}
-	for _, w := range waits {
+	args := []any{ks.Events(), g.c.journal, grant.Clip(g.by), base.Epoch, base.Generation, grant.Fingerprint(base.Pair.AccessToken.Reveal()), r.Forget.Milliseconds(), r.Fresh.Milliseconds(), r.Early, r.Foreign}
+	for _, w := range r.Waits {
 		args = append(args, w.Milliseconds())
 	}
 	return g.change("reject", base, base.Pair, func() (answer, error) {
@@ -210,6 +197,8 @@ func (g Grant) Reject(ctx context.Context, base *Snapshot, forget, fresh time.Du
 }
 
 const (
+	// mendTimeout bounds what is done about a state that Redis has lost, beside what a caller asked for.
+	mendTimeout = 5 * time.Second
 	// tombstoneLife is how long a disconnected grant leaves a trace: far longer than an exchange
 	// that was under way can take.
 	tombstoneLife = 90 * 24 * time.Hour

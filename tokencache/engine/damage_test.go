@@ -201,7 +201,7 @@ func TestARecordOfALaterVersionIsLeftAlone(t *testing.T) {
 			return err
 		},
 		"Reject": func() error {
-			_, _, err := c.Grant(base.Key).As("x").Reject(t.Context(), base, time.Hour, time.Hour, 0)
+			_, _, err := c.Grant(base.Key).As("x").Reject(t.Context(), base, refusals(0))
 			return err
 		},
 	}

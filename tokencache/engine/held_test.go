@@ -73,7 +73,7 @@ func TestWhoMakesAChangeIsToldWithoutASubscription(t *testing.T) {
 	read(t, c, acme)
 	reject := func(want grant.Outcome) {
 		t.Helper()
-		o, s, err := c.Grant(base.Key).As("a").Reject(t.Context(), base, time.Hour, 10*time.Minute, 0, time.Hour)
+		o, s, err := c.Grant(base.Key).As("a").Reject(t.Context(), base, refusals(0, time.Hour))
 		if err != nil || o != want {
 			t.Fatal(o, err)
 		}

@@ -116,7 +116,7 @@ func (c *Cache) unverified(ctx context.Context, keys []grant.Key) []grant.Key {
 // verified reads a grant that this process remembers, which gives back what Redis has lost. It
 // reports whether Redis has answered.
 func (g Grant) verified(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, mendTimeout)
 	defer cancel()
 	_, err := g.Read(ctx)
 	return err == nil || errors.Is(err, grant.ErrNone)

@@ -37,7 +37,7 @@ func TestRecordFieldsAreAsDocumented(t *testing.T) {
 	const usual = `at_fp by claim_at claim_by claim_id claim_n claim_until commit_id
 		consent_fp consent_id epoch expires_at gen issued_at refresh_at rev rt_expires_at rt_fp state v`
 	fieldsAre(t, c, usual)
-	if _, _, err := c.Grant(base.Key).As("worker").Reject(t.Context(), base, time.Hour, time.Hour, 0); err != nil {
+	if _, _, err := c.Grant(base.Key).As("worker").Reject(t.Context(), base, refusals(0)); err != nil {
 		t.Fatal(err)
 	}
 	fieldsAre(t, c, usual+" reject_at rejected_gen rejects")

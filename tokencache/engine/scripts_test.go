@@ -93,12 +93,17 @@ func doRead(w *world, _ *Snapshot) result {
 	return result{grant.OK, s, err}
 }
 
+// refusals are rules with those waits.
+func refusals(waits ...time.Duration) grant.Refusals {
+	return grant.Refusals{Waits: waits, Forget: time.Hour, Fresh: 10 * time.Minute, Early: 25, Foreign: 3}
+}
+
 // rejected reports the access token of the stored pair as refused, and commits the next
 // one, n times.
 func rejected(w *world, n int) *Snapshot {
 	s := connected(w)
 	for i := range n {
-		o, noted, err := w.stage.Grant(s.Key).As("stage").Reject(w.Context(), s, time.Hour, 10*time.Minute, 0, time.Minute, time.Hour)
+		o, noted, err := w.stage.Grant(s.Key).As("stage").Reject(w.Context(), s, refusals(0, time.Minute, time.Hour))
 		if err != nil || o != grant.OK {
 			w.Fatalf("refusal %d: %s, %v", i, o, err)
 		}
@@ -108,7 +113,7 @@ func rejected(w *world, n int) *Snapshot {
 }
 
 func doReject(w *world, base *Snapshot) result {
-	o, s, err := w.c.Grant(base.Key).As(by).Reject(w.Context(), base, time.Hour, 10*time.Minute, 0, time.Minute, time.Hour)
+	o, s, err := w.c.Grant(base.Key).As(by).Reject(w.Context(), base, refusals(0, time.Minute, time.Hour))
 	return result{o, s, err}
 }
 
@@ -138,7 +143,7 @@ var operations = []operation{
 	{name: "reject of what another has reported", call: doReject, want: grant.OK,
 		stage: func(w *world) *Snapshot {
 			base := rejected(w, 1)
-			_, _, err := w.stage.Grant(base.Key).As("stage").Reject(w.Context(), base, time.Hour, 10*time.Minute, 0, time.Minute)
+			_, _, err := w.stage.Grant(base.Key).As("stage").Reject(w.Context(), base, refusals(0, time.Minute))
 			if err != nil {
 				w.Fatal(err)
 			}
@@ -158,7 +163,7 @@ var operations = []operation{
 	{name: "reject of a third in a row, known to be suspect", call: doReject, want: grant.Wait,
 		stage: func(w *world) *Snapshot {
 			base := rejected(w, 2)
-			_, base, err := w.stage.Grant(base.Key).As("stage").Reject(w.Context(), base, time.Hour, 10*time.Minute, 0, time.Minute)
+			_, base, err := w.stage.Grant(base.Key).As("stage").Reject(w.Context(), base, refusals(0, time.Minute))
 			if err != nil {
 				w.Fatal(err)
 			}
@@ -832,5 +837,39 @@ func TestNothingIsNone(t *testing.T) {
 	}
 	if n := c.rdb.Exists(t.Context(), c.Grant(acme).keys().Grant(), c.Grant(acme).keys().Journal()).Val(); n != 0 {
 		t.Error("something was stored")
+	}
+}
+
+// What refusals cost is the caller's policy; the script has none of its own.
+func TestWhatARefusalMeansIsTheCallersPolicy(t *testing.T) {
+	t.Parallel()
+	aged := func(now int64) grant.Pair { // half of its life is left
+		p := pairNo(1)(now)
+		p.IssuedAt, p.ExpiresAt = now-time.Hour.Milliseconds(), now+time.Hour.Milliseconds()
+		return p
+	}
+	for name, c := range map[string]struct {
+		early, row int
+		fresh      time.Duration
+		reason     string
+	}{
+		"it died early, once is enough": {49, 1, time.Minute, "external_rotation"},
+		"once is not enough":            {49, 2, time.Minute, ""},
+		"it had lived for long enough":  {51, 1, time.Minute, ""},
+		"it was fresh: it never worked": {49, 1, 2 * time.Hour, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cache := freshCache(t)
+			g := cache.Grant(acme).As("w")
+			base, err := g.Connect(t.Context(), aged)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o, s, err := g.Reject(t.Context(), base, grant.Refusals{Waits: []time.Duration{0}, Forget: time.Hour, Fresh: c.fresh, Early: c.early, Foreign: c.row})
+			if err != nil || o != grant.OK || s.Reason != c.reason {
+				t.Errorf("%s %q, %v, want %q", o, s.Reason, err, c.reason)
+			}
+		})
 	}
 }

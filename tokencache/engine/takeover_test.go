@@ -47,7 +47,7 @@ func TestUnresolvedClaimIsTakenOverByTheRules(t *testing.T) {
 			if err != nil || o != tc.want {
 				t.Fatalf("%s %v, not %s", o, err, tc.want)
 			}
-			if open := tc.takeover.OpensAt(base) <= base.Now(); open != (tc.want == grant.OK) {
+			if open := base.OpensAt(tc.takeover) <= base.Now(); open != (tc.want == grant.OK) {
 				t.Errorf("OpensAt says %v", open)
 			}
 			if o == grant.OK && (s.Claim.Prior != now+tc.until || s.Claim.Until < now+tc.until || s.Claim.At != now+tc.first || s.Claim.N != 2) {

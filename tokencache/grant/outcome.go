@@ -50,3 +50,23 @@ type Failure struct {
 	// Over is by how much that comes sooner, since the exchange has ended: no pair is on its way.
 	Over time.Duration
 }
+
+// Refusals says what it may cost that APIs refuse access tokens.
+type Refusals struct {
+	// Waits are how long after the first, second, … exchange in a row that was forced so the next must
+	// wait. The last holds for all that follow.
+	Waits []time.Duration
+	// Forget: a row ends when so long has passed after the last wait without a refusal.
+	Forget time.Duration
+	// Fresh: a token that is older forces an exchange at once, and makes the row no longer.
+	Fresh time.Duration
+	// Early: such a token has died early if more than so many percent of its life were left.
+	Early int
+	// Foreign is at how many generations in a row, whose tokens died early, another program is
+	// taken to use the grant too.
+	Foreign int
+}
+
+// WarnAgain: a pair that puts the end of its refresh token off by more than that makes an earlier
+// warning of that end void.
+const WarnAgain = 24 * time.Hour

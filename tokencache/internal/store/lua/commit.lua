@@ -13,7 +13,8 @@
 -- ARGV[7]  sealed pair
 -- ARGV[8]  generation that it is sealed as
 -- ARGV[9]  "spare" when the pair is the spare, which is spent by this
--- ARGV[10…] record fields of the pair: name, value, …
+-- ARGV[10] ms by which this must put the refresh token's end off, so that a warning of it falls
+-- ARGV[11…] record fields of the pair: name, value, …
 -- returns  {status, now, record, sealed pair if moved}: "ok"; "moved" (refused: a
 --          newer consent, or a sibling won; then the pair is kept as spare);
 --          "reseal" (nothing is stored yet: seal it as the generation after the
@@ -24,7 +25,7 @@ if bad == 'newer' then return reply(bad, now, {}) end
 if bad then r = {} end -- the pair is the only living one: it begins the record anew
 local epoch, gen = num(ARGV[5]), num(ARGV[6])
 local set = {}
-for i = 10, #ARGV, 2 do set[ARGV[i]] = ARGV[i + 1] end
+for i = 11, #ARGV, 2 do set[ARGV[i]] = ARGV[i + 1] end
 
 if r.gen then
   if r.commit_id == ARGV[3] then -- a repeat: its reply was lost
@@ -58,8 +59,7 @@ clear_claim(set)
 clear_failure(set)
 -- The pair that is replaced has lived undisturbed.
 if num(r.foreign) > 0 and r.foreign_gen ~= r.gen and r.state == 'active' then set.foreign, set.foreign_gen = '', '' end
--- A warning that the refresh token will end falls when this has put that off.
-if r.warned_at and num(set.rt_expires_at) > num(r.rt_expires_at) + 86400000 then set.warned_at = '' end
+if r.warned_at and num(set.rt_expires_at) > num(r.rt_expires_at) + num(ARGV[10]) then set.warned_at = '' end
 local healed = r.state == 'reauthorize' and 'late successor' or ''
 if bad then redis.call('DEL', KEYS[1]) end
 if bad or r.state == 'disconnected' then redis.call('PERSIST', KEYS[1]); redis.call('PERSIST', KEYS[4]) end

@@ -12,7 +12,9 @@
 -- ARGV[7]  ms without a refusal after which earlier ones are forgotten
 -- ARGV[8]  age in ms from which an access token is not fresh: it has worked for a while,
 --          so its end forces an exchange at once and makes the row no longer
--- ARGV[9…] after the n-th exchange in a row that was forced so: ms until the next may be;
+-- ARGV[9]  percent of its life that such a token must have had before it, to have died early
+-- ARGV[10] generations in a row that died early from which another program uses the grant too
+-- ARGV[11…] after the n-th exchange in a row that was forced so: ms until the next may be;
 --          the last holds for all that follow
 -- returns  {status, now, record, sealed pair if moved}: "ok" (force one; a repeat for the
 --          same generation is answered alike), "none", "moved" (it is not the current
@@ -41,12 +43,12 @@ end
 if n == 0 or not aged then n = n + 1 end
 local set = {
   rejects = int(n), rejected_gen = r.gen,
-  reject_at = int(now + num(ARGV[math.min(8 + n, #ARGV)])),
+  reject_at = int(now + num(ARGV[math.min(10 + n, #ARGV)])),
 }
--- It has worked, and died with more than a quarter of its life before it. Once may be an
--- admin's doing; again and again it is somebody who refreshes this grant too.
-local early = aged and 4 * (num(r.expires_at) - now) > num(r.expires_at) - num(r.issued_at)
-if early and foreign(set, r) >= 3 then set.reason = 'external_rotation' end
+-- It has worked, and died long before its end. Once may be an admin's doing; again and again
+-- it is a program that refreshes this grant too.
+local early = aged and 100 * (num(r.expires_at) - now) > num(ARGV[9]) * (num(r.expires_at) - num(r.issued_at))
+if early and foreign(set, r) >= num(ARGV[10]) then set.reason = 'external_rotation' end
 save(KEYS[1], r, set)
 announce(KEYS[3], ARGV[2], ARGV[1], 'reject', now, r, ARGV[3], 'an API refused the access token')
 if set.reason then

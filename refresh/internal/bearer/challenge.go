@@ -1,13 +1,13 @@
-package refresh
+package bearer
 
 import (
 	"net/http"
 	"strings"
 )
 
-// refusesToken says whether a response is about the access token, so that a newer one
+// RefusesToken reports whether a response is about the access token, so that a newer one
 // may help: a 401 (RFC 6750 §3.1) that says so, or that does not say what it is about.
-func refusesToken(resp *http.Response) bool {
+func RefusesToken(resp *http.Response) bool {
 	return resp.StatusCode == http.StatusUnauthorized && tokenProblem(bearerErrors(resp.Header.Values("WWW-Authenticate")))
 }
 

@@ -1,4 +1,4 @@
-package refresh
+package bearer
 
 import (
 	"net/http"
@@ -51,11 +51,11 @@ func TestChallengeDecidesWhetherA401IsAboutTheToken(t *testing.T) {
 		{"unnamed scheme", []string{`error="quota"`}, true},
 	} {
 		h := http.Header{"Www-Authenticate": c.headers}
-		if got := refusesToken(&http.Response{StatusCode: 401, Header: h}); got != c.token {
+		if got := RefusesToken(&http.Response{StatusCode: 401, Header: h}); got != c.token {
 			t.Errorf("%s: %q: token problem %v, want %v", c.name, c.headers, got, c.token)
 		}
 		for _, status := range []int{200, 400, 403, 407, 500} {
-			if refusesToken(&http.Response{StatusCode: status, Header: h}) {
+			if RefusesToken(&http.Response{StatusCode: status, Header: h}) {
 				t.Errorf("%s: a %d is taken for a token problem", c.name, status)
 			}
 		}

@@ -1,4 +1,4 @@
-package refresh
+package policy
 
 import (
 	"cmp"
@@ -12,15 +12,16 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
-	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
+
+const idleAfter = 25 * time.Hour // as Config.IdleAfter has it by default
 
 func TestPlan(t *testing.T) {
 	const hour, day = int64(3_600_000), int64(86_400_000)
 	sliding := provider.Profile{RefreshTokenIdle: 90 * 24 * time.Hour}
 	fixed := provider.Profile{RefreshTokenLife: 100 * 24 * time.Hour}
-	due := grant.Record{State: tokencache.Active, IssuedAt: now - hour, RefreshAt: now - 1, ExpiresAt: now + 1000, Epoch: now - hour}
+	due := grant.Record{State: grant.Active, IssuedAt: now - hour, RefreshAt: now - 1, ExpiresAt: now + 1000, Epoch: now - hour}
 	with := func(f func(*grant.Record)) grant.Record {
 		r := due
 		f(&r)
@@ -29,7 +30,7 @@ func TestPlan(t *testing.T) {
 	used := func(r *grant.Record) { r.UsedAt = now - hour }
 	dead := func(again int64, alter ...func(*grant.Record)) grant.Record {
 		return with(func(r *grant.Record) {
-			r.State, r.Reason, r.RetryAt, r.Fails, r.Error = tokencache.Reauthorize, "invalid_grant", again, 1, "reauthorize/invalid_grant/400"
+			r.State, r.Reason, r.RetryAt, r.Fails, r.Error = grant.Reauthorize, "invalid_grant", again, 1, "reauthorize/invalid_grant/400"
 			for _, f := range alter {
 				f(r)
 			}
@@ -42,41 +43,41 @@ func TestPlan(t *testing.T) {
 		ahead   time.Duration
 		r       grant.Record
 		opens   int64
-		want    plan
+		want    Plan
 	}{
-		{name: "in use and due", r: with(used), want: plan{do: exchange}},
-		{name: "in use, not due", r: with(func(r *grant.Record) { used(r); r.RefreshAt = now + hour }), want: plan{next: now + hour}},
-		{name: "in use, not due, the budget is short", ahead: time.Hour, r: with(func(r *grant.Record) { used(r); r.RefreshAt = now + hour/2 }), want: plan{do: exchange}},
-		{name: "not before half of its time", ahead: 3 * time.Hour, r: with(func(r *grant.Record) { used(r); r.RefreshAt = now + 2*hour }), want: plan{next: now + hour/2}},
+		{name: "in use and due", r: with(used), want: Plan{Do: DoExchange}},
+		{name: "in use, not due", r: with(func(r *grant.Record) { used(r); r.RefreshAt = now + hour }), want: Plan{Next: now + hour}},
+		{name: "in use, not due, the budget is short", ahead: time.Hour, r: with(func(r *grant.Record) { used(r); r.RefreshAt = now + hour/2 }), want: Plan{Do: DoExchange}},
+		{name: "not before half of its time", ahead: 3 * time.Hour, r: with(func(r *grant.Record) { used(r); r.RefreshAt = now + 2*hour }), want: Plan{Next: now + hour/2}},
 		{name: "idle, sliding", profile: sliding, r: with(func(r *grant.Record) { r.RefreshTokenExpiresAt = now + 90*day }),
-			want: plan{next: keepAliveAt(due.IssuedAt, now+90*day, "")}},
-		{name: "idle, sliding, near its end", profile: sliding, r: with(func(r *grant.Record) { r.IssuedAt = now - 89*day; r.RefreshTokenExpiresAt = now + day }), want: plan{do: exchange}},
-		{name: "idle, past its end: it may live longer than is known", profile: sliding, r: with(func(r *grant.Record) { r.IssuedAt = now - 91*day; r.RefreshTokenExpiresAt = now - day }), want: plan{do: exchange}},
-		{name: "idle, nobody knows how long it lives", r: due, want: plan{next: keepAliveAt(due.IssuedAt, due.IssuedAt+idleUnknown.Milliseconds(), "")}},
+			want: Plan{Next: keepAliveAt(due.IssuedAt, now+90*day, "")}},
+		{name: "idle, sliding, near its end", profile: sliding, r: with(func(r *grant.Record) { r.IssuedAt = now - 89*day; r.RefreshTokenExpiresAt = now + day }), want: Plan{Do: DoExchange}},
+		{name: "idle, past its end: it may live longer than is known", profile: sliding, r: with(func(r *grant.Record) { r.IssuedAt = now - 91*day; r.RefreshTokenExpiresAt = now - day }), want: Plan{Do: DoExchange}},
+		{name: "idle, nobody knows how long it lives", r: due, want: Plan{Next: keepAliveAt(due.IssuedAt, due.IssuedAt+idleUnknown.Milliseconds(), "")}},
 		{name: "used too long ago is idle", profile: sliding, r: with(func(r *grant.Record) { r.UsedAt = now - 26*hour; r.RefreshTokenExpiresAt = now + 90*day }),
-			want: plan{next: keepAliveAt(due.IssuedAt, now+90*day, "")}},
-		{name: "idle, fixed: until the warning", profile: fixed, r: with(func(r *grant.Record) { r.RefreshTokenExpiresAt = r.Epoch + 100*day }), want: plan{next: due.Epoch + 86*day}},
-		{name: "fixed, two weeks before", profile: fixed, r: with(func(r *grant.Record) { r.Epoch = now - 90*day; r.RefreshTokenExpiresAt = now + 10*day }), want: plan{do: warn}},
+			want: Plan{Next: keepAliveAt(due.IssuedAt, now+90*day, "")}},
+		{name: "idle, fixed: until the warning", profile: fixed, r: with(func(r *grant.Record) { r.RefreshTokenExpiresAt = r.Epoch + 100*day }), want: Plan{Next: due.Epoch + 86*day}},
+		{name: "fixed, two weeks before", profile: fixed, r: with(func(r *grant.Record) { r.Epoch = now - 90*day; r.RefreshTokenExpiresAt = now + 10*day }), want: Plan{Do: DoWarn}},
 		{name: "idle, fixed, warned", profile: fixed, r: with(func(r *grant.Record) {
 			r.Epoch, r.RefreshTokenExpiresAt, r.WarnedAt = now-90*day, now+10*day, now-1
-		}), want: plan{next: now + restsForGood.Milliseconds()}},
+		}), want: Plan{Next: now + restsForGood.Milliseconds()}},
 		{name: "in use, fixed, warned", profile: fixed, r: with(func(r *grant.Record) {
 			used(r)
 			r.Epoch, r.RefreshTokenExpiresAt, r.WarnedAt = now-90*day, now+10*day, now-1
-		}), want: plan{do: exchange}},
-		{name: "idle, without refresh token", mints: true, r: due, want: plan{next: now + restsForGood.Milliseconds()}},
-		{name: "in use, without refresh token", mints: true, r: with(used), want: plan{do: exchange}},
-		{name: "after a failure", r: with(func(r *grant.Record) { used(r); r.Fails, r.RetryAt = 1, now+5000 }), want: plan{next: now + 5000 + slack.Milliseconds()}},
-		{name: "an unresolved claim", r: with(func(r *grant.Record) { used(r); r.Claim.ID = "x" }), opens: now + 7000, want: plan{next: now + 7000 + slack.Milliseconds()}},
-		{name: "reauthorize", r: grant.Record{State: tokencache.Reauthorize}, want: plan{do: drop}},
-		{name: "dead, and tried again in a minute", r: dead(now + 60_000), want: plan{next: now + 60_000 + slack.Milliseconds()}},
-		{name: "the minute is over", r: dead(now), want: plan{do: revive}},
-		{name: "somebody died over that", r: dead(now, func(r *grant.Record) { r.Claim.ID = "x" }), opens: now + 7000, want: plan{next: now + 7000 + slack.Milliseconds()}},
-		{name: "disconnected", r: grant.Record{State: tokencache.Disconnected}, want: plan{do: drop}},
+		}), want: Plan{Do: DoExchange}},
+		{name: "idle, without refresh token", mints: true, r: due, want: Plan{Next: now + restsForGood.Milliseconds()}},
+		{name: "in use, without refresh token", mints: true, r: with(used), want: Plan{Do: DoExchange}},
+		{name: "after a failure", r: with(func(r *grant.Record) { used(r); r.Fails, r.RetryAt = 1, now+5000 }), want: Plan{Next: now + 5000 + Slack.Milliseconds()}},
+		{name: "an unresolved claim", r: with(func(r *grant.Record) { used(r); r.Claim.ID = "x" }), opens: now + 7000, want: Plan{Next: now + 7000 + Slack.Milliseconds()}},
+		{name: "reauthorize", r: grant.Record{State: grant.Reauthorize}, want: Plan{Do: DoDrop}},
+		{name: "dead, and tried again in a minute", r: dead(now + 60_000), want: Plan{Next: now + 60_000 + Slack.Milliseconds()}},
+		{name: "the minute is over", r: dead(now), want: Plan{Do: DoRevive}},
+		{name: "somebody died over that", r: dead(now, func(r *grant.Record) { r.Claim.ID = "x" }), opens: now + 7000, want: Plan{Next: now + 7000 + Slack.Milliseconds()}},
+		{name: "disconnected", r: grant.Record{State: grant.Disconnected}, want: Plan{Do: DoDrop}},
 	} {
-		p := policy{profile: c.profile, mints: c.mints, idleAfter: defaultIdleAfter, ahead: c.ahead}
-		if got := p.plan(view{Record: c.r, now: now, opens: c.opens}); got.do != c.want.do || got.do == rest && got.next != c.want.next {
-			t.Errorf("%s: do %d at %+d, want do %d at %+d", c.name, got.do, got.next-now, c.want.do, c.want.next-now)
+		p := Rules{Profile: c.profile, Mints: c.mints, IdleAfter: idleAfter, Ahead: c.ahead}
+		if got := p.Plan(View{Record: c.r, Now: now, Opens: c.opens}); got.Do != c.want.Do || got.Do == DoRest && got.Next != c.want.Next {
+			t.Errorf("%s: do %d at %+d, want do %d at %+d", c.name, got.Do, got.Next-now, c.want.Do, c.want.Next-now)
 		}
 	}
 }
@@ -84,11 +85,11 @@ func TestPlan(t *testing.T) {
 // Another process may have the keyset.
 func TestPlanLeavesAGrantThatDoesNotOpenToOthers(t *testing.T) {
 	const now = 1_000_000_000_000
-	v := view{now: now, broken: errors.New("sealed with another key")}
-	v.State, v.UsedAt, v.RefreshAt = tokencache.Active, now-1, now-1
-	p := policy{idleAfter: defaultIdleAfter}
-	if got := p.plan(v); got.do != leave {
-		t.Errorf("do %d at %+d", got.do, got.next-now)
+	v := View{Now: now, Broken: errors.New("sealed with another key")}
+	v.State, v.UsedAt, v.RefreshAt = grant.Active, now-1, now-1
+	p := Rules{IdleAfter: idleAfter}
+	if got := p.Plan(v); got.Do != DoLeave {
+		t.Errorf("do %d at %+d", got.Do, got.Next-now)
 	}
 }
 
@@ -117,11 +118,11 @@ func TestTheBudgetIsReckonedAhead(t *testing.T) {
 		{"in 18 minutes", 10, crowdIn(10_000, 18*time.Minute), 18 * time.Minute, 21 * time.Minute},
 		{"far too many", 1, crowdIn(10_000, 0), time.Hour, 2 * time.Hour},
 	} {
-		counts := make([]int64, len(horizons))
-		for i, h := range horizons {
+		counts := make([]int64, len(Horizons))
+		for i, h := range Horizons {
 			counts[i] = c.due(h)
 		}
-		if got := crowded(counts, c.perSecond); got < c.least || got > c.most {
+		if got := LookAhead(counts, c.perSecond); got < c.least || got > c.most {
 			t.Errorf("%s: %s, want %s to %s", c.name, got, c.least, c.most)
 		}
 	}
@@ -132,27 +133,27 @@ func TestTheBudgetIsReckonedAhead(t *testing.T) {
 // most of them late in their life.
 func TestACrowdIsRenewedBeforeItExpiresIfTheBudgetAllowsIt(t *testing.T) {
 	const grants = 10_000
-	limit := backgroundLimit(provider.Budget{Requests: 10, Per: time.Second})
+	limit := BackgroundLimit(provider.Budget{Requests: 10, Per: time.Second})
 	perSecond := float64(limit.Rate) / limit.Period.Seconds()
-	p := policy{idleAfter: defaultIdleAfter}
+	p := Rules{IdleAfter: idleAfter}
 	var due []grant.Record
 	for i := range grants {
-		r := grant.Record{State: tokencache.Active, UsedAt: 1, IssuedAt: 1, ExpiresAt: 1 + time.Hour.Milliseconds()}
-		r.RefreshAt = refreshAt(provider.Profile{}, 1, r.ExpiresAt, float64(i)/grants)
+		r := grant.Record{State: grant.Active, UsedAt: 1, IssuedAt: 1, ExpiresAt: 1 + time.Hour.Milliseconds()}
+		r.RefreshAt = RefreshAt(provider.Profile{}, 1, r.ExpiresAt, float64(i)/grants)
 		due = append(due, r)
 	}
 	slices.SortFunc(due, func(a, b grant.Record) int { return cmp.Compare(a.RefreshAt, b.RefreshAt) })
 	var allowed, earliest float64
 	for second := range int64(3600) {
 		now := second * 1000
-		counts := make([]int64, len(horizons))
-		for i, h := range horizons {
+		counts := make([]int64, len(Horizons))
+		for i, h := range Horizons {
 			n, _ := slices.BinarySearchFunc(due, now+h.Milliseconds(), func(r grant.Record, at int64) int { return cmp.Compare(r.RefreshAt, at) })
 			counts[i] = int64(n)
 		}
-		p.ahead = crowded(counts, perSecond)
+		p.Ahead = LookAhead(counts, perSecond)
 		for allowed = min(allowed+perSecond, perSecond); allowed >= 1 && len(due) > 0; allowed-- {
-			if due[0].RefreshAt > now+p.ahead.Milliseconds() || p.plan(view{Record: due[0], now: now}).do != exchange {
+			if due[0].RefreshAt > now+p.Ahead.Milliseconds() || p.Plan(View{Record: due[0], Now: now}).Do != DoExchange {
 				break
 			}
 			if earliest == 0 {
@@ -172,7 +173,7 @@ func TestACrowdIsRenewedBeforeItExpiresIfTheBudgetAllowsIt(t *testing.T) {
 // The world of the next test: a clock that jumps from one thing to the next.
 type world struct {
 	now    int64
-	policy policy
+	rules  Rules
 	grants []*simulated
 	rand   *rand.Rand
 	agenda agenda
@@ -220,12 +221,12 @@ func (w *world) run(until int64) {
 
 // stored makes a new pair of the grant, as commit and Connect do.
 func (w *world) stored(g *simulated) {
-	p := w.policy.profile
+	p := w.rules.Profile
 	g.Generation++
 	g.RefreshFP = fmt.Sprintf("%s/%d", g.name, g.Generation)
 	g.IssuedAt, g.ExpiresAt = w.now, w.now+time.Hour.Milliseconds()
-	g.RefreshAt = refreshAt(p, g.IssuedAt, g.ExpiresAt, w.rand.Float64())
-	g.RefreshTokenExpiresAt = refreshTokenExpiry(p, 0, w.now, g.Epoch, g.RefreshTokenExpiresAt)
+	g.RefreshAt = RefreshAt(p, g.IssuedAt, g.ExpiresAt, w.rand.Float64())
+	g.RefreshTokenExpiresAt = RefreshTokenExpiry(p, 0, w.now, g.Epoch, g.RefreshTokenExpiresAt)
 	g.diesAt = int64(1) << 60
 	if p.RefreshTokenIdle > 0 {
 		g.diesAt = w.now + p.RefreshTokenIdle.Milliseconds()
@@ -238,7 +239,7 @@ func (w *world) stored(g *simulated) {
 }
 
 func (w *world) consent(g *simulated) {
-	g.State, g.Epoch, g.WarnedAt, g.RefreshTokenExpiresAt = tokencache.Active, w.now, 0, 0
+	g.State, g.Epoch, g.WarnedAt, g.RefreshTokenExpiresAt = grant.Active, w.now, 0, 0
 	w.stored(g)
 }
 
@@ -256,16 +257,16 @@ func (w *world) look(g *simulated, gen int64) {
 	if g.lost || gen != g.Generation {
 		return
 	}
-	switch p := w.policy.plan(view{Record: g.Record, now: w.now}); p.do {
-	case exchange:
+	switch p := w.rules.Plan(View{Record: g.Record, Now: w.now}); p.Do {
+	case DoExchange:
 		w.present(g)
-	case warn:
+	case DoWarn:
 		g.warned++
 		g.WarnedAt = w.now
 		w.at(w.now+g.consentsIn, func() { w.consent(g) })
 		w.at(w.now+1, func() { w.look(g, gen) })
-	case rest:
-		w.at(p.next, func() { w.look(g, gen) })
+	case DoRest:
+		w.at(p.Next, func() { w.look(g, gen) })
 	}
 }
 
@@ -297,7 +298,7 @@ func TestTwoHundredDaysLoseNoGrantAndCostHardlyMoreThanTheLeast(t *testing.T) {
 		"fixed, 1 day":                  {RefreshTokenLife: 1 * days},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := &world{policy: policy{profile: profile, idleAfter: defaultIdleAfter}, rand: rand.New(rand.NewPCG(1, 2))}
+			w := &world{rules: Rules{Profile: profile, IdleAfter: idleAfter}, rand: rand.New(rand.NewPCG(1, 2))}
 			const idle = 300
 			for i := range idle {
 				w.add(&simulated{name: fmt.Sprint("idle", i), consentsIn: days.Milliseconds() / 20})
@@ -348,7 +349,7 @@ func (w *world) add(g *simulated) {
 // least is how many exchanges keep idle grants alive for 200 days if each comes at the very
 // end of a refresh token's life. A consent does that too.
 func (w *world) least(idle int) float64 {
-	p := w.policy.profile
+	p := w.rules.Profile
 	switch {
 	case p.RefreshTokenIdle == 0:
 		return 0
@@ -364,10 +365,10 @@ func (w *world) least(idle int) float64 {
 func (w *world) warnedInTime(t *testing.T) {
 	t.Helper()
 	for _, g := range w.grants {
-		if w.policy.profile.RefreshTokenLife == 0 && g.warned > 0 {
+		if w.rules.Profile.RefreshTokenLife == 0 && g.warned > 0 {
 			t.Errorf("%s was warned of an end that it does not have", g.name)
 		}
-		if life := w.policy.profile.RefreshTokenLife; life > 0 && life < 200*days && g.warned == 0 {
+		if life := w.rules.Profile.RefreshTokenLife; life > 0 && life < 200*days && g.warned == 0 {
 			t.Errorf("%s was never warned", g.name)
 		}
 	}

@@ -1,4 +1,4 @@
-package refresh
+package bearer
 
 import (
 	"bytes"
@@ -154,7 +154,7 @@ func TestReplayGivesUpWhenTheFirstAttemptDoesNotLetGo(t *testing.T) {
 		if _, err := first.again(ctx); !errors.Is(err, left) {
 			t.Errorf("the caller left: %v", err)
 		}
-		first.abandon()
+		first.Abandon()
 		<-ended // it has closed the pipe
 		if _, err := caller.Write([]byte("x")); !errors.Is(err, io.ErrClosedPipe) {
 			t.Errorf("the caller's body is open: %v", err)
@@ -165,7 +165,7 @@ func TestReplayGivesUpWhenTheFirstAttemptDoesNotLetGo(t *testing.T) {
 func TestReplayThatIsAbandonedClosesTheBodyAndEndsTheFirstAttempt(t *testing.T) {
 	body := &counted{Reader: strings.NewReader("0123456789")}
 	first := newTee(body)
-	first.abandon()
+	first.Abandon()
 	if n, err := first.Read(make([]byte, 1)); n != 0 || err == nil || body.closes != 1 {
 		t.Errorf("read %d, %v, closed %d times", n, err, body.closes)
 	}
@@ -179,7 +179,7 @@ func TestReplayLeavesTheBodyToAnAttemptThatIsTheLast(t *testing.T) {
 		if closed {
 			first.Close()
 		}
-		first.release()
+		first.Release()
 		if (body.closes == 1) != closed {
 			t.Errorf("closed early or never: %d", body.closes)
 		}
@@ -192,7 +192,7 @@ func TestReplayLeavesTheBodyToAnAttemptThatIsTheLast(t *testing.T) {
 			}
 			first.Close()
 		}
-		first.release()
+		first.Release()
 		if body.closes != 1 {
 			t.Errorf("closed %d times", body.closes)
 		}
@@ -208,10 +208,10 @@ func TestReplayNeedsNoTeeWithGetBodyOrWithoutABody(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if teeBody(req) != nil {
+		if TeeBody(req) != nil {
 			t.Errorf("%s: teed", name)
 		}
-		again, err := bodyAgain(req, nil)
+		again, err := BodyAgain(req, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package refresh
+package bearer
 
 import (
 	"bytes"
@@ -25,7 +25,7 @@ var (
 	errDropped = errors.New("refresh: this attempt's body was closed")
 )
 
-// tee is the body of a first attempt. It keeps what passes through, so that a second one
+// Tee is the body of a first attempt. It keeps what passes through, so that a second one
 // can send it again, and the caller's body open behind it.
 //
 // An inner transport may go on reading after it has returned a response, until it calls
@@ -35,7 +35,7 @@ var (
 //  2. A second attempt begins when the first has called Close and no Read is under way;
 //     what that last Read brings is kept too.
 //  3. From Close on the first attempt reads nothing.
-type tee struct {
+type Tee struct {
 	body      io.ReadCloser
 	closeBody func() error // once
 
@@ -49,20 +49,20 @@ type tee struct {
 	released bool          // there will be no second attempt
 }
 
-// teeBody is the tee for a request that cannot be sent twice without one; else nil.
-func teeBody(req *http.Request) *tee {
+// TeeBody returns the Tee for a request that cannot be sent twice without one, else nil.
+func TeeBody(req *http.Request) *Tee {
 	if req.Body == nil || req.Body == http.NoBody || req.GetBody != nil {
 		return nil
 	}
 	return newTee(req.Body)
 }
 
-func newTee(body io.ReadCloser) *tee {
-	return &tee{body: body, closeBody: sync.OnceValue(body.Close), letGo: make(chan struct{})}
+func newTee(body io.ReadCloser) *Tee {
+	return &Tee{body: body, closeBody: sync.OnceValue(body.Close), letGo: make(chan struct{})}
 }
 
 // Read passes on what the body has at once: nothing is read ahead.
-func (t *tee) Read(p []byte) (int, error) {
+func (t *Tee) Read(p []byte) (int, error) {
 	t.mu.Lock()
 	if t.closed {
 		t.mu.Unlock()
@@ -84,7 +84,7 @@ func (t *tee) Read(p []byte) (int, error) {
 }
 
 // keep is called with mu held.
-func (t *tee) keep(p []byte, err error) {
+func (t *Tee) keep(p []byte, err error) {
 	if t.end == nil {
 		t.end = err
 	}
@@ -99,14 +99,14 @@ func (t *tee) keep(p []byte, err error) {
 }
 
 // Close ends the first attempt.
-func (t *tee) Close() error {
+func (t *Tee) Close() error {
 	if released := t.close(); released {
 		return t.closeBody()
 	}
 	return nil
 }
 
-func (t *tee) close() (released bool) {
+func (t *Tee) close() (released bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.closed {
@@ -118,9 +118,9 @@ func (t *tee) close() (released bool) {
 	return t.released
 }
 
-// release says that the first attempt was the last. It may go on reading, for instance
+// Release says that the first attempt was the last. It may go on reading, for instance
 // while its response is read; the caller's body closes when it calls Close.
-func (t *tee) release() {
+func (t *Tee) Release() {
 	if t == nil {
 		return
 	}
@@ -133,18 +133,18 @@ func (t *tee) release() {
 	}
 }
 
-// abandon is release after a refusal: nobody needs the rest. A Read under way ends by it.
-func (t *tee) abandon() {
+// Abandon is Release after a refusal: nobody needs the rest. A Read under way ends by it.
+func (t *Tee) Abandon() {
 	if t == nil {
 		return
 	}
 	t.close()
-	t.release()
+	t.Release()
 }
 
 // again is the body for the second attempt, from its beginning. The errors are
 // errTooLong, errHeld, or the cause with which ctx ended.
-func (t *tee) again(ctx context.Context) (io.ReadCloser, error) {
+func (t *Tee) again(ctx context.Context) (io.ReadCloser, error) {
 	patience := time.NewTimer(letGoPatience)
 	defer patience.Stop()
 	select {
@@ -178,9 +178,9 @@ type replayed struct {
 
 func (r *replayed) Close() error { return r.close() }
 
-// bodyAgain is the body for a second attempt: none, a copy from GetBody, or what the
-// first attempt's tee has.
-func bodyAgain(req *http.Request, first *tee) (io.ReadCloser, error) {
+// BodyAgain returns the body for a second attempt: none, a copy from GetBody, or what the
+// first attempt's Tee has.
+func BodyAgain(req *http.Request, first *Tee) (io.ReadCloser, error) {
 	switch {
 	case first != nil:
 		return first.again(req.Context())

@@ -330,7 +330,7 @@ func (w *worker) warm(ctx context.Context, o order) error {
 		s := w.cache.Grant(tokencache.Key{App: app, Tenant: o.Tenant}).Peek()
 		if s != nil && s.Generation >= o.Generation {
 			// A process learns these two by itself, in the background: perhaps not before a storm.
-			_, _, _, err := w.cache.Grant(s.Key).Doubtful(ctx, s)
+			_, _, _, err := w.cache.Grant(s.Key).MayHaveLost(ctx, s)
 			return errors.Join(err, w.cache.App(app).WatchApp(ctx))
 		}
 		time.Sleep(time.Millisecond)

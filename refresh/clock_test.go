@@ -137,7 +137,7 @@ func TestWhatIsReadForTheFirstTimeAfterTheClockWasSetBackIsAsOldAsItIs(t *testin
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o, _, err := w.cache.Grant(s.Key).As("w").Commit(f.ctx(), s, "id2", p, false, false); o != grant.OK || err != nil {
+	if o, _, err := w.cache.Grant(s.Key).As("w").Commit(f.ctx(), s, "id2", p, false, false); o != grant.OutcomeOK || err != nil {
 		t.Fatal(o, err)
 	}
 	set(0)

@@ -156,7 +156,7 @@ func (c *Coordinator) enroll(ctx context.Context, k tokencache.Key) error {
 	defer pin.Unpin()
 	_ = pin.Confirmed(ctx) // else the lease's end is waited for
 	for ctx.Err() == nil {
-		news, told := pin.Changed(), pin.Told()
+		news, told := pin.Changed(), pin.LeaseNews()
 		if _, there, err := c.enrolled(ctx, k); there || err != nil {
 			return err
 		}

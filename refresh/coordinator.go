@@ -203,7 +203,7 @@ func (c *Coordinator) sight(ctx context.Context, f *flight) (*engine.Snapshot, e
 		return s, nil
 	}
 	if time.Since(f.lookedAt) < unreachable {
-		mem := f.grant.Remembered()
+		mem := f.grant.Recall()
 		if mem != nil && f.first != nil && policy.PositionOf(&f.first.Record).Before(&mem.Record) {
 			return mem, nil // generations never go backwards in a process's eyes
 		}
@@ -410,7 +410,7 @@ func (c *Coordinator) served(ctx context.Context, f *flight) *engine.Snapshot {
 // inMemory is what this process remembers, coherent or not, if a caller who only wants
 // a valid token may have it.
 func (c *Coordinator) inMemory(k tokencache.Key, w want) *engine.Snapshot {
-	if s := c.app.Grant(k.Tenant).Remembered(); s != nil && s.Valid() && w == (want{}) {
+	if s := c.app.Grant(k.Tenant).Recall(); s != nil && s.Valid() && w == (want{}) {
 		return s
 	}
 	return nil

@@ -54,7 +54,7 @@ func TestEachChangeIsToldOnceInEveryProcessThatListens(t *testing.T) {
 	if c := f.hears(monitored, refresh.EventReauthorize, "acme"); c != a {
 		t.Errorf("one change is\n%+v here and\n%+v at a monitor", a, c)
 	}
-	if monitor.cache.Grant(key("acme")).Remembered() != nil {
+	if monitor.cache.Grant(key("acme")).Recall() != nil {
 		t.Error("the monitor has the grant in memory")
 	}
 	cancel()

@@ -49,10 +49,10 @@ func (f *flight) secondOpinion(s *engine.Snapshot, e *provider.Error, leave *fun
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
 	outcome, now, err := f.grant.Fail(ctx, s, grant.Failure{
-		ID: engine.NewID(), Verdict: grant.Again, Error: policy.ErrorText(&refused),
+		ID: engine.NewID(), Verdict: grant.VerdictAgain, Error: policy.ErrorText(&refused),
 		Retry: 2*policy.SecondOpinionAfter + policy.SecondOpinionBudget + f.c.cfg.ClaimTimeout + f.c.rules.Patience(),
 	})
-	if err != nil || outcome != grant.OK || now.Claim.ID != s.Claim.ID { // memory may have moved on meanwhile
+	if err != nil || outcome != grant.OutcomeOK || now.Claim.ID != s.Claim.ID { // memory may have moved on meanwhile
 		return nil, err
 	}
 	s = now
@@ -78,7 +78,7 @@ func (f *flight) secondOpinion(s *engine.Snapshot, e *provider.Error, leave *fun
 func (f *flight) linger(s *engine.Snapshot, d time.Duration) (moved bool, err error) {
 	for end := time.Now().Add(d); ; {
 		news := f.pin.Changed()
-		now := f.grant.Remembered()
+		now := f.grant.Recall()
 		if now != nil && (policy.PositionOf(&s.Record).Before(&now.Record) || now.Claim.ID != s.Claim.ID) {
 			return true, nil
 		}
@@ -97,7 +97,7 @@ func (f *flight) linger(s *engine.Snapshot, d time.Duration) (moved bool, err er
 // verified it, so that the grant is tried again soon. If it has moved on, there is nothing to end. It returns why.
 func (f *flight) undecided(s *engine.Snapshot, refused *provider.Error, why error) error {
 	_, _ = f.publish(s, refused, grant.Failure{
-		Verdict: grant.Unspent, Error: policy.ErrorText(refused), Retry: policy.FirstRetry,
+		Verdict: grant.VerdictClear, Error: policy.ErrorText(refused), Retry: policy.FirstRetry,
 	})
 	return why
 }
@@ -138,7 +138,7 @@ func (f *flight) verify(s *engine.Snapshot, e *provider.Error, reason string) (*
 func (f *flight) awaitEarlier(s *engine.Snapshot) (bool, error) {
 	for {
 		news := f.pin.Changed()
-		now := f.grant.Remembered()
+		now := f.grant.Recall()
 		if now != nil && policy.PositionOf(&s.Record).Before(&now.Record) {
 			return true, nil
 		}
@@ -168,7 +168,7 @@ func (f *flight) publish(s *engine.Snapshot, e *provider.Error, failure grant.Fa
 	if err := f.c.persist(f.key, attempt); err != nil {
 		return nil, err
 	}
-	if outcome != grant.OK {
+	if outcome != grant.OutcomeOK {
 		return nil, nil // somebody else's result counts
 	}
 	if stored.State == tokencache.Reauthorize {

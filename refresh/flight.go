@@ -237,7 +237,7 @@ func (f *flight) glance() (*engine.Snapshot, error) {
 	if f.glanced || f.want != (want{}) || f.c.waiting.Err() != nil {
 		return nil, nil
 	}
-	s, err := f.grant.Glance(f.c.waiting)
+	s, err := f.grant.ReadFresh(f.c.waiting)
 	f.glanced, f.brief = true, s != nil
 	return s, err
 }
@@ -302,7 +302,7 @@ func (f *flight) ask(known *grant.Record) error {
 	}
 	for end := time.Now().Add(askWait); time.Now().Before(end) && f.c.waiting.Err() == nil; {
 		news := f.pin.Changed()
-		if s := f.grant.Remembered(); s != nil && policy.PositionOf(known).Before(&s.Record) {
+		if s := f.grant.Recall(); s != nil && policy.PositionOf(known).Before(&s.Record) {
 			return nil
 		}
 		f.wait(news, time.Until(end))
@@ -335,7 +335,7 @@ func (f *flight) report(s *engine.Snapshot) error {
 		return err
 	}
 	log := f.c.log.Info()
-	if outcome == grant.Wait {
+	if outcome == grant.OutcomeWait {
 		log = f.c.log.Warn().Str("reason", policy.ReasonSuspect).Dur("retry_in_ms", now.Until(now.RejectAt))
 		time.Sleep(policy.Slack) // our clock may be a little ahead of Redis': do not ask at full speed
 	}
@@ -397,7 +397,7 @@ func (f *flight) lead(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapsho
 	if err := f.grant.CanSeal(s); err != nil {
 		return nil, err // the pair that comes could not be stored
 	}
-	told := f.pin.Told()
+	told := f.pin.LeaseNews()
 	lease, err := f.c.locker.Try(f.c.waiting, f.grant.LockKey())
 	var held *lock.HeldError
 	if errors.As(err, &held) {
@@ -430,13 +430,13 @@ func (f *flight) lead(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapsho
 	return s, err
 }
 
-// mayHaveLost is Cache.Doubtful, where Redis may have lost a claim: not one that its replicas have
+// mayHaveLost is engine.Grant.MayHaveLost, where Redis may have lost a claim: not one that its replicas have
 // acknowledged.
 func (f *flight) mayHaveLost(s *engine.Snapshot) (judged *engine.Snapshot, left time.Duration, doubtful bool, err error) {
 	if f.c.cfg.Replicas > 0 {
 		return s, 0, false, nil
 	}
-	return f.grant.Doubtful(f.c.waiting, s)
+	return f.grant.MayHaveLost(f.c.waiting, s)
 }
 
 // handOver is how long a lease that has done its work is kept: all processes are waking

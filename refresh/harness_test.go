@@ -170,7 +170,7 @@ func (f *fleet) told(w *worker, tenant, what string, is func(*engine.Snapshot) b
 	ctx := f.ctx()
 	for {
 		news := pin.Changed()
-		if s := w.cache.Grant(key(tenant)).Remembered(); s == nil || is(s) {
+		if s := w.cache.Grant(key(tenant)).Recall(); s == nil || is(s) {
 			return
 		}
 		select {

@@ -126,11 +126,11 @@ func (f *flight) claim(s *engine.Snapshot) (*engine.Snapshot, error) {
 	case err != nil:
 		f.unclaim(s, id, err)
 		return nil, err
-	case outcome == grant.OK && claimed.Claim.ID == id:
+	case outcome == grant.OutcomeOK && claimed.Claim.ID == id:
 		return claimed, nil // else memory has moved on meanwhile: look again
-	case outcome == grant.Moved && policy.PositionOf(&s.Record).Before(&claimed.Record):
+	case outcome == grant.OutcomeMoved && policy.PositionOf(&s.Record).Before(&claimed.Record):
 		return nil, nil // the lease was free because its holder was done
-	case outcome == grant.Claimed:
+	case outcome == grant.OutcomeClaimed:
 		time.Sleep(5 * policy.Slack) // by its clock it is too early, which can have been set: do not ask at full speed
 	default:
 		time.Sleep(policy.Slack) // our clock was a little ahead of Redis': do not ask at full speed
@@ -144,7 +144,7 @@ func (f *flight) claim(s *engine.Snapshot) (*engine.Snapshot, error) {
 func (f *flight) unclaim(s *engine.Snapshot, id string, why error) {
 	stale := *s
 	stale.Claim.ID = id
-	failure := grant.Failure{ID: engine.NewID(), Verdict: grant.Withdrawn, Error: policy.ErrorText(&provider.Error{Class: provider.Unsent, Code: "redis"})}
+	failure := grant.Failure{ID: engine.NewID(), Verdict: grant.VerdictWithdraw, Error: policy.ErrorText(&provider.Error{Class: provider.Unsent, Code: "redis"})}
 	if s.State == tokencache.Reauthorize {
 		failure.Retry = policy.RevivalIn(s.Reason, s.Revivals+1, random())
 	}
@@ -156,7 +156,7 @@ func (f *flight) unclaim(s *engine.Snapshot, id string, why error) {
 	}
 	_ = f.c.persist(f.key, func(ctx context.Context) error {
 		outcome, _, err := f.grant.Fail(ctx, &stale, failure)
-		if tries--; err == nil && outcome == grant.Claimed && tries > 0 {
+		if tries--; err == nil && outcome == grant.OutcomeClaimed && tries > 0 {
 			return errSlow // the claim may still be on its way, on another connection
 		}
 		return err
@@ -309,7 +309,7 @@ func (f *flight) extend(ctx context.Context, s *engine.Snapshot, failure string,
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	outcome, now, err := f.grant.Extend(ctx, s, f.c.cfg.ClaimTimeout+f.c.rules.Patience(), failure, retry)
-	if err != nil || outcome != grant.OK || now.Claim.ID != s.Claim.ID {
+	if err != nil || outcome != grant.OutcomeOK || now.Claim.ID != s.Claim.ID {
 		return nil
 	}
 	return now
@@ -349,7 +349,7 @@ func (f *flight) commit(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, 
 	switch {
 	case err != nil:
 		return stored, nil // from memory
-	case outcome != grant.OK:
+	case outcome != grant.OutcomeOK:
 		return nil, nil
 	}
 	f.due = stored.RefreshAt
@@ -368,7 +368,7 @@ func (f *flight) store(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, g
 	var stored *engine.Snapshot
 	done := f.c.underway.add(s)
 	told := func() {
-		if outcome == grant.OK {
+		if outcome == grant.OutcomeOK {
 			f.c.log.Info().Str("tenant", f.key.Tenant).Int64("generation", stored.Generation).Msg("refreshed")
 			return
 		}
@@ -388,7 +388,7 @@ func (f *flight) store(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, g
 		between: func() { f.extend(context.Background(), s, "", 0) },
 		late: func(ctx context.Context) {
 			told()
-			if outcome == grant.OK {
+			if outcome == grant.OutcomeOK {
 				_ = f.grant.Schedule(ctx, stored.RefreshAt)
 			}
 		},
@@ -397,7 +397,7 @@ func (f *flight) store(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, g
 	if err != nil {
 		f.c.log.Error().Err(err).Str("tenant", f.key.Tenant).Int64("generation", s.Generation+1).
 			Msg("Redis does not take the new pair: serving it from memory and trying again")
-		return f.grant.Hold(s, id, pair), "", err
+		return f.grant.KeepPending(s, id, pair), "", err
 	}
 	told()
 	return stored, outcome, nil

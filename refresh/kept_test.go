@@ -130,7 +130,7 @@ func ailing(t *testing.T, how trouble, alter ...func(*refresh.Config)) (f *fleet
 		return f, w, rdb
 	}
 	time.Sleep(3 * time.Second) // three times CommitPatience: the law is about it
-	if s := w.cache.Grant(key("acme")).Remembered(); s == nil || !s.Pending || s.Generation != 2 {
+	if s := w.cache.Grant(key("acme")).Recall(); s == nil || !s.Pending || s.Generation != 2 {
 		t.Fatalf("the pair is not waiting to be stored: %+v", s)
 	}
 	return f, w, rdb
@@ -233,7 +233,7 @@ func TestAPairThatWaitsIsNotPushedOutOfMemory(t *testing.T) {
 		}
 	}
 	f.token(w, "acme")
-	if s := w.cache.Grant(key("acme")).Remembered(); s == nil || !s.Pending {
+	if s := w.cache.Grant(key("acme")).Recall(); s == nil || !s.Pending {
 		t.Error("pushed out")
 	}
 	how.recover(t, f.redis, rdb)

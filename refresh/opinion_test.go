@@ -124,7 +124,7 @@ func TestAConsentEndsTheWaitForASecondOpinion(t *testing.T) {
 		got <- err
 	}()
 	f.eventually("the refusal to be known", func() bool {
-		s := w.cache.Grant(key("acme")).Remembered()
+		s := w.cache.Grant(key("acme")).Recall()
 		return s != nil && s.Error != ""
 	})
 	f.connect(other, "acme", false)
@@ -178,8 +178,8 @@ func TestAProcessThatEndsBeforeItsSecondOpinionLeavesAGrantThatLives(t *testing.
 		if err != nil {
 			t.Fatal(err)
 		}
-		o, _, err := w.cache.Grant(s.Key).As("dead").Fail(f.ctx(), s, grant.Failure{ID: "id", Verdict: grant.Again, Error: "refused/invalid_grant/400", Retry: 2 * time.Second})
-		if o != grant.OK || err != nil {
+		o, _, err := w.cache.Grant(s.Key).As("dead").Fail(f.ctx(), s, grant.Failure{ID: "id", Verdict: grant.VerdictAgain, Error: "refused/invalid_grant/400", Retry: 2 * time.Second})
+		if o != grant.OutcomeOK || err != nil {
 			t.Fatal(o, err)
 		}
 		f.token(w, "acme") // after the claim's deadline

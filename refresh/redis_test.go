@@ -119,7 +119,7 @@ func TestCloseDrainsTheExchangeAndEndsTheWaiters(t *testing.T) {
 		_, err := waiter.Token(f.ctx(), "acme")
 		kind(t, err, refresh.ErrUnavailable, "")
 	})
-	for waiter.cache.Grant(key("acme")).Remembered() == nil { // its flight has begun
+	for waiter.cache.Grant(key("acme")).Recall() == nil { // its flight has begun
 		time.Sleep(time.Millisecond)
 	}
 	if err := waiter.Close(f.ctx()); err != nil {

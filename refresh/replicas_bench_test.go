@@ -28,11 +28,11 @@ func BenchmarkReplicas(b *testing.B) {
 		pair.AccessToken = grant.Hide(strings.Repeat("a", 700))
 		return func(int) {
 			o, claimed, err := w.cache.Grant(s.Key).As("bench").Claim(ctx, s, engine.NewID(), time.Minute, engine.AtOnce, opts...)
-			if err != nil || o != grant.OK {
+			if err != nil || o != grant.OutcomeOK {
 				b.Fatal(o, err)
 			}
 			o, s, err = w.cache.Grant(claimed.Key).As("bench").Commit(ctx, claimed, engine.NewID(), pair, false, true, opts...)
-			if err != nil || o != grant.OK {
+			if err != nil || o != grant.OutcomeOK {
 				b.Fatal(o, err)
 			}
 		}

@@ -79,7 +79,7 @@ func TestReportThatJoinsARenewalDoesNotWaitForTheTokensEnd(t *testing.T) {
 	w, dead := f.worker(), f.worker()
 	s := f.due(dead, "acme", time.Minute)
 	o, _, err := dead.cache.Grant(s.Key).As("dead").Claim(f.ctx(), s, engine.NewID(), time.Second, engine.AfterDeadline)
-	if err != nil || o != grant.OK {
+	if err != nil || o != grant.OutcomeOK {
 		t.Fatal(o, err)
 	}
 	tok := f.token(w, "acme") // starts a renewal
@@ -162,7 +162,7 @@ func TestUnknownTenantsDoNotPushHotOnesOut(t *testing.T) {
 	}
 	strangers.Wait()
 	for _, name := range names {
-		if w.cache.Grant(key(name)).Remembered() == nil {
+		if w.cache.Grant(key(name)).Recall() == nil {
 			t.Errorf("%s was pushed out", name)
 		}
 	}

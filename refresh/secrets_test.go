@@ -27,7 +27,7 @@ func TestNothingPrintsATokenOrTheClientSecret(t *testing.T) {
 	}
 	for name, v := range map[string]any{
 		"Coordinator": w.Coordinator, "Config": cfg, "Status": status, "Cache": w.cache,
-		"Snapshot": w.cache.Grant(key("acme")).Remembered(), "*Snapshot": *w.cache.Grant(key("acme")).Remembered(), "provider": cfg.Provider,
+		"Snapshot": w.cache.Grant(key("acme")).Recall(), "*Snapshot": *w.cache.Grant(key("acme")).Recall(), "provider": cfg.Provider,
 	} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
 			if text := fmt.Sprintf(verb, v); strings.Contains(text, "canary") {

@@ -146,7 +146,7 @@ func TestAHolderIsAskedBeforeEachTakeOver(t *testing.T) {
 		case err := <-got:
 			t.Fatalf("taken over unasked: %v, %d exchanges", err, len(f.server.Ledger()))
 		}
-		if o, _, err := holder.cache.Grant(s.Key).As("holder").Extend(f.ctx(), s, time.Second, "", 0); o != grant.OK || err != nil {
+		if o, _, err := holder.cache.Grant(s.Key).As("holder").Extend(f.ctx(), s, time.Second, "", 0); o != grant.OutcomeOK || err != nil {
 			t.Fatal(o, err)
 		}
 	}

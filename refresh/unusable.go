@@ -24,6 +24,6 @@ func (f *flight) unusable(before, stored *engine.Snapshot) (*engine.Snapshot, er
 	again := !(provider.Pair{AccessToken: before.Pair.AccessToken.Reveal(), TokenType: before.Pair.TokenType}).Usable()
 	e := &provider.Error{Class: provider.Refused, Code: "unusable_access_token", Status: http.StatusOK, Err: errUnusable}
 	return f.publish(s, e, grant.Failure{
-		Verdict: grant.Unspent, Error: policy.ErrorText(e), Retry: policy.RetryUnusable(e, again, random()),
+		Verdict: grant.VerdictClear, Error: policy.ErrorText(e), Retry: policy.RetryUnusable(e, again, random()),
 	})
 }

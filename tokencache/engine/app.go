@@ -298,8 +298,8 @@ func (c *Cache) adoptApp(a *appMemory, s *AppState, sent mono.Time) *AppState {
 	return s
 }
 
-// suspect makes memory incoherent until it is read again.
-func (a *appMemory) suspect() {
+// invalidate makes memory incoherent until it is read again.
+func (a *appMemory) invalidate() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if old := a.state.Load(); old != nil {
@@ -316,9 +316,9 @@ func (a *appMemory) news() {
 	a.changed = make(chan struct{})
 }
 
-// appPushed takes what was published on an app's channel; empty for a new subscription. It
+// receiveApp takes what was published on an app's channel; empty for a new subscription. It
 // reports whether the channel is an app's.
-func (c *Cache) appPushed(channel, payload string, at mono.Time) bool {
+func (c *Cache) receiveApp(channel, payload string, at mono.Time) bool {
 	name, ok := c.names.IsApp(channel)
 	if !ok {
 		return false
@@ -339,7 +339,7 @@ func (c *Cache) appPushed(channel, payload string, at mono.Time) bool {
 	s := &AppState{App: a.name, asOf: now, now: c.clock.Arrived(at, now), at: at, session: c.hub.SessionOf(channel)}
 	s.parse(lines)
 	c.adoptApp(a, s, 0)
-	a.told.tell(AppChange{kind, s})
+	a.told.notify(AppChange{kind, s})
 	return true
 }
 
@@ -366,7 +366,7 @@ func (c *Cache) changeAt(ctx context.Context, op string, s *redis.Script, a *app
 	state.parse(r.Text)
 	if state.changeID == args[0] {
 		made = state.change
-		a.told.tell(AppChange{made, state})
+		a.told.notify(AppChange{made, state})
 	}
 	if op == "data_lost" { // whoever notices it gives back what it remembers anyway
 		return made, r.Status, a.adopt(state, sent), nil
@@ -414,7 +414,7 @@ func (app App) Trip(ctx context.Context, id string, r Refusal, waits ...time.Dur
 // the way. It is given too if the circuit is closed.
 func (app App) Probe(ctx context.Context, id string, handicap, hold time.Duration) (bool, *AppState, error) {
 	_, status, s, err := app.changeApp(ctx, "probe", store.ProbeScript, id, grant.Clip(app.by), hold.Milliseconds(), handicap.Milliseconds())
-	return status == string(grant.OK), s, err
+	return status == string(grant.OutcomeOK), s, err
 }
 
 // Unprobe gives a probe's right back, of which nothing was learned. The next probe may be made
@@ -482,13 +482,13 @@ type Deaths struct {
 // Death asks whether to believe that a grant is dead. first says that this is the one too many.
 func (app App) Death(ctx context.Context, id string, d Deaths) (believed, first bool, err error) {
 	made, status, _, err := app.changeApp(ctx, "death", store.DeathScript, id, grant.Clip(app.by), d.Most, d.Within.Milliseconds(), d.Doubt.Milliseconds())
-	return status == string(grant.OK), made == "mass_death", err
+	return status == string(grant.OutcomeOK), made == "mass_death", err
 }
 
 // Retry asks for the right to try a grant again whose death is doubted: one in `every` has it.
 func (app App) Retry(ctx context.Context, id string, every time.Duration, d Deaths) (bool, error) {
 	_, status, _, err := app.changeApp(ctx, "retry", store.RetryScript, id, grant.Clip(app.by), every.Milliseconds(), d.Doubt.Milliseconds())
-	return status == string(grant.OK), err
+	return status == string(grant.OutcomeOK), err
 }
 
 // CountGrants reckons how many grants of an app there are of which something is due at some

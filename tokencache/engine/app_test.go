@@ -590,7 +590,7 @@ func TestAppPushThatComesLateDoesNotReplaceNewerNews(t *testing.T) {
 	c := freshCache(t)
 	known(t, c, "zoom")
 	s := trip(t, c, "zoom", time.Hour)
-	c.appPushed(c.App("zoom").AppKey(), fmt.Sprintf("closed %d\nrev 1\ncircuit closed", s.asOf-1000), mono.Now())
+	c.receiveApp(c.App("zoom").AppKey(), fmt.Sprintf("closed %d\nrev 1\ncircuit closed", s.asOf-1000), mono.Now())
 	if got := c.App("zoom").KnownApp(); got.Rev != s.Rev || !got.Open {
 		t.Errorf("%+v", got)
 	}

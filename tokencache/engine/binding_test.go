@@ -41,7 +41,7 @@ func TestASealedPairServesNoOtherRecord(t *testing.T) {
 			if _, err := c.Grant(k).Ask(t.Context(), 1, 0, 0); err != nil {
 				t.Fatal(err)
 			}
-			if s := fresh.Grant(k).Remembered(); s != nil && s.Token() != nil {
+			if s := fresh.Grant(k).Recall(); s != nil && s.Token() != nil {
 				t.Errorf("memory has it: %v", s.Pair)
 			}
 		}

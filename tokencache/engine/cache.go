@@ -116,9 +116,9 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 	c.db.Proof = c.proof.Key
 	c.hub = hub.New(hub.Config{
 		Redis: rdb, Log: cfg.Log, Heartbeats: c.names.Heartbeats(),
-		Deliver: c.pushed, Publish: c.db.Beat,
+		Deliver: c.receive, Publish: c.db.Beat,
 		Ready: func(ctx context.Context) { _, _ = c.identify(ctx) }, // without the key nothing that is pushed is believed
-		Begun: c.connected, Along: c.watchMasters, Ticked: c.weigh, Unanswered: c.db.Unanswered, Masters: store.Masters,
+		Begun: c.sessionBegun, Along: c.watchMasters, Ticked: c.weigh, Unanswered: c.db.Unanswered, Masters: store.Masters,
 	})
 	return c, nil
 }

@@ -19,17 +19,17 @@ func (g Grant) change(op string, base *Snapshot, pair grant.Pair, run func() (an
 	a, err := run()
 	if errors.Is(err, grant.ErrDamaged) { // perhaps this process can put it right
 		s, err := g.Read(context.Background())
-		return grant.Moved, s, err
+		return grant.OutcomeMoved, s, err
 	}
 	if err != nil {
 		return "", nil, err
 	}
 	if kind := kindOf(op, base, a); kind != "" && a.lacks == nil {
-		g.c.changed(Change{base.Key, kind, a.snap.Record, a.now})
+		g.c.notifyChange(Change{base.Key, kind, a.snap.Record, a.now})
 	}
 	switch {
 	case a.snap == nil:
-	case a.status == string(grant.Moved), a.status == string(grant.Replaced):
+	case a.status == string(grant.OutcomeMoved), a.status == string(grant.OutcomeReplaced):
 		a.snap.needsPair()
 	default:
 		a.snap.Pair = pair
@@ -81,10 +81,10 @@ func (g Grant) Claim(ctx context.Context, base *Snapshot, id string, ttl time.Du
 		a, err := g.store(ctx, "claim", store.ClaimScript, []string{ks.Grant(), ks.Secret(), ks.Journal()}, opts,
 			ks.Events(), g.c.journal, id, grant.Clip(g.by), base.Epoch, base.Generation, ttl.Milliseconds(), t.Millis(), grant.Fingerprint(base.Pair.RefreshToken.Reveal()), base.judged,
 			revival, base.Claim.ID, over)
-		if a.status != string(grant.OK) {
+		if a.status != string(grant.OutcomeOK) {
 			a.lacks = nil // nothing is claimed
 		}
-		if a.status == string(grant.Replaced) {
+		if a.status == string(grant.OutcomeReplaced) {
 			g.c.servers.forget()
 		}
 		return a, err
@@ -133,10 +133,10 @@ func (g Grant) Commit(ctx context.Context, base *Snapshot, id string, pair grant
 	})
 }
 
-// Hold takes a pair that could not be committed yet into memory, so that this process
+// KeepPending takes a pair that could not be committed yet into memory, so that this process
 // serves its access token and never presents the old refresh token again. It changes the record as
 // commit.lua does.
-func (g Grant) Hold(base *Snapshot, id string, pair grant.Pair) *Snapshot {
+func (g Grant) KeepPending(base *Snapshot, id string, pair grant.Pair) *Snapshot {
 	pair = pair.Bounded(base.Now())
 	s := &Snapshot{Key: base.Key, Record: base.Record, Pair: pair, Pending: true, now: base.now, at: base.at}
 	s.Generation++
@@ -165,7 +165,7 @@ func (g Grant) Fail(ctx context.Context, base *Snapshot, f grant.Failure) (grant
 	switch {
 	case base.State == grant.Reauthorize:
 		op = "revival"
-	case f.Verdict == grant.Again:
+	case f.Verdict == grant.VerdictAgain:
 		op = "refused"
 	}
 	if f.Deadline {
@@ -254,8 +254,8 @@ func (g Grant) connect(ctx context.Context, mode string, make func(now int64) gr
 			return nil, a.damaged
 		}
 		switch a.status {
-		case string(grant.OK):
-			g.c.changed(Change{g.key, "connect", a.snap.Record, a.now})
+		case string(grant.OutcomeOK):
+			g.c.notifyChange(Change{g.key, "connect", a.snap.Record, a.now})
 			if err := g.Schedule(ctx, pair.RefreshAt); err != nil {
 				g.c.log.Warn().Err(err).Stringer("grant", g.key).Msg("connected, but not scheduled for renewal: Repair will")
 			}
@@ -285,7 +285,7 @@ type consent struct{ now, epoch, generation int64 }
 // nextConsent comes after whatever is stored or remembered.
 func (g Grant) nextConsent(ctx context.Context) (consent, error) {
 	a, err := g.read(ctx)
-	if err == nil && a.snap == nil && g.Remembered() == nil {
+	if err == nil && a.snap == nil && g.Recall() == nil {
 		if told, _ := g.inquire(ctx); told {
 			a, err = g.read(ctx)
 		}
@@ -293,7 +293,7 @@ func (g Grant) nextConsent(ctx context.Context) (consent, error) {
 	if err == nil && g.knowsBetter(a) {
 		// Redis must know again what this process remembers, or the repeat of an old consent is taken for
 		// a new one.
-		if _, err = g.restore(ctx, g.Remembered().sure()); err == nil {
+		if _, err = g.restore(ctx, g.Recall().sure()); err == nil {
 			a, err = g.read(ctx)
 		}
 	}
@@ -306,7 +306,7 @@ func (g Grant) nextConsent(ctx context.Context) (consent, error) {
 	} else if a.snap != nil {
 		next.epoch, next.generation = max(next.epoch, a.snap.Epoch+1), a.snap.Generation+1
 	}
-	if mem := g.Remembered(); mem != nil {
+	if mem := g.Recall(); mem != nil {
 		next.epoch = max(next.epoch, mem.Epoch+1)
 	}
 	return next, nil
@@ -314,15 +314,15 @@ func (g Grant) nextConsent(ctx context.Context) (consent, error) {
 
 // knowsBetter reports whether this process can give back a newer state than Redis had.
 func (g Grant) knowsBetter(a answer) bool {
-	mem := g.Remembered().sure()
-	return mem != nil && mem.Err == nil && !mem.incomplete() && a.sent > mem.taken && (a.snap == nil || mem.Compare(&a.snap.Record) > 0)
+	mem := g.Recall().sure()
+	return mem != nil && mem.Err == nil && !mem.incomplete() && a.sent > mem.knownAt && (a.snap == nil || mem.Compare(&a.snap.Record) > 0)
 }
 
 // Disconnect ends the grant and leaves a tombstone, for 90 days. Where there is no grant, and this
 // process remembers none, it leaves nothing.
 func (g Grant) Disconnect(ctx context.Context, opts ...ChangeOption) error {
 	ks, known := g.keys(), int64(0)
-	if mem := g.Remembered(); mem != nil {
+	if mem := g.Recall(); mem != nil {
 		known = mem.Epoch
 		_, _ = g.Read(ctx) // gives back what Redis has lost: the tombstone must tell which consent it ended
 	}
@@ -342,12 +342,12 @@ func (g Grant) Disconnect(ctx context.Context, opts ...ChangeOption) error {
 		return err
 	case a.snap == nil: // there is none
 		return nil
-	case a.status != string(grant.OK): // a repeat
+	case a.status != string(grant.OutcomeOK): // a repeat
 		a.snap.needsPair()
 		_, err := g.reconcile(ctx, a)
 		return cmp.Or(err, a.lacks)
 	}
-	g.c.changed(Change{g.key, "disconnect", a.snap.Record, a.now})
+	g.c.notifyChange(Change{g.key, "disconnect", a.snap.Record, a.now})
 	_ = g.c.rdb.ZRem(ctx, g.c.App(g.key.App).keys().Due(shardOf(g.key.Tenant)), g.key.Tenant).Err() // else the process that finds it there removes it
 	if err := g.scheduleAfter(ctx, &a.snap.Record); err != nil {
 		g.c.log.Warn().Err(err).Stringer("grant", g.key).Msg("disconnected; if it was connected again meanwhile, Repair will schedule it for renewal")
@@ -376,7 +376,7 @@ func (g Grant) Spare(ctx context.Context, base *Snapshot) (grant.Pair, bool, err
 
 // Alive tells the waiters that the holder still has the lease, for ttl from now.
 func (g Grant) Alive(ctx context.Context, ttl time.Duration) error {
-	_, err := g.say(ctx, grant.AliveEvent(g.c.clock.Told(), ttl))
+	_, err := g.publish(ctx, grant.AliveEvent(g.c.clock.Told(), ttl))
 	return err
 }
 
@@ -392,7 +392,7 @@ func (g Grant) CapLease(ctx context.Context, d time.Duration) error {
 // epoch, generation and rev are what the caller knows; only who knows another consent, or a
 // newer state, answers.
 func (g Grant) Ask(ctx context.Context, epoch, generation, rev int64) (bool, error) {
-	n, err := g.say(ctx, grant.AskEvent(g.c.clock.Told(), epoch, generation, rev, g.c.id))
+	n, err := g.publish(ctx, grant.AskEvent(g.c.clock.Told(), epoch, generation, rev, g.c.id))
 	if _, cluster := g.c.rdb.(*redis.ClusterClient); cluster {
 		return err == nil, err // the count is that of one node
 	}

@@ -87,8 +87,8 @@ func (g Grant) nodeOf(ctx context.Context) (node redis.Cmdable, addr string, err
 	return master, master.Options().Addr, nil
 }
 
-// say publishes a message about a grant. It returns how many listen where it was sent to.
-func (g Grant) say(ctx context.Context, body string) (listeners int64, err error) {
+// publish publishes a message about a grant. It returns how many listen where it was sent to.
+func (g Grant) publish(ctx context.Context, body string) (listeners int64, err error) {
 	channel := g.keys().Events()
 	message := g.c.proof.Sign(ctx, channel, body)
 	node, addr, err := g.nodeOf(ctx)

@@ -60,10 +60,10 @@ func FuzzPublishedEventIsTheRecord(f *testing.F) {
 	f.Fuzz(func(t *testing.T, by, code, reason, token string) {
 		base := read(t, c, acme)
 		o, claimed, err := c.Grant(base.Key).As(by).Claim(t.Context(), base, NewID(), time.Minute, AtOnce)
-		if o != grant.OK || err != nil {
+		if o != grant.OutcomeOK || err != nil {
 			t.Fatal(o, err)
 		}
-		_, failed, err := c.Grant(claimed.Key).As(by).Fail(t.Context(), claimed, grant.Failure{ID: NewID(), Verdict: grant.Unspent, Error: code, Reason: reason})
+		_, failed, err := c.Grant(claimed.Key).As(by).Fail(t.Context(), claimed, grant.Failure{ID: NewID(), Verdict: grant.VerdictClear, Error: code, Reason: reason})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -116,7 +116,7 @@ func (s *scene) refresh(times int) {
 func (s *scene) die() {
 	s.Helper()
 	base := claim(s.T, s.other, read(s.T, s.other, acme), "refresher")
-	if o, _, err := s.other.Grant(base.Key).As("refresher").Fail(s.Context(), base, grant.Failure{ID: NewID(), Verdict: grant.Refused, Reason: "invalid_grant"}); o != grant.OK || err != nil {
+	if o, _, err := s.other.Grant(base.Key).As("refresher").Fail(s.Context(), base, grant.Failure{ID: NewID(), Verdict: grant.VerdictDead, Reason: "invalid_grant"}); o != grant.OutcomeOK || err != nil {
 		s.Fatal(o, err)
 	}
 }
@@ -126,7 +126,7 @@ func (s *scene) loseAndRestore() {
 	s.Helper()
 	hot(s.T, s.other, acme)
 	lose(s.T, s.other, acme)
-	for mono.Now() <= s.other.Grant(acme).Remembered().taken { // the read is sent after memory knew
+	for mono.Now() <= s.other.Grant(acme).Recall().knownAt { // the read is sent after memory knew
 		time.Sleep(time.Millisecond)
 	}
 	read(s.T, s.other, acme)
@@ -274,7 +274,7 @@ func TestAConnectThatIsRepeatedAtAProcessWhichRemembersChangesNothingThoughRedis
 			s.refresh(3)
 			living := read(t, s.other, acme)
 			lose(t, s.other, acme)
-			for mono.Now() <= s.other.Grant(acme).Remembered().taken {
+			for mono.Now() <= s.other.Grant(acme).Recall().knownAt {
 				time.Sleep(time.Millisecond)
 			}
 			if err := again(s); err != nil {
@@ -361,7 +361,7 @@ func TestARefreshTokenThatIsNotRotatedCanBeConnectedAgain(t *testing.T) {
 			s := newScene(t)
 			connect(t, s.other, acme, 1)
 			base := claim(t, s.other, read(t, s.other, acme), "refresher")
-			if o, _, err := s.other.Grant(base.Key).As("refresher").Commit(t.Context(), base, NewID(), reconsent(1, "refreshed")(base.At()), false, false); o != grant.OK || err != nil {
+			if o, _, err := s.other.Grant(base.Key).As("refresher").Commit(t.Context(), base, NewID(), reconsent(1, "refreshed")(base.At()), false, false); o != grant.OutcomeOK || err != nil {
 				t.Fatal(o, err)
 			}
 			before(s)
@@ -398,7 +398,7 @@ func TestTheSpareOfADisplacedConsentLivesForAMomentOnly(t *testing.T) {
 			disconnect(s.T, s.other, acme)
 			rewind(s.T, s.other, acme, backup)
 			s.must(s.other.rdb.Set(s.Context(), ks.Spare(), spare, 0).Err())
-			for mono.Now() <= s.other.Grant(acme).Remembered().taken {
+			for mono.Now() <= s.other.Grant(acme).Recall().knownAt {
 				time.Sleep(time.Millisecond)
 			}
 			if r := read(s.T, s.other, acme); r.State != grant.Disconnected {

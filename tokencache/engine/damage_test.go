@@ -83,11 +83,11 @@ func heals(t *testing.T, c *Cache, k grant.Key, what string) {
 		return
 	}
 	o, s, err := c.Grant(s.Key).As("worker").Claim(t.Context(), s, NewID(), time.Minute, AfterDeadline)
-	if o != grant.OK || err != nil {
+	if o != grant.OutcomeOK || err != nil {
 		t.Errorf("%s: claim after Connect: %s %v", what, o, err)
 		return
 	}
-	if o, _, err = c.Grant(s.Key).As("worker").Commit(t.Context(), s, NewID(), pairNo(3)(s.At()), false, false); o != grant.OK || err != nil {
+	if o, _, err = c.Grant(s.Key).As("worker").Commit(t.Context(), s, NewID(), pairNo(3)(s.At()), false, false); o != grant.OutcomeOK || err != nil {
 		t.Errorf("%s: commit after Connect: %s %v", what, o, err)
 	}
 }
@@ -106,7 +106,7 @@ func TestAWorkerThatRemembersTheGrantHealsADamagedRecord(t *testing.T) {
 			hset(t, c, k, name, value)
 		}
 		o, s, err := c.Grant(base.Key).As("worker").Claim(t.Context(), base, NewID(), time.Minute, AfterDeadline)
-		if o != grant.Moved || err != nil || s.Generation != 1 || s.Pair.RefreshToken.Reveal() != "rt-1" {
+		if o != grant.OutcomeMoved || err != nil || s.Generation != 1 || s.Pair.RefreshToken.Reveal() != "rt-1" {
 			t.Errorf("%s = %q: claim: %s %v", name, value, o, err)
 		}
 		st, err := c.Grant(k).Status(t.Context())
@@ -197,7 +197,7 @@ func TestARecordOfALaterVersionIsLeftAlone(t *testing.T) {
 			return err
 		},
 		"Fail": func() error {
-			_, _, err := c.Grant(claimed.Key).As("x").Fail(t.Context(), claimed, grant.Failure{ID: NewID(), Verdict: grant.Refused})
+			_, _, err := c.Grant(claimed.Key).As("x").Fail(t.Context(), claimed, grant.Failure{ID: NewID(), Verdict: grant.VerdictDead})
 			return err
 		},
 		"Reject": func() error {
@@ -243,11 +243,11 @@ func TestAPairsTimesAreStoredWithinBounds(t *testing.T) {
 		pair := wild(0)
 		pair.RefreshToken = grant.Hide("r2")
 		o, s, err := c.Grant(base.Key).As("x").Commit(t.Context(), base, NewID(), pair, false, false)
-		if err != nil || o != grant.OK {
+		if err != nil || o != grant.OutcomeOK {
 			t.Errorf("Commit with %d: %s %v", at, o, err)
 			continue
 		}
-		held := c.Grant(s.Key).As("x").Hold(s, NewID(), pair)
+		held := c.Grant(s.Key).As("x").KeepPending(s, NewID(), pair)
 		if err := held.Check(s.Now()); err != nil {
 			t.Errorf("Hold with %d: %v", at, err)
 		}

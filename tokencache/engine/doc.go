@@ -15,7 +15,7 @@
 //
 // (epoch, generation) orders the pairs of a grant, and in a process's eyes it never
 // goes backwards: a record older than memory is repaired from memory. What a server that
-// has only just begun may have lost is doubted ([Grant.Doubtful]).
+// has only just begun may have lost is doubted ([Grant.MayHaveLost]).
 //
 // What is believed: Redis, as far as its numbers can be true; a push only if its sender proves that it
 // can read the grants (proof.go), and only for seconds. A process gives back to Redis what it has

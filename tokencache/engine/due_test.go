@@ -405,11 +405,11 @@ func TestTheFixedEndOfARefreshTokenIsSaidOnce(t *testing.T) {
 	base := connect(t, c, acme, 1)
 	p := hot(t, c, acme)
 	o, s, err := c.Grant(base.Key).As("w").Warn(t.Context(), base)
-	if o != grant.OK || err != nil || s.WarnedAt == 0 {
+	if o != grant.OutcomeOK || err != nil || s.WarnedAt == 0 {
 		t.Fatalf("%s, %v, warned at %d", o, err, s.WarnedAt)
 	}
 	until(t, p, "the push", func() bool { return c.Grant(acme).Peek() != nil && c.Grant(acme).Peek().WarnedAt != 0 })
-	if o, again, err := c.Grant(base.Key).As("w").Warn(t.Context(), base); o != grant.OK || err != nil || again.Rev != s.Rev {
+	if o, again, err := c.Grant(base.Key).As("w").Warn(t.Context(), base); o != grant.OutcomeOK || err != nil || again.Rev != s.Rev {
 		t.Errorf("said again: %s, %v", o, err)
 	}
 	want := []string{"connect", "reauth_due"}
@@ -422,7 +422,7 @@ func TestTheFixedEndOfARefreshTokenIsSaidOnce(t *testing.T) {
 	if s.WarnedAt == 0 {
 		t.Error("forgotten by a commit that puts nothing off")
 	}
-	if o, _, err := c.Grant(base.Key).As("w").Warn(t.Context(), base); o != grant.Moved || err != nil {
+	if o, _, err := c.Grant(base.Key).As("w").Warn(t.Context(), base); o != grant.OutcomeMoved || err != nil {
 		t.Errorf("of an old generation: %s, %v", o, err)
 	}
 	later := pairNo(3)(s.At())
@@ -438,7 +438,7 @@ func TestTheFixedEndOfARefreshTokenIsSaidOnce(t *testing.T) {
 		t.Error("a new consent is warned from the start")
 	}
 	disconnect(t, c, acme)
-	if o, _, err := c.Grant(acme).As("w").Warn(t.Context(), read(t, c, acme)); o != grant.Dead || err != nil {
+	if o, _, err := c.Grant(acme).As("w").Warn(t.Context(), read(t, c, acme)); o != grant.OutcomeDead || err != nil {
 		t.Errorf("of a tombstone: %s, %v", o, err)
 	}
 }
@@ -474,7 +474,7 @@ func TestWhoWatchesHearsOfOnesOwnChangesAndOfAllOthers(t *testing.T) {
 			}
 			base := connect(t, b, k, 1)
 			hear(heard, "connect", 1)
-			if a.Grant(k).Remembered() != nil {
+			if a.Grant(k).Recall() != nil {
 				t.Fatal("it is in memory: that shows nothing")
 			}
 			commit(t, a, claim(t, a, base, "a"), 2)
@@ -513,7 +513,7 @@ func TestACompactedJournalTakesLessRoomAndKeepsWhatIsNotRoutine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = c.Grant(base.Key).As("w").Fail(t.Context(), base, grant.Failure{ID: NewID(), Verdict: grant.Unspent, Error: "busy//503"})
+	_, _, err = c.Grant(base.Key).As("w").Fail(t.Context(), base, grant.Failure{ID: NewID(), Verdict: grant.VerdictClear, Error: "busy//503"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -567,7 +567,7 @@ func TestUseOfAColdGrantIsNoted(t *testing.T) {
 	connect(t, c, grant.Key{App: "zoom", Tenant: "hot"}, 1)
 	hot(t, c, grant.Key{App: "zoom", Tenant: "hot"})
 	connect(t, c, acme, 1)
-	if s, err := c.Grant(acme).Glance(t.Context()); s == nil || err != nil {
+	if s, err := c.Grant(acme).ReadFresh(t.Context()); s == nil || err != nil {
 		t.Fatalf("no glance: %v", err)
 	}
 	for range 2 { // and once only

@@ -44,7 +44,7 @@ func birthMark(key string) string { return grant.Fingerprint(key) }
 func (c *Cache) identify(ctx context.Context) (lost bool, err error) {
 	lost, noticed, err := c.proof.Identify(ctx)
 	if noticed {
-		c.suspectAll()
+		c.invalidateAll()
 		c.log.Error().Msg("Redis has lost its data: this process gives back what it remembers; look at the persistence of Redis")
 	}
 	return lost, err
@@ -172,7 +172,7 @@ func (app App) Rescue(ctx context.Context) error {
 	}
 	// Another process may have noticed it first: then the key is there again, and so are most grants.
 	// The news may be on its way, and what it sets off would find nothing left to give.
-	a.suspect()
+	a.invalidate()
 	if s, err := app.AppState(ctx); err == nil && s.LostAt != 0 && a.given.Load() != s.LostAt {
 		return app.giveBack(ctx)
 	}
@@ -228,10 +228,10 @@ func (c *Cache) lossHeard(a *appMemory, before, now *AppState) {
 func (c *Cache) lossMissed(ctx context.Context) {
 	for _, a := range c.apps.All() {
 		before := a.state.Load()
-		a.suspect()
+		a.invalidate()
 		s, err := c.App(a.name).AppState(ctx) // gives back what this process remembers
 		if err == nil && s.LostAt != 0 && (before == nil || before.LostAt != s.LostAt) {
-			a.told.tell(AppChange{"data_lost", s})
+			a.told.notify(AppChange{"data_lost", s})
 		}
 	}
 }

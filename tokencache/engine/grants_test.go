@@ -35,7 +35,7 @@ func TestHandleServesOnlyWhatIsCoherentAndFresh(t *testing.T) {
 	base := commit(t, c, claim(t, c, c.Grant(acme).Peek(), by), 2)
 	serves("after a commit", "at-2")
 	heard(t, c, p)
-	p.e.suspect()
+	p.e.invalidate()
 	serves("in doubt", "")
 	read(t, c, acme)
 	serves("read again", "at-2")
@@ -43,7 +43,7 @@ func TestHandleServesOnlyWhatIsCoherentAndFresh(t *testing.T) {
 	// Due, by a push.
 	soon := pairNo(3)(base.Now())
 	soon.RefreshAt = base.At() - 1000
-	if o, _, err := c.Grant(base.Key).As(by).Commit(t.Context(), base, NewID(), soon, false, false); o != grant.OK {
+	if o, _, err := c.Grant(base.Key).As(by).Commit(t.Context(), base, NewID(), soon, false, false); o != grant.OutcomeOK {
 		t.Fatal(o, err)
 	}
 	serves("due", "")
@@ -153,13 +153,13 @@ func TestAPassOverColdGrantsDoesNotPushHotOnesOut(t *testing.T) {
 		c.Grant(k).Remember(read(t, c, k))
 	}
 	for i := range 4 {
-		if c.Grant(grant.Key{App: "zoom", Tenant: fmt.Sprint("hot-", i)}).Remembered() == nil {
+		if c.Grant(grant.Key{App: "zoom", Tenant: fmt.Sprint("hot-", i)}).Recall() == nil {
 			t.Errorf("hot-%d was pushed out", i)
 		}
 	}
 	again := grant.Key{App: "zoom", Tenant: "cold-49"}
 	c.Grant(again).Remember(read(t, c, again))
-	if c.Grant(again).Remembered() == nil {
+	if c.Grant(again).Recall() == nil {
 		t.Error("asked for twice, and not remembered")
 	}
 }
@@ -181,7 +181,7 @@ func TestGlanceIsOneGet(t *testing.T) {
 	connect(t, stage, acme, 1)
 	c := full(t, rdb, "tl")
 	calls := redistest.Commands(t, rdb, func() {
-		s, err := c.Grant(acme).Glance(t.Context())
+		s, err := c.Grant(acme).ReadFresh(t.Context())
 		if err != nil || s == nil || !s.Fresh() || s.Token().AccessToken != "at-1" {
 			t.Fatalf("%v, %v", s, err)
 		}
@@ -189,7 +189,7 @@ func TestGlanceIsOneGet(t *testing.T) {
 	if len(calls) != 1 || calls["getrange"] != 1 {
 		t.Errorf("a glance cost %v", calls)
 	}
-	if s, err := c.Grant(acme).Glance(t.Context()); s != nil || err != nil {
+	if s, err := c.Grant(acme).ReadFresh(t.Context()); s != nil || err != nil {
 		t.Errorf("asked for twice: it is to be read and remembered, not glanced at: %v, %v", s, err)
 	}
 }
@@ -226,15 +226,15 @@ func TestGlanceSeesNothingButFreshTokens(t *testing.T) {
 		made("expired", func(now int64, p *grant.Pair) { p.RefreshAt, p.ExpiresAt = now-2, now-1 }),
 		gone, broken, foreign, {App: "zoom", Tenant: "nobody"},
 	} {
-		if s, err := c.Grant(k).Glance(t.Context()); s != nil || err != nil {
+		if s, err := c.Grant(k).ReadFresh(t.Context()); s != nil || err != nil {
 			t.Errorf("%s: %v, %v", k.Tenant, s, err)
 		}
 	}
-	if s, _ := c.Grant(made("control", func(int64, *grant.Pair) {})).Glance(t.Context()); s == nil {
+	if s, _ := c.Grant(made("control", func(int64, *grant.Pair) {})).ReadFresh(t.Context()); s == nil {
 		t.Error("a fresh token was not seen: nothing is proven")
 	}
 	c.clock.Unheard(2 * time.Minute)
-	if s, _ := c.Grant(made("stale clock", func(int64, *grant.Pair) {})).Glance(t.Context()); s != nil {
+	if s, _ := c.Grant(made("stale clock", func(int64, *grant.Pair) {})).ReadFresh(t.Context()); s != nil {
 		t.Error("a glance by a clock that Redis has not told for long")
 	}
 }
@@ -274,7 +274,7 @@ func TestRememberingAgainDoesNotWriteToWhatOthersRead(t *testing.T) {
 	p.Unpin()
 	c.evict(p.e)
 	c.Grant(s.Key).Remember(s)
-	if s.session != session || c.Grant(acme).Remembered() == nil || c.Grant(acme).Remembered().session != 0 {
+	if s.session != session || c.Grant(acme).Recall() == nil || c.Grant(acme).Recall().session != 0 {
 		t.Errorf("session %d became %d", session, s.session)
 	}
 }
@@ -295,11 +295,11 @@ func TestGrantThatIsAskedForOnceTakesNoPlace(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := c.Grant(acme).Glance(t.Context()); s != nil || err != nil {
+	if s, err := c.Grant(acme).ReadFresh(t.Context()); s != nil || err != nil {
 		t.Fatal(s, err)
 	}
 	c.Grant(acme).Remember(read(t, c, acme))
-	if c.Grant(acme).Remembered() != nil || c.Grant(room).Remembered() == nil {
+	if c.Grant(acme).Recall() != nil || c.Grant(room).Recall() == nil {
 		t.Error("remembered, though asked for once")
 	}
 }
@@ -332,7 +332,7 @@ func TestARoundThroughMoreGrantsThanThereIsRoomForIsGlances(t *testing.T) {
 	glances := 0
 	for range 2 {
 		for i := range grants {
-			if s, err := c.Grant(grant.Key{App: "zoom", Tenant: fmt.Sprint(i)}).Glance(t.Context()); err != nil {
+			if s, err := c.Grant(grant.Key{App: "zoom", Tenant: fmt.Sprint(i)}).ReadFresh(t.Context()); err != nil {
 				t.Fatal(err)
 			} else if s != nil {
 				glances++

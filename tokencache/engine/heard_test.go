@@ -30,7 +30,7 @@ func TestATombstoneThatWasOnlyHeardIsNotWrittenBack(t *testing.T) {
 	maker, listener, p, _ := hearing(t)
 	before := remember(t, maker, acme)
 	disconnect(t, maker, acme)
-	until(t, p, "the end", func() bool { return listener.Grant(acme).Remembered().State == grant.Disconnected })
+	until(t, p, "the end", func() bool { return listener.Grant(acme).Recall().State == grant.Disconnected })
 	gone(t, maker)
 	rewind(t, listener, acme, before)
 	sealed := listener.rdb.Get(t.Context(), listener.Grant(acme).keys().Secret()).Val()
@@ -74,7 +74,7 @@ func TestWhoeverMadeWhatWasHeardGivesItBack(t *testing.T) {
 	hot(t, maker, acme)
 	before := remember(t, maker, acme)
 	claimed := claim(t, maker, base, "maker")
-	until(t, p, "the claim", func() bool { return listener.Grant(acme).Remembered().Claim.Unresolved() })
+	until(t, p, "the claim", func() bool { return listener.Grant(acme).Recall().Claim.Unresolved() })
 	rewind(t, maker, acme, before)
 	if s, err := listener.Grant(acme).Read(t.Context()); err != nil || s.Claim.ID != claimed.Claim.ID {
 		t.Errorf("read %v %v", s, err)
@@ -91,7 +91,7 @@ func TestAClaimThatWasOnlyHeardIsBelievedForAWhile(t *testing.T) {
 	maker, listener, p, base := hearing(t)
 	before := remember(t, maker, acme)
 	claim(t, maker, base, "maker")
-	until(t, p, "the claim", func() bool { return listener.Grant(acme).Remembered().Claim.Unresolved() })
+	until(t, p, "the claim", func() bool { return listener.Grant(acme).Recall().Claim.Unresolved() })
 	gone(t, maker)
 	rewind(t, listener, acme, before)
 	start, reads, highest := time.Now(), 0, int64(0)
@@ -131,8 +131,8 @@ func TestAnIncompleteStateThatRedisDoesNotKnowIsNoLoop(t *testing.T) {
 	ev := grant.Event{Kind: "commit", Now: now, Record: base.Record}
 	ev.Record.Generation, ev.Record.Rev, ev.Record.RefreshFP, ev.Record.AccessFP = 2, 9, "x", "y"
 	e, _ := listener.hot.load(acme)
-	listener.take(e, ev, mono.Now())
-	if s := listener.Grant(acme).Remembered(); s == nil || !s.incomplete() || s.Generation != 2 {
+	listener.applyEvent(e, ev, mono.Now())
+	if s := listener.Grant(acme).Recall(); s == nil || !s.incomplete() || s.Generation != 2 {
 		t.Fatalf("the scene is not set: %v", s)
 	}
 	gone(t, maker)
@@ -165,10 +165,10 @@ func TestAReadEndsWhilePushesOvertakeIt(t *testing.T) {
 	defer cancel()
 	done := make(chan struct{})
 	overtake := func() {
-		s := listener.Grant(acme).Remembered()
+		s := listener.Grant(acme).Recall()
 		ev := grant.Event{Kind: "commit", Now: listener.clock.Told(), Record: base.Record}
 		ev.Record.Generation, ev.Record.RefreshFP = s.Generation+1, "x"
-		listener.take(e, ev, mono.Now())
+		listener.applyEvent(e, ev, mono.Now())
 	}
 	listener.rdb.AddHook(redisHook{overtake})
 	go func() {

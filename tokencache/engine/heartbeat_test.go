@@ -84,7 +84,7 @@ func TestWithoutAWayForCommandsMemoryIsNotCoherentAndStaysValid(t *testing.T) {
 	if took := time.Since(start); took > hub.SilentFor+2*time.Second {
 		t.Errorf("after %v", took)
 	}
-	if s := c.Grant(acme).Remembered(); s == nil || !s.Valid() {
+	if s := c.Grant(acme).Recall(); s == nil || !s.Valid() {
 		t.Error("the token that is still valid is forgotten")
 	}
 	proxy.Accept()
@@ -143,7 +143,7 @@ func TestAClaimIsRefusedByAServerThatWasNotJudged(t *testing.T) {
 	server := redistest.Own(t)
 	c := newCache(t, server.Client(t), "tl")
 	s := connect(t, c, acme, 1)
-	judged, _, doubtful, err := c.Grant(s.Key).Doubtful(t.Context(), s)
+	judged, _, doubtful, err := c.Grant(s.Key).MayHaveLost(t.Context(), s)
 	if err != nil || doubtful {
 		t.Fatal(doubtful, err)
 	}
@@ -164,16 +164,16 @@ func TestAClaimIsRefusedByAServerThatWasNotJudged(t *testing.T) {
 		judged = &own
 	}
 	outcome, got, err := c.Grant(judged.Key).As("a").Claim(t.Context(), judged, NewID(), time.Minute, AfterDeadline)
-	if err != nil || outcome != grant.Replaced || got.Claim.Unresolved() {
+	if err != nil || outcome != grant.OutcomeReplaced || got.Claim.Unresolved() {
 		t.Fatalf("%s %v", outcome, err)
 	}
-	again, left, doubtful, err := c.Grant(s.Key).Doubtful(t.Context(), aged(s))
+	again, left, doubtful, err := c.Grant(s.Key).MayHaveLost(t.Context(), aged(s))
 	if err != nil || !doubtful || left <= 0 || again.judged == judged.judged {
 		t.Errorf("the server is not judged anew: %v %v %v", left, doubtful, err)
 	}
 	own := *s
 	own.judged = again.judged
-	if outcome, _, err := c.Grant(own.Key).As("a").Claim(t.Context(), &own, NewID(), time.Minute, AfterDeadline); err != nil || outcome != grant.OK {
+	if outcome, _, err := c.Grant(own.Key).As("a").Claim(t.Context(), &own, NewID(), time.Minute, AfterDeadline); err != nil || outcome != grant.OutcomeOK {
 		t.Errorf("the claim where it was judged: %s %v", outcome, err)
 	}
 }
@@ -202,7 +202,7 @@ func TestAServerThatIsPromotedInPlaceIsNoticed(t *testing.T) {
 	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("after %v", took)
 	}
-	if _, left, _, err := c.Grant(acme).Doubtful(t.Context(), read(t, c, acme)); err != nil || left <= 0 || left > reunionAfterFailover {
+	if _, left, _, err := c.Grant(acme).MayHaveLost(t.Context(), read(t, c, acme)); err != nil || left <= 0 || left > reunionAfterFailover {
 		t.Errorf("%s left, %v", left, err)
 	}
 }
@@ -238,7 +238,7 @@ func TestWhatAServerSaysIsDoubtedThoughItsClockIsBehind(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.servers.note("", server)
-		if _, _, doubtful, err := c.Grant(s.Key).Doubtful(t.Context(), s); doubtful != k.doubted || err != nil {
+		if _, _, doubtful, err := c.Grant(s.Key).MayHaveLost(t.Context(), s); doubtful != k.doubted || err != nil {
 			t.Errorf("%+v: doubted %v, %v", k, doubtful, err)
 		}
 	}

@@ -48,8 +48,8 @@ func TestWhatIsHeldIsWhatACommitWouldHaveStored(t *testing.T) {
 			id := NewID()
 			pair := pairNo(2)(base.At())
 			other := newCache(t, c.rdb, string(c.names)) // remembers nothing of it
-			held := other.Grant(base.Key).As("a holder").Hold(base, id, pair)
-			if o, _, err := c.Grant(base.Key).As("a holder").Commit(t.Context(), base, id, pair, false, false); err != nil || o != grant.OK {
+			held := other.Grant(base.Key).As("a holder").KeepPending(base, id, pair)
+			if o, _, err := c.Grant(base.Key).As("a holder").Commit(t.Context(), base, id, pair, false, false); err != nil || o != grant.OutcomeOK {
 				t.Fatal(o, err)
 			}
 			stored := read(t, newCache(t, c.rdb, string(c.names)), acme)
@@ -79,12 +79,12 @@ func TestWhoMakesAChangeIsToldWithoutASubscription(t *testing.T) {
 		}
 		base = s
 	}
-	reject(grant.OK)
+	reject(grant.OutcomeOK)
 	base = commit(t, c, claim(t, c, base, "a"), 2)
-	reject(grant.OK)
+	reject(grant.OutcomeOK)
 	base = commit(t, c, claim(t, c, base, "a"), 3)
-	reject(grant.Wait)
-	reject(grant.Wait)
+	reject(grant.OutcomeWait)
+	reject(grant.OutcomeWait)
 	if n := count(kinds, "suspect"); n != 1 {
 		t.Errorf("told %v: suspect %d times", kinds, n)
 	}

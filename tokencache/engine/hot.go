@@ -27,18 +27,18 @@ type entry struct {
 	pins    atomic.Int32 // changed under mu only
 	slot    int          // in the ring, guarded by its lock
 
-	mu        sync.Mutex // guards what follows, and the order in which snap advances
-	listed    bool       // in hub and ring
-	absent    uint64     // session in which Redis was found to have no such grant; 0 none
-	absentAt  mono.Time
-	evicted   bool
-	changed   chan struct{} // closed on every news
-	leaseFor  mono.Time     // somebody holds the lease until then, as far as was heard
-	told      uint64        // how often holders have told how long
-	leaseSaid int64         // Redis' clock when the last of them did
-	telling   bool          // what is remembered is being given back to Redis
-	toldAt    mono.Time     // when it was last
-	atIt      *func()       // says that this process's exchange is still under way; nil for none
+	mu         sync.Mutex // guards what follows, and the order in which snap advances
+	listed     bool       // in hub and ring
+	absent     uint64     // session in which Redis was found to have no such grant; 0 none
+	absentAt   mono.Time
+	evicted    bool
+	changed    chan struct{} // closed on every news
+	leaseFor   mono.Time     // somebody holds the lease until then, as far as was heard
+	leaseNews  uint64        // how often holders have told how long
+	leaseSaid  int64         // Redis' clock when the last of them did
+	answering  bool          // what is remembered is being given back to Redis
+	answeredAt mono.Time     // when it was last
+	atIt       *func()       // says that this process's exchange is still under way; nil for none
 
 	contradicted    mono.Time // since when Redis knows nothing of the state of that revision, which was heard of
 	contradictedRev int64
@@ -86,8 +86,8 @@ func (e *entry) fresh(h *hub.Hub) *oauth2.Token {
 	return *s.token
 }
 
-// Remembered returns what memory holds, coherent or not; nil for nothing.
-func (g Grant) Remembered() *Snapshot {
+// Recall returns what memory holds, coherent or not; nil for nothing.
+func (g Grant) Recall() *Snapshot {
 	if e, ok := g.c.hot.load(g.key); ok {
 		return e.snap.Load()
 	}
@@ -203,11 +203,11 @@ func (p *Pin) LeaseHeld() time.Duration {
 	return max(0, p.e.leaseFor-mono.Now())
 }
 
-// Told counts what holders have told of the lease. Take it before trying the lease.
-func (p *Pin) Told() uint64 {
+// LeaseNews counts what holders have told of the lease. Take it before trying the lease.
+func (p *Pin) LeaseNews() uint64 {
 	p.e.mu.Lock()
 	defer p.e.mu.Unlock()
-	return p.e.told
+	return p.e.leaseNews
 }
 
 // SetLeaseHeld notes that somebody was found to hold the lease for d from now, unless
@@ -219,7 +219,7 @@ func (p *Pin) Told() uint64 {
 func (p *Pin) SetLeaseHeld(d time.Duration, told uint64) {
 	p.e.mu.Lock()
 	defer p.e.mu.Unlock()
-	if p.e.told == told {
+	if p.e.leaseNews == told {
 		p.e.leaseFor = mono.Now() + d
 	}
 }
@@ -230,8 +230,8 @@ func (e *entry) news() {
 	e.changed = make(chan struct{})
 }
 
-// suspect makes memory incoherent until it is read again.
-func (e *entry) suspect() {
+// invalidate makes memory incoherent until it is read again.
+func (e *entry) invalidate() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.doubt()
@@ -283,7 +283,7 @@ func (c *Cache) adopt(s *Snapshot) *Snapshot {
 	}
 	if s.Compare(&old.Record) == 0 && s.better(old) {
 		if s.RefreshFP == old.RefreshFP {
-			s.taken = old.taken // it was known before: the push of one's own change comes late
+			s.knownAt = old.knownAt // it was known before: the push of one's own change comes late
 		}
 		e.snap.Store(s)
 		return s

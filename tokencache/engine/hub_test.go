@@ -21,7 +21,7 @@ func TestMemoryIsCoherentOnlyWhileSubscribed(t *testing.T) {
 	c := freshCache(t)
 	connect(t, c, acme, 1)
 	read(t, c, acme)
-	if c.Grant(acme).Peek() != nil || c.Grant(acme).Remembered() != nil {
+	if c.Grant(acme).Peek() != nil || c.Grant(acme).Recall() != nil {
 		t.Fatal("a grant that nobody pinned is remembered")
 	}
 	p := c.Grant(acme).Pin()
@@ -58,7 +58,7 @@ func TestReadBeforeTheSubscriptionIsNotCoherent(t *testing.T) {
 	if err := p.Confirmed(t.Context()); !errors.Is(err, hub.ErrSubscriber) {
 		t.Fatalf("Confirmed says %v", err)
 	}
-	if s := read(t, c, acme); s.Generation != 1 || c.Grant(acme).Peek() != nil || c.Grant(acme).Remembered() == nil {
+	if s := read(t, c, acme); s.Generation != 1 || c.Grant(acme).Peek() != nil || c.Grant(acme).Recall() == nil {
 		t.Fatalf("generation %d, Peek %v", s.Generation, c.Grant(acme).Peek())
 	}
 	proxy.Accept()
@@ -197,7 +197,7 @@ func TestRestartedRedisIsSubscribedToAgain(t *testing.T) {
 	p := hot(t, c, acme)
 	server.Kill(t)
 	eventually(t, "the loss to be noticed", patience, func() bool { return c.Grant(acme).Peek() == nil })
-	if s := c.Grant(acme).Remembered(); s == nil || !s.Valid() {
+	if s := c.Grant(acme).Recall(); s == nil || !s.Valid() {
 		t.Fatal("the token that is still valid is forgotten")
 	}
 	if err := p.Confirmed(t.Context()); err == nil {
@@ -274,8 +274,8 @@ func TestForgetLeavesOtherAppsAndPinnedGrants(t *testing.T) {
 	if err := c.App("zoom").Forget(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if c.Grant(acme).Peek() == nil || c.Grant(other).Peek() == nil || c.Grant(cold).Remembered() != nil {
-		t.Errorf("pinned %v, other app %v, forgotten %v", c.Grant(acme).Peek(), c.Grant(other).Peek(), c.Grant(cold).Remembered())
+	if c.Grant(acme).Peek() == nil || c.Grant(other).Peek() == nil || c.Grant(cold).Recall() != nil {
+		t.Errorf("pinned %v, other app %v, forgotten %v", c.Grant(acme).Peek(), c.Grant(other).Peek(), c.Grant(cold).Recall())
 	}
 }
 
@@ -329,7 +329,7 @@ func TestChangedMissesNothing(t *testing.T) {
 			timeout := time.After(patience)
 			for seen := int64(0); seen < last; {
 				news := p.Changed()
-				s := c.Grant(acme).Remembered()
+				s := c.Grant(acme).Recall()
 				if s.Generation < seen {
 					t.Errorf("generation %d after %d", s.Generation, seen)
 				}
@@ -429,7 +429,7 @@ func TestALeaseIsNotWaitedForBeyondASession(t *testing.T) {
 	c := newCache(t, server.Client(t), "tl")
 	connect(t, c, acme, 1)
 	p := hot(t, c, acme)
-	told := p.Told()
+	told := p.LeaseNews()
 	p.SetLeaseHeld(time.Hour, told)
 	if n := server.Client(t).ClientKillByFilter(t.Context(), "TYPE", "pubsub").Val(); n != 1 {
 		t.Fatalf("%d connections", n)
@@ -446,7 +446,7 @@ func TestLeaseThatWasGivenBackMeanwhileIsNotWaitedFor(t *testing.T) {
 	c := freshCache(t)
 	connect(t, c, acme, 1)
 	p := hot(t, c, acme)
-	told := p.Told()
+	told := p.LeaseNews()
 	p.SetLeaseHeld(time.Hour, told) // the control
 	if p.LeaseHeld() == 0 {
 		t.Error("a held lease was not noted")

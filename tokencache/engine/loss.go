@@ -31,7 +31,7 @@ import (
 // Two things prevent the third step where claims do not wait for replicas. Whoever remembers a
 // change of late reads that grant again as soon as Redis is back, and gives back what is missing.
 // And whoever is about to present a pair that is older than the server waits for the others to come
-// back, and asks them: see Doubtful. Which server that is the claim itself tells, since commands and
+// back, and asks them: see MayHaveLost. Which server that is the claim itself tells, since commands and
 // subscriptions can be with two.
 
 const (
@@ -53,9 +53,9 @@ const (
 	reunionOnCluster     = proof.LookEvery + 2*time.Second
 )
 
-// connected is called when a subscriber session has begun; lost is since when something may have been
+// sessionBegun is called when a subscriber session has begun; lost is since when something may have been
 // missed. It reports whether all that Redis may have lost of late has been read again.
-func (c *Cache) connected(ctx context.Context, lost mono.Time) bool {
+func (c *Cache) sessionBegun(ctx context.Context, lost mono.Time) bool {
 	if _, cluster := c.rdb.(*redis.ClusterClient); !cluster {
 		_, _ = c.Grant(grant.Key{}).serverOf(ctx) // so that the first exchange need not ask
 	}
@@ -71,14 +71,14 @@ func (c *Cache) connected(ctx context.Context, lost mono.Time) bool {
 func (c *Cache) readAgain(ctx context.Context, lost mono.Time) bool {
 	var doubted []grant.Key
 	for e := range c.hot.all() {
-		if s := e.snap.Load(); s != nil && s.young(lost) {
+		if s := e.snap.Load(); s != nil && s.changedSince(lost) {
 			doubted = append(doubted, e.key)
 		}
 	}
 	// Just after a failover it can take more than one attempt.
 	last := mono.Now() + time.Minute
 	for pause := 50 * time.Millisecond; len(doubted) > 0; pause = min(2*pause, 500*time.Millisecond) {
-		doubted = c.unverified(ctx, doubted)
+		doubted = c.recheckAll(ctx, doubted)
 		if mono.Now() > last && len(doubted) > 0 {
 			c.log.Warn().Int("grants", len(doubted)).Msg("whether Redis has lost their last changes is not known")
 			return true
@@ -90,14 +90,14 @@ func (c *Cache) readAgain(ctx context.Context, lost mono.Time) bool {
 	return true
 }
 
-// young reports whether a grant had been changed within atRisk before a time.
-func (s *Snapshot) young(at mono.Time) bool {
+// changedSince reports whether a grant had been changed within atRisk before a time.
+func (s *Snapshot) changedSince(at mono.Time) bool {
 	return time.Duration(s.now-s.ChangedAt())*time.Millisecond+at-s.at < atRisk
 }
 
-// unverified reads grants that this process remembers, several at a time, and returns those of which
+// recheckAll reads grants that this process remembers, several at a time, and returns those of which
 // Redis has told nothing.
-func (c *Cache) unverified(ctx context.Context, keys []grant.Key) []grant.Key {
+func (c *Cache) recheckAll(ctx context.Context, keys []grant.Key) []grant.Key {
 	var work sync.WaitGroup
 	failed := make([]bool, len(keys))
 	room := make(chan struct{}, giversBack)
@@ -105,7 +105,7 @@ func (c *Cache) unverified(ctx context.Context, keys []grant.Key) []grant.Key {
 		room <- struct{}{}
 		work.Go(func() {
 			defer func() { <-room }()
-			failed[i] = ctx.Err() != nil || !c.Grant(k).verified(ctx)
+			failed[i] = ctx.Err() != nil || !c.Grant(k).recheck(ctx)
 		})
 	}
 	work.Wait()
@@ -113,23 +113,23 @@ func (c *Cache) unverified(ctx context.Context, keys []grant.Key) []grant.Key {
 	return slices.DeleteFunc(keys, func(grant.Key) bool { i++; return !failed[i] })
 }
 
-// verified reads a grant that this process remembers, which gives back what Redis has lost. It
+// recheck reads a grant that this process remembers, which gives back what Redis has lost. It
 // reports whether Redis has answered.
-func (g Grant) verified(ctx context.Context) bool {
+func (g Grant) recheck(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, mendTimeout)
 	defer cancel()
 	_, err := g.Read(ctx)
 	return err == nil || errors.Is(err, grant.ErrNone)
 }
 
-// Doubtful reports whether Redis may have lost newer states of a grant: the server has begun a
+// MayHaveLost reports whether Redis may have lost newer states of a grant: the server has begun a
 // short while ago, by starting or by becoming the master, and has not changed the grant since.
 // left is how long it takes until the other processes are back, of whom one may know better;
 // negative for how long they have been. The error says that Redis does not answer; a server
 // that does not tell (INFO) is not doubted.
 //
 // What it says is about one server: judged is the grant as it may be claimed there, and nowhere else.
-func (g Grant) Doubtful(ctx context.Context, s *Snapshot) (judged *Snapshot, left time.Duration, doubtful bool, err error) {
+func (g Grant) MayHaveLost(ctx context.Context, s *Snapshot) (judged *Snapshot, left time.Duration, doubtful bool, err error) {
 	server, err := g.serverOf(ctx)
 	if err != nil {
 		return nil, 0, false, fmt.Errorf("tokencache: %s: since when Redis is the master is not known: %w", s.Key, err)

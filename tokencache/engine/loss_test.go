@@ -24,7 +24,7 @@ func next(t *testing.T, c *Cache, base *Snapshot, by string, n int) *Snapshot {
 		t.Fatal(err)
 	}
 	outcome, s, err := c.Grant(claimed.Key).As(by).Commit(t.Context(), claimed, NewID(), pairNo(n)(base.At()), false, false)
-	if err != nil || outcome != grant.OK {
+	if err != nil || outcome != grant.OutcomeOK {
 		t.Fatal(outcome, err)
 	}
 	return s
@@ -42,8 +42,8 @@ func TestCommitRepeatedAfterTheNextGenerationIsNoSpare(t *testing.T) {
 			return s
 		},
 		"stored by restore": func(t *testing.T, c *Cache, claimed *Snapshot, id string) *Snapshot {
-			held := c.Grant(claimed.Key).As("a").Hold(claimed, id, pairNo(2)(claimed.At()))
-			for mono.Now() <= held.taken { // the read is sent after memory knew
+			held := c.Grant(claimed.Key).As("a").KeepPending(claimed, id, pairNo(2)(claimed.At()))
+			for mono.Now() <= held.knownAt { // the read is sent after memory knew
 				time.Sleep(time.Millisecond)
 			}
 			return read(t, c, acme)
@@ -58,7 +58,7 @@ func TestCommitRepeatedAfterTheNextGenerationIsNoSpare(t *testing.T) {
 			}
 			id := NewID()
 			s := next(t, c, first(t, c, claimed, id), "b", 3)
-			if outcome, _, err := c.Grant(claimed.Key).As("a").Commit(t.Context(), claimed, id, pairNo(2)(s.At()), false, false); outcome != grant.Moved || err != nil {
+			if outcome, _, err := c.Grant(claimed.Key).As("a").Commit(t.Context(), claimed, id, pairNo(2)(s.At()), false, false); outcome != grant.OutcomeMoved || err != nil {
 				t.Fatal(outcome, err)
 			}
 			if p, ok, err := c.Grant(s.Key).Spare(t.Context(), s); ok || err != nil {
@@ -75,13 +75,13 @@ func TestSiblingThatComesAfterTheWinnerDiedIsCommitted(t *testing.T) {
 	s := connect(t, c, acme, 1)
 	late := claim(t, c, s, "late")
 	winner := claim(t, c, next(t, c, s, "wins", 2), "wins")
-	if _, _, err := c.Grant(winner.Key).As("wins").Fail(t.Context(), winner, grant.Failure{ID: NewID(), Verdict: grant.Refused, Reason: "invalid_grant"}); err != nil {
+	if _, _, err := c.Grant(winner.Key).As("wins").Fail(t.Context(), winner, grant.Failure{ID: NewID(), Verdict: grant.VerdictDead, Reason: "invalid_grant"}); err != nil {
 		t.Fatal(err)
 	}
 	id := NewID()
 	for range 2 { // a repeat is answered like the first
 		outcome, got, err := c.Grant(late.Key).As("late").Commit(t.Context(), late, id, pairNo(3)(s.At()), false, false)
-		if err != nil || outcome != grant.OK || got.State != grant.Active || got.Generation != 3 || got.Pair.AccessToken.Reveal() != pairNo(3)(0).AccessToken.Reveal() {
+		if err != nil || outcome != grant.OutcomeOK || got.State != grant.Active || got.Generation != 3 || got.Pair.AccessToken.Reveal() != pairNo(3)(0).AccessToken.Reveal() {
 			t.Fatalf("%s %v: generation %d is %s", outcome, err, got.Generation, got.State)
 		}
 	}
@@ -123,7 +123,7 @@ func TestGenerationWhosePairIsGoneIsNeverPresented(t *testing.T) {
 	p := c.Grant(acme).Pin()
 	defer p.Unpin()
 	outcome, got, err := c.Grant(s.Key).As("a").Claim(t.Context(), s, NewID(), time.Minute, AfterDeadline)
-	if outcome != grant.Moved || err != nil || !errors.Is(got.Err, grant.ErrSealed) {
+	if outcome != grant.OutcomeMoved || err != nil || !errors.Is(got.Err, grant.ErrSealed) {
 		t.Errorf("%s %v: the pair's error is %v", outcome, err, got.Err)
 	}
 	// A worker that remembers the pair puts it back.
@@ -164,7 +164,7 @@ func TestPairThatIsNotTheStoredOneIsNeverPresented(t *testing.T) {
 	c.rdb.Set(t.Context(), ks.Secret(), mustSeal(t, c, acme, mine.Epoch, mine.Generation, stored), 0)
 	c.rdb.HSet(t.Context(), ks.Grant(), "rt_fp", grant.Fingerprint(stored.RefreshToken.Reveal()))
 	outcome, _, err := c.Grant(mine.Key).As("a").Claim(t.Context(), mine, NewID(), time.Minute, AfterDeadline)
-	if outcome != grant.Moved || err != nil {
+	if outcome != grant.OutcomeMoved || err != nil {
 		t.Fatalf("the claim of the other pair: %s %v", outcome, err)
 	}
 	now := c.Grant(acme).Peek()
@@ -175,7 +175,7 @@ func TestPairThatIsNotTheStoredOneIsNeverPresented(t *testing.T) {
 	ev := grant.Event{Kind: "claim", Now: now.At(), Record: now.Record}
 	ev.Record.Rev++
 	ev.Record.RefreshFP = mine.RefreshFP
-	c.take(p.e, ev, mono.Now())
+	c.applyEvent(p.e, ev, mono.Now())
 	if c.Grant(acme).Peek() != nil {
 		t.Error("a record is coherent with a pair that is not its own")
 	}
@@ -211,15 +211,15 @@ func TestWhatIsOlderThanTheServerIsDoubted(t *testing.T) {
 
 func doubted(t *testing.T, c *Cache) {
 	s := connect(t, c, acme, 1)
-	if _, left, doubtful, err := c.Grant(s.Key).Doubtful(t.Context(), s); doubtful || err != nil {
+	if _, left, doubtful, err := c.Grant(s.Key).MayHaveLost(t.Context(), s); doubtful || err != nil {
 		t.Errorf("a consent of this moment, %s before the others are back", left)
 	}
 	old := aged(s)
-	if _, left, doubtful, _ := c.Grant(old.Key).Doubtful(t.Context(), old); !doubtful || left > reunionOnCluster || left < -time.Minute {
+	if _, left, doubtful, _ := c.Grant(old.Key).MayHaveLost(t.Context(), old); !doubtful || left > reunionOnCluster || left < -time.Minute {
 		t.Errorf("a consent of an hour ago: %v, %s", doubtful, left)
 	}
 	old.ErrorAt = s.Epoch
-	if _, _, doubtful, _ := c.Grant(old.Key).Doubtful(t.Context(), old); doubtful {
+	if _, _, doubtful, _ := c.Grant(old.Key).MayHaveLost(t.Context(), old); doubtful {
 		t.Error("a failure of this moment")
 	}
 }
@@ -239,7 +239,7 @@ func TestAServerOfThisMomentIsDoubted(t *testing.T) {
 	for _, ahead := range []int64{0, 1, 2} {
 		now := old.Now()
 		c.servers.note("", &server{replid: "a", began: now + ahead, believed: now + ahead, now: now, at: mono.Now()})
-		if _, left, doubtful, err := c.Grant(old.Key).Doubtful(t.Context(), old); !doubtful || err != nil {
+		if _, left, doubtful, err := c.Grant(old.Key).MayHaveLost(t.Context(), old); !doubtful || err != nil {
 			t.Errorf("%d ms ahead: not doubted, with %s left, %v", ahead, left, err)
 		}
 	}
@@ -255,12 +255,12 @@ func TestAServerThatDoesNotTellItsAgeIsTrusted(t *testing.T) {
 	}
 	c := newCache(t, server.ClientWith(t, func(o *redis.Options) { o.Username, o.Password = "worker", "secret" }), "tl")
 	old := aged(connect(t, c, acme, 1))
-	if judged, _, doubtful, err := c.Grant(old.Key).Doubtful(t.Context(), old); doubtful || err != nil || judged.judged != "" {
+	if judged, _, doubtful, err := c.Grant(old.Key).MayHaveLost(t.Context(), old); doubtful || err != nil || judged.judged != "" {
 		t.Errorf("doubted: %v, %v", doubtful, err)
 	}
 	away := newCache(t, server.Client(t), "tl")
 	server.Kill(t)
-	if _, _, _, err := away.Grant(old.Key).Doubtful(t.Context(), old); err == nil {
+	if _, _, _, err := away.Grant(old.Key).MayHaveLost(t.Context(), old); err == nil {
 		t.Error("who does not answer is trusted")
 	}
 }
@@ -272,7 +272,7 @@ func TestAServerFromTheFutureIsNotDoubted(t *testing.T) {
 	s := connect(t, c, acme, 1)
 	ahead := s.At() + 3_600_000
 	c.servers.note("", &server{replid: "a", began: ahead, believed: ahead, now: s.At(), at: mono.Now()})
-	if _, left, doubtful, err := c.Grant(s.Key).Doubtful(t.Context(), s); doubtful || err != nil {
+	if _, left, doubtful, err := c.Grant(s.Key).MayHaveLost(t.Context(), s); doubtful || err != nil {
 		t.Errorf("doubted, with %s left", left)
 	}
 }
@@ -327,7 +327,7 @@ func TestOnlyChangesOfLateAreReadAgain(t *testing.T) {
 	} {
 		s := &Snapshot{now: c.read, at: time.Hour}
 		s.IssuedAt = c.change
-		if got := s.young(s.at + time.Duration(c.lost-c.read)*time.Millisecond); got != c.want {
+		if got := s.changedSince(s.at + time.Duration(c.lost-c.read)*time.Millisecond); got != c.want {
 			t.Errorf("%+v: %v", c, got)
 		}
 	}

@@ -96,7 +96,7 @@ func read(t testing.TB, c *Cache, k grant.Key) *Snapshot {
 func claim(t testing.TB, c *Cache, base *Snapshot, by string) *Snapshot {
 	t.Helper()
 	o, s, err := c.Grant(base.Key).As(by).Claim(t.Context(), base, NewID(), time.Minute, AfterDeadline)
-	if err != nil || o != grant.OK {
+	if err != nil || o != grant.OutcomeOK {
 		t.Fatalf("claim: %s, %v", o, err)
 	}
 	return s
@@ -105,7 +105,7 @@ func claim(t testing.TB, c *Cache, base *Snapshot, by string) *Snapshot {
 func commit(t testing.TB, c *Cache, base *Snapshot, n int) *Snapshot {
 	t.Helper()
 	o, s, err := c.Grant(base.Key).As("committer").Commit(t.Context(), base, NewID(), pairNo(n)(base.At()), false, false)
-	if err != nil || o != grant.OK {
+	if err != nil || o != grant.OutcomeOK {
 		t.Fatalf("commit: %s, %v", o, err)
 	}
 	return s

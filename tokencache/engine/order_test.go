@@ -24,7 +24,7 @@ type watcher struct {
 }
 
 func (w *watcher) look() {
-	for what, s := range map[string]*Snapshot{"Remembered": w.c.Grant(w.k).Remembered(), "Peek": w.c.Grant(w.k).Peek()} {
+	for what, s := range map[string]*Snapshot{"Remembered": w.c.Grant(w.k).Recall(), "Peek": w.c.Grant(w.k).Peek()} {
 		if s == nil {
 			continue
 		}
@@ -108,9 +108,9 @@ func step(t *testing.T, c *Cache, random *rand.Rand) {
 	case 5, 6, 7:
 		_, _, err = c.Grant(base.Key).As(by).Commit(t.Context(), base, id, pairNo(n)(base.At()), false, false)
 	case 8:
-		c.Grant(base.Key).As(by).Hold(base, id, pairNo(n)(base.At()))
+		c.Grant(base.Key).As(by).KeepPending(base, id, pairNo(n)(base.At()))
 	case 9, 10:
-		verdict := []grant.Verdict{grant.Unspent, grant.MaybeSpent, grant.Refused}[random.IntN(3)]
+		verdict := []grant.Verdict{grant.VerdictClear, grant.VerdictKeep, grant.VerdictDead}[random.IntN(3)]
 		_, _, err = c.Grant(base.Key).As(by).Fail(t.Context(), base, grant.Failure{ID: id, Verdict: verdict})
 	}
 	if err != nil && !errors.Is(err, grant.ErrNone) && !errors.Is(err, grant.ErrSealed) {
@@ -161,7 +161,7 @@ func TestAskedProcessesRestore(t *testing.T) {
 	if anybody, err := cold.Grant(acme).Ask(t.Context(), 0, 0, 0); err != nil || !anybody {
 		t.Fatalf("Ask: %v %v", anybody, err)
 	}
-	until(t, p, "the restored grant", func() bool { return cold.Grant(acme).Remembered() != nil })
+	until(t, p, "the restored grant", func() bool { return cold.Grant(acme).Recall() != nil })
 	if s := read(t, cold, acme); s.Generation != base.Generation || s.Pair.RefreshToken.Reveal() != "rt-1" {
 		t.Errorf("%+v", s.Record)
 	}
@@ -183,16 +183,16 @@ func TestACacheDoesNotAnswerItsOwnQuestion(t *testing.T) {
 	read(t, other, acme) // it knows Redis' clock now
 	lose(t, asking, acme)
 
-	told := p.Told()
+	told := p.LeaseNews()
 	if _, err := asking.Grant(acme).Ask(t.Context(), 0, 0, 0); err != nil {
 		t.Fatal(err)
 	}
 	if err := asking.Grant(acme).Alive(t.Context(), time.Second); err != nil { // it is heard after the question
 		t.Fatal(err)
 	}
-	until(t, p, "its own messages", func() bool { return p.Told() > told })
+	until(t, p, "its own messages", func() bool { return p.LeaseNews() > told })
 	p.e.mu.Lock()
-	answers := p.e.telling || p.e.toldAt != 0
+	answers := p.e.answering || p.e.answeredAt != 0
 	p.e.mu.Unlock()
 	if answers || len(atIt) > 0 {
 		t.Errorf("it gives itself the grant: %v; it says to itself that it is at it: %v", answers, len(atIt) > 0)
@@ -241,15 +241,15 @@ func TestHeldPairIsServedAndStored(t *testing.T) {
 	t.Cleanup(c.Grant(acme).Pin().Unpin)
 	read(t, c, acme)
 	id := NewID()
-	held := c.Grant(base.Key).As(by).Hold(base, id, pairNo(2)(base.At()))
-	if !held.Pending || c.Grant(acme).Remembered() != held || held.Token().AccessToken != "at-2" || c.Grant(acme).Peek() != nil {
+	held := c.Grant(base.Key).As(by).KeepPending(base, id, pairNo(2)(base.At()))
+	if !held.Pending || c.Grant(acme).Recall() != held || held.Token().AccessToken != "at-2" || c.Grant(acme).Peek() != nil {
 		t.Fatalf("held %+v", held.Record)
 	}
 	s := read(t, c, acme)
 	if s.Pending || s.Generation != 2 || s.Pair.RefreshToken.Reveal() != "rt-2" || s.RetryAt > s.At() {
 		t.Errorf("stored %+v", s.Record)
 	}
-	if o, _, err := c.Grant(base.Key).As(by).Commit(t.Context(), base, id, pairNo(2)(base.At()), false, false); o != grant.OK || err != nil {
+	if o, _, err := c.Grant(base.Key).As(by).Commit(t.Context(), base, id, pairNo(2)(base.At()), false, false); o != grant.OutcomeOK || err != nil {
 		t.Errorf("the commit that comes through at last: %s %v", o, err)
 	}
 }
@@ -262,10 +262,10 @@ func TestHeldPairYieldsToTheSiblingThatWasStored(t *testing.T) {
 	hot(t, c, acme)
 	p := c.Grant(acme).Pin()
 	defer p.Unpin()
-	c.Grant(base.Key).As(by).Hold(base, NewID(), pairNo(2)(base.At()))
+	c.Grant(base.Key).As(by).KeepPending(base, NewID(), pairNo(2)(base.At()))
 	commit(t, other, base, 3)
 	until(t, p, "the sibling", func() bool { s := c.Grant(acme).Peek(); return s != nil && s.Token().AccessToken == "at-3" })
-	if o, s, err := c.Grant(base.Key).As(by).Commit(t.Context(), base, NewID(), pairNo(2)(base.At()), false, false); o != grant.Moved || err != nil || s.Pair.AccessToken.Reveal() != "at-3" {
+	if o, s, err := c.Grant(base.Key).As(by).Commit(t.Context(), base, NewID(), pairNo(2)(base.At()), false, false); o != grant.OutcomeMoved || err != nil || s.Pair.AccessToken.Reveal() != "at-3" {
 		t.Errorf("%s %v", o, err)
 	}
 	if spare, ok, err := c.Grant(base.Key).Spare(t.Context(), base); !ok || err != nil || spare.RefreshToken.Reveal() != "rt-2" {
@@ -325,11 +325,11 @@ func TestWholeLifeOnACluster(t *testing.T) {
 		confirm(t, p)
 		base := claim(t, c, connect(t, c, k, 1), by)
 		commit(t, c, base, 2)
-		if o, _, err := c.Grant(base.Key).As(by).Commit(t.Context(), base, NewID(), pairNo(3)(base.At()), false, false); o != grant.Moved || err != nil {
+		if o, _, err := c.Grant(base.Key).As(by).Commit(t.Context(), base, NewID(), pairNo(3)(base.At()), false, false); o != grant.OutcomeMoved || err != nil {
 			t.Fatal(o, err)
 		}
 		s := claim(t, c, read(t, c, k), by)
-		if o, _, err := c.Grant(s.Key).As(by).Fail(t.Context(), s, grant.Failure{ID: NewID(), Verdict: grant.Refused}); o != grant.OK || err != nil {
+		if o, _, err := c.Grant(s.Key).As(by).Fail(t.Context(), s, grant.Failure{ID: NewID(), Verdict: grant.VerdictDead}); o != grant.OutcomeOK || err != nil {
 			t.Fatal(o, err)
 		}
 		until(t, p, "the death", func() bool { s := other.Grant(k).Peek(); return s != nil && s.State == grant.Reauthorize })

@@ -10,9 +10,9 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
-// pushed takes a message from the subscriber connection. An empty payload means that the channel
+// receive takes a message from the subscriber connection. An empty payload means that the channel
 // is newly subscribed: whoever waits must read again.
-func (c *Cache) pushed(channel, payload string) {
+func (c *Cache) receive(channel, payload string) {
 	if payload == "" {
 		c.believe(channel, "")
 	} else if body, ok := c.proof.Proven(channel, payload); ok && !c.proof.Stale(channel, body) {
@@ -26,7 +26,7 @@ func (c *Cache) pushed(channel, payload string) {
 // believe takes a message whose sender may read the grants into memory.
 func (c *Cache) believe(channel, payload string) {
 	at := mono.Now()
-	if c.appPushed(channel, payload, at) || c.changePushed(channel, payload) {
+	if c.receiveApp(channel, payload, at) || c.receiveChange(channel, payload) {
 		return
 	}
 	k, ok := c.names.GrantOf(channel)
@@ -40,7 +40,7 @@ func (c *Cache) believe(channel, payload string) {
 	if payload == "" {
 		e.mu.Lock()
 		e.leaseFor = 0 // its release may have been missed
-		e.told++
+		e.leaseNews++
 		e.news()
 		e.mu.Unlock()
 		return
@@ -48,11 +48,11 @@ func (c *Cache) believe(channel, payload string) {
 	ev, err := grant.ParseEvent(payload)
 	if err != nil {
 		c.log.Warn().Err(err).Str("channel", channel).Msg("event not understood: reading the grant again")
-		e.suspect()
+		e.invalidate()
 		return
 	}
 	if ev.Kind == grant.KindAlive {
-		e.leaseTold(ev, at, c.clock.Arrived(at, ev.Now)-ev.Now)
+		e.applyLease(ev, at, c.clock.Arrived(at, ev.Now)-ev.Now)
 		return
 	}
 	if ev.Kind == grant.KindAsk {
@@ -65,16 +65,16 @@ func (c *Cache) believe(channel, payload string) {
 		}
 		e.mu.Unlock()
 		if s := e.snap.Load().sure(); s != nil && (s.Epoch != ev.Record.Epoch || s.Compare(&ev.Record) > 0) {
-			c.tell(e)
+			c.answerAsk(e)
 		}
 		return
 	}
-	c.take(e, ev, at)
+	c.applyEvent(e, ev, at)
 }
 
-// leaseTold takes what a holder says of its lease; it said so `age` ms ago. What was said before
+// applyLease takes what a holder says of its lease; it said so `age` ms ago. What was said before
 // what is known already is a repeat, or late: it wakes nobody.
-func (e *entry) leaseTold(ev grant.Event, at mono.Time, age int64) {
+func (e *entry) applyLease(ev grant.Event, at mono.Time, age int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	until := max(at, at+ev.Lease-clock.Span(age))
@@ -83,30 +83,30 @@ func (e *entry) leaseTold(ev grant.Event, at mono.Time, age int64) {
 		return
 	}
 	e.leaseFor, e.leaseSaid = until, ev.Now
-	e.told++
+	e.leaseNews++
 	e.news()
 }
 
-// tell answers a process that found no record, if this one remembers the grant: Redis
+// answerAsk answers a process that found no record, if this one remembers the grant: Redis
 // has lost it, and gets it back. Every process that knows may answer; the script takes
 // the newest. However many ask, a process answers for a grant once at a time and once a second.
-func (c *Cache) tell(e *entry) {
+func (c *Cache) answerAsk(e *entry) {
 	mem := e.snap.Load().sure()
 	if mem == nil || mem.incomplete() {
 		return
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if now := mono.Now(); e.telling || e.toldAt != 0 && now-e.toldAt < tellEvery {
+	if now := mono.Now(); e.answering || e.answeredAt != 0 && now-e.answeredAt < answerEvery {
 		return
 	}
-	e.telling = true
+	e.answering = true
 	go func() { // the subscriber connection must not wait for it
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		defer e.hasTold()
+		defer e.askAnswered()
 		_, err := c.Grant(mem.Key).restore(ctx, mem)
-		for store.NoAnswer(err) && mono.Sleep(ctx, tellEvery/2) == nil { // its node may just be replaced
+		for store.NoAnswer(err) && mono.Sleep(ctx, answerEvery/2) == nil { // its node may just be replaced
 			_, err = c.Grant(mem.Key).restore(ctx, mem)
 		}
 		if err != nil {
@@ -115,9 +115,9 @@ func (c *Cache) tell(e *entry) {
 	}()
 }
 
-// take makes a snapshot of an event. The pair is the one that memory has of the same
+// applyEvent makes a snapshot of an event. The pair is the one that memory has of the same
 // generation, or comes with it; else the grant must be read.
-func (c *Cache) take(e *entry, ev grant.Event, at mono.Time) {
+func (c *Cache) applyEvent(e *entry, ev grant.Event, at mono.Time) {
 	s := &Snapshot{
 		Key: e.key, Record: ev.Record, home: e, heard: true,
 		now: c.clock.Arrived(at, ev.Now), at: at, session: c.hub.SessionOf(e.channel),
@@ -125,7 +125,7 @@ func (c *Cache) take(e *entry, ev grant.Event, at mono.Time) {
 	s.behind = c.clock.Behind(&s.Record, s.now)
 	old := e.snap.Load()
 	if old != nil && old.Compare(&ev.Record) > 0 && (ev.Kind == "restore" || ev.Now > old.now) {
-		c.tell(e) // news of an older state: Redis has lost what we know
+		c.answerAsk(e) // news of an older state: Redis has lost what we know
 		return
 	}
 	known := old != nil && !old.Pending && old.Epoch == s.Epoch && old.Generation == s.Generation &&
@@ -148,12 +148,12 @@ func (c *Cache) take(e *entry, ev grant.Event, at mono.Time) {
 }
 
 // tellEvery is how often a process answers those who ask about one grant.
-const tellEvery = time.Second
+const answerEvery = time.Second
 
-func (e *entry) hasTold() {
+func (e *entry) askAnswered() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.telling, e.toldAt = false, mono.Now()
+	e.answering, e.answeredAt = false, mono.Now()
 }
 
 // UnprovenMessages counts the messages on this process's channels whose sender has not proven that
@@ -185,7 +185,7 @@ func (c *Cache) weigh(ctx context.Context) {
 		c.log.Warn().Err(err).Msg("Redis has lost its data, or may have: looking again in a few seconds")
 	}
 	for channel, payload := range hints {
-		c.suspect(channel)
+		c.invalidate(channel)
 		// The key may have been made anew by a process that asks for what this one remembers.
 		if body, ok := c.proof.Proven(channel, payload); ok && !c.proof.Stale(channel, body) {
 			c.believe(channel, body)
@@ -193,27 +193,27 @@ func (c *Cache) weigh(ctx context.Context) {
 	}
 }
 
-// suspect makes what memory holds of a channel's grant or app incoherent, until it is read again.
-func (c *Cache) suspect(channel string) {
+// invalidate makes what memory holds of a channel's grant or app incoherent, until it is read again.
+func (c *Cache) invalidate(channel string) {
 	if name, ok := c.names.IsApp(channel); ok {
 		if a, ok := c.apps.Load(grant.Unescape(name)); ok {
-			a.suspect()
+			a.invalidate()
 		}
 		return
 	}
 	if k, ok := c.names.GrantOf(channel); ok {
 		if e, ok := c.hot.load(k); ok {
-			e.suspect()
+			e.invalidate()
 		}
 	}
 }
 
-// suspectAll is suspect for everything: messages were missed.
-func (c *Cache) suspectAll() {
+// invalidateAll is suspect for everything: messages were missed.
+func (c *Cache) invalidateAll() {
 	for e := range c.hot.all() {
-		e.suspect()
+		e.invalidate()
 	}
 	for _, a := range c.apps.All() {
-		a.suspect()
+		a.invalidate()
 	}
 }

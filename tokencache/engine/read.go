@@ -33,13 +33,13 @@ func (g Grant) Read(ctx context.Context) (*Snapshot, error) {
 	return nil, fmt.Errorf("tokencache: read %s: newer states keep coming; try again", g.key)
 }
 
-// Glance is for a caller who wants no more than a fresh token of a grant that memory has
+// ReadFresh is for a caller who wants no more than a fresh token of a grant that memory has
 // no room for: a bare GET, which costs two thirds of a Read. The snapshot's record knows
 // the epoch and the times alone. It is nil where there is no fresh token, or only a Read
 // can tell. What it cannot tell is whether the pair is still the record's: a pair that somebody who
 // may write to Redis has put back is served until it expires, though the tenant is disconnected.
 // Asking for the record in the same round trip would cost a fifth more.
-func (g Grant) Glance(ctx context.Context) (*Snapshot, error) {
+func (g Grant) ReadFresh(ctx context.Context) (*Snapshot, error) {
 	at := mono.Now()
 	now, ok := g.c.clock.Guess(at)
 	if _, hot := g.c.hot.load(g.key); hot || !ok || g.c.hot.size() < g.c.limit || g.c.hot.seen.lately(g.key) {
@@ -115,7 +115,7 @@ func (c *Cache) readOnce(ctx context.Context, ks store.Keys) (store.Reply, error
 // something and gets it back: a request that was sent after memory knew cannot
 // honestly have found less.
 func (g Grant) reconcile(ctx context.Context, a answer) (*Snapshot, error) {
-	mem := g.Remembered()
+	mem := g.Recall()
 	if a.damaged != nil {
 		if sure := mem.sure(); sure != nil {
 			return g.restore(ctx, sure)
@@ -132,9 +132,9 @@ func (g Grant) reconcile(ctx context.Context, a answer) (*Snapshot, error) {
 	older := mem != nil && (a.snap == nil || !a.snap.supersedes(mem) && mem.Compare(&a.snap.Record) > 0)
 	sure := mem.sure()
 	switch {
-	case older && a.sent > mem.taken && sure != nil && (a.snap == nil || sure.Compare(&a.snap.Record) > 0):
+	case older && a.sent > mem.knownAt && sure != nil && (a.snap == nil || sure.Compare(&a.snap.Record) > 0):
 		return g.restore(ctx, sure)
-	case older && a.sent > mem.taken:
+	case older && a.sent > mem.knownAt:
 		return g.contradict(ctx, a)
 	case older:
 		return mem, nil
@@ -180,7 +180,7 @@ func (g Grant) restore(ctx context.Context, mem *Snapshot) (*Snapshot, error) {
 	if a.status == "ok" {
 		g.c.log.Warn().Str("app", mem.App).Str("tenant", mem.Tenant).Int64("generation", mem.Generation).
 			Msg("Redis had lost this grant's newest state: restored from memory")
-		g.c.changed(Change{mem.Key, "restore", a.snap.Record, a.now})
+		g.c.notifyChange(Change{mem.Key, "restore", a.snap.Record, a.now})
 		a.snap.Pair = mem.Pair
 	} else {
 		a.snap.needsPair()
@@ -204,7 +204,7 @@ func (g Grant) contradict(ctx context.Context, a answer) (*Snapshot, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	mem := e.snap.Load()
-	if mem == nil || !mem.heard || a.sent <= mem.taken {
+	if mem == nil || !mem.heard || a.sent <= mem.knownAt {
 		return g.c.accept(a)
 	}
 	now := mono.Now()

@@ -91,12 +91,12 @@ func TestRecordStaysCompact(t *testing.T) {
 		t.Fatal(err)
 	}
 	compact("claim")
-	if _, _, err = c.Grant(base.Key).As(odd).Fail(t.Context(), base, grant.Failure{ID: NewID(), Verdict: grant.MaybeSpent, Error: odd, Reason: odd}); err != nil {
+	if _, _, err = c.Grant(base.Key).As(odd).Fail(t.Context(), base, grant.Failure{ID: NewID(), Verdict: grant.VerdictKeep, Error: odd, Reason: odd}); err != nil {
 		t.Fatal(err)
 	}
 	compact("fail")
 	t.Logf("MEMORY USAGE of a full record: %d bytes", c.rdb.MemoryUsage(t.Context(), c.Grant(acme).keys().Grant()).Val())
-	c.Grant(base.Key).As(odd).Hold(base, NewID(), pairNo(2)(base.At()))
+	c.Grant(base.Key).As(odd).KeepPending(base, NewID(), pairNo(2)(base.At()))
 	lose(t, c, acme)
 	read(t, c, acme)
 	compact("restore of a held pair")

@@ -115,7 +115,7 @@ func TestRepeatedMessagesTellANewProcessNothing(t *testing.T) {
 	eventually(t, "the repeats to arrive", patience, func() bool {
 		return fresh.UnprovenMessages()-before >= int64(len(tape.said))
 	})
-	if s := fresh.Grant(acme).Remembered(); s != nil {
+	if s := fresh.Grant(acme).Recall(); s != nil {
 		t.Errorf("a process that has read nothing believes in generation %d of consent %d, %s", s.Generation, s.Epoch, s.State)
 	}
 	if s := fresh.App("zoom").KnownApp(); s != nil && s.Open {
@@ -142,7 +142,7 @@ func TestTheFirstLookAtAGrantIsARead(t *testing.T) {
 	t.Cleanup(pin.Unpin)
 	confirm(t, pin)
 	tape.repeat()
-	until(t, pin, "the repeat", func() bool { return fresh.Grant(acme).Remembered() != nil })
+	until(t, pin, "the repeat", func() bool { return fresh.Grant(acme).Recall() != nil })
 	if s := fresh.Grant(acme).Peek(); s != nil {
 		t.Errorf("the token of a disconnected tenant is served: generation %d, %s", s.Generation, s.State)
 	}
@@ -161,7 +161,7 @@ func TestNewsAreHeardAlsoAfterRedisClockWasSetBack(t *testing.T) {
 	p := hot(t, listener, acme)
 	listener.clock.Shift(time.Hour)
 	commit(t, c, claim(t, c, base, "worker"), 2)
-	until(t, p, "the commit", func() bool { s := listener.Grant(acme).Remembered(); return s != nil && s.Generation == 2 })
+	until(t, p, "the commit", func() bool { s := listener.Grant(acme).Recall(); return s != nil && s.Generation == 2 })
 }
 
 // A repeat that is not yet old must not make waiters wait longer, nor wake them again and again.
@@ -181,13 +181,13 @@ func TestARepeatedSignOfLifeHoldsNoLease(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, p, "the release", func() bool { return p.LeaseHeld() == 0 })
-	told := p.Told()
+	told := p.LeaseNews()
 	for range 1000 {
 		tape.repeat()
 	}
 	commit(t, c, read(t, c, acme), 2) // arrives after them
 	until(t, p, "the commit", func() bool { return c.Grant(acme).Peek() != nil && c.Grant(acme).Peek().Generation == 2 })
-	if n := p.Told() - told; n > 0 || p.LeaseHeld() > 0 {
+	if n := p.LeaseNews() - told; n > 0 || p.LeaseHeld() > 0 {
 		t.Errorf("%d repeats were heard, and the lease seems held for %v", n, p.LeaseHeld())
 	}
 }

@@ -46,7 +46,7 @@ func (g Grant) store(ctx context.Context, op string, s *redis.Script, keys []str
 			return store.Reply{}, err
 		}
 		lacks = ack.Lacks(wait)
-		got, err := g.c.db.Told(cmd, keys).Slice()
+		got, err := cmd.Slice()
 		if err != nil {
 			return store.Reply{}, err
 		}

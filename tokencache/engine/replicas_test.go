@@ -95,10 +95,10 @@ func TestARepeatWaitsForTheReplicasToo(t *testing.T) {
 			base, id := claim(t, c, connect(t, c, acme, 1), "x"), NewID()
 			return func(c *Cache) error {
 				o, now, err := c.Grant(base.Key).As("x").Commit(t.Context(), base, id, pairNo(2)(base.At()), false, false, one)
-				if o == grant.OK && now == nil {
+				if o == grant.OutcomeOK && now == nil {
 					now = read(t, c, acme)
 					claimed := claim(t, c, now, "y")
-					_, _, failed := c.Grant(claimed.Key).As("y").Fail(t.Context(), claimed, grant.Failure{ID: NewID(), Verdict: grant.Unspent, Error: "unsent//0"})
+					_, _, failed := c.Grant(claimed.Key).As("y").Fail(t.Context(), claimed, grant.Failure{ID: NewID(), Verdict: grant.VerdictClear, Error: "unsent//0"})
 					if failed != nil {
 						t.Error(failed)
 					}
@@ -170,7 +170,7 @@ func TestAClaimWhoseReplyWasLostIsAcknowledgedForReal(t *testing.T) {
 		switch {
 		case hangs && !errors.Is(err, grant.ErrNotReplicated):
 			t.Errorf("the replica hangs, and the claim counts: %s, %v", o, err)
-		case !hangs && (err != nil || o != grant.OK || s.Claim.ID != id):
+		case !hangs && (err != nil || o != grant.OutcomeOK || s.Claim.ID != id):
 			t.Errorf("the replica follows: %s, %v", o, err)
 		}
 		if hangs {
@@ -192,16 +192,16 @@ func TestOnlyAClaimThatIsMadeMustBeAcknowledged(t *testing.T) {
 		t.Fatal(err)
 	}
 	o, s, err := c.Grant(newer.Key).As("x").Claim(t.Context(), newer, NewID(), time.Minute, AfterDeadline, follows)
-	if err != nil || o != grant.OK || !s.Claim.Unresolved() {
+	if err != nil || o != grant.OutcomeOK || !s.Claim.Unresolved() {
 		t.Errorf("with an empty script cache: %s, %v", o, err)
 	}
 	fo.Replica.Pause(t)
 	o, s, err = c.Grant(base.Key).As("x").Claim(t.Context(), base, NewID(), time.Minute, AfterDeadline, one)
-	if err != nil || o != grant.Moved || s.Generation != 2 {
+	if err != nil || o != grant.OutcomeMoved || s.Generation != 2 {
 		t.Errorf("of an older generation: %s, %v", o, err)
 	}
 	o, _, err = c.Grant(newer.Key).As("y").Claim(t.Context(), newer, NewID(), time.Minute, AfterDeadline, one)
-	if err != nil || o != grant.Claimed {
+	if err != nil || o != grant.OutcomeClaimed {
 		t.Errorf("of what another has claimed: %s, %v", o, err)
 	}
 }
@@ -263,7 +263,7 @@ func TestAClusterIsFollowedToTheNodeThatHasTheGrant(t *testing.T) {
 	step := func(what string, id string) {
 		t.Helper()
 		o, s, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, id, time.Minute, AtOnce, follows)
-		if err != nil || o != grant.OK || s.Claim.ID != id {
+		if err != nil || o != grant.OutcomeOK || s.Claim.ID != id {
 			t.Errorf("%s: %s, %v", what, o, err)
 		}
 	}
@@ -284,7 +284,7 @@ func TestAClaimOutlivesTheEndOfItsNode(t *testing.T) {
 	base, i := connect(t, c, acme, 1), cluster.Owner(t, c.Grant(acme).keys().Grant())
 	id := NewID()
 	o, _, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, id, time.Minute, AfterDeadline, follows)
-	if err != nil || o != grant.OK {
+	if err != nil || o != grant.OutcomeOK {
 		t.Fatal(o, err)
 	}
 	cluster.TakeOver(t, i)
@@ -294,7 +294,7 @@ func TestAClaimOutlivesTheEndOfItsNode(t *testing.T) {
 		t.Errorf("%s, %v", o, err)
 	}
 	o, _, err = c.Grant(base.Key).As("y").Claim(t.Context(), base, NewID(), time.Minute, AfterDeadline, one)
-	if err != nil || o != grant.Claimed {
+	if err != nil || o != grant.OutcomeClaimed {
 		t.Errorf("of another: %s, %v", o, err)
 	}
 }

@@ -81,16 +81,16 @@ func doExtend(failure string) func(*world, *Snapshot) result {
 
 func doConnect(w *world, _ *Snapshot) result {
 	s, err := w.c.Grant(w.k).As(by).Connect(w.Context(), pairNo(2))
-	return result{grant.OK, s, err}
+	return result{grant.OutcomeOK, s, err}
 }
 
 func doDisconnect(w *world, _ *Snapshot) result {
-	return result{grant.OK, nil, w.c.Grant(w.k).As(by).Disconnect(w.Context())}
+	return result{grant.OutcomeOK, nil, w.c.Grant(w.k).As(by).Disconnect(w.Context())}
 }
 
 func doRead(w *world, _ *Snapshot) result {
 	s, err := w.c.Grant(w.k).Read(w.Context())
-	return result{grant.OK, s, err}
+	return result{grant.OutcomeOK, s, err}
 }
 
 // refusals are rules with those waits.
@@ -104,7 +104,7 @@ func rejected(w *world, n int) *Snapshot {
 	s := connected(w)
 	for i := range n {
 		o, noted, err := w.stage.Grant(s.Key).As("stage").Reject(w.Context(), s, refusals(0, time.Minute, time.Hour))
-		if err != nil || o != grant.OK {
+		if err != nil || o != grant.OutcomeOK {
 			w.Fatalf("refusal %d: %s, %v", i, o, err)
 		}
 		s = commit(w.T, w.stage, noted, i+2)
@@ -129,18 +129,18 @@ func rejects(n int64, wait time.Duration) func(w *world, base, now *Snapshot) {
 
 var operations = []operation{
 	// Reject: one exchange for each refused generation, ever more rarely in a row.
-	{name: "reject", stage: connected, call: doReject, want: grant.OK, journal: []string{"reject"}, check: rejects(1, 0)},
-	{name: "reject of a fresh generation", call: doReject, want: grant.OK, journal: []string{"reject"}, check: rejects(2, time.Minute),
+	{name: "reject", stage: connected, call: doReject, want: grant.OutcomeOK, journal: []string{"reject"}, check: rejects(1, 0)},
+	{name: "reject of a fresh generation", call: doReject, want: grant.OutcomeOK, journal: []string{"reject"}, check: rejects(2, time.Minute),
 		stage: func(w *world) *Snapshot { return rejected(w, 1) }},
-	{name: "reject by a straggler", call: doReject, want: grant.Moved,
+	{name: "reject by a straggler", call: doReject, want: grant.OutcomeMoved,
 		stage: func(w *world) *Snapshot { base := connected(w); commit(w.T, w.stage, base, 2); return base }},
-	{name: "reject of a pair that shares its generation with the stored one", call: doReject, want: grant.Moved,
+	{name: "reject of a pair that shares its generation with the stored one", call: doReject, want: grant.OutcomeMoved,
 		stage: func(w *world) *Snapshot {
 			base := connected(w)
 			hset(w.T, w.stage, w.k, "at_fp", grant.Fingerprint("of the sibling"))
 			return base
 		}},
-	{name: "reject of what another has reported", call: doReject, want: grant.OK,
+	{name: "reject of what another has reported", call: doReject, want: grant.OutcomeOK,
 		stage: func(w *world) *Snapshot {
 			base := rejected(w, 1)
 			_, _, err := w.stage.Grant(base.Key).As("stage").Reject(w.Context(), base, refusals(0, time.Minute))
@@ -153,14 +153,14 @@ var operations = []operation{
 				w.Errorf("%d refusals count", now.Rejects)
 			}
 		}},
-	{name: "reject of a third in a row", call: doReject, want: grant.Wait, journal: []string{"suspect"},
+	{name: "reject of a third in a row", call: doReject, want: grant.OutcomeWait, journal: []string{"suspect"},
 		stage: func(w *world) *Snapshot { return rejected(w, 2) },
 		check: func(w *world, _, now *Snapshot) {
 			if now.Rejects != 2 || now.Reason != "suspect" || now.State != grant.Active {
 				w.Errorf("%d refusals, reason %q", now.Rejects, now.Reason)
 			}
 		}},
-	{name: "reject of a third in a row, known to be suspect", call: doReject, want: grant.Wait,
+	{name: "reject of a third in a row, known to be suspect", call: doReject, want: grant.OutcomeWait,
 		stage: func(w *world) *Snapshot {
 			base := rejected(w, 2)
 			_, base, err := w.stage.Grant(base.Key).As("stage").Reject(w.Context(), base, refusals(0, time.Minute))
@@ -169,65 +169,65 @@ var operations = []operation{
 			}
 			return base
 		}},
-	{name: "reject when the time has come", call: doReject, want: grant.OK, journal: []string{"reject"}, check: rejects(3, time.Hour),
+	{name: "reject when the time has come", call: doReject, want: grant.OutcomeOK, journal: []string{"reject"}, check: rejects(3, time.Hour),
 		stage: func(w *world) *Snapshot {
 			rejected(w, 2)
 			hset(w.T, w.stage, w.k, "reject_at", read(w.T, w.stage, w.k).At()-1)
 			return read(w.T, w.stage, w.k)
 		}},
-	{name: "reject long after the last", call: doReject, want: grant.OK, journal: []string{"reject"}, check: rejects(1, 0),
+	{name: "reject long after the last", call: doReject, want: grant.OutcomeOK, journal: []string{"reject"}, check: rejects(1, 0),
 		stage: func(w *world) *Snapshot {
 			rejected(w, 2)
 			hset(w.T, w.stage, w.k, "reject_at", read(w.T, w.stage, w.k).At()-3_600_100)
 			return read(w.T, w.stage, w.k)
 		}},
-	{name: "reject more often than waits are given", call: doReject, want: grant.OK, journal: []string{"reject"}, check: rejects(9, time.Hour),
+	{name: "reject more often than waits are given", call: doReject, want: grant.OutcomeOK, journal: []string{"reject"}, check: rejects(9, time.Hour),
 		stage: func(w *world) *Snapshot {
 			base := rejected(w, 1)
 			hset(w.T, w.stage, w.k, "rejects", 8)
 			return base
 		}},
-	{name: "reject of a token that has worked for a while", call: doReject, want: grant.OK, journal: []string{"reject"}, check: rejects(2, time.Minute),
+	{name: "reject of a token that has worked for a while", call: doReject, want: grant.OutcomeOK, journal: []string{"reject"}, check: rejects(2, time.Minute),
 		stage: func(w *world) *Snapshot {
 			s := rejected(w, 2)
 			hset(w.T, w.stage, w.k, "issued_at", s.At()-600_000)
 			return read(w.T, w.stage, w.k)
 		}},
-	{name: "reject after a consent", call: doReject, want: grant.OK, journal: []string{"reject"}, check: rejects(1, 0),
+	{name: "reject after a consent", call: doReject, want: grant.OutcomeOK, journal: []string{"reject"}, check: rejects(1, 0),
 		stage: func(w *world) *Snapshot { rejected(w, 2); return connect(w.T, w.stage, w.k, 9) }},
-	{name: "reject of a dead grant", call: doReject, want: grant.Dead,
+	{name: "reject of a dead grant", call: doReject, want: grant.OutcomeDead,
 		stage: func(w *world) *Snapshot { return dead(w, claimed(w)) }},
 
 	// Claim: only the generation and epoch that were read, active, unclaimed, not too early.
-	{name: "claim", stage: connected, call: doClaim(AfterDeadline), want: grant.OK, journal: []string{"claim"},
+	{name: "claim", stage: connected, call: doClaim(AfterDeadline), want: grant.OutcomeOK, journal: []string{"claim"},
 		check: func(w *world, base, now *Snapshot) {
 			if now.Claim.By != by || now.Claim.N != 1 || now.Claim.Prior != 0 || now.Claim.Until != now.Claim.At+60_000 || now.Generation != base.Generation {
 				w.Errorf("claim: %+v", now.Claim)
 			}
 		}},
-	{name: "claim of a generation that has moved on", call: doClaim(AtOnce), want: grant.Moved,
+	{name: "claim of a generation that has moved on", call: doClaim(AtOnce), want: grant.OutcomeMoved,
 		stage: func(w *world) *Snapshot { base := connected(w); commit(w.T, w.stage, base, 2); return base }},
-	{name: "claim after another consent", call: doClaim(AtOnce), want: grant.Moved,
+	{name: "claim after another consent", call: doClaim(AtOnce), want: grant.OutcomeMoved,
 		stage: func(w *world) *Snapshot { base := connected(w); connect(w.T, w.stage, w.k, 2); return base }},
-	{name: "claim after Disconnect", call: doClaim(AtOnce), want: grant.Moved,
+	{name: "claim after Disconnect", call: doClaim(AtOnce), want: grant.OutcomeMoved,
 		stage: func(w *world) *Snapshot { base := connected(w); disconnect(w.T, w.stage, w.k); return base }},
-	{name: "claim of a dead grant", call: doClaim(AtOnce), want: grant.Dead,
+	{name: "claim of a dead grant", call: doClaim(AtOnce), want: grant.OutcomeDead,
 		stage: func(w *world) *Snapshot { return dead(w, claimed(w)) }},
-	{name: "claim before retry_at", call: doClaim(AtOnce), want: grant.Wait,
+	{name: "claim before retry_at", call: doClaim(AtOnce), want: grant.OutcomeWait,
 		stage: func(w *world) *Snapshot {
 			base := claimed(w)
-			doFailAs(w, base, grant.Failure{Verdict: grant.Unspent, Retry: time.Hour})
+			doFailAs(w, base, grant.Failure{Verdict: grant.VerdictClear, Retry: time.Hour})
 			return base
 		}},
-	{name: "claim after retry_at", call: doClaim(AfterDeadline), want: grant.OK, journal: []string{"claim"},
+	{name: "claim after retry_at", call: doClaim(AfterDeadline), want: grant.OutcomeOK, journal: []string{"claim"},
 		stage: func(w *world) *Snapshot {
 			base := claimed(w)
-			doFailAs(w, base, grant.Failure{Verdict: grant.Unspent})
+			doFailAs(w, base, grant.Failure{Verdict: grant.VerdictClear})
 			hset(w.T, w.stage, w.k, "retry_at", base.At()-1)
 			return base
 		}},
-	{name: "claim of a claimed generation", stage: claimed, call: doClaim(AfterDeadline), want: grant.Claimed},
-	{name: "claim taken over", stage: claimed, call: doClaim(AtOnce), want: grant.OK, journal: []string{"claim"},
+	{name: "claim of a claimed generation", stage: claimed, call: doClaim(AfterDeadline), want: grant.OutcomeClaimed},
+	{name: "claim taken over", stage: claimed, call: doClaim(AtOnce), want: grant.OutcomeOK, journal: []string{"claim"},
 		check: func(w *world, base, now *Snapshot) {
 			if now.Claim.N != 2 || now.Claim.At != base.Claim.At || now.Claim.Prior != base.Claim.Until || now.Claim.Until < base.Claim.Until {
 				w.Errorf("the earlier claim %+v became %+v", base.Claim, now.Claim)
@@ -235,20 +235,20 @@ var operations = []operation{
 		}},
 
 	// Extend: only the claim under which it is asked for.
-	{name: "extend", stage: claimed, call: doExtend(""), want: grant.OK, published: []string{"extend"},
+	{name: "extend", stage: claimed, call: doExtend(""), want: grant.OutcomeOK, published: []string{"extend"},
 		check: func(w *world, base, now *Snapshot) {
 			if late := now.Claim.Until - base.Claim.Until; late < 3_000_000 || now.Claim.ID != base.Claim.ID || now.Claim.At != base.Claim.At || now.RetryAt != 0 {
 				w.Errorf("claim %+v became %+v", base.Claim, now.Claim)
 			}
 			has(w, now, "at-1")
 		}},
-	{name: "extend with an error that callers get", stage: claimed, call: doExtend("ambiguous/slow/0"), want: grant.OK, journal: []string{"extend"},
+	{name: "extend with an error that callers get", stage: claimed, call: doExtend("ambiguous/slow/0"), want: grant.OutcomeOK, journal: []string{"extend"},
 		check: func(w *world, base, now *Snapshot) {
 			if now.Error != "ambiguous/slow/0" || now.RetryAt < base.At()+60_000 || now.RetryAt > now.At()+60_000 || now.Fails != 0 || now.Claim.Until <= base.Claim.Until {
 				w.Errorf("record: %+v", now.Record)
 			}
 		}},
-	{name: "extend never brings the deadline nearer", stage: claimed, want: grant.OK,
+	{name: "extend never brings the deadline nearer", stage: claimed, want: grant.OutcomeOK,
 		call: func(w *world, base *Snapshot) result {
 			o, s, err := w.c.Grant(base.Key).As(by).Extend(w.Context(), base, time.Second, "", 0)
 			return result{o, s, err}
@@ -258,7 +258,7 @@ var operations = []operation{
 				w.Errorf("claim %+v became %+v", base.Claim, now.Claim)
 			}
 		}},
-	{name: "extend with an error never brings the deadline nearer", stage: claimed, want: grant.OK, journal: []string{"extend"},
+	{name: "extend with an error never brings the deadline nearer", stage: claimed, want: grant.OutcomeOK, journal: []string{"extend"},
 		call: func(w *world, base *Snapshot) result {
 			o, s, err := w.c.Grant(base.Key).As(by).Extend(w.Context(), base, time.Second, "ambiguous/slow/0", time.Minute)
 			return result{o, s, err}
@@ -268,36 +268,36 @@ var operations = []operation{
 				w.Errorf("claim %+v became %+v", base.Claim, now.Claim)
 			}
 		}},
-	{name: "extend after a takeover", call: doExtend(""), want: grant.Claimed,
+	{name: "extend after a takeover", call: doExtend(""), want: grant.OutcomeClaimed,
 		stage: func(w *world) *Snapshot {
 			base := claimed(w)
-			if o, _, err := w.stage.Grant(base.Key).As("second").Claim(w.Context(), base, NewID(), time.Minute, AtOnce); o != grant.OK {
+			if o, _, err := w.stage.Grant(base.Key).As("second").Claim(w.Context(), base, NewID(), time.Minute, AtOnce); o != grant.OutcomeOK {
 				w.Fatal(o, err)
 			}
 			return base
 		}},
-	{name: "extend after the commit", call: doExtend(""), want: grant.Moved, check: func(w *world, _, now *Snapshot) { has(w, now, "at-2") },
+	{name: "extend after the commit", call: doExtend(""), want: grant.OutcomeMoved, check: func(w *world, _, now *Snapshot) { has(w, now, "at-2") },
 		stage: func(w *world) *Snapshot { base := claimed(w); commit(w.T, w.stage, base, 2); return base }},
 
 	// Commit: judged by generation alone.
-	{name: "commit", stage: claimed, want: grant.OK, journal: []string{"commit"},
+	{name: "commit", stage: claimed, want: grant.OutcomeOK, journal: []string{"commit"},
 		check: func(w *world, base, now *Snapshot) {
 			if now.Generation != base.Generation+1 || now.Epoch != base.Epoch || now.Claim != (grant.Claim{}) || now.By != by || now.AccessFP != grant.Fingerprint("at-2") {
 				w.Errorf("record: %+v", now.Record)
 			}
 		}},
-	{name: "commit of a lapsed claim that another took over", want: grant.OK, journal: []string{"commit"},
+	{name: "commit of a lapsed claim that another took over", want: grant.OutcomeOK, journal: []string{"commit"},
 		stage: func(w *world) *Snapshot {
 			base := claimed(w)
-			if o, _, err := w.stage.Grant(base.Key).As("other").Claim(w.Context(), base, NewID(), time.Minute, AtOnce); o != grant.OK {
+			if o, _, err := w.stage.Grant(base.Key).As("other").Claim(w.Context(), base, NewID(), time.Minute, AtOnce); o != grant.OutcomeOK {
 				w.Fatal(o, err)
 			}
 			return base
 		}},
-	{name: "commit after the claim was cleared", want: grant.OK, journal: []string{"commit"},
+	{name: "commit after the claim was cleared", want: grant.OutcomeOK, journal: []string{"commit"},
 		stage: func(w *world) *Snapshot {
 			base := claimed(w)
-			doFailAs(w, base, grant.Failure{Verdict: grant.Unspent})
+			doFailAs(w, base, grant.Failure{Verdict: grant.VerdictClear})
 			return base
 		},
 		check: func(w *world, _, now *Snapshot) {
@@ -305,17 +305,17 @@ var operations = []operation{
 				w.Errorf("failure left: %+v", now.Record)
 			}
 		}},
-	{name: "late successor heals a dead grant", want: grant.OK, journal: []string{"commit"},
+	{name: "late successor heals a dead grant", want: grant.OutcomeOK, journal: []string{"commit"},
 		stage: func(w *world) *Snapshot { base := claimed(w); dead(w, base); return base },
 		check: func(w *world, _, now *Snapshot) {
 			if now.State != grant.Active || now.Reason != "" {
 				w.Errorf("state %s, reason %q", now.State, now.Reason)
 			}
 		}},
-	{name: "commit after another consent", want: grant.Moved,
+	{name: "commit after another consent", want: grant.OutcomeMoved,
 		stage: func(w *world) *Snapshot { base := claimed(w); connect(w.T, w.stage, w.k, 3); return base },
 		check: func(w *world, _, now *Snapshot) { has(w, now, "at-3"); spareIs(w, now, "rt-1") }},
-	{name: "commit after Disconnect", want: grant.Moved,
+	{name: "commit after Disconnect", want: grant.OutcomeMoved,
 		stage: func(w *world) *Snapshot { base := claimed(w); disconnect(w.T, w.stage, w.k); return base },
 		check: func(w *world, _, now *Snapshot) {
 			hasNoSpare(w)
@@ -323,21 +323,21 @@ var operations = []operation{
 				w.Error("resurrected")
 			}
 		}},
-	{name: "commit after a sibling", want: grant.Moved, journal: []string{"spare"},
+	{name: "commit after a sibling", want: grant.OutcomeMoved, journal: []string{"spare"},
 		stage: func(w *world) *Snapshot { base := claimed(w); commit(w.T, w.stage, base, 3); return base },
 		check: func(w *world, base, now *Snapshot) {
 			has(w, now, "at-3")
 			spareIs(w, base, "rt-2")
 		}},
-	{name: "commit after a sibling with the same pair", want: grant.Moved,
+	{name: "commit after a sibling with the same pair", want: grant.OutcomeMoved,
 		stage: func(w *world) *Snapshot { base := claimed(w); commit(w.T, w.stage, base, 2); return base },
 		check: func(w *world, _, now *Snapshot) { hasNoSpare(w); has(w, now, "at-2") }},
-	{name: "commit repeated after its pair was spent", want: grant.Moved,
+	{name: "commit repeated after its pair was spent", want: grant.OutcomeMoved,
 		stage: func(w *world) *Snapshot { return claimed(w) },
 		call: func(w *world, base *Snapshot) result {
 			id, pair := NewID(), pairNo(2)(base.At())
 			o, s, err := w.stage.Grant(base.Key).As(by).Commit(w.Context(), base, id, pair, false, false)
-			if o != grant.OK || err != nil {
+			if o != grant.OutcomeOK || err != nil {
 				w.Fatal(o, err)
 			}
 			commit(w.T, w.stage, claim(w.T, w.stage, s, "next"), 3)
@@ -346,20 +346,20 @@ var operations = []operation{
 		},
 		journal: []string{"commit", "claim", "commit"},
 		check:   func(w *world, _, now *Snapshot) { hasNoSpare(w); has(w, now, "at-3") }},
-	{name: "commit repeated after it became the spare", want: grant.Moved, journal: []string{"spare"},
+	{name: "commit repeated after it became the spare", want: grant.OutcomeMoved, journal: []string{"spare"},
 		stage: func(w *world) *Snapshot { base := claimed(w); commit(w.T, w.stage, base, 3); return base },
 		call: func(w *world, base *Snapshot) result {
 			id, pair := NewID(), pairNo(2)(base.At())
-			if o, _, err := w.stage.Grant(base.Key).As(by).Commit(w.Context(), base, id, pair, false, false); o != grant.Moved || err != nil {
+			if o, _, err := w.stage.Grant(base.Key).As(by).Commit(w.Context(), base, id, pair, false, false); o != grant.OutcomeMoved || err != nil {
 				w.Fatal(o, err)
 			}
 			o, s, err := w.c.Grant(base.Key).As(by).Commit(w.Context(), base, id, pair, false, false) // sealed anew
 			return result{o, s, err}
 		}},
-	{name: "commit of the spare", call: doCommit(2, true), want: grant.OK, journal: []string{"commit"},
+	{name: "commit of the spare", call: doCommit(2, true), want: grant.OutcomeOK, journal: []string{"commit"},
 		stage: func(w *world) *Snapshot { return withSpare(w) },
 		check: func(w *world, _, now *Snapshot) { hasNoSpare(w); has(w, now, "at-2") }},
-	{name: "commit of the spare after it moved on", call: doCommit(2, true), want: grant.Moved,
+	{name: "commit of the spare after it moved on", call: doCommit(2, true), want: grant.OutcomeMoved,
 		stage: func(w *world) *Snapshot {
 			base := withSpare(w)
 			commit(w.T, w.stage, base, 4)
@@ -371,14 +371,14 @@ var operations = []operation{
 				w.Error("a genuine pair was thrown away")
 			}
 		}},
-	{name: "commit after Redis lost the grant", want: grant.OK, journal: []string{"commit"},
+	{name: "commit after Redis lost the grant", want: grant.OutcomeOK, journal: []string{"commit"},
 		stage: func(w *world) *Snapshot { base := claimed(w); lose(w.T, w.stage, w.k); return base },
 		check: func(w *world, base, now *Snapshot) {
 			if now.Generation != base.Generation+1 || now.Epoch != base.Epoch {
 				w.Errorf("record: %+v", now.Record)
 			}
 		}},
-	{name: "commit over an older generation", want: grant.OK, journal: []string{"commit"},
+	{name: "commit over an older generation", want: grant.OutcomeOK, journal: []string{"commit"},
 		stage: func(w *world) *Snapshot {
 			base := connected(w)
 			backup := remember(w.T, w.stage, w.k)
@@ -391,7 +391,7 @@ var operations = []operation{
 				w.Errorf("generation %d after %d", now.Generation, base.Generation)
 			}
 		}},
-	{name: "commit over an older consent", want: grant.OK, journal: []string{"commit"},
+	{name: "commit over an older consent", want: grant.OutcomeOK, journal: []string{"commit"},
 		stage: func(w *world) *Snapshot {
 			connect(w.T, w.stage, w.k, 3)
 			backup := remember(w.T, w.stage, w.k)
@@ -406,14 +406,14 @@ var operations = []operation{
 		}},
 
 	// Fail: by CAS on generation, epoch and claim.
-	{name: "fail unspent", stage: claimed, call: doFail(grant.Failure{Verdict: grant.Unspent, Retry: time.Minute}), want: grant.OK, journal: []string{"fail"},
+	{name: "fail unspent", stage: claimed, call: doFail(grant.Failure{Verdict: grant.VerdictClear, Retry: time.Minute}), want: grant.OutcomeOK, journal: []string{"fail"},
 		check: func(w *world, base, now *Snapshot) {
 			if now.Claim != (grant.Claim{}) || now.Fails != 1 || now.RetryAt != now.ErrorAt+60_000 || now.Error != "transient/timeout/0" || now.State != grant.Active {
 				w.Errorf("record: %+v", now.Record)
 			}
 			has(w, now, "at-1")
 		}},
-	{name: "fail unspent after a takeover", call: doFail(grant.Failure{Verdict: grant.Unspent}), want: grant.OK, journal: []string{"fail"},
+	{name: "fail unspent after a takeover", call: doFail(grant.Failure{Verdict: grant.VerdictClear}), want: grant.OutcomeOK, journal: []string{"fail"},
 		stage: func(w *world) *Snapshot {
 			_, s, _ := w.stage.Grant(w.k).As("second").Claim(w.Context(), claimed(w), NewID(), time.Minute, AtOnce)
 			return s
@@ -423,19 +423,19 @@ var operations = []operation{
 				w.Errorf("the earlier claim %+v became %+v", base.Claim, now.Claim)
 			}
 		}},
-	{name: "fail perhaps spent", stage: claimed, call: doFail(grant.Failure{Verdict: grant.MaybeSpent, Retry: time.Second, Deadline: true}), want: grant.OK, journal: []string{"fail"},
+	{name: "fail perhaps spent", stage: claimed, call: doFail(grant.Failure{Verdict: grant.VerdictKeep, Retry: time.Second, Deadline: true}), want: grant.OutcomeOK, journal: []string{"fail"},
 		check: func(w *world, base, now *Snapshot) {
 			if now.Claim != base.Claim || now.RetryAt != base.Claim.Until {
 				w.Errorf("claim %+v, retry_at %d", now.Claim, now.RetryAt)
 			}
 		}},
-	{name: "fail perhaps spent, and over", stage: claimed, call: doFail(grant.Failure{Verdict: grant.MaybeSpent, Retry: time.Second, Deadline: true, Over: 40 * time.Second}), want: grant.OK, journal: []string{"fail"},
+	{name: "fail perhaps spent, and over", stage: claimed, call: doFail(grant.Failure{Verdict: grant.VerdictKeep, Retry: time.Second, Deadline: true, Over: 40 * time.Second}), want: grant.OutcomeOK, journal: []string{"fail"},
 		check: func(w *world, base, now *Snapshot) {
 			if sooner := base.Claim.Until - now.Claim.Until; sooner != 40_000 || now.RetryAt != now.Claim.Until || !now.Claim.Unresolved() {
 				w.Errorf("claim %+v, %d ms sooner, retry_at %d", now.Claim, sooner, now.RetryAt)
 			}
 		}},
-	{name: "fail perhaps spent, and over while an earlier one is not", call: doFail(grant.Failure{Verdict: grant.MaybeSpent, Deadline: true, Over: time.Minute}), want: grant.OK, journal: []string{"fail"},
+	{name: "fail perhaps spent, and over while an earlier one is not", call: doFail(grant.Failure{Verdict: grant.VerdictKeep, Deadline: true, Over: time.Minute}), want: grant.OutcomeOK, journal: []string{"fail"},
 		stage: func(w *world) *Snapshot {
 			_, s, _ := w.stage.Grant(w.k).As("second").Claim(w.Context(), claimed(w), NewID(), time.Hour, AtOnce)
 			return s
@@ -445,40 +445,40 @@ var operations = []operation{
 				w.Errorf("the earlier claim %+v became %+v", base.Claim, now.Claim)
 			}
 		}},
-	{name: "fail perhaps spent, replay harmless", stage: claimed, call: doFail(grant.Failure{Verdict: grant.MaybeSpent, Retry: time.Second}), want: grant.OK, journal: []string{"fail"},
+	{name: "fail perhaps spent, replay harmless", stage: claimed, call: doFail(grant.Failure{Verdict: grant.VerdictKeep, Retry: time.Second}), want: grant.OutcomeOK, journal: []string{"fail"},
 		check: func(w *world, base, now *Snapshot) {
 			if !now.Claim.Unresolved() || now.RetryAt != now.ErrorAt+1000 {
 				w.Errorf("claim %+v, retry_at %d", now.Claim, now.RetryAt)
 			}
 		}},
-	{name: "fail dead", stage: claimed, call: doFail(grant.Failure{Verdict: grant.Refused, Reason: "invalid_grant", Retry: time.Hour}), want: grant.OK, journal: []string{"reauthorize"},
+	{name: "fail dead", stage: claimed, call: doFail(grant.Failure{Verdict: grant.VerdictDead, Reason: "invalid_grant", Retry: time.Hour}), want: grant.OutcomeOK, journal: []string{"reauthorize"},
 		check: func(w *world, base, now *Snapshot) {
 			if now.State != grant.Reauthorize || now.Reason != "invalid_grant" || now.Claim.Unresolved() || now.RetryAt != now.ErrorAt+time.Hour.Milliseconds() || now.Generation != base.Generation {
 				w.Errorf("record: %+v", now.Record)
 			}
 		}},
-	{name: "fail refused once", stage: claimed, call: doFail(grant.Failure{Verdict: grant.Again, Retry: time.Hour}), want: grant.OK, journal: []string{"refused"},
+	{name: "fail refused once", stage: claimed, call: doFail(grant.Failure{Verdict: grant.VerdictAgain, Retry: time.Hour}), want: grant.OutcomeOK, journal: []string{"refused"},
 		check: func(w *world, base, now *Snapshot) {
 			if now.State != grant.Active || now.Claim.ID != base.Claim.ID || now.Claim.N != 1 || now.Claim.Until < now.ErrorAt+time.Hour.Milliseconds() || now.RetryAt != 0 || now.Fails != 0 {
 				w.Errorf("record: %+v", now.Record)
 			}
 		}},
-	{name: "claim for a revival", stage: func(w *world) *Snapshot { return mortal(w, "retry_at", 1) }, call: doClaim(AfterDeadline), want: grant.OK, journal: []string{"claim"}},
-	{name: "claim for a revival too early", stage: func(w *world) *Snapshot { return mortal(w) }, call: doClaim(AfterDeadline), want: grant.Wait},
-	{name: "claim for a revival that is not to be", stage: func(w *world) *Snapshot { return mortal(w, "retry_at", "") }, call: doClaim(AfterDeadline), want: grant.Dead},
-	{name: "fail a revival", stage: revival, call: doFail(grant.Failure{Verdict: grant.Refused, Reason: "other", Retry: time.Hour}), want: grant.OK, journal: []string{"revival"}, check: stillDead(false)},
-	{name: "fail a revival, unspent", stage: revival, call: doFail(grant.Failure{Verdict: grant.Unspent, Retry: time.Hour}), want: grant.OK, journal: []string{"revival"}, check: stillDead(false)},
-	{name: "fail a revival, perhaps spent", stage: revival, call: doFail(grant.Failure{Verdict: grant.MaybeSpent, Retry: time.Hour}), want: grant.OK, journal: []string{"revival"}, check: stillDead(true)},
-	{name: "fail a revival after another consent", call: doFail(grant.Failure{Verdict: grant.Refused}), want: grant.Moved,
+	{name: "claim for a revival", stage: func(w *world) *Snapshot { return mortal(w, "retry_at", 1) }, call: doClaim(AfterDeadline), want: grant.OutcomeOK, journal: []string{"claim"}},
+	{name: "claim for a revival too early", stage: func(w *world) *Snapshot { return mortal(w) }, call: doClaim(AfterDeadline), want: grant.OutcomeWait},
+	{name: "claim for a revival that is not to be", stage: func(w *world) *Snapshot { return mortal(w, "retry_at", "") }, call: doClaim(AfterDeadline), want: grant.OutcomeDead},
+	{name: "fail a revival", stage: revival, call: doFail(grant.Failure{Verdict: grant.VerdictDead, Reason: "other", Retry: time.Hour}), want: grant.OutcomeOK, journal: []string{"revival"}, check: stillDead(false)},
+	{name: "fail a revival, unspent", stage: revival, call: doFail(grant.Failure{Verdict: grant.VerdictClear, Retry: time.Hour}), want: grant.OutcomeOK, journal: []string{"revival"}, check: stillDead(false)},
+	{name: "fail a revival, perhaps spent", stage: revival, call: doFail(grant.Failure{Verdict: grant.VerdictKeep, Retry: time.Hour}), want: grant.OutcomeOK, journal: []string{"revival"}, check: stillDead(true)},
+	{name: "fail a revival after another consent", call: doFail(grant.Failure{Verdict: grant.VerdictDead}), want: grant.OutcomeMoved,
 		stage: func(w *world) *Snapshot { base := revival(w); connect(w.T, w.stage, w.k, 3); return base },
 		check: func(w *world, _, now *Snapshot) { has(w, now, "at-3") }},
-	{name: "commit of a revival", stage: revival, want: grant.OK, journal: []string{"commit"},
+	{name: "commit of a revival", stage: revival, want: grant.OutcomeOK, journal: []string{"commit"},
 		check: func(w *world, _, now *Snapshot) {
 			if now.State != grant.Active || now.Reason != "" || now.Revivals != 0 || now.RetryAt != 0 {
 				w.Errorf("record: %+v", now.Record)
 			}
 		}},
-	{name: "fail in a way that no rule knows", call: doFail(grant.Failure{Verdict: grant.Unspent, Retry: time.Hour, Unknown: true}), want: grant.OK, journal: []string{"fail"},
+	{name: "fail in a way that no rule knows", call: doFail(grant.Failure{Verdict: grant.VerdictClear, Retry: time.Hour, Unknown: true}), want: grant.OutcomeOK, journal: []string{"fail"},
 		stage: func(w *world) *Snapshot {
 			base := claimed(w)
 			hset(w.T, w.stage, w.k, "refused_at", 1700000000000)
@@ -489,13 +489,13 @@ var operations = []operation{
 				w.Errorf("refused since %d", now.RefusedAt)
 			}
 		}},
-	{name: "fail dead after it moved on", call: doFail(grant.Failure{Verdict: grant.Refused}), want: grant.Moved,
+	{name: "fail dead after it moved on", call: doFail(grant.Failure{Verdict: grant.VerdictDead}), want: grant.OutcomeMoved,
 		stage: func(w *world) *Snapshot { base := claimed(w); commit(w.T, w.stage, base, 3); return base },
 		check: func(w *world, _, now *Snapshot) { has(w, now, "at-3") }},
-	{name: "fail dead after another consent", call: doFail(grant.Failure{Verdict: grant.Refused}), want: grant.Moved,
+	{name: "fail dead after another consent", call: doFail(grant.Failure{Verdict: grant.VerdictDead}), want: grant.OutcomeMoved,
 		stage: func(w *world) *Snapshot { base := claimed(w); connect(w.T, w.stage, w.k, 3); return base },
 		check: func(w *world, _, now *Snapshot) { has(w, now, "at-3") }},
-	{name: "fail dead after a takeover", call: doFail(grant.Failure{Verdict: grant.Refused}), want: grant.Claimed,
+	{name: "fail dead after a takeover", call: doFail(grant.Failure{Verdict: grant.VerdictDead}), want: grant.OutcomeClaimed,
 		stage: func(w *world) *Snapshot {
 			base := claimed(w)
 			_, _, _ = w.stage.Grant(base.Key).As("second").Claim(w.Context(), base, NewID(), time.Minute, AtOnce)
@@ -508,16 +508,16 @@ var operations = []operation{
 		}},
 
 	// Consent.
-	{name: "first connect", stage: func(*world) *Snapshot { return nil }, call: doConnect, want: grant.OK, journal: []string{"connect"},
+	{name: "first connect", stage: func(*world) *Snapshot { return nil }, call: doConnect, want: grant.OutcomeOK, journal: []string{"connect"},
 		check: func(w *world, _, now *Snapshot) {
 			if now.Generation != 1 || now.State != grant.Active || now.Epoch > now.At() || now.Epoch < now.At()-60_000 {
 				w.Errorf("record: %+v", now.Record)
 			}
 		}},
-	{name: "connect over a claimed, failed grant with a spare", call: doConnect, want: grant.OK, journal: []string{"connect"},
+	{name: "connect over a claimed, failed grant with a spare", call: doConnect, want: grant.OutcomeOK, journal: []string{"connect"},
 		stage: func(w *world) *Snapshot {
 			base := claim(w.T, w.stage, withSpare(w), by)
-			doFailAs(w, base, grant.Failure{Verdict: grant.MaybeSpent, Retry: time.Hour})
+			doFailAs(w, base, grant.Failure{Verdict: grant.VerdictKeep, Retry: time.Hour})
 			return base
 		},
 		check: func(w *world, base, now *Snapshot) {
@@ -526,9 +526,9 @@ var operations = []operation{
 				w.Errorf("record: %+v", now.Record)
 			}
 		}},
-	{name: "connect while Redis' clock is behind", call: doConnect, want: grant.OK, journal: []string{"connect"},
+	{name: "connect while Redis' clock is behind", call: doConnect, want: grant.OutcomeOK, journal: []string{"connect"},
 		stage: inTheFuture, check: epochGrew},
-	{name: "disconnect", call: doDisconnect, want: grant.OK, journal: []string{"disconnect"},
+	{name: "disconnect", call: doDisconnect, want: grant.OutcomeOK, journal: []string{"disconnect"},
 		stage: func(w *world) *Snapshot { return claim(w.T, w.stage, withSpare(w), by) },
 		check: func(w *world, base, now *Snapshot) {
 			epochGrew(w, base, now)
@@ -537,16 +537,16 @@ var operations = []operation{
 				w.Errorf("tombstone: %+v", now.Record)
 			}
 		}},
-	{name: "disconnect while Redis' clock is behind", call: doDisconnect, want: grant.OK, journal: []string{"disconnect"},
+	{name: "disconnect while Redis' clock is behind", call: doDisconnect, want: grant.OutcomeOK, journal: []string{"disconnect"},
 		stage: inTheFuture, check: epochGrew},
-	{name: "connect over a tombstone", call: doConnect, want: grant.OK, journal: []string{"connect"}, check: epochGrew,
+	{name: "connect over a tombstone", call: doConnect, want: grant.OutcomeOK, journal: []string{"connect"}, check: epochGrew,
 		stage: func(w *world) *Snapshot { connected(w); disconnect(w.T, w.stage, w.k); return read(w.T, w.stage, w.k) }},
 
 	// Read, and the repair of what Redis lost.
-	{name: "read", stage: claimed, call: doRead, want: grant.OK, check: func(w *world, _, now *Snapshot) { has(w, now, "at-1") }},
-	{name: "restore after Redis lost the grant", call: doRead, want: grant.OK, journal: []string{"restore"}, check: restored,
+	{name: "read", stage: claimed, call: doRead, want: grant.OutcomeOK, check: func(w *world, _, now *Snapshot) { has(w, now, "at-1") }},
+	{name: "restore after Redis lost the grant", call: doRead, want: grant.OutcomeOK, journal: []string{"restore"}, check: restored,
 		stage: func(w *world) *Snapshot { s := inMemory(w); lose(w.T, w.stage, w.k); return s }},
-	{name: "restore over an older generation", call: doRead, want: grant.OK, journal: []string{"restore"}, check: restored,
+	{name: "restore over an older generation", call: doRead, want: grant.OutcomeOK, journal: []string{"restore"}, check: restored,
 		stage: func(w *world) *Snapshot {
 			connect(w.T, w.stage, w.k, 3)
 			backup := remember(w.T, w.stage, w.k)
@@ -554,7 +554,7 @@ var operations = []operation{
 			rewind(w.T, w.stage, w.k, backup)
 			return s
 		}},
-	{name: "restore over an older state of the same generation", call: doRead, want: grant.OK, journal: []string{"restore"}, check: restored,
+	{name: "restore over an older state of the same generation", call: doRead, want: grant.OutcomeOK, journal: []string{"restore"}, check: restored,
 		stage: func(w *world) *Snapshot {
 			s := inMemory(w)
 			backup := remember(w.T, w.stage, w.k)
@@ -562,7 +562,7 @@ var operations = []operation{
 			rewind(w.T, w.stage, w.k, backup)
 			return s
 		}},
-	{name: "restore of an older memory is refused", want: grant.OK,
+	{name: "restore of an older memory is refused", want: grant.OutcomeOK,
 		stage: func(w *world) *Snapshot {
 			old, err := w.stage.Grant(w.k).As(by).Connect(w.Context(), pairNo(1))
 			if err != nil {
@@ -573,17 +573,17 @@ var operations = []operation{
 		},
 		call: func(w *world, old *Snapshot) result {
 			s, err := w.c.Grant(old.Key).restore(w.Context(), old)
-			return result{grant.OK, s, err}
+			return result{grant.OutcomeOK, s, err}
 		},
 		check: func(w *world, _, now *Snapshot) { has(w, now, "at-2") }},
-	{name: "restore of a tombstone", call: doRead, want: grant.OK, journal: []string{"restore"},
+	{name: "restore of a tombstone", call: doRead, want: grant.OutcomeOK, journal: []string{"restore"},
 		stage: func(w *world) *Snapshot {
 			inMemory(w)
 			if err := w.c.Grant(w.k).As(by).Disconnect(w.Context()); err != nil {
 				w.Fatal(err)
 			}
 			lose(w.T, w.stage, w.k)
-			return w.c.Grant(w.k).Remembered()
+			return w.c.Grant(w.k).Recall()
 		},
 		check: func(w *world, base, now *Snapshot) {
 			if now.State != grant.Disconnected || now.Epoch != base.Epoch || w.stage.rdb.Exists(w.Context(), w.stage.Grant(w.k).keys().Secret()).Val() != 0 {
@@ -628,12 +628,12 @@ func epochGrew(w *world, base, now *Snapshot) {
 }
 
 func dead(w *world, base *Snapshot) *Snapshot {
-	return doFailAs(w, base, grant.Failure{Verdict: grant.Refused, Reason: "invalid_grant"})
+	return doFailAs(w, base, grant.Failure{Verdict: grant.VerdictDead, Reason: "invalid_grant"})
 }
 
 // mortal is a grant that died by a refusal, and is to be presented again in an hour.
 func mortal(w *world, fields ...any) *Snapshot {
-	doFailAs(w, claimed(w), grant.Failure{Verdict: grant.Refused, Reason: "invalid_grant", Retry: time.Hour})
+	doFailAs(w, claimed(w), grant.Failure{Verdict: grant.VerdictDead, Reason: "invalid_grant", Retry: time.Hour})
 	if len(fields) > 0 {
 		hset(w.T, w.stage, w.k, fields...)
 	}
@@ -658,7 +658,7 @@ func stillDead(claimed bool) func(w *world, base, now *Snapshot) {
 func doFailAs(w *world, base *Snapshot, f grant.Failure) *Snapshot {
 	f.ID = NewID()
 	o, s, err := w.stage.Grant(base.Key).As("stage").Fail(w.Context(), base, f)
-	if o != grant.OK || err != nil {
+	if o != grant.OutcomeOK || err != nil {
 		w.Fatal(o, err)
 	}
 	return s
@@ -668,7 +668,7 @@ func doFailAs(w *world, base *Snapshot, f grant.Failure) *Snapshot {
 func withSpare(w *world) *Snapshot {
 	base := claimed(w)
 	s := commit(w.T, w.stage, base, 3)
-	if o, _, err := w.stage.Grant(base.Key).As("loser").Commit(w.Context(), base, NewID(), pairNo(2)(base.At()), false, false); o != grant.Moved {
+	if o, _, err := w.stage.Grant(base.Key).As("loser").Commit(w.Context(), base, NewID(), pairNo(2)(base.At()), false, false); o != grant.OutcomeMoved {
 		w.Fatal(o, err)
 	}
 	return s
@@ -776,7 +776,7 @@ func run(t *testing.T, op operation, direct, tested redis.UniversalClient, lossy
 		t.Errorf("published: %v, not %v", kinds, want)
 	}
 	now := read(t, w.stage, w.k)
-	if changes := int64(len(op.journal) + len(op.published)); op.want == grant.OK && slices.Index(op.journal, "restore") < 0 && base != nil && rev != 0 && now.Rev != rev+changes {
+	if changes := int64(len(op.journal) + len(op.published)); op.want == grant.OutcomeOK && slices.Index(op.journal, "restore") < 0 && base != nil && rev != 0 && now.Rev != rev+changes {
 		t.Errorf("revision %d after %d, with %d changes", now.Rev, rev, changes)
 	}
 	if got.snap != nil && (!reflect.DeepEqual(got.snap.Record, now.Record) || got.snap.Pair.String() != now.Pair.String()) {
@@ -829,10 +829,10 @@ func TestNothingIsNone(t *testing.T) {
 		t.Errorf("Status: %v", err)
 	}
 	base := &Snapshot{Key: acme, Record: grant.Record{Epoch: 1, Generation: 1}}
-	if o, _, err := c.Grant(base.Key).As(by).Claim(t.Context(), base, NewID(), time.Minute, AtOnce); o != grant.Gone || !errors.Is(err, grant.ErrNone) {
+	if o, _, err := c.Grant(base.Key).As(by).Claim(t.Context(), base, NewID(), time.Minute, AtOnce); o != grant.OutcomeNone || !errors.Is(err, grant.ErrNone) {
 		t.Errorf("Claim: %s %v", o, err)
 	}
-	if o, _, err := c.Grant(base.Key).As(by).Fail(t.Context(), base, grant.Failure{ID: NewID(), Verdict: grant.Refused}); o != grant.Gone || !errors.Is(err, grant.ErrNone) {
+	if o, _, err := c.Grant(base.Key).As(by).Fail(t.Context(), base, grant.Failure{ID: NewID(), Verdict: grant.VerdictDead}); o != grant.OutcomeNone || !errors.Is(err, grant.ErrNone) {
 		t.Errorf("Fail: %s %v", o, err)
 	}
 	if n := c.rdb.Exists(t.Context(), c.Grant(acme).keys().Grant(), c.Grant(acme).keys().Journal()).Val(); n != 0 {
@@ -867,7 +867,7 @@ func TestWhatARefusalMeansIsTheCallersPolicy(t *testing.T) {
 				t.Fatal(err)
 			}
 			o, s, err := g.Reject(t.Context(), base, grant.Refusals{Waits: []time.Duration{0}, Forget: time.Hour, Fresh: c.fresh, Early: c.early, Foreign: c.row})
-			if err != nil || o != grant.OK || s.Reason != c.reason {
+			if err != nil || o != grant.OutcomeOK || s.Reason != c.reason {
 				t.Errorf("%s %q, %v, want %q", o, s.Reason, err, c.reason)
 			}
 		})

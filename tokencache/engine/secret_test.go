@@ -56,7 +56,7 @@ func life(t *testing.T, c *Cache) []*Snapshot {
 		t.Fatal(err)
 	}
 	claimed := claim(t, c, base, by)
-	_, failed, err := c.Grant(claimed.Key).As(by).Fail(t.Context(), claimed, grant.Failure{ID: NewID(), Verdict: grant.MaybeSpent, Error: "transient"})
+	_, failed, err := c.Grant(claimed.Key).As(by).Fail(t.Context(), claimed, grant.Failure{ID: NewID(), Verdict: grant.VerdictKeep, Error: "transient"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,10 +64,10 @@ func life(t *testing.T, c *Cache) []*Snapshot {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o, _, err := c.Grant(claimed.Key).As(by).Commit(t.Context(), claimed, NewID(), canaryPair(3)(base.At()), false, false); o != grant.Moved || err != nil {
+	if o, _, err := c.Grant(claimed.Key).As(by).Commit(t.Context(), claimed, NewID(), canaryPair(3)(base.At()), false, false); o != grant.OutcomeMoved || err != nil {
 		t.Fatal(o, err)
 	}
-	held := c.Grant(committed.Key).As(by).Hold(committed, NewID(), canaryPair(4)(base.At()))
+	held := c.Grant(committed.Key).As(by).KeepPending(committed, NewID(), canaryPair(4)(base.At()))
 	lose(t, c, k)
 	// An answer or event from before the loss may come while a reading is under way: then that
 	// reading cannot tell that it is memory which is right, and the next one restores.
@@ -76,7 +76,7 @@ func life(t *testing.T, c *Cache) []*Snapshot {
 		restored = read(t, c, k)
 		return c.rdb.Exists(t.Context(), c.Grant(k).keys().Grant()).Val() == 1
 	})
-	if o, _, err := c.Grant(claimed.Key).As(by).Commit(t.Context(), claimed, NewID(), canaryPair(5)(base.At()), false, false); o != grant.Moved || err != nil {
+	if o, _, err := c.Grant(claimed.Key).As(by).Commit(t.Context(), claimed, NewID(), canaryPair(5)(base.At()), false, false); o != grant.OutcomeMoved || err != nil {
 		t.Fatal(o, err)
 	}
 	return []*Snapshot{base, claimed, failed, committed, held, restored}

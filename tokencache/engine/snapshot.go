@@ -38,17 +38,17 @@ type Snapshot struct {
 
 	behind int64 // ms by which the pair has aged more than now says: Redis' clock was set back
 
-	now   int64 // Redis' clock at `at`; never early
-	at    mono.Time
-	home  *entry    // hot when the request was sent, or the event came
-	taken mono.Time // when this process knew it
+	now     int64 // Redis' clock at `at`; never early
+	at      mono.Time
+	home    *entry    // hot when the request was sent, or the event came
+	knownAt mono.Time // when this process knew it
 
-	judged string // the server on which it may be claimed, see [Grant.Doubtful]; "" for any
+	judged string // the server on which it may be claimed, see [Grant.MayHaveLost]; "" for any
 }
 
 // finish computes what readers need on their fast path.
 func (s *Snapshot) finish() *Snapshot {
-	s.taken = mono.Now()
+	s.knownAt = mono.Now()
 	s.claimEnds = s.at + clock.Span(s.Claim.Until-s.now)
 	if s.token = nil; s.Pair.AccessToken.Reveal() == "" || s.State == grant.Reauthorize && s.Refused() {
 		return s // there is none, or two have said that it is dead: an API, and the provider of the grant

@@ -7,7 +7,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
-// Commit and Hold store the same change, one in Redis, the other in memory: they must agree on
+// Commit and KeepPending store the same change, one in Redis, the other in memory: they must agree on
 // every field, whatever stood in the record.
 func TestHoldMakesTheRecordThatCommitMakes(t *testing.T) {
 	t.Parallel()
@@ -43,9 +43,9 @@ func TestHoldMakesTheRecordThatCommitMakes(t *testing.T) {
 			}
 			base = read(t, c, acme)
 			pair, id := pairNo(5)(base.At()), NewID()
-			held := c.Grant(base.Key).As("committer").Hold(base, id, pair)
+			held := c.Grant(base.Key).As("committer").KeepPending(base, id, pair)
 			o, stored, err := c.Grant(base.Key).As("committer").Commit(t.Context(), base, id, pair, false, false)
-			if o != grant.OK || err != nil {
+			if o != grant.OutcomeOK || err != nil {
 				t.Fatal(o, err)
 			}
 			for i, f := range held.Flat() {
@@ -72,7 +72,7 @@ func TestARepeatedCommitWhoseJournalEntryIsGoneRaisesNoDead(t *testing.T) {
 					return c.Grant(base.Key).As("slow").Commit(t.Context(), base, id, pair, false, false)
 				}
 				o, s, err := again()
-				if o != grant.OK || err != nil {
+				if o != grant.OutcomeOK || err != nil {
 					t.Fatal(o, err)
 				}
 				for n := range since {
@@ -80,7 +80,7 @@ func TestARepeatedCommitWhoseJournalEntryIsGoneRaisesNoDead(t *testing.T) {
 				}
 				if died {
 					s = claim(t, c, s, "worker")
-					if o, s, err = c.Grant(s.Key).As("worker").Fail(t.Context(), s, grant.Failure{ID: NewID(), Verdict: grant.Refused, Reason: "invalid_grant"}); o != grant.OK || err != nil {
+					if o, s, err = c.Grant(s.Key).As("worker").Fail(t.Context(), s, grant.Failure{ID: NewID(), Verdict: grant.VerdictDead, Reason: "invalid_grant"}); o != grant.OutcomeOK || err != nil {
 						t.Fatal(o, err)
 					}
 				}
@@ -89,7 +89,7 @@ func TestARepeatedCommitWhoseJournalEntryIsGoneRaisesNoDead(t *testing.T) {
 				}
 				before := remember(t, c, acme)
 				o, _, err = again()
-				if o != grant.Moved || err != nil {
+				if o != grant.OutcomeMoved || err != nil {
 					t.Errorf("the repeat: %s %v", o, err)
 				}
 				after := remember(t, c, acme)

@@ -20,18 +20,18 @@ func TestUnresolvedClaimIsTakenOverByTheRules(t *testing.T) {
 		refused               bool
 		want                  grant.Outcome
 	}{
-		{"harmless: at once", AtOnce, 0, hour, hour, false, grant.OK},
-		{"window open", Takeover(time.Minute), -1000, hour, hour, false, grant.OK},
-		{"window over, deadline ahead", Takeover(time.Minute), -120_000, hour, ago, false, grant.Claimed},
-		{"window over, token valid", Takeover(time.Minute), -120_000, ago, hour, false, grant.Claimed},
-		{"window over, deadline and token past", Takeover(time.Minute), -120_000, ago, ago, false, grant.OK},
-		{"window below a millisecond", Takeover(time.Microsecond), 0, hour, hour, false, grant.Claimed},
-		{"dead: deadline ahead", AfterDeadline, ago, hour, ago, false, grant.Claimed},
-		{"dead: token valid", AfterDeadline, ago, ago, hour, false, grant.Claimed},
-		{"dead: deadline and token past", AfterDeadline, 2 * ago, ago, ago, false, grant.OK},
-		{"dead: token refused by an API", AfterDeadline, ago, ago, hour, true, grant.OK},
-		{"dead: token refused, deadline ahead", AfterDeadline, ago, hour, hour, true, grant.Claimed},
-		{"window over, token refused", Takeover(time.Minute), -120_000, ago, hour, true, grant.OK},
+		{"harmless: at once", AtOnce, 0, hour, hour, false, grant.OutcomeOK},
+		{"window open", Takeover(time.Minute), -1000, hour, hour, false, grant.OutcomeOK},
+		{"window over, deadline ahead", Takeover(time.Minute), -120_000, hour, ago, false, grant.OutcomeClaimed},
+		{"window over, token valid", Takeover(time.Minute), -120_000, ago, hour, false, grant.OutcomeClaimed},
+		{"window over, deadline and token past", Takeover(time.Minute), -120_000, ago, ago, false, grant.OutcomeOK},
+		{"window below a millisecond", Takeover(time.Microsecond), 0, hour, hour, false, grant.OutcomeClaimed},
+		{"dead: deadline ahead", AfterDeadline, ago, hour, ago, false, grant.OutcomeClaimed},
+		{"dead: token valid", AfterDeadline, ago, ago, hour, false, grant.OutcomeClaimed},
+		{"dead: deadline and token past", AfterDeadline, 2 * ago, ago, ago, false, grant.OutcomeOK},
+		{"dead: token refused by an API", AfterDeadline, ago, ago, hour, true, grant.OutcomeOK},
+		{"dead: token refused, deadline ahead", AfterDeadline, ago, hour, hour, true, grant.OutcomeClaimed},
+		{"window over, token refused", Takeover(time.Minute), -120_000, ago, hour, true, grant.OutcomeOK},
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
@@ -47,10 +47,10 @@ func TestUnresolvedClaimIsTakenOverByTheRules(t *testing.T) {
 			if err != nil || o != tc.want {
 				t.Fatalf("%s %v, not %s", o, err, tc.want)
 			}
-			if open := base.OpensAt(tc.takeover) <= base.Now(); open != (tc.want == grant.OK) {
+			if open := base.OpensAt(tc.takeover) <= base.Now(); open != (tc.want == grant.OutcomeOK) {
 				t.Errorf("OpensAt says %v", open)
 			}
-			if o == grant.OK && (s.Claim.Prior != now+tc.until || s.Claim.Until < now+tc.until || s.Claim.At != now+tc.first || s.Claim.N != 2) {
+			if o == grant.OutcomeOK && (s.Claim.Prior != now+tc.until || s.Claim.Until < now+tc.until || s.Claim.At != now+tc.first || s.Claim.N != 2) {
 				t.Errorf("claim %+v", s.Claim)
 			}
 		})
@@ -65,7 +65,7 @@ func TestEarliestHolderKeepsItsDeadlineThroughTakeovers(t *testing.T) {
 	var longest int64
 	for n, ttl := range []time.Duration{time.Hour, time.Minute, time.Second} {
 		o, s, err := c.Grant(base.Key).As("holder").Claim(t.Context(), base, NewID(), ttl, AtOnce)
-		if o != grant.OK || err != nil {
+		if o != grant.OutcomeOK || err != nil {
 			t.Fatal(o, err)
 		}
 		if s.Claim.N != int64(n+1) || s.Claim.Until < longest || n > 0 && s.Claim.Prior < longest {
@@ -79,7 +79,7 @@ func TestClaimWaitsForRetryAtByRedisClock(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	base := claim(t, c, connect(t, c, acme, 1), "first")
-	_, failed, err := c.Grant(base.Key).As("first").Fail(t.Context(), base, grant.Failure{ID: NewID(), Verdict: grant.Unspent, Retry: 60 * time.Millisecond})
+	_, failed, err := c.Grant(base.Key).As("first").Fail(t.Context(), base, grant.Failure{ID: NewID(), Verdict: grant.VerdictClear, Retry: 60 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,10 +88,10 @@ func TestClaimWaitsForRetryAtByRedisClock(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if early := s.At() < failed.RetryAt; (o == grant.Wait) != early {
+		if early := s.At() < failed.RetryAt; (o == grant.OutcomeWait) != early {
 			t.Fatalf("%s at %d, retry_at is %d", o, s.At(), failed.RetryAt)
 		}
-		return o == grant.OK
+		return o == grant.OutcomeOK
 	})
 }
 
@@ -148,7 +148,7 @@ func TestOneOfManyClaimsIsOK(t *testing.T) {
 	for o := range outcomes {
 		count[o]++
 	}
-	if count[grant.OK] != 1 || count[grant.Claimed] != 15 {
+	if count[grant.OutcomeOK] != 1 || count[grant.OutcomeClaimed] != 15 {
 		t.Errorf("outcomes %v", count)
 	}
 }

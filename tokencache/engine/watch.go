@@ -31,15 +31,15 @@ func (app App) OnChange(f func(Change)) (stop func()) {
 	return func() { remove(func() { app.c.hub.Remove(channel) }) }
 }
 
-func (c *Cache) changed(ch Change) {
+func (c *Cache) notifyChange(ch Change) {
 	if w, ok := c.watchers.Load(ch.App); ok {
-		w.tell(ch)
+		w.notify(ch)
 	}
 }
 
-// changePushed takes what was published on a ChangesChannel: the channel of the grant, and its
+// receiveChange takes what was published on a ChangesChannel: the channel of the grant, and its
 // event. It reports whether the channel is one.
-func (c *Cache) changePushed(channel, payload string) bool {
+func (c *Cache) receiveChange(channel, payload string) bool {
 	if !strings.HasPrefix(channel, c.names.Changes()) {
 		return false
 	}
@@ -53,7 +53,7 @@ func (c *Cache) changePushed(channel, payload string) bool {
 		c.log.Warn().Err(err).Str("channel", channel).Msg("change not understood")
 		return true
 	}
-	c.changed(Change{Key: k, Kind: ev.Kind, Record: ev.Record, At: ev.Now})
+	c.notifyChange(Change{Key: k, Kind: ev.Kind, Record: ev.Record, At: ev.Now})
 	return true
 }
 
@@ -82,7 +82,7 @@ func (w *watchers[T]) add(f func(T), first func()) (stop func(last func())) {
 	}
 }
 
-func (w *watchers[T]) tell(t T) {
+func (w *watchers[T]) notify(t T) {
 	w.mu.Lock()
 	list := w.list
 	w.mu.Unlock()
@@ -104,7 +104,7 @@ func kindOf(op string, base *Snapshot, a answer) string {
 		return ""
 	case op == "reject" && a.snap.Reason != "" && a.snap.Reason != base.Reason:
 		return "suspect" // also where that was all, and no exchange may be forced
-	case a.status != string(grant.OK) || op == "reject":
+	case a.status != string(grant.OutcomeOK) || op == "reject":
 		return ""
 	case op == "fail" && a.snap.State == grant.Reauthorize:
 		return "reauthorize"

@@ -9,33 +9,33 @@ type Outcome string
 
 // The outcomes of Claim, Commit, Fail and Reject.
 const (
-	OK      Outcome = "ok"
-	Moved   Outcome = "moved"   // another epoch or generation is stored: adopt it
-	Dead    Outcome = "dead"    // the grant is not active
-	Wait    Outcome = "wait"    // retry_at, or with Reject reject_at, is still ahead
-	Claimed Outcome = "claimed" // another claim is unresolved
-	Gone    Outcome = "none"    // Redis had lost the record; it was restored if memory had it
-	// Replaced: another server answers than the one that the grant was judged on: see Doubtful.
-	Replaced Outcome = "replaced"
+	OutcomeOK      Outcome = "ok"
+	OutcomeMoved   Outcome = "moved"   // another epoch or generation is stored: adopt it
+	OutcomeDead    Outcome = "dead"    // the grant is not active
+	OutcomeWait    Outcome = "wait"    // retry_at, or with Reject reject_at, is still ahead
+	OutcomeClaimed Outcome = "claimed" // another claim is unresolved
+	OutcomeNone    Outcome = "none"    // Redis had lost the record; it was restored if memory had it
+	// OutcomeReplaced: another server answers than the one that the grant was judged on: see MayHaveLost.
+	OutcomeReplaced Outcome = "replaced"
 )
 
 // Verdict says what a failed exchange did to the grant.
 type Verdict string
 
 const (
-	// Unspent: the refresh token was not consumed; the claim is resolved.
-	Unspent Verdict = "clear"
-	// Withdrawn: nothing was presented under the claim, which is resolved. The provider has not
+	// VerdictClear: the refresh token was not consumed; the claim is resolved.
+	VerdictClear Verdict = "clear"
+	// VerdictWithdraw: nothing was presented under the claim, which is resolved. The provider has not
 	// failed.
-	Withdrawn Verdict = "withdraw"
-	// MaybeSpent: nobody knows; the claim stays unresolved.
-	MaybeSpent Verdict = "keep"
-	// Refused: verified; the tenant must consent again. Of a grant that is dead already it counts a
+	VerdictWithdraw Verdict = "withdraw"
+	// VerdictKeep: nobody knows; the claim stays unresolved.
+	VerdictKeep Verdict = "keep"
+	// VerdictDead: verified; the tenant must consent again. Of a grant that is dead already it counts a
 	// revival, as any other verdict does.
-	Refused Verdict = "dead"
-	// Again: refused, and to be presented once more under the same claim, which stands for Retry
+	VerdictDead Verdict = "dead"
+	// VerdictAgain: refused, and to be presented once more under the same claim, which stands for Retry
 	// from now.
-	Again Verdict = "again"
+	VerdictAgain Verdict = "again"
 )
 
 // Failure is what Fail stores.

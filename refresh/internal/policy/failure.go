@@ -38,11 +38,11 @@ func (r Rules) AfterFailure(v View, e *provider.Error) (next Next, reason string
 // how long presenting again still does no harm; 0 or less for not at all.
 func (r Rules) Failure(v View, e *provider.Error, window time.Duration, random float64) grant.Failure {
 	f := grant.Failure{
-		Verdict: grant.Unspent, Error: ErrorText(e),
+		Verdict: grant.VerdictClear, Error: ErrorText(e),
 		Retry: RetryIn(v.Fails+1, e, random), Unknown: e.Class == provider.Refused,
 	}
 	if e.Class.MaybeSpent() {
-		f.Verdict = grant.MaybeSpent
+		f.Verdict = grant.VerdictKeep
 		f.Deadline = r.Takeover() != grant.AtOnce
 		if e.Code != CodeHangs {
 			f.Over = r.Patience()
@@ -62,27 +62,27 @@ func (r Rules) Failure(v View, e *provider.Error, window time.Duration, random f
 // as it was, and the next revival is as far off as it would be anyway.
 func FailedRevival(v View, e *provider.Error, random float64) grant.Failure {
 	f := grant.Failure{
-		Verdict: grant.Refused, Error: ErrorText(e), Reason: v.Reason,
+		Verdict: grant.VerdictDead, Error: ErrorText(e), Reason: v.Reason,
 		Retry: RevivalIn(v.Reason, v.Revivals+1, random),
 	}
 	switch {
 	case e.Class.MaybeSpent():
-		f.Verdict = grant.MaybeSpent
+		f.Verdict = grant.VerdictKeep
 	case e.Class != provider.Reauthorize:
-		f.Verdict = grant.Unspent
+		f.Verdict = grant.VerdictClear
 	}
 	return f
 }
 
 // Death returns what is stored of a refusal that is believed: the tenant must consent again.
 func Death(e *provider.Error, reason string, random float64) grant.Failure {
-	return grant.Failure{Verdict: grant.Refused, Error: ErrorText(e), Reason: reason, Retry: RevivalIn(reason, 0, random)}
+	return grant.Failure{Verdict: grant.VerdictDead, Error: ErrorText(e), Reason: reason, Retry: RevivalIn(reason, 0, random)}
 }
 
 // DoubtedDeath returns what is stored of a refusal that would be a death, and is not believed.
 func DoubtedDeath(e *provider.Error, random float64) grant.Failure {
 	return grant.Failure{
-		Verdict: grant.Unspent, Reason: ReasonSuspect,
+		Verdict: grant.VerdictClear, Reason: ReasonSuspect,
 		Error: CodeMassDeath + strings.TrimPrefix(ErrorText(e), e.Class.String()),
 		Retry: Jitter(DoubtedRetry, 4*random),
 	}

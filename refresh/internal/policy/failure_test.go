@@ -56,12 +56,12 @@ func TestWhatMayBeSpentKeepsItsClaimUntilItsDeadline(t *testing.T) {
 		over     time.Duration
 		most     time.Duration // until the next try
 	}{
-		{"unsent", strict, &provider.Error{Class: provider.Unsent}, 0, grant.Unspent, false, 0, FirstRetry},
-		{"lost, strict", strict, lost, 0, grant.MaybeSpent, true, time.Minute, FirstRetry},
-		{"the pair may still come", strict, &provider.Error{Class: provider.Ambiguous, Code: CodeHangs}, 0, grant.MaybeSpent, true, 0, FirstRetry},
-		{"lost, within the window", grace, lost, 800 * time.Millisecond, grant.MaybeSpent, false, time.Minute, 400 * time.Millisecond},
-		{"lost, the window shuts", grace, lost, 400 * time.Millisecond, grant.MaybeSpent, true, time.Minute, FirstRetry},
-		{"lost, harmless", harmless, lost, 0, grant.MaybeSpent, false, 0, FirstRetry},
+		{"unsent", strict, &provider.Error{Class: provider.Unsent}, 0, grant.VerdictClear, false, 0, FirstRetry},
+		{"lost, strict", strict, lost, 0, grant.VerdictKeep, true, time.Minute, FirstRetry},
+		{"the pair may still come", strict, &provider.Error{Class: provider.Ambiguous, Code: CodeHangs}, 0, grant.VerdictKeep, true, 0, FirstRetry},
+		{"lost, within the window", grace, lost, 800 * time.Millisecond, grant.VerdictKeep, false, time.Minute, 400 * time.Millisecond},
+		{"lost, the window shuts", grace, lost, 400 * time.Millisecond, grant.VerdictKeep, true, time.Minute, FirstRetry},
+		{"lost, harmless", harmless, lost, 0, grant.VerdictKeep, false, 0, FirstRetry},
 	} {
 		f := c.rules.Failure(grantView(), c.e, c.window, 1)
 		if f.Verdict != c.verdict || f.Deadline != c.deadline || f.Over != c.over || f.Retry != c.most || f.Reason != "" {

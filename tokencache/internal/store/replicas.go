@@ -59,6 +59,7 @@ func (st *Store) RunAndWait(ctx context.Context, ack Acknowledgement, s *redis.S
 	})
 	if cmd != nil && cmd.Err() == nil {
 		err = nil // wait tells
+		st.noteUnpublished(cmd, keys)
 	}
 	return cmd, wait, err
 }

@@ -170,11 +170,11 @@ func appScript(body string) *redis.Script { return publisher(aboutApps + body) }
 // Publish runs a script that publishes. What it stores is stored also where Redis does not let this
 // client publish: then the others hear of it when they read.
 func (st *Store) Publish(ctx context.Context, s *redis.Script, keys []string, args ...any) *redis.Cmd {
-	return st.Told(st.Eval(ctx, s, keys, append(args, st.Proof(ctx))...), keys)
+	return st.noteUnpublished(st.Eval(ctx, s, keys, append(args, st.Proof(ctx))...), keys)
 }
 
-// Told logs what a script says of its PUBLISH.
-func (st *Store) Told(cmd *redis.Cmd, keys []string) *redis.Cmd {
+// noteUnpublished logs what a script says of its PUBLISH.
+func (st *Store) noteUnpublished(cmd *redis.Cmd, keys []string) *redis.Cmd {
 	if got, err := cmd.Slice(); err == nil && len(got) == 5 {
 		why, _ := got[4].(string)
 		st.log.Error().Str("redis_error", why).Str("key", keys[0]).

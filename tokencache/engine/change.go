@@ -312,12 +312,6 @@ func (g Grant) nextConsent(ctx context.Context) (consent, error) {
 	return next, nil
 }
 
-// knowsBetter reports whether this process can give back a newer state than Redis had.
-func (g Grant) knowsBetter(a answer) bool {
-	mem := g.Recall().sure()
-	return mem != nil && mem.Err == nil && !mem.incomplete() && a.sent > mem.knownAt && (a.snap == nil || mem.Compare(&a.snap.Record) > 0)
-}
-
 // Disconnect ends the grant and leaves a tombstone, for 90 days. Where there is no grant, and this
 // process remembers none, it leaves nothing.
 func (g Grant) Disconnect(ctx context.Context, opts ...ChangeOption) error {
@@ -400,4 +394,11 @@ func (g Grant) Ask(ctx context.Context, epoch, generation, rev int64) (bool, err
 		n-- // this process listens too
 	}
 	return n > 0, err
+}
+
+// CanSeal seals s's pair once more, and forgets it: an AEAD that opens need not seal, and that is to
+// be known before the refresh token is presented.
+func (g Grant) CanSeal(s *Snapshot) error {
+	_, err := g.c.sealer.Seal(s.Key, s.Epoch, s.Generation, s.Pair)
+	return err
 }

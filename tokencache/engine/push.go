@@ -2,12 +2,10 @@ package engine
 
 import (
 	"context"
-	"time"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/clock"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
-	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
 // receive takes a message from the subscriber connection. An empty payload means that the channel
@@ -87,34 +85,6 @@ func (e *entry) applyLease(ev grant.Event, at mono.Time, age int64) {
 	e.news()
 }
 
-// answerAsk answers a process that found no record, if this one remembers the grant: Redis
-// has lost it, and gets it back. Every process that knows may answer; the script takes
-// the newest. However many ask, a process answers for a grant once at a time and once a second.
-func (c *Cache) answerAsk(e *entry) {
-	mem := e.snap.Load().sure()
-	if mem == nil || mem.incomplete() {
-		return
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if now := mono.Now(); e.answering || e.answeredAt != 0 && now-e.answeredAt < answerEvery {
-		return
-	}
-	e.answering = true
-	go func() { // the subscriber connection must not wait for it
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		defer e.askAnswered()
-		_, err := c.Grant(mem.Key).restore(ctx, mem)
-		for store.NoAnswer(err) && mono.Sleep(ctx, answerEvery/2) == nil { // its node may just be replaced
-			_, err = c.Grant(mem.Key).restore(ctx, mem)
-		}
-		if err != nil {
-			c.log.Warn().Err(err).Stringer("grant", e.key).Msg("Redis has lost this grant, and did not take it back")
-		}
-	}()
-}
-
 // applyEvent makes a snapshot of an event. The pair is the one that memory has of the same
 // generation, or comes with it; else the grant must be read.
 func (c *Cache) applyEvent(e *entry, ev grant.Event, at mono.Time) {
@@ -145,15 +115,6 @@ func (c *Cache) applyEvent(e *entry, ev grant.Event, at mono.Time) {
 		s.session = 0 // known to have changed, but to be read
 	}
 	c.adopt(s.finish())
-}
-
-// tellEvery is how often a process answers those who ask about one grant.
-const answerEvery = time.Second
-
-func (e *entry) askAnswered() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.answering, e.answeredAt = false, mono.Now()
 }
 
 // UnprovenMessages counts the messages on this process's channels whose sender has not proven that

@@ -1,17 +1,14 @@
 package engine
 
 import (
-	"context"
-	"crypto/sha1" // as scripts have it
+	"context" // as scripts have it
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
-	"github.com/tokenlatch/tokenlatch/tokencache/internal/proof"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
@@ -144,100 +141,6 @@ func (g Grant) reconcile(ctx context.Context, a answer) (*Snapshot, error) {
 	default:
 		return g.c.adopt(a.snap.finish()), nil
 	}
-}
-
-// restore gives Redis back what this process remembers.
-func (g Grant) restore(ctx context.Context, mem *Snapshot) (*Snapshot, error) {
-	if mem.Err != nil || mem.State != grant.Disconnected && mem.Pair.AccessToken.Reveal() == "" {
-		return nil, fmt.Errorf("tokencache: %s: Redis lost the grant, and this process cannot restore it: %w", mem.Key, errors.Join(mem.Err, grant.ErrNone))
-	}
-	sealed, quiet := "", grant.RestoreQuiet
-	if mem.State != grant.Disconnected {
-		var err error
-		if sealed, err = g.c.sealer.Seal(mem.Key, mem.Epoch, mem.Generation, mem.Pair); err != nil {
-			return nil, err
-		}
-	}
-	if mem.Pending {
-		quiet = 0 // we made this generation: nobody has a newer one
-	}
-	ks := g.keys()
-	var a answer
-	for judged := ""; ; judged = fmt.Sprintf("%x", sha1.Sum([]byte(a.sealed))) {
-		var err error
-		args := append([]any{ks.Events(), g.c.journal, grant.Clip(mem.By), quiet.Milliseconds(), sealed, tombstoneLife.Milliseconds(), judged}, mem.Flat()...)
-		a, err = g.run(ctx, "restore", store.RestoreScript, []string{ks.Grant(), ks.Secret(), ks.Journal(), ks.Spare()}, args...)
-		switch {
-		case err != nil:
-			return nil, err
-		case a.status == "judge" && g.outlived(mem, a.sealed):
-			return nil, fmt.Errorf("tokencache: restore %s: %w, or a process that remembers more than this one", mem.Key, grant.ErrDamaged)
-		}
-		if a.status != "judge" {
-			break
-		}
-	}
-	if a.status == "ok" {
-		g.c.log.Warn().Str("app", mem.App).Str("tenant", mem.Tenant).Int64("generation", mem.Generation).
-			Msg("Redis had lost this grant's newest state: restored from memory")
-		g.c.notifyChange(Change{mem.Key, "restore", a.snap.Record, a.now})
-		a.snap.Pair = mem.Pair
-	} else {
-		a.snap.needsPair()
-	}
-	return g.c.adopt(a.snap.finish()), nil
-}
-
-// believedFor is how long a state that was only heard of stands against a Redis that knows nothing
-// of it: whoever made it, or has its pair, gives it back in that time.
-const believedFor = 5 * time.Second
-
-var errContradicted = errors.New("tokencache: this process has heard of a newer state, which Redis has lost and the others are asked for; try again in a moment")
-
-// contradict is for a newer state in memory that was only heard of: it is not given back. The
-// others are asked for it; what nobody gives back was nothing, and Redis' word counts then.
-func (g Grant) contradict(ctx context.Context, a answer) (*Snapshot, error) {
-	e, hot := g.c.hot.load(g.key)
-	if !hot {
-		return g.c.accept(a)
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	mem := e.snap.Load()
-	if mem == nil || !mem.heard || a.sent <= mem.knownAt {
-		return g.c.accept(a)
-	}
-	now := mono.Now()
-	if e.contradicted == 0 || e.contradictedRev != mem.Rev {
-		e.contradicted, e.contradictedRev = now, mem.Rev
-		known := grant.Record{}
-		if a.snap != nil {
-			known = a.snap.Record
-		}
-		go func() { // the lock is held
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), proof.Timeout)
-			defer cancel()
-			_, _ = g.Ask(ctx, known.Epoch, known.Generation, known.Rev)
-		}()
-	}
-	switch {
-	case now-e.contradicted < believedFor && (mem.incomplete() || mem.Err != nil):
-		return nil, fmt.Errorf("%w (%s)", errContradicted, g.key)
-	case now-e.contradicted < believedFor:
-		return mem, nil
-	}
-	e.contradicted = 0
-	if a.snap == nil {
-		e.snap.Store(nil)
-		e.news()
-		return nil, grant.ErrNone
-	}
-	if a.snap.home != e {
-		a.snap.session, a.snap.home = 0, e
-	}
-	e.snap.Store(a.snap.finish())
-	e.news()
-	return a.snap, nil
 }
 
 // accept is Redis' answer as it is, for a grant that is not remembered.

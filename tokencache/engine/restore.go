@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"crypto/sha1"
 	"errors"
 	"fmt"
 	"math"
@@ -255,4 +256,152 @@ func (g Grant) inquire(ctx context.Context) (told bool, err error) {
 		return false, err
 	}
 	return true, mono.Sleep(ctx, askWait)
+}
+
+// restore gives Redis back what this process remembers.
+func (g Grant) restore(ctx context.Context, mem *Snapshot) (*Snapshot, error) {
+	if mem.Err != nil || mem.State != grant.Disconnected && mem.Pair.AccessToken.Reveal() == "" {
+		return nil, fmt.Errorf("tokencache: %s: Redis lost the grant, and this process cannot restore it: %w", mem.Key, errors.Join(mem.Err, grant.ErrNone))
+	}
+	sealed, quiet := "", grant.RestoreQuiet
+	if mem.State != grant.Disconnected {
+		var err error
+		if sealed, err = g.c.sealer.Seal(mem.Key, mem.Epoch, mem.Generation, mem.Pair); err != nil {
+			return nil, err
+		}
+	}
+	if mem.Pending {
+		quiet = 0 // we made this generation: nobody has a newer one
+	}
+	ks := g.keys()
+	var a answer
+	for judged := ""; ; judged = fmt.Sprintf("%x", sha1.Sum([]byte(a.sealed))) {
+		var err error
+		args := append([]any{ks.Events(), g.c.journal, grant.Clip(mem.By), quiet.Milliseconds(), sealed, tombstoneLife.Milliseconds(), judged}, mem.Flat()...)
+		a, err = g.run(ctx, "restore", store.RestoreScript, []string{ks.Grant(), ks.Secret(), ks.Journal(), ks.Spare()}, args...)
+		switch {
+		case err != nil:
+			return nil, err
+		case a.status == "judge" && g.outlived(mem, a.sealed):
+			return nil, fmt.Errorf("tokencache: restore %s: %w, or a process that remembers more than this one", mem.Key, grant.ErrDamaged)
+		}
+		if a.status != "judge" {
+			break
+		}
+	}
+	if a.status == "ok" {
+		g.c.log.Warn().Str("app", mem.App).Str("tenant", mem.Tenant).Int64("generation", mem.Generation).
+			Msg("Redis had lost this grant's newest state: restored from memory")
+		g.c.notifyChange(Change{mem.Key, "restore", a.snap.Record, a.now})
+		a.snap.Pair = mem.Pair
+	} else {
+		a.snap.needsPair()
+	}
+	return g.c.adopt(a.snap.finish()), nil
+}
+
+// believedFor is how long a state that was only heard of stands against a Redis that knows nothing
+// of it: whoever made it, or has its pair, gives it back in that time.
+const believedFor = 5 * time.Second
+
+var errContradicted = errors.New("tokencache: this process has heard of a newer state, which Redis has lost and the others are asked for; try again in a moment")
+
+// contradict is for a newer state in memory that was only heard of: it is not given back. The
+// others are asked for it; what nobody gives back was nothing, and Redis' word counts then.
+func (g Grant) contradict(ctx context.Context, a answer) (*Snapshot, error) {
+	e, hot := g.c.hot.load(g.key)
+	if !hot {
+		return g.c.accept(a)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	mem := e.snap.Load()
+	if mem == nil || !mem.heard || a.sent <= mem.knownAt {
+		return g.c.accept(a)
+	}
+	now := mono.Now()
+	if e.contradicted == 0 || e.contradictedRev != mem.Rev {
+		e.contradicted, e.contradictedRev = now, mem.Rev
+		known := grant.Record{}
+		if a.snap != nil {
+			known = a.snap.Record
+		}
+		go func() { // the lock is held
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), proof.Timeout)
+			defer cancel()
+			_, _ = g.Ask(ctx, known.Epoch, known.Generation, known.Rev)
+		}()
+	}
+	switch {
+	case now-e.contradicted < believedFor && (mem.incomplete() || mem.Err != nil):
+		return nil, fmt.Errorf("%w (%s)", errContradicted, g.key)
+	case now-e.contradicted < believedFor:
+		return mem, nil
+	}
+	e.contradicted = 0
+	if a.snap == nil {
+		e.snap.Store(nil)
+		e.news()
+		return nil, grant.ErrNone
+	}
+	if a.snap.home != e {
+		a.snap.session, a.snap.home = 0, e
+	}
+	e.snap.Store(a.snap.finish())
+	e.news()
+	return a.snap, nil
+}
+
+// tellEvery is how often a process answers those who ask about one grant.
+const answerEvery = time.Second
+
+// answerAsk answers a process that found no record, if this one remembers the grant: Redis
+// has lost it, and gets it back. Every process that knows may answer; the script takes
+// the newest. However many ask, a process answers for a grant once at a time and once a second.
+func (c *Cache) answerAsk(e *entry) {
+	mem := e.snap.Load().sure()
+	if mem == nil || mem.incomplete() {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if now := mono.Now(); e.answering || e.answeredAt != 0 && now-e.answeredAt < answerEvery {
+		return
+	}
+	e.answering = true
+	go func() { // the subscriber connection must not wait for it
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		defer e.askAnswered()
+		_, err := c.Grant(mem.Key).restore(ctx, mem)
+		for store.NoAnswer(err) && mono.Sleep(ctx, answerEvery/2) == nil { // its node may just be replaced
+			_, err = c.Grant(mem.Key).restore(ctx, mem)
+		}
+		if err != nil {
+			c.log.Warn().Err(err).Stringer("grant", e.key).Msg("Redis has lost this grant, and did not take it back")
+		}
+	}()
+}
+
+func (e *entry) askAnswered() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.answering, e.answeredAt = false, mono.Now()
+}
+
+// outlived reports whether the sealed pair in Redis is a later one than this process remembers:
+// beside a damaged record it is all that tells.
+func (g Grant) outlived(mem *Snapshot, sealed string) bool {
+	epoch, err := grant.EpochOf([]byte(sealed))
+	if err != nil || epoch < mem.Epoch {
+		return false
+	}
+	_, generation, err := g.c.sealer.Unseal(mem.Key, epoch, []byte(sealed))
+	return err == nil && (epoch > mem.Epoch || generation > mem.Generation)
+}
+
+// knowsBetter reports whether this process can give back a newer state than Redis had.
+func (g Grant) knowsBetter(a answer) bool {
+	mem := g.Recall().sure()
+	return mem != nil && mem.Err == nil && !mem.incomplete() && a.sent > mem.knownAt && (a.snap == nil || mem.Compare(&a.snap.Record) > 0)
 }

@@ -354,41 +354,11 @@ func (f *flight) spontaneous() bool { return f.want.background != nil && !f.urge
 // grant is to be looked at again.
 func (f *flight) lead(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapshot, error) {
 	f.busy = true
-	if f.c.takeover != grant.AtOnce && f.c.underway.has(s) {
-		return nil, &Error{Kind: ErrUnavailable, Code: slowExchange, RetryAfter: policy.Jitter(policy.SlowRetry, random()), Err: errSlowExchange}
+	s, err := f.askBefore(s, news)
+	if s == nil || err != nil {
+		return nil, err
 	}
-	if ago, set := f.c.cache.ClockSet(); f.c.takeover != grant.AtOnce && s.Claim.Unresolved() && set && ago < f.c.cfg.ClaimTimeout+f.c.rules.Patience() {
-		// By Redis' clock its time may be over long before its holder's is.
-		f.wait(news, f.c.cfg.ClaimTimeout+f.c.rules.Patience()-ago)
-		return nil, nil
-	}
-	if f.c.takeover != grant.AtOnce {
-		// A failover can lose a commit that other workers have seen.
-		judged, left, doubtful, err := f.mayHaveLost(s)
-		early := f.asked.IsZero() || time.Since(f.asked) > policy.Slack-left // asked before all were back, or never
-		switch {
-		case err != nil:
-			return nil, err
-		case doubtful && f.asked.IsZero(), doubtful && left <= 0 && early:
-			if err := f.ask(&s.Record); !errors.Is(err, tokencache.ErrNone) {
-				return nil, err
-			}
-			// Who remembers better may be where this server's PUBLISH does not count it.
-			f.wait(news, askWait)
-			return nil, nil
-		case doubtful && left > 0:
-			f.wait(news, left)
-			return nil, nil
-		case s.Claim.Unresolved() && f.holder != standingOf(s): // one that lives may have put it off before, and does so again
-			f.holder = standingOf(s)
-			if err := f.ask(&s.Record); !errors.Is(err, tokencache.ErrNone) {
-				return nil, err
-			}
-		}
-		s = judged
-	}
-	patient := !f.spontaneous()
-	done, err := f.c.approach(f.c.waiting, f.c.applicant(f.key.Tenant, &s.Record), patient, news)
+	done, err := f.c.approach(f.c.waiting, f.c.applicant(f.key.Tenant, &s.Record), !f.spontaneous(), news)
 	if done == nil || err != nil {
 		return nil, err
 	}
@@ -397,24 +367,8 @@ func (f *flight) lead(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapsho
 	if err := f.grant.CanSeal(s); err != nil {
 		return nil, err // the pair that comes could not be stored
 	}
-	told := f.pin.LeaseNews()
-	lease, err := f.c.locker.Try(f.c.waiting, f.grant.LockKey())
-	var held *lock.HeldError
-	if errors.As(err, &held) {
-		if held.For > longestLease {
-			// Redis' clock was set back. A holder that lives extends it.
-			held.For = longestLease
-			if err := f.grant.CapLease(f.c.waiting, longestLease); err != nil {
-				return nil, err
-			}
-		}
-		f.pin.SetLeaseHeld(held.For+policy.Slack, told)
-		if f.spontaneous() { // somebody is about it
-			return nil, &Error{Kind: ErrUnavailable, Code: "lease_held", RetryAfter: max(policy.FirstRetry, held.For/2), Err: errHeldElsewhere}
-		}
-		return nil, nil
-	}
-	if err != nil {
+	lease, err := f.tryLease()
+	if lease == nil || err != nil {
 		return nil, err
 	}
 	if err := f.c.ready(f.c.waiting, f.key); err != nil { // only the holder asks
@@ -428,6 +382,67 @@ func (f *flight) lead(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapsho
 		f.spent = lease
 	}
 	return s, err
+}
+
+// askBefore does what is due before a grant is led where presenting its refresh token twice does harm: a
+// failover can lose a commit that other processes have seen, and the holder of a claim may live. It
+// returns the grant as it was judged. Without result and error the grant is to be looked at again.
+func (f *flight) askBefore(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapshot, error) {
+	if f.c.takeover == grant.AtOnce {
+		return s, nil
+	}
+	if f.c.underway.has(s) {
+		return nil, &Error{Kind: ErrUnavailable, Code: slowExchange, RetryAfter: policy.Jitter(policy.SlowRetry, random()), Err: errSlowExchange}
+	}
+	if ago, set := f.c.cache.ClockSet(); s.Claim.Unresolved() && set && ago < f.c.cfg.ClaimTimeout+f.c.rules.Patience() {
+		// By Redis' clock its time may be over long before its holder's is.
+		f.wait(news, f.c.cfg.ClaimTimeout+f.c.rules.Patience()-ago)
+		return nil, nil
+	}
+	judged, left, doubtful, err := f.mayHaveLost(s)
+	early := f.asked.IsZero() || time.Since(f.asked) > policy.Slack-left // asked before all were back, or never
+	switch {
+	case err != nil:
+		return nil, err
+	case doubtful && f.asked.IsZero(), doubtful && left <= 0 && early:
+		if err := f.ask(&s.Record); !errors.Is(err, tokencache.ErrNone) {
+			return nil, err
+		}
+		// A process that remembers better may be where this server's PUBLISH does not count it.
+		f.wait(news, askWait)
+		return nil, nil
+	case doubtful && left > 0:
+		f.wait(news, left)
+		return nil, nil
+	case s.Claim.Unresolved() && f.holder != standingOf(s): // one that lives may have put it off before, and does so again
+		f.holder = standingOf(s)
+		if err := f.ask(&s.Record); !errors.Is(err, tokencache.ErrNone) {
+			return nil, err
+		}
+	}
+	return judged, nil
+}
+
+// tryLease tries the lease once. Without lease and error somebody else holds it.
+func (f *flight) tryLease() (*lock.Lease, error) {
+	told := f.pin.LeaseNews()
+	lease, err := f.c.locker.Try(f.c.waiting, f.grant.LockKey())
+	var held *lock.HeldError
+	if !errors.As(err, &held) {
+		return lease, err
+	}
+	if held.For > longestLease {
+		// Redis' clock was set back. A holder that lives extends it.
+		held.For = longestLease
+		if err := f.grant.CapLease(f.c.waiting, longestLease); err != nil {
+			return nil, err
+		}
+	}
+	f.pin.SetLeaseHeld(held.For+policy.Slack, told)
+	if f.spontaneous() { // somebody is about it
+		return nil, &Error{Kind: ErrUnavailable, Code: "lease_held", RetryAfter: max(policy.FirstRetry, held.For/2), Err: errHeldElsewhere}
+	}
+	return nil, nil
 }
 
 // mayHaveLost is engine.Grant.MayHaveLost, where Redis may have lost a claim: not one that its replicas have

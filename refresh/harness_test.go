@@ -162,19 +162,27 @@ func (f *fleet) knows(w *worker, tenant string, generation int64) {
 	f.told(w, tenant, fmt.Sprint("generation ", generation), func(s *engine.Snapshot) bool { return s.Generation >= generation })
 }
 
-// told waits until a worker has been pushed a state like that, or remembers nothing.
+// told waits until a worker has been pushed a state like that, or remembers nothing. A worker that has
+// lost its subscription, as on a busy machine, reads.
 func (f *fleet) told(w *worker, tenant, what string, is func(*engine.Snapshot) bool) {
 	f.t.Helper()
-	pin := w.cache.Grant(key(tenant)).Pin()
+	g := w.cache.Grant(key(tenant))
+	pin := g.Pin()
 	defer pin.Unpin()
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
 	ctx := f.ctx()
 	for {
 		news := pin.Changed()
-		if s := w.cache.Grant(key(tenant)).Recall(); s == nil || is(s) {
+		if s := g.Recall(); s == nil || is(s) {
 			return
 		}
 		select {
 		case <-news:
+		case <-look.C:
+			if g.Peek() == nil {
+				_, _ = g.Read(ctx)
+			}
 		case <-ctx.Done():
 			f.t.Fatalf("%s of %s was never pushed", what, tenant)
 		}

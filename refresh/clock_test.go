@@ -133,7 +133,7 @@ func TestWhatIsReadForTheFirstTimeAfterTheClockWasSetBackIsAsOldAsItIs(t *testin
 	}
 	p := s.Pair
 	p.IssuedAt, p.ExpiresAt, p.RefreshAt = now-70*60_000, now-10*60_000, now-16*60_000
-	_, s, err = w.cache.Grant(s.Key).As("w").Claim(f.ctx(), s, "id", time.Minute, engine.AtOnce)
+	_, s, err = w.cache.Grant(s.Key).As("w").Claim(f.ctx(), s, "id", time.Minute, grant.AtOnce)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache"
-	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // hot makes a worker remember a grant, coherently.
@@ -247,7 +247,7 @@ func TestTakeoverByManyIsNotAStormOfRestores(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := workers[0].cache.Grant(s.Key).As("dead").Claim(f.ctx(), s, "dead", time.Second, engine.AfterDeadline); err != nil {
+	if _, _, err := workers[0].cache.Grant(s.Key).As("dead").Claim(f.ctx(), s, "dead", time.Second, grant.AfterDeadline); err != nil {
 		t.Fatal(err)
 	}
 	calls := redistest.Commands(t, f.redis.Client(t), func() {

@@ -174,7 +174,7 @@ func TestAProcessThatEndsBeforeItsSecondOpinionLeavesAGrantThatLives(t *testing.
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, s, err = w.cache.Grant(s.Key).As("dead").Claim(f.ctx(), s, "of-the-dead", time.Second, engine.AfterDeadline)
+		_, s, err = w.cache.Grant(s.Key).As("dead").Claim(f.ctx(), s, "of-the-dead", time.Second, grant.AfterDeadline)
 		if err != nil {
 			t.Fatal(err)
 		}

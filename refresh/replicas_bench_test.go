@@ -27,7 +27,7 @@ func BenchmarkReplicas(b *testing.B) {
 		pair := s.Pair
 		pair.AccessToken = grant.Hide(strings.Repeat("a", 700))
 		return func(int) {
-			o, claimed, err := w.cache.Grant(s.Key).As("bench").Claim(ctx, s, engine.NewID(), time.Minute, engine.AtOnce, opts...)
+			o, claimed, err := w.cache.Grant(s.Key).As("bench").Claim(ctx, s, engine.NewID(), time.Minute, grant.AtOnce, opts...)
 			if err != nil || o != grant.OutcomeOK {
 				b.Fatal(o, err)
 			}

@@ -78,7 +78,7 @@ func TestReportThatJoinsARenewalDoesNotWaitForTheTokensEnd(t *testing.T) {
 	f := newFleet(t, refreshtest.Config{})
 	w, dead := f.worker(), f.worker()
 	s := f.due(dead, "acme", time.Minute)
-	o, _, err := dead.cache.Grant(s.Key).As("dead").Claim(f.ctx(), s, engine.NewID(), time.Second, engine.AfterDeadline)
+	o, _, err := dead.cache.Grant(s.Key).As("dead").Claim(f.ctx(), s, engine.NewID(), time.Second, grant.AfterDeadline)
 	if err != nil || o != grant.OutcomeOK {
 		t.Fatal(o, err)
 	}

@@ -70,7 +70,7 @@ func BenchmarkGrantMemory(b *testing.B) {
 			}
 			s, err := w.cache.Grant(key("acme")).Read(f.ctx())
 			for i := 0; err == nil && i < c.refreshes; i++ {
-				_, s, err = w.cache.Grant(s.Key).As("worker-1").Claim(f.ctx(), s, engine.NewID(), time.Minute, engine.AtOnce)
+				_, s, err = w.cache.Grant(s.Key).As("worker-1").Claim(f.ctx(), s, engine.NewID(), time.Minute, grant.AtOnce)
 				if err == nil {
 					pair := s.Pair
 					pair.RefreshToken = grant.Hide(typical().RefreshToken) // rotated: the record keeps the spent ones

@@ -19,7 +19,6 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache"
-	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
@@ -128,7 +127,7 @@ func TestAHolderIsAskedBeforeEachTakeOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, s, err = holder.cache.Grant(s.Key).As("holder").Claim(f.ctx(), s, "held", time.Second, engine.AfterDeadline)
+	_, s, err = holder.cache.Grant(s.Key).As("holder").Claim(f.ctx(), s, "held", time.Second, grant.AfterDeadline)
 	if err != nil {
 		t.Fatal(err)
 	}

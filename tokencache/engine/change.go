@@ -43,18 +43,9 @@ func (g Grant) change(op string, base *Snapshot, pair grant.Pair, run func() (an
 	return grant.Outcome(a.status), snap, nil
 }
 
-// Takeover is [grant.Takeover].
-type Takeover = grant.Takeover
-
-// The takeovers that are no window.
-const (
-	AfterDeadline = grant.AfterDeadline
-	AtOnce        = grant.AtOnce
-)
-
 // OpensAt is the Redis time, unix ms, from which a grant's unresolved claim may be
 // taken over; the script decides, this tells a waiter when to ask.
-func (s *Snapshot) OpensAt(t Takeover) int64 {
+func (s *Snapshot) OpensAt(t grant.Takeover) int64 {
 	now := s.Now()
 	if t < 0 || t > 0 && now < s.Claim.At+t.Millis() && now >= s.Claim.At-grant.ClockTolerance {
 		return now
@@ -69,7 +60,7 @@ func (s *Snapshot) OpensAt(t Takeover) int64 {
 // means: do not present. The snapshot is the grant as it is then. An unresolved claim is taken over only
 // if base has it: whether its time is over is known by this process's clock, too, and Redis' can be set. If base is dead it is claimed for a
 // revival, once its RetryAt has come.
-func (g Grant) Claim(ctx context.Context, base *Snapshot, id string, ttl time.Duration, t Takeover, opts ...ChangeOption) (grant.Outcome, *Snapshot, error) {
+func (g Grant) Claim(ctx context.Context, base *Snapshot, id string, ttl time.Duration, t grant.Takeover, opts ...ChangeOption) (grant.Outcome, *Snapshot, error) {
 	ks, revival, over := g.keys(), "", ""
 	if base.State == grant.Reauthorize {
 		revival = "revival"

@@ -59,7 +59,7 @@ func FuzzPublishedEventIsTheRecord(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, by, code, reason, token string) {
 		base := read(t, c, acme)
-		o, claimed, err := c.Grant(base.Key).As(by).Claim(t.Context(), base, NewID(), time.Minute, AtOnce)
+		o, claimed, err := c.Grant(base.Key).As(by).Claim(t.Context(), base, NewID(), time.Minute, grant.AtOnce)
 		if o != grant.OutcomeOK || err != nil {
 			t.Fatal(o, err)
 		}

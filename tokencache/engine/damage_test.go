@@ -82,7 +82,7 @@ func heals(t *testing.T, c *Cache, k grant.Key, what string) {
 		t.Errorf("%s: Read after Connect: %v %v", what, s, err)
 		return
 	}
-	o, s, err := c.Grant(s.Key).As("worker").Claim(t.Context(), s, NewID(), time.Minute, AfterDeadline)
+	o, s, err := c.Grant(s.Key).As("worker").Claim(t.Context(), s, NewID(), time.Minute, grant.AfterDeadline)
 	if o != grant.OutcomeOK || err != nil {
 		t.Errorf("%s: claim after Connect: %s %v", what, o, err)
 		return
@@ -105,7 +105,7 @@ func TestAWorkerThatRemembersTheGrantHealsADamagedRecord(t *testing.T) {
 		} else {
 			hset(t, c, k, name, value)
 		}
-		o, s, err := c.Grant(base.Key).As("worker").Claim(t.Context(), base, NewID(), time.Minute, AfterDeadline)
+		o, s, err := c.Grant(base.Key).As("worker").Claim(t.Context(), base, NewID(), time.Minute, grant.AfterDeadline)
 		if o != grant.OutcomeMoved || err != nil || s.Generation != 1 || s.Pair.RefreshToken.Reveal() != "rt-1" {
 			t.Errorf("%s = %q: claim: %s %v", name, value, o, err)
 		}
@@ -189,7 +189,7 @@ func TestARecordOfALaterVersionIsLeftAlone(t *testing.T) {
 		"Disconnect": func() error { return c.Grant(acme).As("x").Disconnect(t.Context()) },
 		"restore":    func() error { return second(c.Grant(base.Key).restore(t.Context(), base)) },
 		"Claim": func() error {
-			_, _, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, NewID(), time.Minute, AtOnce)
+			_, _, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, NewID(), time.Minute, grant.AtOnce)
 			return err
 		},
 		"Commit": func() error {
@@ -281,7 +281,7 @@ func TestKeysOfAnotherTypeAreHealedByAConsent(t *testing.T) {
 					"Read":   func() error { return second(fresh.Grant(acme).Read(t.Context())) },
 					"Status": func() error { return second(fresh.Grant(acme).Status(t.Context())) },
 					"Claim": func() error {
-						_, _, err := fresh.Grant(base.Key).As("x").Claim(t.Context(), base, NewID(), time.Minute, AtOnce)
+						_, _, err := fresh.Grant(base.Key).As("x").Claim(t.Context(), base, NewID(), time.Minute, grant.AtOnce)
 						return err
 					},
 					"Spare": func() error { _, _, err := fresh.Grant(base.Key).Spare(t.Context(), base); return err },

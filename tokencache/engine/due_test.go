@@ -509,7 +509,7 @@ func TestACompactedJournalTakesLessRoomAndKeepsWhatIsNotRoutine(t *testing.T) {
 		base = commit(t, c, claim(t, c, base, "w"), i+2)
 	}
 	base = claim(t, c, base, "dies")
-	_, base, err := c.Grant(base.Key).As("w").Claim(t.Context(), base, NewID(), time.Minute, AtOnce) // takes over
+	_, base, err := c.Grant(base.Key).As("w").Claim(t.Context(), base, NewID(), time.Minute, grant.AtOnce) // takes over
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -163,7 +163,7 @@ func TestAClaimIsRefusedByAServerThatWasNotJudged(t *testing.T) {
 		own.judged = judged.judged
 		judged = &own
 	}
-	outcome, got, err := c.Grant(judged.Key).As("a").Claim(t.Context(), judged, NewID(), time.Minute, AfterDeadline)
+	outcome, got, err := c.Grant(judged.Key).As("a").Claim(t.Context(), judged, NewID(), time.Minute, grant.AfterDeadline)
 	if err != nil || outcome != grant.OutcomeReplaced || got.Claim.Unresolved() {
 		t.Fatalf("%s %v", outcome, err)
 	}
@@ -173,7 +173,7 @@ func TestAClaimIsRefusedByAServerThatWasNotJudged(t *testing.T) {
 	}
 	own := *s
 	own.judged = again.judged
-	if outcome, _, err := c.Grant(own.Key).As("a").Claim(t.Context(), &own, NewID(), time.Minute, AfterDeadline); err != nil || outcome != grant.OutcomeOK {
+	if outcome, _, err := c.Grant(own.Key).As("a").Claim(t.Context(), &own, NewID(), time.Minute, grant.AfterDeadline); err != nil || outcome != grant.OutcomeOK {
 		t.Errorf("the claim where it was judged: %s %v", outcome, err)
 	}
 }

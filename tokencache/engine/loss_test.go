@@ -19,7 +19,7 @@ import (
 // next exchanges a generation, as holder `by`, for pair n.
 func next(t *testing.T, c *Cache, base *Snapshot, by string, n int) *Snapshot {
 	t.Helper()
-	_, claimed, err := c.Grant(base.Key).As(by).Claim(t.Context(), base, NewID(), time.Minute, AfterDeadline)
+	_, claimed, err := c.Grant(base.Key).As(by).Claim(t.Context(), base, NewID(), time.Minute, grant.AfterDeadline)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestCommitRepeatedAfterTheNextGenerationIsNoSpare(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := freshCache(t)
 			defer c.Grant(acme).Pin().Unpin()
-			_, claimed, err := c.Grant(acme).As("a").Claim(t.Context(), connect(t, c, acme, 1), NewID(), time.Minute, AfterDeadline)
+			_, claimed, err := c.Grant(acme).As("a").Claim(t.Context(), connect(t, c, acme, 1), NewID(), time.Minute, grant.AfterDeadline)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -122,7 +122,7 @@ func TestGenerationWhosePairIsGoneIsNeverPresented(t *testing.T) {
 	rdb.Del(t.Context(), c.Grant(acme).keys().Secret())
 	p := c.Grant(acme).Pin()
 	defer p.Unpin()
-	outcome, got, err := c.Grant(s.Key).As("a").Claim(t.Context(), s, NewID(), time.Minute, AfterDeadline)
+	outcome, got, err := c.Grant(s.Key).As("a").Claim(t.Context(), s, NewID(), time.Minute, grant.AfterDeadline)
 	if outcome != grant.OutcomeMoved || err != nil || !errors.Is(got.Err, grant.ErrSealed) {
 		t.Errorf("%s %v: the pair's error is %v", outcome, err, got.Err)
 	}
@@ -163,7 +163,7 @@ func TestPairThatIsNotTheStoredOneIsNeverPresented(t *testing.T) {
 	ks := c.Grant(acme).keys()
 	c.rdb.Set(t.Context(), ks.Secret(), mustSeal(t, c, acme, mine.Epoch, mine.Generation, stored), 0)
 	c.rdb.HSet(t.Context(), ks.Grant(), "rt_fp", grant.Fingerprint(stored.RefreshToken.Reveal()))
-	outcome, _, err := c.Grant(mine.Key).As("a").Claim(t.Context(), mine, NewID(), time.Minute, AfterDeadline)
+	outcome, _, err := c.Grant(mine.Key).As("a").Claim(t.Context(), mine, NewID(), time.Minute, grant.AfterDeadline)
 	if outcome != grant.OutcomeMoved || err != nil {
 		t.Fatalf("the claim of the other pair: %s %v", outcome, err)
 	}

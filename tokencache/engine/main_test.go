@@ -95,7 +95,7 @@ func read(t testing.TB, c *Cache, k grant.Key) *Snapshot {
 
 func claim(t testing.TB, c *Cache, base *Snapshot, by string) *Snapshot {
 	t.Helper()
-	o, s, err := c.Grant(base.Key).As(by).Claim(t.Context(), base, NewID(), time.Minute, AfterDeadline)
+	o, s, err := c.Grant(base.Key).As(by).Claim(t.Context(), base, NewID(), time.Minute, grant.AfterDeadline)
 	if err != nil || o != grant.OutcomeOK {
 		t.Fatalf("claim: %s, %v", o, err)
 	}

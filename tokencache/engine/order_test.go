@@ -97,7 +97,7 @@ func step(t *testing.T, c *Cache, random *rand.Rand) {
 		return
 	}
 	id, n := NewID(), random.IntN(1000)
-	takeover := []Takeover{AtOnce, AfterDeadline, Takeover(time.Millisecond)}[random.IntN(3)]
+	takeover := []grant.Takeover{grant.AtOnce, grant.AfterDeadline, grant.Takeover(time.Millisecond)}[random.IntN(3)]
 	switch random.IntN(12) {
 	case 0:
 		_, err = c.Grant(acme).As(by).Connect(t.Context(), pairNo(n))

@@ -86,7 +86,7 @@ func TestRecordStaysCompact(t *testing.T) {
 		t.Fatal(err)
 	}
 	compact("connect")
-	_, base, err = c.Grant(base.Key).As(odd).Claim(t.Context(), base, NewID(), time.Minute, AtOnce)
+	_, base, err = c.Grant(base.Key).As(odd).Claim(t.Context(), base, NewID(), time.Minute, grant.AtOnce)
 	if err != nil {
 		t.Fatal(err)
 	}

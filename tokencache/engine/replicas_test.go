@@ -80,7 +80,7 @@ func TestARepeatWaitsForTheReplicasToo(t *testing.T) {
 		"claim": func(t *testing.T, c *Cache) func(*Cache) error {
 			base, id := connect(t, c, acme, 1), NewID()
 			return func(c *Cache) error {
-				_, _, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, id, time.Minute, AfterDeadline, one)
+				_, _, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, id, time.Minute, grant.AfterDeadline, one)
 				return err
 			}
 		},
@@ -165,7 +165,7 @@ func TestAClaimWhoseReplyWasLostIsAcknowledgedForReal(t *testing.T) {
 			acked = one
 		}
 		lost := proxy.EatReply(id)
-		o, s, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, id, time.Minute, AfterDeadline, acked)
+		o, s, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, id, time.Minute, grant.AfterDeadline, acked)
 		lost.Await(t)
 		switch {
 		case hangs && !errors.Is(err, grant.ErrNotReplicated):
@@ -191,16 +191,16 @@ func TestOnlyAClaimThatIsMadeMustBeAcknowledged(t *testing.T) {
 	if err := c.rdb.ScriptFlush(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	o, s, err := c.Grant(newer.Key).As("x").Claim(t.Context(), newer, NewID(), time.Minute, AfterDeadline, follows)
+	o, s, err := c.Grant(newer.Key).As("x").Claim(t.Context(), newer, NewID(), time.Minute, grant.AfterDeadline, follows)
 	if err != nil || o != grant.OutcomeOK || !s.Claim.Unresolved() {
 		t.Errorf("with an empty script cache: %s, %v", o, err)
 	}
 	fo.Replica.Pause(t)
-	o, s, err = c.Grant(base.Key).As("x").Claim(t.Context(), base, NewID(), time.Minute, AfterDeadline, one)
+	o, s, err = c.Grant(base.Key).As("x").Claim(t.Context(), base, NewID(), time.Minute, grant.AfterDeadline, one)
 	if err != nil || o != grant.OutcomeMoved || s.Generation != 2 {
 		t.Errorf("of an older generation: %s, %v", o, err)
 	}
-	o, _, err = c.Grant(newer.Key).As("y").Claim(t.Context(), newer, NewID(), time.Minute, AfterDeadline, one)
+	o, _, err = c.Grant(newer.Key).As("y").Claim(t.Context(), newer, NewID(), time.Minute, grant.AfterDeadline, one)
 	if err != nil || o != grant.OutcomeClaimed {
 		t.Errorf("of what another has claimed: %s, %v", o, err)
 	}
@@ -223,7 +223,7 @@ func TestAReplicaThatHangsHoldsUpNoReader(t *testing.T) {
 	var all sync.WaitGroup
 	for _, base := range bases {
 		all.Go(func() {
-			_, _, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, NewID(), time.Minute, AfterDeadline, Replicas(1, within))
+			_, _, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, NewID(), time.Minute, grant.AfterDeadline, Replicas(1, within))
 			if !errors.Is(err, grant.ErrNotReplicated) {
 				t.Error(err)
 			}
@@ -262,7 +262,7 @@ func TestAClusterIsFollowedToTheNodeThatHasTheGrant(t *testing.T) {
 	base := connect(t, c, acme, 1)
 	step := func(what string, id string) {
 		t.Helper()
-		o, s, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, id, time.Minute, AtOnce, follows)
+		o, s, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, id, time.Minute, grant.AtOnce, follows)
 		if err != nil || o != grant.OutcomeOK || s.Claim.ID != id {
 			t.Errorf("%s: %s, %v", what, o, err)
 		}
@@ -283,17 +283,17 @@ func TestAClaimOutlivesTheEndOfItsNode(t *testing.T) {
 	c := newCache(t, cluster.Client(t), "tl")
 	base, i := connect(t, c, acme, 1), cluster.Owner(t, c.Grant(acme).keys().Grant())
 	id := NewID()
-	o, _, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, id, time.Minute, AfterDeadline, follows)
+	o, _, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, id, time.Minute, grant.AfterDeadline, follows)
 	if err != nil || o != grant.OutcomeOK {
 		t.Fatal(o, err)
 	}
 	cluster.TakeOver(t, i)
 	// Nobody replicates what the new master has.
-	o, _, err = c.Grant(base.Key).As("x").Claim(t.Context(), base, id, time.Minute, AfterDeadline, one)
+	o, _, err = c.Grant(base.Key).As("x").Claim(t.Context(), base, id, time.Minute, grant.AfterDeadline, one)
 	if !errors.Is(err, grant.ErrNotReplicated) {
 		t.Errorf("%s, %v", o, err)
 	}
-	o, _, err = c.Grant(base.Key).As("y").Claim(t.Context(), base, NewID(), time.Minute, AfterDeadline, one)
+	o, _, err = c.Grant(base.Key).As("y").Claim(t.Context(), base, NewID(), time.Minute, grant.AfterDeadline, one)
 	if err != nil || o != grant.OutcomeClaimed {
 		t.Errorf("of another: %s, %v", o, err)
 	}
@@ -307,7 +307,7 @@ func TestAWaitEndsBeforeItsClientGivesUp(t *testing.T) {
 	c := newCache(t, rdb, "tl")
 	base := connect(t, c, acme, 1)
 	fo.Replica.Pause(t)
-	_, _, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, NewID(), time.Minute, AfterDeadline, Replicas(1, time.Minute))
+	_, _, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, NewID(), time.Minute, grant.AfterDeadline, Replicas(1, time.Minute))
 	if !errors.Is(err, grant.ErrNotReplicated) || !strings.Contains(err.Error(), "0 of 1") {
 		t.Error(err)
 	}

@@ -49,7 +49,7 @@ type result struct {
 func connected(w *world) *Snapshot { return connect(w.T, w.stage, w.k, 1) }
 func claimed(w *world) *Snapshot   { return claim(w.T, w.stage, connected(w), by) }
 
-func doClaim(takeover Takeover) func(*world, *Snapshot) result {
+func doClaim(takeover grant.Takeover) func(*world, *Snapshot) result {
 	return func(w *world, base *Snapshot) result {
 		o, s, err := w.c.Grant(base.Key).As(by).Claim(w.Context(), base, NewID(), time.Minute, takeover)
 		return result{o, s, err}
@@ -199,35 +199,35 @@ var operations = []operation{
 		stage: func(w *world) *Snapshot { return dead(w, claimed(w)) }},
 
 	// Claim: only the generation and epoch that were read, active, unclaimed, not too early.
-	{name: "claim", stage: connected, call: doClaim(AfterDeadline), want: grant.OutcomeOK, journal: []string{"claim"},
+	{name: "claim", stage: connected, call: doClaim(grant.AfterDeadline), want: grant.OutcomeOK, journal: []string{"claim"},
 		check: func(w *world, base, now *Snapshot) {
 			if now.Claim.By != by || now.Claim.N != 1 || now.Claim.Prior != 0 || now.Claim.Until != now.Claim.At+60_000 || now.Generation != base.Generation {
 				w.Errorf("claim: %+v", now.Claim)
 			}
 		}},
-	{name: "claim of a generation that has moved on", call: doClaim(AtOnce), want: grant.OutcomeMoved,
+	{name: "claim of a generation that has moved on", call: doClaim(grant.AtOnce), want: grant.OutcomeMoved,
 		stage: func(w *world) *Snapshot { base := connected(w); commit(w.T, w.stage, base, 2); return base }},
-	{name: "claim after another consent", call: doClaim(AtOnce), want: grant.OutcomeMoved,
+	{name: "claim after another consent", call: doClaim(grant.AtOnce), want: grant.OutcomeMoved,
 		stage: func(w *world) *Snapshot { base := connected(w); connect(w.T, w.stage, w.k, 2); return base }},
-	{name: "claim after Disconnect", call: doClaim(AtOnce), want: grant.OutcomeMoved,
+	{name: "claim after Disconnect", call: doClaim(grant.AtOnce), want: grant.OutcomeMoved,
 		stage: func(w *world) *Snapshot { base := connected(w); disconnect(w.T, w.stage, w.k); return base }},
-	{name: "claim of a dead grant", call: doClaim(AtOnce), want: grant.OutcomeDead,
+	{name: "claim of a dead grant", call: doClaim(grant.AtOnce), want: grant.OutcomeDead,
 		stage: func(w *world) *Snapshot { return dead(w, claimed(w)) }},
-	{name: "claim before retry_at", call: doClaim(AtOnce), want: grant.OutcomeWait,
+	{name: "claim before retry_at", call: doClaim(grant.AtOnce), want: grant.OutcomeWait,
 		stage: func(w *world) *Snapshot {
 			base := claimed(w)
 			doFailAs(w, base, grant.Failure{Verdict: grant.VerdictClear, Retry: time.Hour})
 			return base
 		}},
-	{name: "claim after retry_at", call: doClaim(AfterDeadline), want: grant.OutcomeOK, journal: []string{"claim"},
+	{name: "claim after retry_at", call: doClaim(grant.AfterDeadline), want: grant.OutcomeOK, journal: []string{"claim"},
 		stage: func(w *world) *Snapshot {
 			base := claimed(w)
 			doFailAs(w, base, grant.Failure{Verdict: grant.VerdictClear})
 			hset(w.T, w.stage, w.k, "retry_at", base.At()-1)
 			return base
 		}},
-	{name: "claim of a claimed generation", stage: claimed, call: doClaim(AfterDeadline), want: grant.OutcomeClaimed},
-	{name: "claim taken over", stage: claimed, call: doClaim(AtOnce), want: grant.OutcomeOK, journal: []string{"claim"},
+	{name: "claim of a claimed generation", stage: claimed, call: doClaim(grant.AfterDeadline), want: grant.OutcomeClaimed},
+	{name: "claim taken over", stage: claimed, call: doClaim(grant.AtOnce), want: grant.OutcomeOK, journal: []string{"claim"},
 		check: func(w *world, base, now *Snapshot) {
 			if now.Claim.N != 2 || now.Claim.At != base.Claim.At || now.Claim.Prior != base.Claim.Until || now.Claim.Until < base.Claim.Until {
 				w.Errorf("the earlier claim %+v became %+v", base.Claim, now.Claim)
@@ -271,7 +271,7 @@ var operations = []operation{
 	{name: "extend after a takeover", call: doExtend(""), want: grant.OutcomeClaimed,
 		stage: func(w *world) *Snapshot {
 			base := claimed(w)
-			if o, _, err := w.stage.Grant(base.Key).As("second").Claim(w.Context(), base, NewID(), time.Minute, AtOnce); o != grant.OutcomeOK {
+			if o, _, err := w.stage.Grant(base.Key).As("second").Claim(w.Context(), base, NewID(), time.Minute, grant.AtOnce); o != grant.OutcomeOK {
 				w.Fatal(o, err)
 			}
 			return base
@@ -289,7 +289,7 @@ var operations = []operation{
 	{name: "commit of a lapsed claim that another took over", want: grant.OutcomeOK, journal: []string{"commit"},
 		stage: func(w *world) *Snapshot {
 			base := claimed(w)
-			if o, _, err := w.stage.Grant(base.Key).As("other").Claim(w.Context(), base, NewID(), time.Minute, AtOnce); o != grant.OutcomeOK {
+			if o, _, err := w.stage.Grant(base.Key).As("other").Claim(w.Context(), base, NewID(), time.Minute, grant.AtOnce); o != grant.OutcomeOK {
 				w.Fatal(o, err)
 			}
 			return base
@@ -415,7 +415,7 @@ var operations = []operation{
 		}},
 	{name: "fail unspent after a takeover", call: doFail(grant.Failure{Verdict: grant.VerdictClear}), want: grant.OutcomeOK, journal: []string{"fail"},
 		stage: func(w *world) *Snapshot {
-			_, s, _ := w.stage.Grant(w.k).As("second").Claim(w.Context(), claimed(w), NewID(), time.Minute, AtOnce)
+			_, s, _ := w.stage.Grant(w.k).As("second").Claim(w.Context(), claimed(w), NewID(), time.Minute, grant.AtOnce)
 			return s
 		},
 		check: func(w *world, base, now *Snapshot) {
@@ -437,7 +437,7 @@ var operations = []operation{
 		}},
 	{name: "fail perhaps spent, and over while an earlier one is not", call: doFail(grant.Failure{Verdict: grant.VerdictKeep, Deadline: true, Over: time.Minute}), want: grant.OutcomeOK, journal: []string{"fail"},
 		stage: func(w *world) *Snapshot {
-			_, s, _ := w.stage.Grant(w.k).As("second").Claim(w.Context(), claimed(w), NewID(), time.Hour, AtOnce)
+			_, s, _ := w.stage.Grant(w.k).As("second").Claim(w.Context(), claimed(w), NewID(), time.Hour, grant.AtOnce)
 			return s
 		},
 		check: func(w *world, base, now *Snapshot) {
@@ -463,9 +463,9 @@ var operations = []operation{
 				w.Errorf("record: %+v", now.Record)
 			}
 		}},
-	{name: "claim for a revival", stage: func(w *world) *Snapshot { return mortal(w, "retry_at", 1) }, call: doClaim(AfterDeadline), want: grant.OutcomeOK, journal: []string{"claim"}},
-	{name: "claim for a revival too early", stage: func(w *world) *Snapshot { return mortal(w) }, call: doClaim(AfterDeadline), want: grant.OutcomeWait},
-	{name: "claim for a revival that is not to be", stage: func(w *world) *Snapshot { return mortal(w, "retry_at", "") }, call: doClaim(AfterDeadline), want: grant.OutcomeDead},
+	{name: "claim for a revival", stage: func(w *world) *Snapshot { return mortal(w, "retry_at", 1) }, call: doClaim(grant.AfterDeadline), want: grant.OutcomeOK, journal: []string{"claim"}},
+	{name: "claim for a revival too early", stage: func(w *world) *Snapshot { return mortal(w) }, call: doClaim(grant.AfterDeadline), want: grant.OutcomeWait},
+	{name: "claim for a revival that is not to be", stage: func(w *world) *Snapshot { return mortal(w, "retry_at", "") }, call: doClaim(grant.AfterDeadline), want: grant.OutcomeDead},
 	{name: "fail a revival", stage: revival, call: doFail(grant.Failure{Verdict: grant.VerdictDead, Reason: "other", Retry: time.Hour}), want: grant.OutcomeOK, journal: []string{"revival"}, check: stillDead(false)},
 	{name: "fail a revival, unspent", stage: revival, call: doFail(grant.Failure{Verdict: grant.VerdictClear, Retry: time.Hour}), want: grant.OutcomeOK, journal: []string{"revival"}, check: stillDead(false)},
 	{name: "fail a revival, perhaps spent", stage: revival, call: doFail(grant.Failure{Verdict: grant.VerdictKeep, Retry: time.Hour}), want: grant.OutcomeOK, journal: []string{"revival"}, check: stillDead(true)},
@@ -498,7 +498,7 @@ var operations = []operation{
 	{name: "fail dead after a takeover", call: doFail(grant.Failure{Verdict: grant.VerdictDead}), want: grant.OutcomeClaimed,
 		stage: func(w *world) *Snapshot {
 			base := claimed(w)
-			_, _, _ = w.stage.Grant(base.Key).As("second").Claim(w.Context(), base, NewID(), time.Minute, AtOnce)
+			_, _, _ = w.stage.Grant(base.Key).As("second").Claim(w.Context(), base, NewID(), time.Minute, grant.AtOnce)
 			return base
 		},
 		check: func(w *world, _, now *Snapshot) {
@@ -829,7 +829,7 @@ func TestNothingIsNone(t *testing.T) {
 		t.Errorf("Status: %v", err)
 	}
 	base := &Snapshot{Key: acme, Record: grant.Record{Epoch: 1, Generation: 1}}
-	if o, _, err := c.Grant(base.Key).As(by).Claim(t.Context(), base, NewID(), time.Minute, AtOnce); o != grant.OutcomeNone || !errors.Is(err, grant.ErrNone) {
+	if o, _, err := c.Grant(base.Key).As(by).Claim(t.Context(), base, NewID(), time.Minute, grant.AtOnce); o != grant.OutcomeNone || !errors.Is(err, grant.ErrNone) {
 		t.Errorf("Claim: %s %v", o, err)
 	}
 	if o, _, err := c.Grant(base.Key).As(by).Fail(t.Context(), base, grant.Failure{ID: NewID(), Verdict: grant.VerdictDead}); o != grant.OutcomeNone || !errors.Is(err, grant.ErrNone) {

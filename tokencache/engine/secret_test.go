@@ -172,7 +172,7 @@ func TestNothingPrintsTokens(t *testing.T) {
 	}
 	things := []any{
 		s.Pair, &s.Pair, []grant.Pair{s.Pair}, map[string]grant.Pair{"p": s.Pair}, struct{ P grant.Pair }{s.Pair}, struct{ P *grant.Pair }{&s.Pair},
-		status, s.Record, s.Claim, s.Key, grant.Failure{Error: "x"}, c, pin, *pin, AtOnce, c.Grant(acme).keys(),
+		status, s.Record, s.Claim, s.Key, grant.Failure{Error: "x"}, c, pin, *pin, grant.AtOnce, c.Grant(acme).keys(),
 	}
 	for _, s := range snaps {
 		things = append(things, s, *s, []*Snapshot{s}, struct{ S *Snapshot }{s}, struct{ S Snapshot }{*s})

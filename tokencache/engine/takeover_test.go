@@ -15,23 +15,23 @@ func TestUnresolvedClaimIsTakenOverByTheRules(t *testing.T) {
 	const hour, ago = 3_600_000, -3_600_000 // ms from now
 	cases := []struct {
 		name                  string
-		takeover              Takeover
+		takeover              grant.Takeover
 		first, until, expires int64
 		refused               bool
 		want                  grant.Outcome
 	}{
-		{"harmless: at once", AtOnce, 0, hour, hour, false, grant.OutcomeOK},
-		{"window open", Takeover(time.Minute), -1000, hour, hour, false, grant.OutcomeOK},
-		{"window over, deadline ahead", Takeover(time.Minute), -120_000, hour, ago, false, grant.OutcomeClaimed},
-		{"window over, token valid", Takeover(time.Minute), -120_000, ago, hour, false, grant.OutcomeClaimed},
-		{"window over, deadline and token past", Takeover(time.Minute), -120_000, ago, ago, false, grant.OutcomeOK},
-		{"window below a millisecond", Takeover(time.Microsecond), 0, hour, hour, false, grant.OutcomeClaimed},
-		{"dead: deadline ahead", AfterDeadline, ago, hour, ago, false, grant.OutcomeClaimed},
-		{"dead: token valid", AfterDeadline, ago, ago, hour, false, grant.OutcomeClaimed},
-		{"dead: deadline and token past", AfterDeadline, 2 * ago, ago, ago, false, grant.OutcomeOK},
-		{"dead: token refused by an API", AfterDeadline, ago, ago, hour, true, grant.OutcomeOK},
-		{"dead: token refused, deadline ahead", AfterDeadline, ago, hour, hour, true, grant.OutcomeClaimed},
-		{"window over, token refused", Takeover(time.Minute), -120_000, ago, hour, true, grant.OutcomeOK},
+		{"harmless: at once", grant.AtOnce, 0, hour, hour, false, grant.OutcomeOK},
+		{"window open", grant.Takeover(time.Minute), -1000, hour, hour, false, grant.OutcomeOK},
+		{"window over, deadline ahead", grant.Takeover(time.Minute), -120_000, hour, ago, false, grant.OutcomeClaimed},
+		{"window over, token valid", grant.Takeover(time.Minute), -120_000, ago, hour, false, grant.OutcomeClaimed},
+		{"window over, deadline and token past", grant.Takeover(time.Minute), -120_000, ago, ago, false, grant.OutcomeOK},
+		{"window below a millisecond", grant.Takeover(time.Microsecond), 0, hour, hour, false, grant.OutcomeClaimed},
+		{"dead: deadline ahead", grant.AfterDeadline, ago, hour, ago, false, grant.OutcomeClaimed},
+		{"dead: token valid", grant.AfterDeadline, ago, ago, hour, false, grant.OutcomeClaimed},
+		{"dead: deadline and token past", grant.AfterDeadline, 2 * ago, ago, ago, false, grant.OutcomeOK},
+		{"dead: token refused by an API", grant.AfterDeadline, ago, ago, hour, true, grant.OutcomeOK},
+		{"dead: token refused, deadline ahead", grant.AfterDeadline, ago, hour, hour, true, grant.OutcomeClaimed},
+		{"window over, token refused", grant.Takeover(time.Minute), -120_000, ago, hour, true, grant.OutcomeOK},
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
@@ -64,7 +64,7 @@ func TestEarliestHolderKeepsItsDeadlineThroughTakeovers(t *testing.T) {
 	base := connect(t, c, acme, 1)
 	var longest int64
 	for n, ttl := range []time.Duration{time.Hour, time.Minute, time.Second} {
-		o, s, err := c.Grant(base.Key).As("holder").Claim(t.Context(), base, NewID(), ttl, AtOnce)
+		o, s, err := c.Grant(base.Key).As("holder").Claim(t.Context(), base, NewID(), ttl, grant.AtOnce)
 		if o != grant.OutcomeOK || err != nil {
 			t.Fatal(o, err)
 		}
@@ -84,7 +84,7 @@ func TestClaimWaitsForRetryAtByRedisClock(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "retry_at", patience, func() bool {
-		o, s, err := c.Grant(base.Key).As("second").Claim(t.Context(), base, NewID(), time.Minute, AtOnce)
+		o, s, err := c.Grant(base.Key).As("second").Claim(t.Context(), base, NewID(), time.Minute, grant.AtOnce)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,7 +135,7 @@ func TestOneOfManyClaimsIsOK(t *testing.T) {
 	var all sync.WaitGroup
 	for range cap(outcomes) {
 		all.Go(func() {
-			o, _, err := c.Grant(base.Key).As("racer").Claim(t.Context(), base, NewID(), time.Minute, AfterDeadline)
+			o, _, err := c.Grant(base.Key).As("racer").Claim(t.Context(), base, NewID(), time.Minute, grant.AfterDeadline)
 			if err != nil {
 				t.Error(err)
 			}

@@ -120,6 +120,10 @@ func after(at, d int64) int64 {
 func number(line *string) (int64, bool) {
 	first, rest, _ := strings.Cut(*line, " ")
 	*line = rest
+	if strconv.IntSize == 64 {
+		n, err := strconv.Atoi(first) // twice as fast
+		return int64(n), err == nil
+	}
 	n, err := strconv.ParseInt(first, 10, 64)
 	return n, err == nil
 }

@@ -20,9 +20,9 @@ type rides struct {
 	waiting []*ride
 }
 
-// maxRides is more than a process without load has under way, where waiting would only cost time,
-// and few enough for a busy one to share.
-const maxRides = 4
+// maxRides are more than a process without load has under way, where waiting would only cost time, and
+// few enough for a busy one to share: a caller waits for a round trip at most, and less with two of them.
+const maxRides = 2
 
 // ride is what one caller reads.
 type ride struct {

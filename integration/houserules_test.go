@@ -30,21 +30,22 @@ type house struct {
 
 // limits hold the walls. They may be made smaller.
 var limits = map[string]struct{ exports, circle, methods, lines int }{
-	"tokencache":                {30, 0, 0, 10},
-	"tokencache/engine":         {35, 20, 63, 51},
-	"tokencache/grant":          {70, 3, 10, 40},
-	"tokencache/internal/clock": {5, 0, 12, 30},
-	"tokencache/internal/proof": {10, 0, 20, 40},
-	"tokencache/internal/hub":   {10, 2, 38, 35},
-	"tokencache/internal/mono":  {10, 0, 0, 20},
-	"tokencache/internal/store": {50, 3, 20, 45},
-	"tokencache/seal":           {8, 0, 3, 20},
-	"lock":                      {8, 0, 7, 45},
-	"refresh":                   {30, 20, 79, 60},
-	"refresh/internal/bearer":   {9, 0, 7, 25},
-	"refresh/internal/policy":   {107, 0, 9, 35},
-	"refresh/provider":          {60, 6, 17, 35},
-	"refresh/refreshtest":       {34, 17, 80, 35},
+	"tokencache":                 {30, 0, 0, 10},
+	"tokencache/engine":          {28, 19, 60, 51},
+	"tokencache/grant":           {70, 3, 10, 40},
+	"tokencache/internal/clock":  {5, 0, 12, 30},
+	"tokencache/internal/server": {10, 0, 10, 40},
+	"tokencache/internal/proof":  {10, 0, 20, 40},
+	"tokencache/internal/hub":    {10, 2, 38, 35},
+	"tokencache/internal/mono":   {10, 0, 0, 20},
+	"tokencache/internal/store":  {50, 3, 20, 45},
+	"tokencache/seal":            {8, 0, 3, 20},
+	"lock":                       {8, 0, 7, 45},
+	"refresh":                    {30, 20, 79, 60},
+	"refresh/internal/bearer":    {9, 0, 7, 25},
+	"refresh/internal/policy":    {107, 0, 9, 35},
+	"refresh/provider":           {60, 6, 17, 35},
+	"refresh/refreshtest":        {34, 17, 80, 35},
 }
 
 func TestHouseRules(t *testing.T) {

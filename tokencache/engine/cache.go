@@ -19,6 +19,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/proof"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/server"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
@@ -66,7 +67,7 @@ type Cache struct {
 	strangers strangers
 
 	cold     coldUse
-	servers  servers
+	servers  *server.Servers
 	apps     *xsync.Map[string, *appMemory]
 	watchers *xsync.Map[string, *watchers[Change]] // by app
 }
@@ -114,6 +115,7 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 	}
 	c.proof = proof.New(c.db, &c.clock, cfg.Log)
 	c.db.Proof = c.proof.Key
+	c.servers = server.New(c.db, cfg.Log)
 	c.hub = hub.New(hub.Config{
 		Redis: rdb, Log: cfg.Log, Heartbeats: c.names.Heartbeats(),
 		Deliver: c.receive, Publish: c.db.Beat,

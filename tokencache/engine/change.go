@@ -76,7 +76,7 @@ func (g Grant) Claim(ctx context.Context, base *Snapshot, id string, ttl time.Du
 			a.lacks = nil // nothing is claimed
 		}
 		if a.status == string(grant.OutcomeReplaced) {
-			g.c.servers.forget()
+			g.c.servers.Forget()
 		}
 		return a, err
 	})

@@ -73,25 +73,11 @@ func (m *masterSet) fresh(nodes []*redis.Client) (fresh bool) {
 	return fresh
 }
 
-// nodeOf is the Redis that has a grant: on a Cluster its own node, to which also a PUBLISH about it
-// is sent best: go-redis sends one to any node, which may be the one that is away.
-func (g Grant) nodeOf(ctx context.Context) (node redis.Cmdable, addr string, err error) {
-	cluster, ok := g.c.rdb.(*redis.ClusterClient)
-	if !ok {
-		return g.c.rdb, "", nil
-	}
-	master, err := cluster.MasterForKey(ctx, g.keys().Grant())
-	if err != nil {
-		return nil, "", err
-	}
-	return master, master.Options().Addr, nil
-}
-
 // publish publishes a message about a grant. It returns how many listen where it was sent to.
 func (g Grant) publish(ctx context.Context, body string) (listeners int64, err error) {
 	channel := g.keys().Events()
 	message := g.c.proof.Sign(ctx, channel, body)
-	node, addr, err := g.nodeOf(ctx)
+	node, addr, err := g.c.db.NodeOf(ctx, g.keys().Grant())
 	if err == nil {
 		listeners, err = node.Publish(ctx, channel, message).Result()
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/server"
 )
 
 // A connection that stands, to a server that answers, proves nothing.
@@ -52,9 +53,9 @@ func TestASessionBeginsWithItsFirstHeartbeat(t *testing.T) {
 // A heartbeat that nobody hears where it is sent to ends the session at once, not after six seconds.
 func TestASessionOnAnotherServerEndsAtOnce(t *testing.T) {
 	t.Parallel()
-	server, other := redistest.Own(t), redistest.Own(t)
-	proxy := redistest.NewProxy(t, server.Addr())
-	c := newCache(t, server.ClientWith(t, func(o *redis.Options) {
+	first, other := redistest.Own(t), redistest.Own(t)
+	proxy := redistest.NewProxy(t, first.Addr())
+	c := newCache(t, first.ClientWith(t, func(o *redis.Options) {
 		o.Addr, o.ConnMaxLifetime = proxy.Addr(), 100*time.Millisecond // commands move, the subscriber stays
 	}), "tl")
 	connect(t, c, acme, 1)
@@ -65,7 +66,9 @@ func TestASessionOnAnotherServerEndsAtOnce(t *testing.T) {
 	if took := time.Since(start); took > hub.BeatEvery+hub.Overtaken+2*time.Second {
 		t.Errorf("after %v", took)
 	}
-	eventually(t, "the reason", patience, func() bool { return errors.Is(c.hub.Why(), hub.ErrElsewhere) || errors.Is(c.hub.Why(), errReplaced) })
+	eventually(t, "the reason", patience, func() bool {
+		return errors.Is(c.hub.Why(), hub.ErrElsewhere) || errors.Is(c.hub.Why(), server.ErrReplaced)
+	})
 }
 
 // Where commands get no answer, memory is as good as with a Redis that is away.
@@ -181,13 +184,13 @@ func TestAClaimIsRefusedByAServerThatWasNotJudged(t *testing.T) {
 // A server that is made a replica and promoted again keeps its connections.
 func TestAServerThatIsPromotedInPlaceIsNoticed(t *testing.T) {
 	t.Parallel()
-	server, other := redistest.Own(t), redistest.Own(t)
-	c := newCache(t, server.Client(t), "tl")
+	first, other := redistest.Own(t), redistest.Own(t)
+	c := newCache(t, first.Client(t), "tl")
 	connect(t, c, acme, 1)
 	hot(t, c, acme)
-	eventually(t, "the server to be known", patience, func() bool { return c.servers.of("") != nil })
+	eventually(t, "the server to be known", patience, func() bool { return c.servers.Known("") != nil })
 	session := c.hub.Session()
-	root := server.Client(t)
+	root := first.Client(t)
 	host, port, _ := net.SplitHostPort(other.Addr())
 	for _, step := range [][2]string{{host, port}, {"NO", "ONE"}} {
 		if err := root.ReplicaOf(t.Context(), step[0], step[1]).Err(); err != nil {
@@ -202,7 +205,7 @@ func TestAServerThatIsPromotedInPlaceIsNoticed(t *testing.T) {
 	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("after %v", took)
 	}
-	if _, left, _, err := c.Grant(acme).MayHaveLost(t.Context(), read(t, c, acme)); err != nil || left <= 0 || left > reunionAfterFailover {
+	if _, left, _, err := c.Grant(acme).MayHaveLost(t.Context(), read(t, c, acme)); err != nil || left <= 0 || left > server.ReunionAfterFailover {
 		t.Errorf("%s left, %v", left, err)
 	}
 }
@@ -233,11 +236,11 @@ func TestWhatAServerSaysIsDoubtedThoughItsClockIsBehind(t *testing.T) {
 		if k.promoted {
 			info["uptime_in_seconds"], info["master_replid2"] = "9999", replid
 		}
-		server, err := c.judge(t.Context(), info, mono.Now())
+		found, err := c.servers.Judge(t.Context(), info, mono.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.servers.note("", server)
+		c.servers.Note("", found)
 		if _, _, doubtful, err := c.Grant(s.Key).MayHaveLost(t.Context(), s); doubtful != k.doubted || err != nil {
 			t.Errorf("%+v: doubted %v, %v", k, doubtful, err)
 		}

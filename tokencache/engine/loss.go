@@ -5,19 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
-	"github.com/tokenlatch/tokenlatch/tokencache/internal/clock"
-	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
-	"github.com/tokenlatch/tokenlatch/tokencache/internal/proof"
-	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/server"
 )
 
 // Redis can lose its last writes: a replica that becomes the master has not got all of them,
@@ -38,26 +33,13 @@ const (
 	// atRisk is how old a change may be that Redis may have lost, and how long after its beginning
 	// a server is not believed.
 	atRisk = 2 * time.Minute
-	// clocksApart is how far the clocks of a master and of the replica that takes its place may differ.
-	clocksApart = 30 * time.Second
-)
-
-// How long the other processes take to come back. A process whose Redis starts again notices that
-// its connection broke. After a failover that may be silence: then it takes silentFor, the dialing,
-// and reading again what may be lost. On a Cluster most processes listen to another node, and all look
-// every lookEvery who the masters are; who listened to the node that went silent has noticed
-// before the node timeout was over.
-const (
-	reunionAfterStart    = 5 * time.Second
-	reunionAfterFailover = hub.SilentFor + 4*time.Second
-	reunionOnCluster     = proof.LookEvery + 2*time.Second
 )
 
 // sessionBegun is called when a subscriber session has begun; lost is since when something may have been
 // missed. It reports whether all that Redis may have lost of late has been read again.
 func (c *Cache) sessionBegun(ctx context.Context, lost mono.Time) bool {
 	if _, cluster := c.rdb.(*redis.ClusterClient); !cluster {
-		_, _ = c.Grant(grant.Key{}).serverOf(ctx) // so that the first exchange need not ask
+		_, _ = c.servers.Of(ctx, "") // so that the first exchange need not ask
 	}
 	if lost == 0 {
 		return true
@@ -130,162 +112,29 @@ func (g Grant) recheck(ctx context.Context) bool {
 //
 // What it says is about one server: judged is the grant as it may be claimed there, and nowhere else.
 func (g Grant) MayHaveLost(ctx context.Context, s *Snapshot) (judged *Snapshot, left time.Duration, doubtful bool, err error) {
-	server, err := g.serverOf(ctx)
+	server, err := g.c.servers.Of(ctx, g.keys().Grant())
 	if err != nil {
 		return nil, 0, false, fmt.Errorf("tokencache: %s: since when Redis is the master is not known: %w", s.Key, err)
 	}
 	own := *s
-	own.judged = server.replid
-	age := server.age(mono.Now())
+	own.judged = server.ReplID
+	age := server.Age(mono.Now())
 	if age < -time.Second { // the server's clock was set back: nothing can be said
 		return &own, 0, false, nil
 	}
-	return &own, server.reunion - age, s.ChangedAt() < server.believed && age < atRisk, nil
+	return &own, server.Reunion - age, s.ChangedAt() < server.Believed && age < atRisk, nil
 }
 
-// server is what a process has found out about one that was the master.
-type server struct {
-	replid   string        // another one after each start and each promotion; "" if it does not tell
-	began    int64         // its clock, unix ms, when it began to be the master; a little before, if need be
-	believed int64         // its clock, from which on what was changed was changed by itself
-	reunion  time.Duration // from then on, until the other processes are back
-
-	now int64 // its clock at `at`
-	at  mono.Time
-}
-
-func (s *server) age(at mono.Time) time.Duration { return clock.Span(s.now-s.began) + at - s.at }
-
-// servers are the masters by address; "" is the address where it is not a Cluster.
-type servers struct {
-	mu sync.Mutex // guards by
-	by map[string]*server
-}
-
-func (v *servers) of(addr string) *server {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.by[addr]
-}
-
-func (v *servers) note(addr string, s *server) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.by == nil {
-		v.by = make(map[string]*server)
-	}
-	v.by[addr] = s
-}
-
-// forget has all be asked again.
-func (v *servers) forget() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.by = nil
-}
-
-// serverOf is the server that has a grant. What is known of it is right for as long as it has the
-// same replication id, which the claim looks at.
-func (g Grant) serverOf(ctx context.Context) (*server, error) {
-	if _, addr, err := g.nodeOf(ctx); err != nil {
-		return nil, err
-	} else if s := g.c.servers.of(addr); s != nil {
-		return s, nil
-	}
-	if _, cluster := g.c.rdb.(*redis.ClusterClient); !cluster {
-		return g.inspect(ctx)
-	}
-	return store.Insist(ctx, g.c.db, func() (*server, error) { return g.inspect(ctx) })
-}
-
-// inspect asks the server that has a grant what it is.
-func (g Grant) inspect(ctx context.Context) (*server, error) {
-	node, addr, err := g.nodeOf(ctx)
-	if err != nil {
-		return nil, err
-	}
-	at := mono.Now()
-	text, err := node.Info(ctx, "server", "replication").Result()
-	if err != nil && !forbidden(err) {
-		g.c.db.Unanswered(err)
-		return nil, err
-	}
-	s, err := g.c.judge(ctx, store.InfoOf(text), at)
-	if err != nil {
-		g.c.db.Unanswered(err) // the map of the slots is old
-		return nil, err
-	}
-	if s.replid == "" {
-		g.c.log.Debug().Msg("Redis does not tell its age by INFO: what it may have lost is not doubted")
-	}
-	if addr != "" {
-		s.reunion = min(s.reunion, reunionOnCluster)
-	}
-	g.c.servers.note(addr, s)
-	return s, nil
-}
-
-var errReplica = errors.New("this is a replica")
-
-// judge makes of INFO what a server is. It tells in which second it has started, but not when it
-// was promoted.
-func (c *Cache) judge(ctx context.Context, info map[string]string, at mono.Time) (*server, error) {
-	if info["role"] == "slave" {
-		return nil, errReplica
-	}
-	micros, err1 := strconv.ParseInt(info["server_time_usec"], 10, 64)
-	up, err2 := strconv.ParseInt(info["uptime_in_seconds"], 10, 64)
-	if errors.Join(err1, err2) != nil || info["master_replid"] == "" {
-		return &server{at: at}, nil
-	}
-	now := micros / 1000
-	s := &server{replid: info["master_replid"], now: now, at: at, began: 1000 * (now/1000 - up), reunion: reunionAfterStart}
-	s.believed = s.began
-	if promoted := strings.Trim(info["master_replid2"], "0") != ""; promoted {
-		s.began = max(s.began, c.firstSeen(ctx, s.replid, now))
-		s.believed = s.began + clocksApart.Milliseconds()
-		s.reunion = reunionAfterFailover
-	}
-	return s, nil
-}
-
-// forbidden reports whether Redis does not let this client, or anybody, run a command like this.
-func forbidden(err error) bool {
-	var said redis.Error
-	return errors.As(err, &said) && (strings.HasPrefix(said.Error(), "NOPERM ") || strings.HasPrefix(said.Error(), "ERR "))
-}
-
-// firstSeen is when any process first saw a server that was a replica before. Redis gives it a
-// new replication id then, and does not tell when. Where that cannot be noted, on another node that
-// is away, it is seen now.
-func (c *Cache) firstSeen(ctx context.Context, replid string, now int64) int64 {
-	key := c.names.Masters()
-	err := c.rdb.HSetNX(ctx, key, replid, now).Err()
-	var first int64
-	if err == nil {
-		first, err = c.rdb.HGet(ctx, key, replid).Int64()
-	}
-	if err != nil {
-		c.db.Unanswered(err)
-		return now
-	}
-	return first
-}
-
-var errReplaced = errors.New("Redis is another server than before, or has become the master anew")
-
-// sameServer looks at what Redis says of itself every few seconds. A server that was promoted in
-// place, or made a replica, keeps its connections: what it has now may not be what was pushed.
+// sameServer takes what Redis says of itself every few seconds: memory is not believed where it is another
+// server, or no master any more.
 func (c *Cache) sameServer(ctx context.Context, text string) {
-	known, info := c.servers.of(""), store.InfoOf(text)
-	switch {
-	case info["role"] == "slave":
-		c.servers.forget()
-		c.hub.Distrust(errReplica)
+	err := c.servers.Same(text)
+	if err == nil {
+		return
+	}
+	c.hub.Distrust(err)
+	if errors.Is(err, server.ErrReplica) {
 		c.leave(ctx)
-	case known != nil && known.replid != "" && info["master_replid"] != "" && info["master_replid"] != known.replid:
-		c.servers.forget()
-		c.hub.Distrust(errReplaced)
 	}
 }
 

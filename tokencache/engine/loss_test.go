@@ -13,6 +13,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/server"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
@@ -215,7 +216,7 @@ func doubted(t *testing.T, c *Cache) {
 		t.Errorf("a consent of this moment, %s before the others are back", left)
 	}
 	old := aged(s)
-	if _, left, doubtful, _ := c.Grant(old.Key).MayHaveLost(t.Context(), old); !doubtful || left > reunionOnCluster || left < -time.Minute {
+	if _, left, doubtful, _ := c.Grant(old.Key).MayHaveLost(t.Context(), old); !doubtful || left > server.ReunionOnCluster || left < -time.Minute {
 		t.Errorf("a consent of an hour ago: %v, %s", doubtful, left)
 	}
 	old.ErrorAt = s.Epoch
@@ -238,7 +239,7 @@ func TestAServerOfThisMomentIsDoubted(t *testing.T) {
 	old := aged(connect(t, c, acme, 1))
 	for _, ahead := range []int64{0, 1, 2} {
 		now := old.Now()
-		c.servers.note("", &server{replid: "a", began: now + ahead, believed: now + ahead, now: now, at: mono.Now()})
+		c.servers.Note("", &server.Server{ReplID: "a", Began: now + ahead, Believed: now + ahead, Now: now, At: mono.Now()})
 		if _, left, doubtful, err := c.Grant(old.Key).MayHaveLost(t.Context(), old); !doubtful || err != nil {
 			t.Errorf("%d ms ahead: not doubted, with %s left, %v", ahead, left, err)
 		}
@@ -271,7 +272,7 @@ func TestAServerFromTheFutureIsNotDoubted(t *testing.T) {
 	c := freshCache(t)
 	s := connect(t, c, acme, 1)
 	ahead := s.At() + 3_600_000
-	c.servers.note("", &server{replid: "a", began: ahead, believed: ahead, now: s.At(), at: mono.Now()})
+	c.servers.Note("", &server.Server{ReplID: "a", Began: ahead, Believed: ahead, Now: s.At(), At: mono.Now()})
 	if _, left, doubtful, err := c.Grant(s.Key).MayHaveLost(t.Context(), s); doubtful || err != nil {
 		t.Errorf("doubted, with %s left", left)
 	}
@@ -283,7 +284,7 @@ func TestANewMasterIsFirstSeenOnce(t *testing.T) {
 	rdb, prefix := redistest.Start(t).Client(t), redistest.Prefix(t)
 	a, b := newCache(t, rdb, prefix), newCache(t, rdb, prefix)
 	for i, c := range []*Cache{a, b, a} {
-		if at := c.firstSeen(t.Context(), "replid", int64(100+i)); at != 100 {
+		if at := c.servers.FirstSeen(t.Context(), "replid", int64(100+i)); at != 100 {
 			t.Errorf("%d: %d", i, at)
 		}
 	}

@@ -90,3 +90,17 @@ func Insist[T any](ctx context.Context, st *Store, ask func() (T, error)) (T, er
 		}
 	}
 }
+
+// NodeOf is the Redis that has a key: on a Cluster its own node, to which also a PUBLISH about it is
+// sent best: go-redis sends one to any node, which may be the one that is away.
+func (st *Store) NodeOf(ctx context.Context, key string) (node redis.Cmdable, addr string, err error) {
+	cluster, ok := st.Redis.(*redis.ClusterClient)
+	if !ok {
+		return st.Redis, "", nil
+	}
+	master, err := cluster.MasterForKey(ctx, key)
+	if err != nil {
+		return nil, "", err
+	}
+	return master, master.Options().Addr, nil
+}

@@ -29,7 +29,9 @@ func (n Names) Records(app string) string {
 
 // Grant is how the names of one grant begin. The hash tag {app:tenant} puts all of them into one
 // Cluster slot.
-func (n Names) Grant(k grant.Key) Keys { return Keys(string(n) + ":{" + grant.Escape(k.App) + ":" + grant.Escape(k.Tenant) + "}:") }
+func (n Names) Grant(k grant.Key) Keys {
+	return Keys(string(n) + ":{" + grant.Escape(k.App) + ":" + grant.Escape(k.Tenant) + "}:")
+}
 
 // App is how the names of one app are spelled.
 func (n Names) App(name string) AppKeys { return AppKeys{string(n), grant.Escape(name)} }

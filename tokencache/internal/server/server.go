@@ -129,7 +129,7 @@ var (
 	// ErrReplica says that the server has become a replica.
 	ErrReplica = errors.New("this is a replica")
 	// ErrReplaced says that the server is another one, or has become the master anew.
-	ErrReplaced = errors.New("Redis is another server than before, or has become the master anew")
+	ErrReplaced = errors.New("this is another server than before, or it has become the master anew")
 )
 
 // Judge makes of INFO what a server is. It tells in which second it has started, but not when it

@@ -43,11 +43,11 @@ func (c *Coordinator) standsStill() bool {
 }
 
 // approach waits, before an exchange is prepared, while the app's state tells it to. Without
-// error and done the grant is to be looked at again: time has passed. The caller calls done
+// error and done the grant must be looked at again: time has passed. The caller calls done
 // when the exchange has ended. An exchange that nobody waits for does not wait either.
 func (c *Coordinator) approach(ctx context.Context, a applicant, patient bool, news <-chan struct{}) (done func(), _ error) {
 	if c.app.KnownApp() == nil {
-		return func() {}, nil // whoever gets the lease looks; the others need not
+		return func() {}, nil // the process that wins the lease looks; the others need not
 	}
 	told := c.app.AppChanged() // before looking, so that nothing falls in between
 	s := c.appNow()
@@ -83,7 +83,7 @@ type admission struct {
 }
 
 // admit asks for the right to make an exchange: one at a time while the circuit is open.
-// Without error and ok the grant is to be looked at again.
+// Without error and ok the grant must be looked at again.
 func (c *Coordinator) admit(a applicant) (_ admission, ok bool, _ error) {
 	s := c.appNow()
 	g, _, e := gate(s, a)

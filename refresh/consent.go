@@ -202,7 +202,7 @@ func (c *Coordinator) enrollUnder(ctx context.Context, lease *lock.Lease, k toke
 		_ = lease.Release(ctx)
 		_ = c.app.Grant(k.Tenant).Released(ctx, 0)
 	}()
-	s, there, err := c.enrolled(ctx, k) // whoever had the lease before may have minted since
+	s, there, err := c.enrolled(ctx, k) // the holder before may have minted since
 	if there || err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func (x *exchangeCtx) listening() bool {
 }
 
 // timeout ends the ctx, but not at once in a process that was stopped for long: an answer that came
-// meanwhile may lie in the socket, and whoever waits for both would take either.
+// meanwhile may lie in the socket, and a goroutine that waits for both would take either.
 func (x *exchangeCtx) timeout() {
 	x.mu.Lock()
 	on := true

@@ -40,8 +40,8 @@ func (f *flight) needsSecondOpinion(s *engine.Snapshot, e *provider.Error) bool 
 
 // secondOpinion prepares the second presentation of a refresh token that was refused, under the same
 // claim, which it makes stand longer first: should this process die on the way, it is taken over as any
-// other is. It gives the place among the exchanges back while it waits, and lets those go first for
-// whom somebody waits and who may be alive. Without snapshot and error the grant is to be looked at again.
+// other is. It gives the place among the exchanges back while it waits, and lets exchanges go first that
+// somebody waits for, and whose grants may be alive. Without snapshot and error the grant must be looked at again.
 func (f *flight) secondOpinion(s *engine.Snapshot, e *provider.Error, leave *func()) (*engine.Snapshot, error) {
 	refused := *e
 	refused.Class = provider.Refused // nobody is to be told that the tenant must consent again
@@ -112,7 +112,7 @@ func (f *flight) verify(s *engine.Snapshot, e *provider.Error, reason string) (*
 	defer cancel()
 	spare, ok, err := f.grant.Spare(ctx, s)
 	switch {
-	case errors.Is(err, tokencache.ErrSealed): // whoever verifies later may have no better keyset, and presents the refused token again
+	case errors.Is(err, tokencache.ErrSealed): // the process that verifies later may have no better keyset, and presents the refused token again
 		f.c.log.Error().Err(err).Str("tenant", f.key.Tenant).Int64("generation", s.Generation).
 			Msg("refused by the provider, and the spare pair, which might save the grant, does not open with this process's keyset: look at it, and let the tenant be connected again if it is lost")
 	case err != nil:

@@ -32,7 +32,7 @@ type flight struct {
 	asked   time.Time   // the other processes, whether they know better than Redis; zero for never
 	holder  standing    // the claim about which they were last asked
 	probed  func()      // lets another flight of this process probe the app's circuit
-	due     int64       // Redis time at which the pair that it committed is to be looked at
+	due     int64       // Redis time at which the pair that it committed must be looked at
 
 	used   atomic.Bool // somebody has asked for the token
 	urgent atomic.Bool // and waits for it
@@ -351,7 +351,7 @@ const longestLease = time.Minute
 func (f *flight) spontaneous() bool { return f.want.background != nil && !f.urgent.Load() }
 
 // lead tries the lease once and does the holder's work. Without result and error the
-// grant is to be looked at again.
+// grant must be looked at again.
 func (f *flight) lead(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapshot, error) {
 	f.busy = true
 	s, err := f.askBefore(s, news)
@@ -386,7 +386,7 @@ func (f *flight) lead(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapsho
 
 // askBefore does what is due before a grant is led where presenting its refresh token twice does harm: a
 // failover can lose a commit that other processes have seen, and the holder of a claim may live. It
-// returns the grant as it was judged. Without result and error the grant is to be looked at again.
+// returns the grant as it was judged. Without result and error the grant must be looked at again.
 func (f *flight) askBefore(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapshot, error) {
 	if f.c.takeover == grant.AtOnce {
 		return s, nil
@@ -465,7 +465,7 @@ func (f *flight) release(lease *lock.Lease) {
 		}
 		return
 	}
-	// Whoever tried it a moment ago believes that it is held for a whole TTL.
+	// A process that tried it a moment ago believes that it is held for a whole TTL.
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
 	_ = f.grant.Released(ctx, f.due)

@@ -87,7 +87,7 @@ func (f *flight) exchange(s *engine.Snapshot) (provider.Pair, *provider.Error) {
 }
 
 // pace waits until the app's budget allows an exchange. Without error and leave the lease
-// was lost meanwhile, and the grant is to be looked at again.
+// was lost meanwhile, and the grant must be looked at again.
 func (f *flight) pace(lease *lock.Lease) (leave func(), err error) {
 	if f.spontaneous() {
 		leave, err := f.c.pacer.enterNow(f.want.background)
@@ -116,7 +116,7 @@ func (c *Coordinator) pace(ctx context.Context, urgent func() bool) (leave func(
 }
 
 // claim notes that this process presents s's generation. No claim, no exchange: without
-// a snapshot the grant is to be looked at again.
+// a snapshot the grant must be looked at again.
 func (f *flight) claim(s *engine.Snapshot) (*engine.Snapshot, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()

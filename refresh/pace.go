@@ -153,7 +153,7 @@ func (p *pacer) standBy(ctx context.Context, t *ticket) error {
 		pause(ctx, left, freed)
 		select {
 		case <-freed:
-			pause(ctx, policy.Slack, nil) // whoever is waited for goes first
+			pause(ctx, policy.Slack, nil) // an exchange that somebody waits for goes first
 			p.noteFull(0, nil)
 		default:
 		}

@@ -12,7 +12,7 @@ import (
 const maxRefusals = 1024
 
 // refusals are the first mints that failed in this process. There is no grant yet that could keep
-// that, and names may be chosen by whoever sends requests: without them each call would be a POST.
+// that, and names may be chosen by anybody who sends requests: without them each call would be a POST.
 type refusals struct {
 	mu  sync.Mutex // guards all
 	all map[string]refusal

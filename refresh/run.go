@@ -270,7 +270,7 @@ func (r *renewals) roomFor(ctx context.Context, n int) int {
 	return n
 }
 
-// tend does what is due about one grant and says when it is to be looked at next. What ends
+// tend does what is due about one grant and says when it is looked at next. What ends
 // before that comes back by itself.
 func (r *renewals) tend(ctx context.Context, d engine.Due, shard int, rules policy.Rules) {
 	next, seen, err := r.look(ctx, d.Key, rules)

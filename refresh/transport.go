@@ -137,7 +137,7 @@ func (t *transport) private(u *url.URL) bool {
 }
 
 // send sends a copy of the request. The response is one to the caller's own request:
-// whoever prints resp.Request sees no token, and http.Client finds the trail of redirects.
+// a program that prints resp.Request shows no token, and http.Client finds the trail of redirects.
 func (t *transport) send(req *http.Request, body io.ReadCloser, tok *oauth2.Token) (*http.Response, error) {
 	out := req.WithContext(req.Context())
 	if out.Header = req.Header.Clone(); out.Header == nil {

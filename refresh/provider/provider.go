@@ -62,7 +62,7 @@ type Pair struct {
 	RefreshTokenExpiresIn time.Duration
 	// Extra holds all other members of the answer, e.g. "id_token". Numbers are
 	// json.Number, so that a 64-bit id survives; values of a form-encoded answer
-	// are strings. Whoever stores it as JSON reads it back with UseNumber. It holds no
+	// are strings. A store that writes it as JSON reads it back with UseNumber. It holds no
 	// refresh tokens: see [WithoutRefreshTokens].
 	Extra map[string]any
 }

@@ -15,7 +15,7 @@ import (
 //
 // The exchange of a grant of generation g mints generation g+1 in slot (g+1) mod
 // n. While a new token is minted in the slot that has idled longest, the one in
-// the other slot stays valid, and whoever still holds it finishes with it. So
+// the other slot stays valid, and a process that still holds it finishes with it. So
 // with two slots or more the returned Profile says KillsAccessToken: No; all else
 // is the first slot's, and the slots should not differ in it.
 //

@@ -18,7 +18,7 @@ func WithSending(ctx context.Context, sending func() bool) context.Context {
 // as it can; a [TokenEndpoint] does. With an error nothing may be sent any more: the deadline has
 // passed, perhaps while this process was stopped, and another process may present the token.
 //
-// Whoever has called it is listened to for longer, where presenting again could do harm: ctx then
+// An Exchanger that has called it is listened to for longer, where presenting again could do harm: ctx then
 // does not end at the exchange's timeout, but minutes later. Its callers are answered in time all the
 // same.
 func Sending(ctx context.Context) error {

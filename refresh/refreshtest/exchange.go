@@ -172,7 +172,7 @@ func (s *Server) decide(n int, outcome Outcome, code string) {
 	s.signal()
 }
 
-// answer sends the reply of exchange n. The ledger is written first: whoever
+// answer sends the reply of exchange n. The ledger is written first: a client that
 // has the answer finds it there.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, n int, rep reply, fault Fault) {
 	s.mu.Lock()

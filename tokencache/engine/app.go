@@ -368,7 +368,7 @@ func (c *Cache) changeAt(ctx context.Context, op string, s *redis.Script, a *app
 		made = state.change
 		a.told.notify(AppChange{made, state})
 	}
-	if op == "data_lost" { // whoever notices it gives back what it remembers anyway
+	if op == "data_lost" { // the process that notices it gives back what it remembers anyway
 		return made, r.Status, a.adopt(state, sent), nil
 	}
 	return made, r.Status, c.adoptApp(a, state, sent), nil

@@ -371,7 +371,7 @@ func (g Grant) CapLease(ctx context.Context, d time.Duration) error {
 }
 
 // Ask asks the other processes for a grant of which Redis has no record, as after a
-// restart without its data: whoever remembers it restores it. It reports whether
+// restart without its data: every process that remembers it restores it. It reports whether
 // anybody may be listening.
 //
 // epoch, generation and rev are what the caller knows; only who knows another consent, or a

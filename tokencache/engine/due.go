@@ -145,7 +145,7 @@ func (app App) MendDue(ctx context.Context, shard int) (bool, error) {
 	return n > 0, err
 }
 
-// Reschedule says when a grant that was taken is to be looked at next, given the record that
+// Reschedule says when a grant that was taken is looked at next, given the record that
 // was seen since; at 0 is never, seen nil is no record. A newer pair keeps its own time.
 func (g Grant) Reschedule(ctx context.Context, d Due, at int64, seen *grant.Record) error {
 	key := g.c.App(g.key.App).keys().Due(shardOf(g.key.Tenant))

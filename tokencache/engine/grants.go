@@ -132,7 +132,7 @@ type doorkeeper struct {
 	last []atomic.Uint64 // hash of the last that knocked here
 }
 
-// newDoorkeeper does not look back further than memory reaches: whoever comes again after more
+// newDoorkeeper does not look back further than memory reaches: a grant that is asked for again after more
 // others than there is room for would be pushed out before the next time, too.
 func newDoorkeeper(limit int) doorkeeper {
 	return doorkeeper{seed: maphash.MakeSeed(), last: make([]atomic.Uint64, min(max(limit, 64), 4096))}

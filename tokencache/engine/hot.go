@@ -105,7 +105,7 @@ func (g Grant) Pin() *Pin {
 		}
 		e.pins.Add(1)
 		if !e.listed {
-			// Under e.mu, so that an eviction cannot overtake it; by whoever comes first,
+			// Under e.mu, so that an eviction cannot overtake it; by the caller that comes first,
 			// since others see the entry before its maker has the lock.
 			e.listed = true
 			g.c.hub.Add(e.channel)
@@ -147,7 +147,7 @@ type Pin struct {
 func (p Pin) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "tokencache.Pin(%s)", p.e.key) }
 
 // Unpin ends the hold. A grant that has no record is forgotten; one that is over the limit
-// takes the place of one that is used less. That is not done before, or whoever asks for
+// takes the place of one that is used less. That is not done before, or a caller that asks for
 // grants that do not exist would push out those that do.
 func (p *Pin) Unpin() {
 	p.e.mu.Lock()

@@ -23,9 +23,9 @@ import (
 //  2. A replica takes its place, which knows generation 1 only.
 //  3. A process that remembers nothing reads that, and presents generation 1 again.
 //
-// Two things prevent the third step where claims do not wait for replicas. Whoever remembers a
+// Two things prevent the third step where claims do not wait for replicas. A process that remembers a
 // change of late reads that grant again as soon as Redis is back, and gives back what is missing.
-// And whoever is about to present a pair that is older than the server waits for the others to come
+// And a process that is about to present a pair that is older than the server waits for the others to come
 // back, and asks them: see MayHaveLost. Which server that is the claim itself tells, since commands and
 // subscriptions can be with two.
 

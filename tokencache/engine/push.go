@@ -9,7 +9,7 @@ import (
 )
 
 // receive takes a message from the subscriber connection. An empty payload means that the channel
-// is newly subscribed: whoever waits must read again.
+// is newly subscribed: callers that wait must read again.
 func (c *Cache) receive(channel, payload string) {
 	if payload == "" {
 		c.believe(channel, "")

@@ -26,7 +26,7 @@ import (
 //     process looks for it at the beginning of each subscriber session, before it closes without
 //     one, and when the database holds fewer keys than before, at which it looks every three
 //     seconds and before it closes.
-//  2. Whoever notices it says so in the app's state (lost_at), once for the fleet, by push.
+//  2. The process that notices it says so in the app's state (lost_at), once for the fleet, by push.
 //  3. Every process gives back all that it remembers, unasked; the newest state wins. Then it puts
 //     the key back, if that is still gone.
 //  4. A tenant of whom nobody knows is then not "not connected": nobody can tell. That holds
@@ -301,7 +301,7 @@ func (g Grant) restore(ctx context.Context, mem *Snapshot) (*Snapshot, error) {
 }
 
 // believedFor is how long a state that was only heard of stands against a Redis that knows nothing
-// of it: whoever made it, or has its pair, gives it back in that time.
+// of it: a process that made it, or has its pair, gives it back in that time.
 const believedFor = 5 * time.Second
 
 var errContradicted = errors.New("tokencache: this process has heard of a newer state, which Redis has lost and the others are asked for; try again in a moment")

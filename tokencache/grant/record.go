@@ -245,7 +245,7 @@ func ParseNumber(text string, most int64) (int64, error) {
 }
 
 // Check reports what cannot be true of a record, as the function ill (common.lua) does. A record
-// comes from whoever may write to Redis, and what is believed here becomes a deadline, or a lock-out.
+// comes from anybody who may write to Redis, and what is believed here becomes a deadline, or a lock-out.
 func (r *Record) Check(now int64) error {
 	if r.Schema > Schema && r.Schema < 1000 {
 		return ErrNewer

@@ -16,7 +16,7 @@ type AEAD interface {
 	Decrypt(ciphertext, associatedData []byte) ([]byte, error)
 }
 
-// Plaintext is the AEAD that does not encrypt: whoever reads Redis has the tokens.
+// Plaintext is the AEAD that does not encrypt: every reader of Redis has the tokens.
 // For tests and demonstrations. It still refuses a value copied to another grant.
 var Plaintext AEAD = plaintext{}
 

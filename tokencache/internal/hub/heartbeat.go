@@ -80,7 +80,7 @@ func (b *heartbeat) heard(nonce string) (first bool) {
 	defer b.mu.Unlock()
 	at, own := b.sent[nonce]
 	if !own {
-		return false // whoever may publish may send anything
+		return false // any user who may publish may send anything
 	}
 	first = b.last == 0
 	b.last = max(b.last, at)

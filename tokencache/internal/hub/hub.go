@@ -339,7 +339,7 @@ func (h *Hub) sayLost(why error) {
 	}
 }
 
-// idle ends the hub if no channel is left. Together with add it is atomic: whoever
+// idle ends the hub if no channel is left. Together with Add it is atomic: a caller that
 // adds afterwards starts a new run.
 func (h *Hub) idle() bool {
 	h.mu.Lock()
@@ -470,7 +470,7 @@ func (h *Hub) believe() bool {
 	}
 	h.mu.Unlock()
 	for _, channel := range confirmed {
-		h.deliver(channel, "") // whoever waits for news reads again
+		h.deliver(channel, "") // callers that wait for news read again
 	}
 	return true
 }
@@ -560,7 +560,7 @@ func (h *Hub) confirm(channel string) bool {
 	}
 	h.mu.Unlock()
 	if confirmed {
-		h.deliver(channel, "") // whoever waits for news reads again
+		h.deliver(channel, "") // callers that wait for news read again
 	}
 	return true
 }

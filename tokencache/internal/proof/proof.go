@@ -35,7 +35,7 @@ import (
 //	<body>
 //
 // digest is SHA-1 over a key, channel and body (twice, as in HMAC, so that nothing can be appended).
-// The key lies beside the grants in `tl:proof`. Whoever may read grants can read it; no message
+// The key lies beside the grants in `tl:proof`. Every user who may read grants can read it; no message
 // shows it. Scripts get it as their last argument, since it lies in another Cluster slot.
 //
 // A process that may listen can repeat what it has heard. So each message also says when it was
@@ -288,7 +288,7 @@ func (p *Proof) Late() bool {
 	return mono.Now()-max(p.asked, p.counted) >= LookEvery
 }
 
-// Take returns what is to be looked at again; nothing within a second of the last time.
+// Take returns what must be looked at again; nothing within a second of the last time.
 func (p *Proof) Take() map[string]string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

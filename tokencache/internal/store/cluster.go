@@ -62,7 +62,7 @@ var errNodeSilent = errors.New("tokencache: a node of the Cluster does not answe
 
 // Insist asks something of a Cluster that may be asked twice, and asks anew, by the map of the slots as
 // it is then, while there is no answer. go-redis sends a transaction that is not answered to the
-// same node again, for up to a minute, and so does whoever has picked the node himself.
+// same node again, for up to a minute, and so does a caller that has picked the node itself.
 func Insist[T any](ctx context.Context, st *Store, ask func() (T, error)) (T, error) {
 	type answer struct {
 		got T

@@ -769,14 +769,16 @@ func run(t *testing.T, op operation, direct, tested redis.UniversalClient, lossy
 			kinds = append(kinds, e.Kind)
 		}
 	}
-	if strings.HasPrefix(op.name, "extend") {
-		kinds = slices.Compact(kinds) // a repeat that comes late puts the deadline off once more
+	late := 0
+	if strings.HasPrefix(op.name, "extend") { // a repeat that comes late puts the deadline off once more
+		late = len(kinds) - len(slices.Compact(slices.Clone(kinds)))
+		kinds = slices.Compact(kinds)
 	}
 	if want := append(slices.Clone(op.journal), op.published...); !slices.Equal(kinds, append([]string{}, want...)) {
 		t.Errorf("published: %v, not %v", kinds, want)
 	}
 	now := read(t, w.stage, w.k)
-	if changes := int64(len(op.journal) + len(op.published)); op.want == grant.OutcomeOK && slices.Index(op.journal, "restore") < 0 && base != nil && rev != 0 && now.Rev != rev+changes {
+	if changes := int64(len(op.journal) + len(op.published) + late); op.want == grant.OutcomeOK && slices.Index(op.journal, "restore") < 0 && base != nil && rev != 0 && now.Rev != rev+changes {
 		t.Errorf("revision %d after %d, with %d changes", now.Rev, rev, changes)
 	}
 	if got.snap != nil && (!reflect.DeepEqual(got.snap.Record, now.Record) || got.snap.Pair.String() != now.Pair.String()) {

@@ -136,6 +136,7 @@ func (f *flight) verify(s *engine.Snapshot, e *provider.Error, reason string) (*
 // awaitEarlier waits until an earlier holder of this generation can no longer bring the
 // pair, and reports whether the grant has moved on.
 func (f *flight) awaitEarlier(s *engine.Snapshot) (bool, error) {
+	last := time.Now().Add(f.c.cfg.ClaimTimeout + f.c.rules.Patience()) // a deadline that was written by a clock which was ahead is further off
 	for {
 		news := f.pin.Changed()
 		now := f.grant.Recall()
@@ -145,8 +146,8 @@ func (f *flight) awaitEarlier(s *engine.Snapshot) (bool, error) {
 		if err := context.Cause(f.c.waiting); err != nil {
 			return false, err // the claim stays unresolved: somebody verifies later
 		}
-		left := s.Until(s.Claim.Prior)
-		if left == 0 {
+		left := min(s.Until(s.Claim.Prior), time.Until(last))
+		if left <= 0 {
 			return false, nil
 		}
 		f.wait(news, left)

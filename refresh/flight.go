@@ -61,16 +61,26 @@ func (c *Coordinator) join(k tokencache.Key, w want) (*flight, error) {
 // tokens that memory has no room for are had without a goroutine.
 func (c *Coordinator) joinAndWait(k tokencache.Key, w want) (*flight, error) {
 	f, isNew, err := c.board(k, w)
-	if isNew {
-		defer c.work.Done()
-		if s, _ := f.glance(); s != nil {
-			f.land(s, nil)
-		} else {
-			c.work.Go(f.run)
+	if !isNew {
+		return f, err
+	}
+	defer c.work.Done()
+	returned := false
+	defer func() {
+		if !returned { // an AEAD, or a hook of the Redis client, has panicked: nobody may wait for this flight
+			f.land(nil, &Error{Kind: ErrUnavailable, Code: "panic", Err: errPanicked})
 		}
+	}()
+	s, _ := f.glance()
+	if returned = true; s != nil {
+		f.land(s, nil)
+	} else {
+		c.work.Go(f.run)
 	}
 	return f, err
 }
+
+var errPanicked = errors.New("the goroutine that looked the grant up has panicked")
 
 // board is join without a start of what is new; that has been added to work.
 func (c *Coordinator) board(k tokencache.Key, w want) (f *flight, isNew bool, _ error) {
@@ -284,7 +294,12 @@ type standing struct {
 	until int64
 }
 
-func standingOf(s *engine.Snapshot) standing { return standing{s.Claim.ID, s.Claim.Until} }
+func standingOf(s *engine.Snapshot) standing {
+	if s.ClaimUntil() > s.Now() { // presenting again is harmless by now: whether the holder lives the lease tells
+		return standing{id: s.Claim.ID}
+	}
+	return standing{s.Claim.ID, s.Claim.Until}
+}
 
 // ask gives the other processes the chance to say that they know a state after `known`:
 // Redis may have lost it. The error is ErrNone if there is nobody to ask.

@@ -337,6 +337,10 @@ func (c *Coordinator) pair(s *engine.Snapshot, p provider.Pair, now int64) grant
 	if len(s.Pair.Extra) > 0 && len(extra) > 0 {
 		out.Extra = maps.Clone(s.Pair.Extra)
 		maps.Copy(out.Extra, extra)
+		if _, err := jsonOf(out.Extra); err != nil { // together they are too long: what is sealed must open again
+			c.log.Warn().Str("tenant", s.Tenant).Msg("the members of this answer and of those before are too long together: the new ones alone are kept")
+			out.Extra = extra
+		}
 	} else if out.Extra == nil {
 		out.Extra = s.Pair.Extra
 	}

@@ -518,3 +518,53 @@ func printed(v any) string {
 	j, _ := json.Marshal(v)
 	return fmt.Sprintf("%v %+v %#v %s %q", v, v, v, v, v) + string(j) + g.String()
 }
+
+// While presenting again is harmless the lease tells whether the holder lives: nobody asks it again and again.
+func TestAHolderWhoseWindowIsOpenIsAskedOnce(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{Profile: provider.Profile{Replay: provider.ReplayGrace, Grace: 30 * time.Second}})
+	f.lease = 10 * time.Second
+	a, b := f.worker(), f.worker()
+	f.connect(a, "acme", true)
+	gate := f.server.Hold(refreshtest.AfterCommit)
+	before := f.server.Ledger()
+	var callers sync.WaitGroup
+	callers.Go(func() { f.token(a, "acme") })
+	gate.Await(t)
+	held := f.record(a, "acme").Claim
+	// An extension within 50 ms of the claim changes nothing.
+	f.eventually("the claim to be older", func() bool { return f.redisNow(a) > held.At+100 })
+	rev := f.record(a, "acme").Rev
+	callers.Go(func() { f.token(b, "acme") })
+	at := f.redisNow(a)
+	f.eventually("two seconds to pass, in which the holder does not speak by itself", func() bool { return f.redisNow(a) > at+2000 })
+	if n := f.record(a, "acme").Rev - rev; n > 2 {
+		t.Errorf("the holder was asked %d times", n)
+	}
+	gate.Release()
+	callers.Wait()
+	if n := len(f.server.Ledger()) - len(before); n != 1 {
+		t.Errorf("%d exchanges", n)
+	}
+}
+
+// Each answer is short enough, and brings members of other names: what is sealed opens everywhere all the same.
+func TestExtrasThatGrowDoNotOutgrowWhatOpens(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	n := 0
+	w := f.worker(by(func(ctx context.Context, g provider.Grant, inner provider.Exchanger) (provider.Pair, error) {
+		p, err := inner.Exchange(ctx, g)
+		n++
+		p.Extra = map[string]any{fmt.Sprint("trace-", n): strings.Repeat("x", 3<<20)}
+		return p, err
+	}))
+	f.connect(w, "acme", true)
+	for range 4 {
+		if err := w.Refresh(f.ctx(), "acme"); err != nil {
+			t.Fatal(err)
+		}
+		other := f.worker()
+		f.token(other, "acme")
+	}
+}

@@ -110,7 +110,11 @@ func (g Grant) Commit(ctx context.Context, base *Snapshot, id string, pair grant
 	}
 	return g.change("commit", base, pair, func() (a answer, err error) {
 		// A late pair of a grant that has died since follows the generation that is stored.
-		for generation := base.Generation + 1; ; generation = a.snap.Generation + 1 {
+		for {
+			generation := base.Generation + 1
+			if a.snap != nil { // or Redis has lost what died, meanwhile
+				generation = max(generation, a.snap.Generation+1)
+			}
 			sealed, err := g.c.sealer.Seal(base.Key, base.Epoch, generation, pair)
 			if err != nil {
 				return answer{}, err

@@ -97,6 +97,9 @@ func (c *Cache) readOnce(ctx context.Context, ks store.Keys) (store.Reply, error
 	at, err := c.db.Together(ctx, ks.Grant(), told, func(p redis.Pipeliner) {
 		record, secret = p.HMGet(ctx, ks.Grant(), grant.FieldNames...), p.GetRange(ctx, ks.Secret(), 0, grant.MaxSealed)
 	})
+	if err != nil {
+		return store.Reply{}, err // on a Cluster nothing may have been asked
+	}
 	if told {
 		now = at
 	}
@@ -104,7 +107,7 @@ func (c *Cache) readOnce(ctx context.Context, ks store.Keys) (store.Reply, error
 	if redis.HasErrorPrefix(record.Err(), "WRONGTYPE") {
 		r.Damaged = fmt.Errorf("%w (the key is no HASH)", grant.ErrDamaged)
 	}
-	return r, err // a secret of another type is none
+	return r, nil // a secret of another type is none
 }
 
 // reconcile holds what a script found against memory and takes the newer of the two.

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"net"
+	"os"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -85,5 +87,23 @@ func TestAGrantIsReadWhereItHasMovedTo(t *testing.T) {
 	cluster.Move(t, c.Grant(acme).keys().Grant())
 	if s := read(t, c, acme); s.Generation != 1 || s.Err != nil {
 		t.Error(s.Generation, s.Err)
+	}
+}
+
+// Without a map of its slots a Cluster is asked nothing.
+func TestAClusterThatCannotBeDialledIsAnError(t *testing.T) {
+	t.Parallel()
+	rdb := redis.NewClusterClient(&redis.ClusterOptions{
+		Addrs: []string{"127.0.0.1:1"},
+		Dialer: func(context.Context, string, string) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.ErrDeadlineExceeded}
+		},
+	})
+	defer rdb.Close()
+	c := newCache(t, rdb, redistest.Prefix(t))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if _, err := c.Grant(acme).Read(ctx); err == nil {
+		t.Error("no error")
 	}
 }

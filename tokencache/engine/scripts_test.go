@@ -312,9 +312,10 @@ var operations = []operation{
 				w.Errorf("state %s, reason %q", now.State, now.Reason)
 			}
 		}},
-	{name: "commit after another consent", want: grant.OutcomeMoved,
+	// Its refresh token is spent: what it brought is what is left of that consent.
+	{name: "commit after another consent", want: grant.OutcomeMoved, journal: []string{"spare"},
 		stage: func(w *world) *Snapshot { base := claimed(w); connect(w.T, w.stage, w.k, 3); return base },
-		check: func(w *world, _, now *Snapshot) { has(w, now, "at-3"); spareIs(w, now, "rt-1") }},
+		check: func(w *world, _, now *Snapshot) { has(w, now, "at-3"); spareIs(w, now, "rt-2") }},
 	{name: "commit after Disconnect", want: grant.OutcomeMoved,
 		stage: func(w *world) *Snapshot { base := claimed(w); disconnect(w.T, w.stage, w.k); return base },
 		check: func(w *world, _, now *Snapshot) {

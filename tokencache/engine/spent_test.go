@@ -114,3 +114,64 @@ func TestARepeatedCommitWhoseJournalEntryIsGoneRaisesNoDead(t *testing.T) {
 		}
 	}
 }
+
+// sealHook is an AEAD that tells before it seals.
+type sealHook struct {
+	grant.AEAD
+	before func()
+}
+
+func (h *sealHook) Encrypt(text, ad []byte) ([]byte, error) {
+	h.before()
+	return h.AEAD.Encrypt(text, ad)
+}
+
+// A late pair is sealed as the generation after what has died; Redis may lose that in between.
+func TestALatePairIsStoredAlsoIfRedisLosesWhatDiedMeanwhile(t *testing.T) {
+	t.Parallel()
+	for name, undo := range map[string]func(t *testing.T, c *Cache, old stored){
+		"lost":    func(t *testing.T, c *Cache, _ stored) { lose(t, c, acme) },
+		"rewound": func(t *testing.T, c *Cache, old stored) { rewind(t, c, acme, old) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := &sealHook{grant.Plaintext, func() {}}
+			c := freshCache(t, func(cfg *Config) { cfg.AEAD = h })
+			s := connect(t, c, acme, 1)
+			old := remember(t, c, acme)
+			s = commit(t, c, claim(t, c, s, "x"), 11)
+			base := claim(t, c, s, "a") // of generation 2
+			s = commit(t, c, base, 2)   // a sibling: generation 3
+			refused := claim(t, c, s, "b")
+			failure := grant.Failure{ID: NewID(), Verdict: grant.VerdictDead, Error: "x", Reason: "invalid_grant"}
+			if o, _, err := c.Grant(acme).Fail(t.Context(), refused, failure); err != nil || o != grant.OutcomeOK {
+				t.Fatal(o, err)
+			}
+			n := 0
+			h.before = func() {
+				if n++; n == 2 {
+					undo(t, c, old)
+				}
+			}
+			o, _, err := c.Grant(acme).Commit(t.Context(), base, NewID(), pairNo(5)(base.At()), false, false)
+			if err != nil || o != grant.OutcomeOK || n > 3 {
+				t.Errorf("%s, %v, sealed %d times", o, err, n)
+			}
+		})
+	}
+}
+
+// What an older consent's exchange brings takes no later consent's place, though its record is damaged.
+func TestALatePairOfAnOlderConsentLeavesADamagedRecordsPairAlone(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	base := claim(t, c, connect(t, c, acme, 1), "a")
+	newer := connect(t, c, acme, 2)
+	c.rdb.HSet(t.Context(), c.Grant(acme).keys().Grant(), "gen", "many")
+	other := newCache(t, c.rdb, string(c.names)) // remembers nothing
+	_, _, _ = other.Grant(acme).Commit(t.Context(), base, NewID(), pairNo(3)(base.At()), false, false)
+	sealed := c.rdb.Get(t.Context(), c.Grant(acme).keys().Secret()).Val()
+	if epoch, err := grant.EpochOf([]byte(sealed)); err != nil || epoch != newer.Epoch {
+		t.Errorf("the pair is of epoch %d, %v", epoch, err)
+	}
+}

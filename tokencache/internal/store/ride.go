@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -57,19 +58,25 @@ func (r *rides) secret(ctx context.Context, key string) ([]byte, error) {
 // share reads for all of them in one round trip, which is not cut short by the end of its caller.
 func (r *rides) share(ctx context.Context, own *ride, all []*ride) {
 	reads := make([]*redis.StringCmd, len(all))
+	defer func() { // also if a hook of the client panics
+		for i, one := range all {
+			if one.err = errNotRead; reads[i] != nil {
+				one.value, one.err = reads[i].Bytes()
+			}
+			if one != own {
+				one.ready <- nil
+			}
+		}
+	}()
 	_, _ = r.Redis.Pipelined(context.WithoutCancel(ctx), func(p redis.Pipeliner) error { // each command has its error
 		for i, one := range all {
 			reads[i] = p.GetRange(ctx, one.key, 0, grant.MaxSealed)
 		}
 		return nil
 	})
-	for i, one := range all {
-		one.value, one.err = reads[i].Bytes()
-		if one != own {
-			one.ready <- nil
-		}
-	}
 }
+
+var errNotRead = errors.New("tokencache: the caller that was to read for others has panicked")
 
 // next gives the place of a ride that has ended to those who wait.
 func (r *rides) next() {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -88,5 +89,64 @@ func TestCallersShareARideWhileRedisIsSlow(t *testing.T) {
 				t.Errorf("%d failed: %v", n, <-failed)
 			}
 		})
+	}
+}
+
+// panics is a hook that panics where several secrets are read at once.
+type panics struct{ hold chan struct{} }
+
+func (panics) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (p panics) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() == "getrange" {
+			<-p.hold
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (panics) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if len(cmds) > 0 && cmds[0].Name() == "getrange" {
+			panic("a hook's")
+		}
+		return next(ctx, cmds)
+	}
+}
+
+// The one that reads for all may panic; somebody recovers that, and the others wait for nothing.
+func TestARideThatPanicsLeavesNobodyWaiting(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	h := panics{make(chan struct{})}
+	rdb.AddHook(h)
+	r := rides{Redis: rdb}
+	const all = maxRides + 4
+	done := make(chan any, all)
+	for range all {
+		go func() {
+			defer func() { done <- recover() }()
+			_, _ = r.secret(context.Background(), "key")
+		}()
+	}
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		r.mu.Lock()
+		n := len(r.waiting)
+		r.mu.Unlock()
+		if n == all-maxRides {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d wait", n)
+		}
+	}
+	close(h.hold)
+	for i := range all {
+		select {
+		case <-done:
+		case <-time.After(30 * time.Second):
+			t.Fatalf("%d of %d came back", i, all)
+		}
 	}
 }

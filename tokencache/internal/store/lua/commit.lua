@@ -22,8 +22,10 @@
 local now = now_ms()
 local r, bad = load(KEYS[1], now)
 if bad == 'newer' then return reply(bad, now, {}) end
-if bad then r = {} end -- the pair is the only living one: it begins the record anew
 local epoch, gen = num(ARGV[5]), num(ARGV[6])
+-- The epoch stands in front of a sealed pair: beside a damaged record it tells of a later consent.
+if bad and num(string.match(pair_of(KEYS[2]) or '', '^(%d+)\n')) > epoch then return reply(bad, now, {}) end
+if bad then r = {} end -- the pair is the only living one: it begins the record anew
 local set = {}
 for i = 11, #ARGV, 2 do set[ARGV[i]] = ARGV[i + 1] end
 
@@ -42,6 +44,11 @@ if r.gen then
   elseif genuine then
     redis.call('SET', KEYS[3], ARGV[7])
     announce(KEYS[4], ARGV[2], ARGV[1], 'spare', now, r, ARGV[4], 'a sibling won', nil, ARGV[3])
+  end
+  -- The consent that this one replaced a moment ago has a newer pair than the one kept for it.
+  if epoch < num(r.epoch) and epoch == num(r.spare_epoch) and not journaled(KEYS[4], ARGV[3]) then
+    redis.call('SET', KEYS[3], ARGV[7])
+    announce(KEYS[4], ARGV[2], ARGV[1], 'spare', now, r, ARGV[4], 'its consent was replaced', nil, ARGV[3])
   end
   -- An older generation or epoch is accepted over too: Redis lost writes.
   if sibling or epoch < num(r.epoch) then

@@ -1,0 +1,61 @@
+package refresh_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tokenlatch/tokenlatch/refresh"
+	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
+	"github.com/tokenlatch/tokenlatch/tokencache"
+)
+
+// fragile is an AEAD that panics while it is told to.
+type fragile struct {
+	tokencache.AEAD
+	panics atomic.Bool
+}
+
+func (a *fragile) Decrypt(text, ad []byte) ([]byte, error) {
+	if a.panics.Load() {
+		panic("an AEAD's")
+	}
+	return a.AEAD.Decrypt(text, ad)
+}
+
+// An HTTP server recovers what its handler panics with. The next call for the tenant is one like any other.
+func TestACallerThatPanicsLeavesNoFlightBehind(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	aead := &fragile{AEAD: tokencache.Plaintext}
+	w := f.worker(func(cfg *refresh.Config) {
+		cache, err := tokencache.New(cfg.Cache.Redis(), tokencache.Config{Prefix: f.prefix, AEAD: aead, HotGrants: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Cache = cache
+	})
+	stage := f.worker()
+	for _, tenant := range []string{"hot", "cold"} {
+		f.connect(stage, tenant, false)
+	}
+	for w.cache.Grant(key("hot")).Peek() == nil { // memory is full
+		f.token(w, "hot")
+	}
+	panicked := false
+	aead.panics.Store(true)
+	func() {
+		defer func() { panicked = recover() != nil }()
+		_, _ = w.Token(context.Background(), "cold")
+	}()
+	aead.panics.Store(false)
+	ctx, cancel := context.WithTimeout(f.ctx(), 20*time.Second)
+	defer cancel()
+	if _, err := w.Token(ctx, "cold"); err != nil {
+		t.Error(err)
+	}
+	if !panicked {
+		t.Error("the call has not panicked: nothing is proven")
+	}
+}

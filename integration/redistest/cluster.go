@@ -3,7 +3,6 @@ package redistest
 import (
 	"context"
 	"fmt"
-	"net"
 	"slices"
 	"strconv"
 	"testing"
@@ -130,18 +129,26 @@ func (c *Cluster) Silence(t testing.TB, i int) {
 	c.promoted(t, i)
 }
 
+// promoted waits until all nodes that live know that the replica of master i has its place: news of that
+// take up to three seconds.
 func (c *Cluster) promoted(t testing.TB, i int) {
 	t.Helper()
-	rdb := c.Nodes[(i+1)%len(c.Nodes)].Client(t)
-	await(t, "the replica to be the master", func() bool {
-		known, err := rdb.ClusterShards(context.Background()).Result()
-		_, port := split(c.Replicas[i].addr)
-		return err == nil && slices.ContainsFunc(known, func(s redis.ClusterShard) bool {
-			return len(s.Slots) > 0 && s.Slots[0].Start == int64(slots[i][0]) && slices.ContainsFunc(s.Nodes, func(n redis.Node) bool {
-				return n.Role == "master" && n.Port == int64(port) && n.Health == "online"
+	_, port := split(c.Replicas[i].addr)
+	for _, node := range c.all() {
+		if node == c.Nodes[i] {
+			continue
+		}
+		rdb := node.Client(t)
+		await(t, "the nodes to know who has taken over", func() bool {
+			known, err := rdb.ClusterShards(context.Background()).Result()
+			return err == nil && slices.ContainsFunc(known, func(s redis.ClusterShard) bool {
+				has := slices.ContainsFunc(s.Slots, func(r redis.SlotRange) bool { return r.Start == int64(slots[i][0]) })
+				return has && slices.ContainsFunc(s.Nodes, func(n redis.Node) bool {
+					return n.Role == "master" && n.Port == int64(port) && n.Health == "online"
+				})
 			})
 		})
-	})
+	}
 }
 
 // Remove gives the slots of master i to the one after it and has it leave the Cluster, as redis-cli
@@ -211,21 +218,7 @@ func (c *Cluster) TakeOver(t testing.TB, i int) {
 		info, err := probe(c.Replicas[i].addr)
 		return err == nil && info["role"] == "master"
 	})
-	for _, node := range c.all() {
-		if node == c.Nodes[i] {
-			continue
-		}
-		rdb := node.Client(t)
-		await(t, "the nodes to know who has taken over", func() bool {
-			known, err := rdb.ClusterShards(context.Background()).Result()
-			return err == nil && slices.ContainsFunc(known, func(s redis.ClusterShard) bool {
-				has := slices.ContainsFunc(s.Slots, func(r redis.SlotRange) bool { return r.Start == int64(slots[i][0]) })
-				return has && slices.ContainsFunc(s.Nodes, func(n redis.Node) bool {
-					return n.Role == "master" && net.JoinHostPort(n.IP, strconv.FormatInt(n.Port, 10)) == c.Replicas[i].addr
-				})
-			})
-		})
-	}
+	c.promoted(t, i)
 }
 
 // Owner is which of the masters has the slot of a key.

@@ -382,7 +382,7 @@ func TestAppDeathsAreBelievedUntilThereAreTooMany(t *testing.T) {
 		t.Errorf("%d of 3 deaths are believed then, want 2", n)
 	}
 	// A day later, for a day.
-	c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "mass_at", c.App("zoom").KnownApp().Now()-few.Doubt.Milliseconds()-1)
+	c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "mass_at", c.App("zoom").KnownApp().Now()-few.Doubt.Milliseconds()-1000)
 	if n := die(t, c, 5); n != 5 || !retry() {
 		t.Errorf("%d of 5 deaths are believed after the doubt", n)
 	}

@@ -401,7 +401,7 @@ func TestAClusterThatFailsOverLosesNothingThatIsRememberedAndStandsStillForNobod
 		fail func(*redistest.Cluster, testing.TB, int)
 		most time.Duration // that a tenant on a node that lives waits, whose process listens to the other
 	}{
-		"dies":        {(*redistest.Cluster).Fail, 5 * time.Second},
+		"dies": {(*redistest.Cluster).Fail, 5 * time.Second},
 		// Then its process looks for another node, and go-redis may ask the silent one for the slots.
 		"goes silent": {(*redistest.Cluster).Silence, stalest + time.Second + 3*time.Second + time.Second},
 	} {

@@ -389,6 +389,10 @@ func TestWhatWaitsForTheBudgetIsPutBack(t *testing.T) {
 	if hold := 2 * f.config.ClaimTimeout; again-taken >= float64(hold.Milliseconds()) {
 		t.Errorf("it was taken again after %.0f ms: not put back, it came back by itself", again-taken)
 	}
+	// It has been taken in Redis; the process must have been told so before it ends, or it puts nothing back.
+	f.eventually("the process to wait for the budget", func() bool {
+		return float64(f.redisNow(w)) > again-float64(2*f.config.ClaimTimeout.Milliseconds())+500
+	})
 	stop()
 	if at := f.score(w, "acme"); at > float64(due) {
 		t.Errorf("whoever ended has left it at %.1f, it was due at %d", at, due)

@@ -169,9 +169,17 @@ func TestALatePairOfAnOlderConsentLeavesADamagedRecordsPairAlone(t *testing.T) {
 	newer := connect(t, c, acme, 2)
 	c.rdb.HSet(t.Context(), c.Grant(acme).keys().Grant(), "gen", "many")
 	other := newCache(t, c.rdb, string(c.names)) // remembers nothing
-	_, _, _ = other.Grant(acme).Commit(t.Context(), base, NewID(), pairNo(3)(base.At()), false, false)
+	commit := func() {
+		_, _, _ = other.Grant(acme).Commit(t.Context(), base, NewID(), pairNo(3)(base.At()), false, false)
+	}
+	commit()
 	sealed := c.rdb.Get(t.Context(), c.Grant(acme).keys().Secret()).Val()
 	if epoch, err := grant.EpochOf([]byte(sealed)); err != nil || epoch != newer.Epoch {
 		t.Errorf("the pair is of epoch %d, %v", epoch, err)
+	}
+	c.rdb.Set(t.Context(), c.Grant(acme).keys().Secret(), "9000000000000000\nno consent is so late", 0)
+	commit()
+	if s, err := other.Grant(acme).Read(t.Context()); err != nil || s.Pair.RefreshToken.Reveal() != "rt-3" {
+		t.Errorf("the only pair that is left is not stored: %v, %v", s, err)
 	}
 }

@@ -18,13 +18,16 @@
 -- returns  {status, now, record, sealed pair if moved}: "ok"; "moved" (refused: a
 --          newer consent, or a sibling won; then the pair is kept as spare);
 --          "reseal" (nothing is stored yet: seal it as the generation after the
---          record's); "newer" (a later version wrote the record)
+--          record's); "newer" (a later version wrote the record); "damaged" (so is the
+--          record, and the pair beside it is a later consent's: Connect mends that)
 local now = now_ms()
 local r, bad = load(KEYS[1], now)
 if bad == 'newer' then return reply(bad, now, {}) end
 local epoch, gen = num(ARGV[5]), num(ARGV[6])
--- The epoch stands in front of a sealed pair: beside a damaged record it tells of a later consent.
-if bad and num(string.match(pair_of(KEYS[2]) or '', '^(%d+)\n')) > epoch then return reply(bad, now, {}) end
+-- The epoch stands in front of a sealed pair: beside a damaged record it tells of a later consent. One
+-- from the future is damaged, too.
+local beside = bad and num(string.match(pair_of(KEYS[2]), '^(%d+)\n')) or 0
+if beside > epoch and beside < now + 86400000 then return reply(bad, now, {}) end
 if bad then r = {} end -- the pair is the only living one: it begins the record anew
 local set = {}
 for i = 11, #ARGV, 2 do set[ARGV[i]] = ARGV[i + 1] end

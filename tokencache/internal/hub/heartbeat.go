@@ -192,11 +192,11 @@ func (h *Hub) beats(ctx context.Context, b *heartbeat, work *sync.WaitGroup) {
 func (h *Hub) beat(ctx context.Context, b *heartbeat) {
 	nonce := b.next()
 	bounded, cancel := context.WithTimeout(ctx, SilentFor)
-	listeners, err := h.publish(bounded, b.channel, nonce)
+	listeners, err := h.cfg.Publish(bounded, b.channel, nonce)
 	cancel()
 	b.answered(err)
 	if err != nil {
-		h.unanswered(err)
+		h.cfg.Unanswered(err)
 		if b.proven() == 0 {
 			b.end(errSilent) // the next connection may have a better way
 		}
@@ -213,21 +213,21 @@ func (h *Hub) beat(ctx context.Context, b *heartbeat) {
 // channel's slot, which may be the one that is away. The heartbeat is sent to another node than the
 // one that listens, or it would prove nothing about what lies between them.
 func (h *Hub) subscriber(ctx context.Context) (*redis.PubSub, *heartbeat) {
-	channel := h.heartbeats + rand.Text()
-	cluster, ok := h.rdb.(*redis.ClusterClient)
+	channel := h.cfg.Heartbeats + rand.Text()
+	cluster, ok := h.cfg.Redis.(*redis.ClusterClient)
 	if !ok {
-		return h.rdb.Subscribe(ctx), newHeartbeat(channel, "")
+		return h.cfg.Redis.Subscribe(ctx), newHeartbeat(channel, "")
 	}
-	nodes := h.listenTo(ctx, h.masters(ctx, cluster))
+	nodes := h.listenTo(ctx, h.cfg.Masters(ctx, cluster))
 	if len(nodes) == 0 {
-		return h.rdb.Subscribe(ctx), newHeartbeat(channel, "")
+		return h.cfg.Redis.Subscribe(ctx), newHeartbeat(channel, "")
 	}
 	way := nodes[len(nodes)-1].Options().Addr // the same node where no other answers
 	for range 256 {
 		if owner, err := cluster.MasterForKey(ctx, channel); err != nil || owner.Options().Addr == way {
 			break
 		}
-		channel = h.heartbeats + rand.Text()
+		channel = h.cfg.Heartbeats + rand.Text()
 	}
 	return nodes[0].Subscribe(ctx), newHeartbeat(channel, nodes[0].Options().Addr)
 }

@@ -47,29 +47,18 @@ type Hub struct {
 
 	why atomic.Pointer[error] // the last connection ended
 
-	rdb redis.UniversalClient
-	log zerolog.Logger
-	// As in Config.
-	deliver    func(channel, payload string)
-	ready      func(ctx context.Context)
-	begun      func(ctx context.Context, lost mono.Time) (done bool)
-	along      func(ctx context.Context)
-	ticked     func(ctx context.Context)
-	publish    func(ctx context.Context, channel, nonce string) (listeners int64, err error)
-	unanswered func(err error)
-	masters    func(ctx context.Context, cluster *redis.ClusterClient) []*redis.Client
+	cfg Config
 
-	nudged     chan struct{} // has room for one: ticked is wanted now
-	heartbeats string        // what their channels begin with
-	beating    atomic.Int32  // heartbeats that Redis has not answered yet
-	deaf       string        // node of a Cluster whose session ended in silence; run's own
-	prepared   bool          // ready was called; run's own
-	saidLost   string        // why the connection was lost, as it was last said; run's own
-	saidAt     mono.Time     // when; run's own
-	current    atomic.Pointer[heartbeat]
+	nudged   chan struct{} // has room for one: ticked is wanted now
+	beating  atomic.Int32  // heartbeats that Redis has not answered yet
+	deaf     string        // node of a Cluster whose session ended in silence; run's own
+	prepared bool          // ready was called; run's own
+	saidLost string        // why the connection was lost, as it was last said; run's own
+	saidAt   mono.Time     // when; run's own
+	current  atomic.Pointer[heartbeat]
 
 	mu       sync.Mutex // guards what follows
-	lost     mono.Time  // see begun
+	lost     mono.Time  // see Config.Begun
 	coming   uint64     // the session that this connection is, or will be with its first heartbeat; 0 when it has ended
 	channels map[string]*subscription
 	commands []command      // not yet sent
@@ -117,33 +106,23 @@ type Config struct {
 	Masters func(ctx context.Context, cluster *redis.ClusterClient) []*redis.Client
 }
 
+// New returns a Hub without a connection: that comes with the first channel.
 func New(cfg Config) *Hub {
 	nothing := func(context.Context) {}
-	h := &Hub{
-		rdb: cfg.Redis, log: cfg.Log, heartbeats: cfg.Heartbeats, deliver: cfg.Deliver,
-		ready: nothing, along: nothing, ticked: nothing, masters: cfg.Masters, publish: cfg.Publish,
-		begun:      func(context.Context, mono.Time) bool { return true },
-		unanswered: func(error) {},
-		nudged:     make(chan struct{}, 1),
-		channels:   make(map[string]*subscription), kick: make(chan struct{}, 1),
+	for _, f := range []*func(context.Context){&cfg.Ready, &cfg.Along, &cfg.Ticked} {
+		if *f == nil {
+			*f = nothing
+		}
 	}
-	set(&h.ready, cfg.Ready)
-	set(&h.along, cfg.Along)
-	set(&h.ticked, cfg.Ticked)
-	if cfg.Begun != nil {
-		h.begun = cfg.Begun
+	if cfg.Begun == nil {
+		cfg.Begun = func(context.Context, mono.Time) bool { return true }
 	}
-	if cfg.Unanswered != nil {
-		h.unanswered = cfg.Unanswered
+	if cfg.Unanswered == nil {
+		cfg.Unanswered = func(error) {}
 	}
+	h := &Hub{cfg: cfg, nudged: make(chan struct{}, 1), channels: make(map[string]*subscription), kick: make(chan struct{}, 1)}
 	h.session.Store(1)
 	return h
-}
-
-func set(to *func(context.Context), f func(context.Context)) {
-	if f != nil {
-		*to = f
-	}
 }
 
 // Session is the live session; odd while there is none.
@@ -335,7 +314,7 @@ func (h *Hub) sayLost(why error) {
 	now := mono.Now()
 	if text := fmt.Sprint(why); text != h.saidLost || now-h.saidAt > time.Minute {
 		h.saidLost, h.saidAt = text, now
-		h.log.Warn().Err(why).Msg("subscriber connection lost: reading Redis until it is back")
+		h.cfg.Log.Warn().Err(why).Msg("subscriber connection lost: reading Redis until it is back")
 	}
 }
 
@@ -420,7 +399,7 @@ func (h *Hub) prepare(ctx context.Context, work *sync.WaitGroup) {
 	done := make(chan struct{})
 	work.Go(func() {
 		defer close(done)
-		h.ready(ctx)
+		h.cfg.Ready(ctx)
 	})
 	if h.prepared {
 		return
@@ -470,7 +449,7 @@ func (h *Hub) believe() bool {
 	}
 	h.mu.Unlock()
 	for _, channel := range confirmed {
-		h.deliver(channel, "") // callers that wait for news read again
+		h.cfg.Deliver(channel, "") // callers that wait for news read again
 	}
 	return true
 }
@@ -493,7 +472,7 @@ func (h *Hub) read(ctx context.Context, ps *redis.PubSub, beat *heartbeat, work 
 			case m.Payload == "":
 				m.Payload = "\n" // empty is our own sign for a new subscription
 			}
-			h.deliver(m.Channel, m.Payload)
+			h.cfg.Deliver(m.Channel, m.Payload)
 		case *redis.Subscription:
 			if m.Kind != "subscribe" {
 				continue
@@ -515,11 +494,11 @@ func (h *Hub) live(ctx context.Context, beat *heartbeat, work *sync.WaitGroup) {
 	lost := h.lost
 	h.mu.Unlock()
 	work.Go(func() {
-		if h.begun(ctx, lost) {
+		if h.cfg.Begun(ctx, lost) {
 			h.caughtUp(ctx)
 		}
 	})
-	work.Go(func() { h.along(ctx) })
+	work.Go(func() { h.cfg.Along(ctx) })
 	work.Go(func() { h.keepTicking(ctx) })
 }
 
@@ -560,7 +539,7 @@ func (h *Hub) confirm(channel string) bool {
 	}
 	h.mu.Unlock()
 	if confirmed {
-		h.deliver(channel, "") // callers that wait for news read again
+		h.cfg.Deliver(channel, "") // callers that wait for news read again
 	}
 	return true
 }
@@ -620,7 +599,7 @@ func (h *Hub) keepTicking(ctx context.Context) {
 		case <-tick.C:
 		case <-h.nudged:
 		}
-		h.ticked(ctx)
+		h.cfg.Ticked(ctx)
 	}
 }
 

@@ -38,6 +38,3 @@ func (g Grant) As(by string) Grant {
 	g.by = by
 	return g
 }
-
-// Key names the grant.
-func (g Grant) Key() grant.Key { return g.key }

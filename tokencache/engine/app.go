@@ -221,18 +221,25 @@ func (app App) AppState(ctx context.Context) (*AppState, error) {
 	}
 	a := app.memory()
 	session, sent := app.c.hub.SessionOf(a.channel), mono.Now()
-	var fields *redis.MapStringStringCmd
-	// By the exact time: it says whether this is older than what was pushed meanwhile.
-	now, err := app.c.db.Together(ctx, a.channel, true, func(p redis.Pipeliner) { fields = p.HGetAll(ctx, a.channel) })
-	if err == nil {
-		err = fields.Err()
+	type reading struct {
+		now    int64
+		fields map[string]string
 	}
+	got, err := store.Insist(ctx, app.c.db, func() (reading, error) {
+		var fields *redis.MapStringStringCmd
+		// By the exact time: it says whether this is older than what was pushed meanwhile.
+		now, err := app.c.db.Together(ctx, a.channel, true, func(p redis.Pipeliner) { fields = p.HGetAll(ctx, a.channel) })
+		if err != nil {
+			return reading{}, err
+		}
+		return reading{now, fields.Val()}, fields.Err()
+	})
 	if err != nil {
 		app.c.db.Unanswered(err)
 		return nil, fmt.Errorf("tokencache: state of app %s: %w", app.name, err)
 	}
-	s := &AppState{App: app.name, asOf: now, now: now, at: app.c.clock.Observe(sent, mono.Now(), now), session: session}
-	for field, value := range fields.Val() {
+	s := &AppState{App: app.name, asOf: got.now, now: got.now, at: app.c.clock.Observe(sent, mono.Now(), got.now), session: session}
+	for field, value := range got.fields {
 		s.set(field, value)
 	}
 	s.believable()

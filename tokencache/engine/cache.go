@@ -120,7 +120,7 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		Redis: rdb, Log: cfg.Log, Heartbeats: c.names.Heartbeats(),
 		Deliver: c.receive, Publish: c.db.Beat,
 		Ready: func(ctx context.Context) { _, _ = c.identify(ctx) }, // without the key nothing that is pushed is believed
-		Begun: c.sessionBegun, Along: c.watchMasters, Ticked: c.weigh, Unanswered: c.db.Unanswered, Masters: store.Masters,
+		Begun: c.sessionBegun, Along: c.watchMasters, Ticked: c.weigh, Unanswered: c.db.Unanswered, Masters: c.db.Masters,
 	})
 	return c, nil
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/proof"
-	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
 // go-redis asks a Cluster which node has what once a minute, and when a node says MOVED. One that is
@@ -23,8 +22,7 @@ import (
 // process at rest. To go-redis a node that is away says nothing of who has taken its place: it would
 // ask the next time in a minute.
 func (c *Cache) watchMasters(ctx context.Context) {
-	cluster, ok := c.rdb.(*redis.ClusterClient)
-	if !ok {
+	if _, ok := c.rdb.(*redis.ClusterClient); !ok {
 		return
 	}
 	var work sync.WaitGroup
@@ -33,7 +31,7 @@ func (c *Cache) watchMasters(ctx context.Context) {
 	for {
 		if known.asking.Add(1) <= hub.MaxBeats {
 			work.Go(func() { // a node that does not answer must not hold up the next look
-				fresh := known.fresh(store.Masters(ctx, cluster))
+				fresh := known.fresh(c.db.Masters(ctx))
 				known.asking.Add(-1)
 				if fresh {
 					c.readAgain(ctx, mono.Now())

@@ -67,15 +67,13 @@ func (g Grant) ReadFresh(ctx context.Context) (*Snapshot, error) {
 
 // read is record, sealed pair and Redis' time, in one round trip.
 func (g Grant) read(ctx context.Context) (answer, error) {
-	ks, once := g.keys(), g.c.readOnce
-	if _, cluster := g.c.rdb.(*redis.ClusterClient); cluster {
-		once = func(ctx context.Context, ks store.Keys) (store.Reply, error) {
-			return store.Insist(ctx, g.c.db, func() (store.Reply, error) { return g.c.readOnce(ctx, ks) })
-		}
+	ks := g.keys()
+	once := func() (store.Reply, error) {
+		return store.Insist(ctx, g.c.db, func() (store.Reply, error) { return g.c.readOnce(ctx, ks) })
 	}
 	for again := 2; ; again-- {
 		torn := false
-		a, err := g.roundTrip(ctx, "read", func() (store.Reply, error) { return once(ctx, ks) })
+		a, err := g.roundTrip(ctx, "read", once)
 		if a.snap != nil {
 			a.snap.needsPair()
 			torn = errors.Is(a.snap.Err, grant.ErrOtherPair) || errors.Is(a.snap.Err, errNoPair)

@@ -218,7 +218,7 @@ func (h *Hub) subscriber(ctx context.Context) (*redis.PubSub, *heartbeat) {
 	if !ok {
 		return h.cfg.Redis.Subscribe(ctx), newHeartbeat(channel, "")
 	}
-	nodes := h.listenTo(ctx, h.cfg.Masters(ctx, cluster))
+	nodes := h.listenTo(ctx, h.cfg.Masters(ctx))
 	if len(nodes) == 0 {
 		return h.cfg.Redis.Subscribe(ctx), newHeartbeat(channel, "")
 	}
@@ -240,10 +240,7 @@ func (h *Hub) listenTo(ctx context.Context, nodes []*redis.Client) (two []*redis
 		return boolInt(a.Options().Addr == h.deaf) - boolInt(b.Options().Addr == h.deaf)
 	})
 	for _, node := range nodes {
-		asked, cancel := context.WithTimeout(ctx, time.Second)
-		err := node.Ping(asked).Err()
-		cancel()
-		if err == nil {
+		if answers(ctx, node) {
 			two = append(two, node)
 		}
 		if len(two) == 2 {
@@ -251,6 +248,20 @@ func (h *Hub) listenTo(ctx context.Context, nodes []*redis.Client) (two []*redis
 		}
 	}
 	return two
+}
+
+// answers reports whether a node answers within a second. Its client may have far more patience.
+func answers(ctx context.Context, node *redis.Client) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	said := make(chan error, 1)
+	go func() { said <- node.Ping(ctx).Err() }() // it ends with go-redis' patience, or with the client
+	select {
+	case err := <-said:
+		return err == nil
+	case <-ctx.Done():
+		return false
+	}
 }
 
 func boolInt(b bool) int {

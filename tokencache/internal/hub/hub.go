@@ -103,7 +103,7 @@ type Config struct {
 	// Unanswered is told of a heartbeat that Redis did not answer.
 	Unanswered func(err error)
 	// Masters are those of a Cluster.
-	Masters func(ctx context.Context, cluster *redis.ClusterClient) []*redis.Client
+	Masters func(ctx context.Context) []*redis.Client
 }
 
 // New returns a Hub without a connection: that comes with the first channel.

@@ -92,9 +92,6 @@ func (v *Servers) Of(ctx context.Context, key string) (*Server, error) {
 	} else if s := v.Known(addr); s != nil {
 		return s, nil
 	}
-	if _, cluster := v.db.Redis.(*redis.ClusterClient); !cluster {
-		return v.inspect(ctx, key)
-	}
 	return store.Insist(ctx, v.db, func() (*Server, error) { return v.inspect(ctx, key) })
 }
 

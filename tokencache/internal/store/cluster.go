@@ -12,9 +12,20 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
-// Masters are a Cluster's, by a map of the slots that is loaded now. A node that has left the Cluster
-// may be asked for it, and knows none: others are asked then.
-func Masters(ctx context.Context, cluster *redis.ClusterClient) (nodes []*redis.Client) {
+// Masters are a Cluster's, by a map of the slots that is loaded now; nil where it is not a Cluster.
+func (st *Store) Masters(ctx context.Context) []*redis.Client {
+	nodes, _ := Insist(ctx, st, func() ([]*redis.Client, error) { return st.load(ctx), nil })
+	return nodes
+}
+
+// load loads the map of a Cluster's slots, and returns the masters in it. go-redis asks the nodes in an
+// order of chance, each for as long as it has patience: one load may come upon a node that is silent, and
+// the next one not. A node that has left the Cluster may be asked, and knows none: others are asked then.
+func (st *Store) load(ctx context.Context) (nodes []*redis.Client) {
+	cluster, ok := st.Redis.(*redis.ClusterClient)
+	if !ok {
+		return nil
+	}
 	for range 5 {
 		var mu sync.Mutex // ForEachMaster calls at the same time
 		err := cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
@@ -30,17 +41,27 @@ func Masters(ctx context.Context, cluster *redis.ClusterClient) (nodes []*redis.
 	return nodes
 }
 
+// maxReloads is how many loads run at once after commands that were not answered.
+const maxReloads = 4
+
 // Unanswered is told of errors of commands. On a Cluster, where a node has not answered, it has
 // the map of the slots loaded again, at most once a second.
 func (st *Store) Unanswered(err error) {
-	cluster, ok := st.Redis.(*redis.ClusterClient)
-	if !ok || !NoAnswer(err) {
+	if _, ok := st.Redis.(*redis.ClusterClient); !ok || !NoAnswer(err) {
 		return
 	}
 	now, last := mono.Now(), st.reloaded.Load()
-	if now-mono.Time(last) >= time.Second && st.reloaded.CompareAndSwap(last, int64(now)) {
-		cluster.ReloadState(context.Background())
+	if now-mono.Time(last) < time.Second || !st.reloaded.CompareAndSwap(last, int64(now)) {
+		return
 	}
+	if st.reloads.Add(1) > maxReloads {
+		st.reloads.Add(-1)
+		return
+	}
+	go func() { // it ends with go-redis' patience, or with the client
+		defer st.reloads.Add(-1)
+		st.load(context.Background())
+	}()
 }
 
 // NoAnswer reports whether an error is none that Redis has answered, or says that a Cluster is down.
@@ -58,12 +79,13 @@ func NoAnswer(err error) bool {
 // hedge is after how long a Cluster's node that does not answer is asked again.
 const hedge = time.Second
 
-var errNodeSilent = errors.New("tokencache: a node of the Cluster does not answer")
-
-// Insist asks something of a Cluster that may be asked twice, and asks anew, by the map of the slots as
-// it is then, while there is no answer. go-redis sends a transaction that is not answered to the
-// same node again, for up to a minute, and so does a caller that has picked the node itself.
+// Insist asks something that may be asked twice. On a Cluster it loads the map of the slots and asks anew
+// while there is no answer, once a second. go-redis sends a transaction that is not answered to the same
+// node again, for up to a minute, and so does a caller that has picked the node itself.
 func Insist[T any](ctx context.Context, st *Store, ask func() (T, error)) (T, error) {
+	if _, ok := st.Redis.(*redis.ClusterClient); !ok {
+		return ask()
+	}
 	type answer struct {
 		got T
 		err error
@@ -75,6 +97,9 @@ func Insist[T any](ctx context.Context, st *Store, ask func() (T, error)) (T, er
 	for n := 1; ; n++ {
 		if n <= most {
 			go func() { // nobody waits for one in vain: it ends with go-redis' patience, or with the client
+				if n > 1 {
+					st.load(ctx)
+				}
 				got, err := ask()
 				answers <- answer{got, err}
 			}()
@@ -86,7 +111,6 @@ func Insist[T any](ctx context.Context, st *Store, ask func() (T, error)) (T, er
 			var none T
 			return none, context.Cause(ctx)
 		case <-again.C:
-			st.Unanswered(errNodeSilent)
 		}
 	}
 }

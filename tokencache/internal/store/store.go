@@ -22,6 +22,7 @@ type Store struct {
 	rides    rides
 	plainLua atomic.Bool                  // the server knows no first line with flags
 	reloaded atomic.Int64                 // mono: when the map of a Cluster's slots was last asked for
+	reloads  atomic.Int32                 // how many loads of it run, which a silent node keeps waiting
 	lines    *xsync.Map[string, *line]    // by server
 	sent     *xsync.Map[string, struct{}] // scripts, by hash, whose text this process has sent to Redis
 }

@@ -73,12 +73,13 @@ func below(path, parent string) bool { return path == parent || strings.HasPrefi
 func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
 	mayKnow := map[string][]string{
 		"lock":                       {},
-		"tokencache":                 {"tokencache/engine", "tokencache/grant", "tokencache/internal/clock", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store"},
-		"tokencache/engine":          {"tokencache/grant", "tokencache/internal/clock", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store"},
+		"tokencache":                 {"tokencache/engine", "tokencache/grant", "tokencache/internal/clock", "tokencache/internal/hub", "tokencache/internal/memory", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store"},
+		"tokencache/engine":          {"tokencache/grant", "tokencache/internal/clock", "tokencache/internal/hub", "tokencache/internal/memory", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store"},
 		"tokencache/grant":           {},
 		"tokencache/internal/clock":  {"tokencache/grant", "tokencache/internal/mono"},
 		"tokencache/internal/hub":    {"tokencache/internal/mono"},
 		"tokencache/internal/proof":  {"tokencache/grant", "tokencache/internal/clock", "tokencache/internal/mono", "tokencache/internal/store"},
+		"tokencache/internal/memory": {"tokencache/grant", "tokencache/internal/clock", "tokencache/internal/hub", "tokencache/internal/mono"},
 		"tokencache/internal/mono":   {},
 		"tokencache/internal/server": {"tokencache/grant", "tokencache/internal/clock", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/store"},
 		"tokencache/internal/store":  {"tokencache/grant", "tokencache/internal/mono"},
@@ -86,7 +87,7 @@ func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
 		"refresh/provider":           {},
 		"refresh/internal/bearer":    {},
 		"refresh/internal/policy":    {"tokencache/grant", "refresh/provider"},
-		"refresh":                    {"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/internal/clock", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh/internal/bearer", "refresh/internal/policy", "refresh/provider"},
+		"refresh":                    {"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/internal/clock", "tokencache/internal/hub", "tokencache/internal/memory", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh/internal/bearer", "refresh/internal/policy", "refresh/provider"},
 		"refresh/refreshtest":        {"refresh/provider"},
 	}
 	for _, p := range packages(t) {

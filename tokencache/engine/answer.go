@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
@@ -21,9 +22,9 @@ func NewID() string { return rand.Text()[:16] }
 // answer is what a script returned, parsed.
 type answer struct {
 	status string
-	now    int64     // Redis' time, unix ms
-	sent   mono.Time // when the request was
-	snap   *Snapshot // nil when there is no record
+	now    int64         // Redis' time, unix ms
+	sent   mono.Time     // when the request was
+	snap   *memory.Draft // nil when there is no record
 	// session in which the grant was subscribed when the request was sent; 0 none
 	session uint64
 
@@ -49,7 +50,7 @@ func (g Grant) roundTrip(ctx context.Context, op string, ask func() (store.Reply
 	if err := g.key.Validate(); err != nil {
 		return answer{}, err
 	}
-	home, session := g.home()
+	home, session := g.c.mem.Home(g.key)
 	mono.Wake()
 	sent := mono.Now()
 	r, err := ask()
@@ -69,21 +70,12 @@ func (g Grant) roundTrip(ctx context.Context, op string, ask func() (store.Reply
 	}
 	a.session = session
 	if a.snap != nil {
-		a.snap.home, a.snap.session = home, session
+		a.snap.From(home, session)
 	}
 	if a.damaged != nil {
 		a.damaged = fmt.Errorf("tokencache: %s %s: %w", op, g.key, a.damaged)
 	}
 	return a, nil
-}
-
-// home is the grant's place in memory, and the session in which it is subscribed.
-func (g Grant) home() (*entry, uint64) {
-	e, ok := g.c.hot.load(g.key)
-	if !ok {
-		return nil, 0
-	}
-	return e, g.c.hub.SessionOf(e.channel)
 }
 
 func (g Grant) parse(r store.Reply, sent mono.Time) (answer, error) {
@@ -92,7 +84,7 @@ func (g Grant) parse(r store.Reply, sent mono.Time) (answer, error) {
 		at = g.c.clock.Observe(sent, mono.Now(), r.Now)
 	}
 	a := answer{status: r.Status, now: r.Now, sent: sent}
-	s := &Snapshot{Key: g.key, now: r.Now, at: at}
+	s := memory.NewDraft(g.key, r.Now, at)
 	known, err := r.Record(&s.Record)
 	if err == nil && known {
 		err = s.Check(r.Now)
@@ -105,7 +97,7 @@ func (g Grant) parse(r store.Reply, sent mono.Time) (answer, error) {
 		a.sealed = r.Sealed
 		return a, err
 	}
-	s.behind = g.c.clock.Behind(&s.Record, r.Now)
+	s.Aged(g.c.clock.Behind(&s.Record, r.Now))
 	if r.Sealed != "" {
 		s.Pair, s.Err = g.c.sealer.Open(g.key, s.Epoch, s.Generation, []byte(r.Sealed))
 	}

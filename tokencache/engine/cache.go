@@ -17,6 +17,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/clock"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/proof"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/server"
@@ -54,9 +55,7 @@ type Cache struct {
 	name    string
 	id      string // of this cache, among those that ask
 	sealer  grant.Sealer
-	hot     *hotMap
-	ring    ring
-	limit   int
+	mem     *memory.Memory
 	journal int
 	log     zerolog.Logger
 	hub     *hub.Hub
@@ -64,9 +63,6 @@ type Cache struct {
 	proof   *proof.Proof
 	giving  sync.WaitGroup // grants back to Redis
 
-	strangers strangers
-
-	cold     coldUse
 	servers  *server.Servers
 	apps     *xsync.Map[string, *appMemory]
 	watchers *xsync.Map[string, *watchers[Change]] // by app
@@ -102,8 +98,6 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 	}
 	c := &Cache{
 		rdb: rdb, db: store.New(rdb, store.Names(cfg.Prefix), cfg.Log), names: store.Names(cfg.Prefix), name: processName(), id: NewID(), sealer: grant.Sealer{AEAD: cfg.AEAD, Prefix: cfg.Prefix}, log: cfg.Log,
-		hot:     newHotMap(cmp.Or(cfg.HotGrants, defaultHotGrants)),
-		limit:   cmp.Or(cfg.HotGrants, defaultHotGrants),
 		journal: cmp.Or(cfg.JournalLen, defaultJournalLen),
 
 		apps:     xsync.NewMap[string, *appMemory](),
@@ -122,6 +116,7 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		Ready: func(ctx context.Context) { _, _ = c.identify(ctx) }, // without the key nothing that is pushed is believed
 		Begun: c.sessionBegun, Along: c.watchMasters, Ticked: c.weigh, Unanswered: c.db.Unanswered, Masters: c.db.Masters,
 	})
+	c.mem = memory.New(cmp.Or(cfg.HotGrants, defaultHotGrants), c.hub, func(k grant.Key) string { return c.names.Grant(k).Events() })
 	return c, nil
 }
 
@@ -153,26 +148,6 @@ func (c *Cache) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "tokencache.Cache(%
 
 // Redis is the client the cache works on.
 func (c *Cache) Redis() redis.UniversalClient { return c.rdb }
-
-// Forget drops an app's grants from memory and ends their subscriptions. With none
-// left the subscriber connection is closed; Forget waits for that until ctx ends.
-// Pinned grants stay until they are unpinned.
-func (app App) Forget(ctx context.Context) error {
-	app.c.strangers.forget(app.name)
-	for e := range app.c.hot.all() {
-		if e.key.App == app.name {
-			app.c.evict(e)
-		}
-	}
-	app.forgetApp()
-	if app.c.hot.size()+app.c.apps.Size() > 0 {
-		return nil
-	}
-	if err := app.c.hub.Wait(ctx); err != nil {
-		return err
-	}
-	return ended(ctx, &app.c.giving)
-}
 
 // ClockSet is how long ago this process noticed that somebody had set Redis' clock; false for never.
 // What Redis says of claims that were made before is not to be acted upon for as long as a claim stands.

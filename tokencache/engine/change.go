@@ -30,7 +30,7 @@ func (g Grant) change(op string, base *Snapshot, pair grant.Pair, run func() (an
 	switch {
 	case a.snap == nil:
 	case a.status == string(grant.OutcomeMoved), a.status == string(grant.OutcomeReplaced):
-		a.snap.needsPair()
+		a.snap.NeedsPair()
 	default:
 		a.snap.Pair = pair
 	}
@@ -43,19 +43,6 @@ func (g Grant) change(op string, base *Snapshot, pair grant.Pair, run func() (an
 	return grant.Outcome(a.status), snap, nil
 }
 
-// OpensAt is the Redis time, unix ms, from which a grant's unresolved claim may be
-// taken over; the script decides, this tells a waiter when to ask.
-func (s *Snapshot) OpensAt(t grant.Takeover) int64 {
-	now := s.Now()
-	if t < 0 || t > 0 && now < s.Claim.At+t.Millis() && now >= s.Claim.At-grant.ClockTolerance {
-		return now
-	}
-	if s.Refused() {
-		return s.ClaimUntil()
-	}
-	return max(s.ClaimUntil(), s.expires())
-}
-
 // Claim notes that holder `by` presents base's generation within ttl. Anything but OK
 // means: do not present. The snapshot is the grant as it is then. An unresolved claim is taken over only
 // if base has it: whether its time is over is known by this process's clock, too, and Redis' can be set. If base is dead it is claimed for a
@@ -65,12 +52,12 @@ func (g Grant) Claim(ctx context.Context, base *Snapshot, id string, ttl time.Du
 	if base.State == grant.Reauthorize {
 		revival = "revival"
 	}
-	if base.ended() {
+	if base.Ended() {
 		over = "over"
 	}
 	return g.change("claim", base, base.Pair, func() (answer, error) {
 		a, err := g.store(ctx, "claim", store.ClaimScript, []string{ks.Grant(), ks.Secret(), ks.Journal()}, opts,
-			ks.Events(), g.c.journal, id, grant.Clip(g.by), base.Epoch, base.Generation, ttl.Milliseconds(), t.Millis(), grant.Fingerprint(base.Pair.RefreshToken.Reveal()), base.judged,
+			ks.Events(), g.c.journal, id, grant.Clip(g.by), base.Epoch, base.Generation, ttl.Milliseconds(), t.Millis(), grant.Fingerprint(base.Pair.RefreshToken.Reveal()), base.Judged(),
 			revival, base.Claim.ID, over)
 		if a.status != string(grant.OutcomeOK) {
 			a.lacks = nil // nothing is claimed
@@ -133,7 +120,8 @@ func (g Grant) Commit(ctx context.Context, base *Snapshot, id string, pair grant
 // commit.lua does.
 func (g Grant) KeepPending(base *Snapshot, id string, pair grant.Pair) *Snapshot {
 	pair = pair.Bounded(base.Now())
-	s := &Snapshot{Key: base.Key, Record: base.Record, Pair: pair, Pending: true, now: base.now, at: base.at}
+	s := base.Next()
+	s.Pair, s.Pending = pair, true
 	s.Generation++
 	s.Rev++
 	s.State, s.Reason, s.By, s.CommitID = grant.Active, "", grant.Clip(g.by), id
@@ -150,7 +138,7 @@ func (g Grant) KeepPending(base *Snapshot, id string, pair grant.Pair) *Snapshot
 	if base.WarnedAt != 0 && pair.RefreshTokenExpiresAt > base.RefreshTokenExpiresAt+grant.WarnAgain.Milliseconds() {
 		s.WarnedAt = 0
 	}
-	return g.c.adopt(s.finish())
+	return g.c.mem.Adopt(s.Finish())
 }
 
 // Fail publishes that the exchange under base's claim failed. Claimed: another holder
@@ -255,9 +243,9 @@ func (g Grant) connect(ctx context.Context, mode string, make func(now int64) gr
 				g.c.log.Warn().Err(err).Stringer("grant", g.key).Msg("connected, but not scheduled for renewal: Repair will")
 			}
 			a.snap.Pair = pair
-			return g.c.adopt(a.snap.finish()), a.lacks
+			return g.c.mem.Adopt(a.snap.Finish()), a.lacks
 		case "repeat":
-			a.snap.needsPair()
+			a.snap.NeedsPair()
 			s, err := g.reconcile(ctx, a)
 			return s, cmp.Or(err, a.lacks)
 		case "spent":
@@ -288,7 +276,7 @@ func (g Grant) nextConsent(ctx context.Context) (consent, error) {
 	if err == nil && g.knowsBetter(a) {
 		// Redis must know again what this process remembers, or the repeat of an old consent is taken for
 		// a new one.
-		if _, err = g.restore(ctx, g.Recall().sure()); err == nil {
+		if _, err = g.restore(ctx, g.Recall().Sure()); err == nil {
 			a, err = g.read(ctx)
 		}
 	}
@@ -332,7 +320,7 @@ func (g Grant) Disconnect(ctx context.Context, opts ...ChangeOption) error {
 	case a.snap == nil: // there is none
 		return nil
 	case a.status != string(grant.OutcomeOK): // a repeat
-		a.snap.needsPair()
+		a.snap.NeedsPair()
 		_, err := g.reconcile(ctx, a)
 		return cmp.Or(err, a.lacks)
 	}
@@ -341,7 +329,7 @@ func (g Grant) Disconnect(ctx context.Context, opts ...ChangeOption) error {
 	if err := g.scheduleAfter(ctx, &a.snap.Record); err != nil {
 		g.c.log.Warn().Err(err).Stringer("grant", g.key).Msg("disconnected; if it was connected again meanwhile, Repair will schedule it for renewal")
 	}
-	g.c.adopt(a.snap.finish())
+	g.c.mem.Adopt(a.snap.Finish())
 	return a.lacks
 }
 

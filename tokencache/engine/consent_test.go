@@ -126,7 +126,7 @@ func (s *scene) loseAndRestore() {
 	s.Helper()
 	hot(s.T, s.other, acme)
 	lose(s.T, s.other, acme)
-	for mono.Now() <= s.other.Grant(acme).Recall().knownAt { // the read is sent after memory knew
+	for !s.other.Grant(acme).Recall().KnownBefore(mono.Now()) { // the read is sent after memory knew
 		time.Sleep(time.Millisecond)
 	}
 	read(s.T, s.other, acme)
@@ -274,7 +274,7 @@ func TestAConnectThatIsRepeatedAtAProcessWhichRemembersChangesNothingThoughRedis
 			s.refresh(3)
 			living := read(t, s.other, acme)
 			lose(t, s.other, acme)
-			for mono.Now() <= s.other.Grant(acme).Recall().knownAt {
+			for !s.other.Grant(acme).Recall().KnownBefore(mono.Now()) {
 				time.Sleep(time.Millisecond)
 			}
 			if err := again(s); err != nil {
@@ -398,7 +398,7 @@ func TestTheSpareOfADisplacedConsentLivesForAMomentOnly(t *testing.T) {
 			disconnect(s.T, s.other, acme)
 			rewind(s.T, s.other, acme, backup)
 			s.must(s.other.rdb.Set(s.Context(), ks.Spare(), spare, 0).Err())
-			for mono.Now() <= s.other.Grant(acme).Recall().knownAt {
+			for !s.other.Grant(acme).Recall().KnownBefore(mono.Now()) {
 				time.Sleep(time.Millisecond)
 			}
 			if r := read(s.T, s.other, acme); r.State != grant.Disconnected {

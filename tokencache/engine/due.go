@@ -9,12 +9,12 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
@@ -359,41 +359,28 @@ const touchPage = 100
 // room for it knows the first thousand since it was last called.
 func (app App) Touch(ctx context.Context, coarse time.Duration) error {
 	var failed error
-	at := int64(mono.Now())
+	at := mono.Now()
 	var page []grant.Key
-	var entries []*entry
+	var entries []*memory.Entry
 	flush := func() {
 		if err := app.c.touch(ctx, page, coarse); err != nil {
 			failed = err
 		} else {
 			for _, e := range entries {
-				e.touched.Store(at)
+				e.Noted(at)
 			}
 		}
 		page, entries = page[:0], entries[:0]
 	}
-	for e := range app.c.hot.all() {
-		if e.key.App == app.name && e.untold(coarse) {
-			page, entries = append(page, e.key), append(entries, e)
-		}
+	for e := range app.c.mem.Unnoted(app.name, coarse) {
+		page, entries = append(page, e.Key), append(entries, e)
 		if len(page) == touchPage {
 			flush()
 		}
 	}
-	page = append(page, app.c.cold.take(app.name)...)
+	page = append(page, app.c.mem.TakeCold(app.name)...)
 	flush()
 	return failed
-}
-
-// untold reports whether somebody has asked for the grant's token since that was noted, and
-// an earlier note is older than coarse.
-func (e *entry) untold(coarse time.Duration) bool {
-	asked, touched := mono.Time(e.asked.Load()), mono.Time(e.touched.Load())
-	if asked == 0 || asked <= touched || touched != 0 && mono.Now()-touched < coarse {
-		return false
-	}
-	s := e.snap.Load()
-	return s != nil && s.State == grant.Active && s.Now()-s.UsedAt >= coarse.Milliseconds()
 }
 
 // touch notes that grants are in use, in one round trip.
@@ -417,35 +404,4 @@ func (c *Cache) touch(ctx context.Context, grants []grant.Key, coarse time.Durat
 		}
 	}
 	return err
-}
-
-// coldUse is which grants were asked for that memory has no room for.
-type coldUse struct {
-	mu     sync.Mutex // guards grants
-	grants map[grant.Key]struct{}
-}
-
-const maxCold = 1000
-
-func (u *coldUse) note(k grant.Key) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.grants == nil {
-		u.grants = make(map[grant.Key]struct{})
-	}
-	if len(u.grants) < maxCold {
-		u.grants[k] = struct{}{}
-	}
-}
-
-func (u *coldUse) take(app string) (grants []grant.Key) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for k := range u.grants {
-		if k.App == app {
-			grants = append(grants, k)
-			delete(u.grants, k)
-		}
-	}
-	return grants
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
@@ -55,7 +56,7 @@ func TestATombstoneThatWasOnlyHeardIsNotWrittenBack(t *testing.T) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	if took := time.Since(start); took < believedFor-time.Second {
+	if took := time.Since(start); took < memory.BelievedFor-time.Second {
 		t.Errorf("believed for %v only: the others had no time", took)
 	}
 	_ = listener.App("").giveBack(t.Context())
@@ -114,7 +115,7 @@ func TestAClaimThatWasOnlyHeardIsBelievedForAWhile(t *testing.T) {
 		}
 		took = time.Since(start)
 	})
-	if took < believedFor-time.Second || took > 2*believedFor {
+	if took < memory.BelievedFor-time.Second || took > 2*memory.BelievedFor {
 		t.Errorf("believed for %v", took)
 	}
 	if calls["publish"] > 2 || calls["hmget"] > reads+2 || calls["evalsha"]+calls["eval"] > 0 {
@@ -130,9 +131,9 @@ func TestAnIncompleteStateThatRedisDoesNotKnowIsNoLoop(t *testing.T) {
 	now := listener.clock.Told()
 	ev := grant.Event{Kind: "commit", Now: now, Record: base.Record}
 	ev.Record.Generation, ev.Record.Rev, ev.Record.RefreshFP, ev.Record.AccessFP = 2, 9, "x", "y"
-	e, _ := listener.hot.load(acme)
+	e := entryOf(t, listener, acme)
 	listener.applyEvent(e, ev, mono.Now())
-	if s := listener.Grant(acme).Recall(); s == nil || !s.incomplete() || s.Generation != 2 {
+	if s := listener.Grant(acme).Recall(); s == nil || !s.Incomplete() || s.Generation != 2 {
 		t.Fatalf("the scene is not set: %v", s)
 	}
 	gone(t, maker)
@@ -160,7 +161,7 @@ func TestAReadEndsWhilePushesOvertakeIt(t *testing.T) {
 	t.Parallel()
 	maker, listener, _, base := hearing(t)
 	gone(t, maker)
-	e, _ := listener.hot.load(acme)
+	e := entryOf(t, listener, acme)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	done := make(chan struct{})

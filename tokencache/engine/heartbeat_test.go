@@ -162,21 +162,18 @@ func TestAClaimIsRefusedByAServerThatWasNotJudged(t *testing.T) {
 	if root.Exists(t.Context(), c.Grant(acme).keys().Grant()).Val() == 0 { // it had synced already
 		connect(t, c, acme, 1)
 		s = read(t, c, acme)
-		own := *s
-		own.judged = judged.judged
-		judged = &own
+		judged = s.JudgedOn(judged.Judged())
 	}
 	outcome, got, err := c.Grant(judged.Key).As("a").Claim(t.Context(), judged, NewID(), time.Minute, grant.AfterDeadline)
 	if err != nil || outcome != grant.OutcomeReplaced || got.Claim.Unresolved() {
 		t.Fatalf("%s %v", outcome, err)
 	}
 	again, left, doubtful, err := c.Grant(s.Key).MayHaveLost(t.Context(), aged(s))
-	if err != nil || !doubtful || left <= 0 || again.judged == judged.judged {
+	if err != nil || !doubtful || left <= 0 || again.Judged() == judged.Judged() {
 		t.Errorf("the server is not judged anew: %v %v %v", left, doubtful, err)
 	}
-	own := *s
-	own.judged = again.judged
-	if outcome, _, err := c.Grant(own.Key).As("a").Claim(t.Context(), &own, NewID(), time.Minute, grant.AfterDeadline); err != nil || outcome != grant.OutcomeOK {
+	own := s.JudgedOn(again.Judged())
+	if outcome, _, err := c.Grant(own.Key).As("a").Claim(t.Context(), own, NewID(), time.Minute, grant.AfterDeadline); err != nil || outcome != grant.OutcomeOK {
 		t.Errorf("the claim where it was judged: %s %v", outcome, err)
 	}
 }

@@ -52,9 +52,9 @@ func (c *Cache) sessionBegun(ctx context.Context, lost mono.Time) bool {
 // back what Redis has lost of them. It reports whether it has read all.
 func (c *Cache) readAgain(ctx context.Context, lost mono.Time) bool {
 	var doubted []grant.Key
-	for e := range c.hot.all() {
-		if s := e.snap.Load(); s != nil && s.changedSince(lost) {
-			doubted = append(doubted, e.key)
+	for e := range c.mem.All() {
+		if s := e.Recall(); s != nil && s.ChangedWithin(atRisk, lost) {
+			doubted = append(doubted, e.Key)
 		}
 	}
 	// Just after a failover it can take more than one attempt.
@@ -70,11 +70,6 @@ func (c *Cache) readAgain(ctx context.Context, lost mono.Time) bool {
 		}
 	}
 	return true
-}
-
-// changedSince reports whether a grant had been changed within atRisk before a time.
-func (s *Snapshot) changedSince(at mono.Time) bool {
-	return time.Duration(s.now-s.ChangedAt())*time.Millisecond+at-s.at < atRisk
 }
 
 // recheckAll reads grants that this process remembers, several at a time, and returns those of which
@@ -116,13 +111,12 @@ func (g Grant) MayHaveLost(ctx context.Context, s *Snapshot) (judged *Snapshot, 
 	if err != nil {
 		return nil, 0, false, fmt.Errorf("tokencache: %s: since when Redis is the master is not known: %w", s.Key, err)
 	}
-	own := *s
-	own.judged = server.ReplID
+	judged = s.JudgedOn(server.ReplID)
 	age := server.Age(mono.Now())
 	if age < -time.Second { // the server's clock was set back: nothing can be said
-		return &own, 0, false, nil
+		return judged, 0, false, nil
 	}
-	return &own, server.Reunion - age, s.ChangedAt() < server.Believed && age < atRisk, nil
+	return judged, server.Reunion - age, s.ChangedAt() < server.Believed && age < atRisk, nil
 }
 
 // sameServer takes what Redis says of itself every few seconds: memory is not believed where it is another

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/server"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
@@ -44,7 +45,7 @@ func TestCommitRepeatedAfterTheNextGenerationIsNoSpare(t *testing.T) {
 		},
 		"stored by restore": func(t *testing.T, c *Cache, claimed *Snapshot, id string) *Snapshot {
 			held := c.Grant(claimed.Key).As("a").KeepPending(claimed, id, pairNo(2)(claimed.At()))
-			for mono.Now() <= held.knownAt { // the read is sent after memory knew
+			for !held.KnownBefore(mono.Now()) { // the read is sent after memory knew
 				time.Sleep(time.Millisecond)
 			}
 			return read(t, c, acme)
@@ -102,7 +103,7 @@ func TestReplyThatCrossesAnEvictionIsNotCoherent(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Unpin()
-	c.evict(p.e)
+	evict(c, acme)
 	next(t, other, s, "b", 2) // nobody here hears it
 	hot(t, c, acme)
 	if _, err := c.Grant(acme).reconcile(t.Context(), late); err != nil {
@@ -143,7 +144,7 @@ func TestPinnedGrantIsAlwaysSubscribed(t *testing.T) {
 		pinners.Go(func() {
 			for range 2000 {
 				p := c.Grant(acme).Pin()
-				if !c.hub.Listens(p.e.channel) {
+				if !c.hub.Listens(c.Grant(acme).EventsChannel()) {
 					t.Error("pinned, but not subscribed")
 				}
 				p.Unpin()
@@ -158,7 +159,7 @@ func TestPairThatIsNotTheStoredOneIsNeverPresented(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	connect(t, c, acme, 1)
-	p := hot(t, c, acme)
+	hot(t, c, acme)
 	mine := c.Grant(acme).Peek()
 	stored := pairNo(2)(mine.At())
 	ks := c.Grant(acme).keys()
@@ -176,7 +177,7 @@ func TestPairThatIsNotTheStoredOneIsNeverPresented(t *testing.T) {
 	ev := grant.Event{Kind: "claim", Now: now.At(), Record: now.Record}
 	ev.Record.Rev++
 	ev.Record.RefreshFP = mine.RefreshFP
-	c.applyEvent(p.e, ev, mono.Now())
+	c.applyEvent(entryOf(t, c, acme), ev, mono.Now())
 	if c.Grant(acme).Peek() != nil {
 		t.Error("a record is coherent with a pair that is not its own")
 	}
@@ -256,7 +257,7 @@ func TestAServerThatDoesNotTellItsAgeIsTrusted(t *testing.T) {
 	}
 	c := newCache(t, server.ClientWith(t, func(o *redis.Options) { o.Username, o.Password = "worker", "secret" }), "tl")
 	old := aged(connect(t, c, acme, 1))
-	if judged, _, doubtful, err := c.Grant(old.Key).MayHaveLost(t.Context(), old); doubtful || err != nil || judged.judged != "" {
+	if judged, _, doubtful, err := c.Grant(old.Key).MayHaveLost(t.Context(), old); doubtful || err != nil || judged.Judged() != "" {
 		t.Errorf("doubted: %v, %v", doubtful, err)
 	}
 	away := newCache(t, server.Client(t), "tl")
@@ -326,9 +327,9 @@ func TestOnlyChangesOfLateAreReadAgain(t *testing.T) {
 		{change: 100 * minute, read: 150 * minute, lost: 151 * minute},            // read of late, and old
 		{change: 100 * minute, read: 100 * minute, lost: 99 * minute, want: true}, // made when the connection had gone
 	} {
-		s := &Snapshot{now: c.read, at: time.Hour}
-		s.IssuedAt = c.change
-		if got := s.changedSince(s.at + time.Duration(c.lost-c.read)*time.Millisecond); got != c.want {
+		d := memory.NewDraft(acme, c.read, time.Hour)
+		d.IssuedAt = c.change
+		if got := d.Finish().ChangedWithin(atRisk, time.Hour+time.Duration(c.lost-c.read)*time.Millisecond); got != c.want {
 			t.Errorf("%+v: %v", c, got)
 		}
 	}

@@ -4,7 +4,7 @@ import (
 	"context"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
-	"github.com/tokenlatch/tokenlatch/tokencache/internal/clock"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
@@ -31,38 +31,30 @@ func (c *Cache) believe(channel, payload string) {
 	if !ok {
 		return
 	}
-	e, ok := c.hot.load(k)
+	e, ok := c.mem.Entry(k)
 	if !ok {
 		return
 	}
 	if payload == "" {
-		e.mu.Lock()
-		e.leaseFor = 0 // its release may have been missed
-		e.leaseNews++
-		e.news()
-		e.mu.Unlock()
+		e.Subscribed()
 		return
 	}
 	ev, err := grant.ParseEvent(payload)
 	if err != nil {
 		c.log.Warn().Err(err).Str("channel", channel).Msg("event not understood: reading the grant again")
-		e.invalidate()
+		e.Invalidate()
 		return
 	}
 	if ev.Kind == grant.KindAlive {
-		e.applyLease(ev, at, c.clock.Arrived(at, ev.Now)-ev.Now)
+		e.ApplyLease(ev, at, c.clock.Arrived(at, ev.Now)-ev.Now)
 		return
 	}
 	if ev.Kind == grant.KindAsk {
 		if ev.Record.By == c.id {
 			return // its own question: what is known here is no news
 		}
-		e.mu.Lock()
-		if e.atIt != nil {
-			(*e.atIt)()
-		}
-		e.mu.Unlock()
-		if s := e.snap.Load().sure(); s != nil && (s.Epoch != ev.Record.Epoch || s.Compare(&ev.Record) > 0) {
+		e.SayAtIt()
+		if s := e.Recall().Sure(); s != nil && (s.Epoch != ev.Record.Epoch || s.Compare(&ev.Record) > 0) {
 			c.answerAsk(e)
 		}
 		return
@@ -70,51 +62,38 @@ func (c *Cache) believe(channel, payload string) {
 	c.applyEvent(e, ev, at)
 }
 
-// applyLease takes what a holder says of its lease; it said so `age` ms ago. What was said before
-// what is known already is a repeat, or late: it wakes nobody.
-func (e *entry) applyLease(ev grant.Event, at mono.Time, age int64) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	until := max(at, at+ev.Lease-clock.Span(age))
-	early := ev.Now < e.leaseSaid && e.leaseSaid-ev.Now < clock.BelievedWithin.Milliseconds() // else Redis' clock was set back
-	if early || ev.Now == e.leaseSaid && until >= e.leaseFor {
-		return
-	}
-	e.leaseFor, e.leaseSaid = until, ev.Now
-	e.leaseNews++
-	e.news()
-}
-
 // applyEvent makes a snapshot of an event. The pair is the one that memory has of the same
 // generation, or comes with it; else the grant must be read.
-func (c *Cache) applyEvent(e *entry, ev grant.Event, at mono.Time) {
-	s := &Snapshot{
-		Key: e.key, Record: ev.Record, home: e, heard: true,
-		now: c.clock.Arrived(at, ev.Now), at: at, session: c.hub.SessionOf(e.channel),
-	}
-	s.behind = c.clock.Behind(&s.Record, s.now)
-	old := e.snap.Load()
-	if old != nil && old.Compare(&ev.Record) > 0 && (ev.Kind == "restore" || ev.Now > old.now) {
+func (c *Cache) applyEvent(e *memory.Entry, ev grant.Event, at mono.Time) {
+	s, session := memory.NewDraft(e.Key, c.clock.Arrived(at, ev.Now), at), c.hub.SessionOf(e.Channel)
+	s.Record = ev.Record
+	s.Aged(c.clock.Behind(&s.Record, s.Now()))
+	s.Heard(nil)
+	old := e.Recall()
+	if old != nil && old.Compare(&ev.Record) > 0 && (ev.Kind == "restore" || ev.Now > old.At()) {
 		c.answerAsk(e) // news of an older state: Redis has lost what we know
 		return
 	}
 	known := old != nil && !old.Pending && old.Epoch == s.Epoch && old.Generation == s.Generation &&
 		old.AccessFP == s.AccessFP && old.RefreshFP == s.RefreshFP
 	if old == nil {
-		s.session = 0 // the first look at a grant is a read: what is repeated to a process that knows nothing would be all it knows
+		session = 0 // the first look at a grant is a read: what is repeated to a process that knows nothing would be all it knows
 	}
 	switch {
 	case known && old.Pair.AccessToken.Reveal() != "": // as for the holder itself
-		s.Pair, s.solid = old.Pair, old.sure()
+		s.Pair = old.Pair
+		s.Heard(old.Sure())
 	case ev.Sealed != "":
-		s.Pair, s.Err = c.sealer.Open(s.Key, s.Epoch, s.Generation, []byte(ev.Sealed))
-		s.heard = s.Err != nil
+		if s.Pair, s.Err = c.sealer.Open(s.Key, s.Epoch, s.Generation, []byte(ev.Sealed)); s.Err == nil {
+			s.Made()
+		}
 	case known:
 		s.Err = old.Err
 	case s.State != grant.Disconnected:
-		s.session = 0 // known to have changed, but to be read
+		session = 0 // known to have changed, but to be read
 	}
-	c.adopt(s.finish())
+	s.From(e, session)
+	c.mem.Adopt(s.Finish())
 }
 
 // UnprovenMessages counts the messages on this process's channels whose sender has not proven that
@@ -163,17 +142,15 @@ func (c *Cache) invalidate(channel string) {
 		return
 	}
 	if k, ok := c.names.GrantOf(channel); ok {
-		if e, ok := c.hot.load(k); ok {
-			e.invalidate()
+		if e, ok := c.mem.Entry(k); ok {
+			e.Invalidate()
 		}
 	}
 }
 
 // invalidateAll is suspect for everything: messages were missed.
 func (c *Cache) invalidateAll() {
-	for e := range c.hot.all() {
-		e.invalidate()
-	}
+	c.mem.Invalidate()
 	for _, a := range c.apps.All() {
 		a.invalidate()
 	}

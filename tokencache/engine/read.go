@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
@@ -22,7 +23,7 @@ func (g Grant) Read(ctx context.Context) (*Snapshot, error) {
 			return nil, err
 		}
 		s, err := g.reconcile(ctx, a)
-		if err != nil || !s.incomplete() {
+		if err != nil || !s.Incomplete() {
 			return s, err
 		}
 		// A push overtook the reply and brought the record alone: read its pair.
@@ -39,7 +40,7 @@ func (g Grant) Read(ctx context.Context) (*Snapshot, error) {
 func (g Grant) ReadFresh(ctx context.Context) (*Snapshot, error) {
 	at := mono.Now()
 	now, ok := g.c.clock.Guess(at)
-	if _, hot := g.c.hot.load(g.key); hot || !ok || g.c.hot.size() < g.c.limit || g.c.hot.seen.lately(g.key) {
+	if !ok || g.c.mem.Wants(g.key) {
 		return nil, nil // it is to be read and remembered
 	}
 	sealed, err := g.c.db.Secret(ctx, g.keys().Secret())
@@ -50,18 +51,18 @@ func (g Grant) ReadFresh(ctx context.Context) (*Snapshot, error) {
 	if err != nil {
 		return nil, nil // there is none, or it is damaged
 	}
-	s := &Snapshot{Key: g.key, now: now, at: at}
-	if s.Pair, err = g.c.sealer.Open(g.key, epoch, grant.AnyGeneration, sealed); err != nil {
+	d := memory.NewDraft(g.key, now, at)
+	if d.Pair, err = g.c.sealer.Open(g.key, epoch, grant.AnyGeneration, sealed); err != nil {
 		return nil, nil // Read says it better
 	}
-	s.State, s.Epoch, s.Schema = grant.Active, epoch, grant.Schema
-	s.IssuedAt, s.ExpiresAt, s.RefreshAt = s.Pair.IssuedAt, s.Pair.ExpiresAt, s.Pair.RefreshAt
-	s.behind = g.c.clock.Behind(&s.Record, now)
-	if s.finish(); !s.Fresh() {
+	d.State, d.Epoch, d.Schema = grant.Active, epoch, grant.Schema
+	d.IssuedAt, d.ExpiresAt, d.RefreshAt = d.Pair.IssuedAt, d.Pair.ExpiresAt, d.Pair.RefreshAt
+	d.Aged(g.c.clock.Behind(&d.Record, now))
+	s := d.Finish()
+	if !s.Fresh() {
 		return nil, nil
 	}
-	g.c.hot.seen.again(g.key)
-	g.c.cold.note(g.key)
+	g.c.mem.NoteCold(g.key)
 	return s, nil
 }
 
@@ -75,8 +76,8 @@ func (g Grant) read(ctx context.Context) (answer, error) {
 		torn := false
 		a, err := g.roundTrip(ctx, "read", once)
 		if a.snap != nil {
-			a.snap.needsPair()
-			torn = errors.Is(a.snap.Err, grant.ErrOtherPair) || errors.Is(a.snap.Err, errNoPair)
+			a.snap.NeedsPair()
+			torn = errors.Is(a.snap.Err, grant.ErrOtherPair) || errors.Is(a.snap.Err, memory.ErrNoPair)
 		}
 		if err != nil || !torn || again == 0 {
 			return a, err
@@ -115,39 +116,31 @@ func (c *Cache) readOnce(ctx context.Context, ks store.Keys) (store.Reply, error
 func (g Grant) reconcile(ctx context.Context, a answer) (*Snapshot, error) {
 	mem := g.Recall()
 	if a.damaged != nil {
-		if sure := mem.sure(); sure != nil {
+		if sure := mem.Sure(); sure != nil {
 			return g.restore(ctx, sure)
 		}
 		return nil, a.damaged
 	}
 	if mem != nil && a.snap != nil && a.snap.Err != nil && mem.Pair.AccessToken.Reveal() != "" &&
 		mem.Epoch == a.snap.Epoch && mem.Generation == a.snap.Generation && mem.RefreshFP == a.snap.RefreshFP {
-		if sure := mem.sure(); errors.Is(a.snap.Err, errNoPair) && sure != nil && sure.RefreshFP == mem.RefreshFP {
+		if sure := mem.Sure(); errors.Is(a.snap.Err, memory.ErrNoPair) && sure != nil && sure.RefreshFP == mem.RefreshFP {
 			return g.restore(ctx, sure)
 		}
 		a.snap.Pair, a.snap.Err = mem.Pair, nil // the record is good, and memory has its pair
 	}
-	older := mem != nil && (a.snap == nil || !a.snap.supersedes(mem) && mem.Compare(&a.snap.Record) > 0)
-	sure := mem.sure()
+	older := mem != nil && (a.snap == nil || !a.snap.Supersedes(mem) && mem.Compare(&a.snap.Record) > 0)
+	sure := mem.Sure()
 	switch {
-	case older && a.sent > mem.knownAt && sure != nil && (a.snap == nil || sure.Compare(&a.snap.Record) > 0):
+	case older && mem.KnownBefore(a.sent) && sure != nil && (a.snap == nil || sure.Compare(&a.snap.Record) > 0):
 		return g.restore(ctx, sure)
-	case older && a.sent > mem.knownAt:
+	case older && mem.KnownBefore(a.sent):
 		return g.contradict(ctx, a)
 	case older:
 		return mem, nil
 	case a.snap == nil:
-		g.noteAbsent(a)
+		g.c.mem.NoteAbsent(g.key, a.session)
 		return nil, grant.ErrNone
 	default:
-		return g.c.adopt(a.snap.finish()), nil
+		return g.c.mem.Adopt(a.snap.Finish()), nil
 	}
-}
-
-// accept is Redis' answer as it is, for a grant that is not remembered.
-func (c *Cache) accept(a answer) (*Snapshot, error) {
-	if a.snap == nil {
-		return nil, grant.ErrNone
-	}
-	return a.snap.finish(), nil
 }

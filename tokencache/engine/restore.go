@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/proof"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
@@ -55,18 +56,7 @@ func (c *Cache) identify(ctx context.Context) (lost bool, err error) {
 // where Redis does not tell how many keys there are: a Cluster, a user without INFO.
 func (c *Cache) calm(ctx context.Context, part int64) bool {
 	n, told := c.countKeys(ctx)
-	return c.proof.Calm(n, told, c.known(), part)
-}
-
-// known is how many grants this process remembers. Redis has more than two keys for each, also where
-// the last count is from before those grants were.
-func (c *Cache) known() (n int64) {
-	for e := range c.hot.all() {
-		if e.snap.Load() != nil {
-			n++
-		}
-	}
-	return n
+	return c.proof.Calm(n, told, c.mem.Known(), part)
 }
 
 // countKeys is how many keys the database has, by INFO.
@@ -119,9 +109,9 @@ func (app App) giveBack(ctx context.Context) error {
 	var failed error
 	var work sync.WaitGroup
 	room := make(chan struct{}, giversBack)
-	for e := range app.c.hot.all() {
-		mem := e.snap.Load().sure()
-		if mem == nil || mem.incomplete() || mem.Err != nil || app.name != "" && e.key.App != app.name {
+	for e := range app.c.mem.All() {
+		mem := e.Recall().Sure()
+		if mem == nil || mem.Incomplete() || mem.Err != nil || app.name != "" && e.Key.App != app.name {
 			continue
 		}
 		room <- struct{}{}
@@ -153,7 +143,7 @@ func (g Grant) handBack(ctx context.Context, mem *Snapshot) error {
 // Rescue is for a process that ends: if Redis has lost its data, it gives back what this process
 // remembers. The error names each grant that Redis did not take.
 func (app App) Rescue(ctx context.Context) error {
-	if !app.c.proof.Known() || app.c.hot.app(app.c, app.name).tenants.Size() == 0 {
+	if !app.c.proof.Known() || !app.c.mem.Grants(app.name).Any() {
 		return nil // it has never known this database, or has nothing to give
 	}
 	a := app.memory()
@@ -295,98 +285,75 @@ func (g Grant) restore(ctx context.Context, mem *Snapshot) (*Snapshot, error) {
 		g.c.notifyChange(Change{mem.Key, "restore", a.snap.Record, a.now})
 		a.snap.Pair = mem.Pair
 	} else {
-		a.snap.needsPair()
+		a.snap.NeedsPair()
 	}
-	return g.c.adopt(a.snap.finish()), nil
+	return g.c.mem.Adopt(a.snap.Finish()), nil
 }
-
-// believedFor is how long a state that was only heard of stands against a Redis that knows nothing
-// of it: a process that made it, or has its pair, gives it back in that time.
-const believedFor = 5 * time.Second
 
 var errContradicted = errors.New("tokencache: this process has heard of a newer state, which Redis has lost and the others are asked for; try again in a moment")
 
 // contradict is for a newer state in memory that was only heard of: it is not given back. The
 // others are asked for it; what nobody gives back was nothing, and Redis' word counts then.
 func (g Grant) contradict(ctx context.Context, a answer) (*Snapshot, error) {
-	e, hot := g.c.hot.load(g.key)
+	e, hot := g.c.mem.Entry(g.key)
 	if !hot {
-		return g.c.accept(a)
+		return asFound(a)
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	mem := e.snap.Load()
-	if mem == nil || !mem.heard || a.sent <= mem.knownAt {
-		return g.c.accept(a)
-	}
-	now := mono.Now()
-	if e.contradicted == 0 || e.contradictedRev != mem.Rev {
-		e.contradicted, e.contradictedRev = now, mem.Rev
+	s, kept, first := e.Contradict(a.snap, a.sent)
+	if first {
 		known := grant.Record{}
 		if a.snap != nil {
 			known = a.snap.Record
 		}
-		go func() { // the lock is held
+		go func() { // the caller need not wait for it
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), proof.Timeout)
 			defer cancel()
 			_, _ = g.Ask(ctx, known.Epoch, known.Generation, known.Rev)
 		}()
 	}
 	switch {
-	case now-e.contradicted < believedFor && (mem.incomplete() || mem.Err != nil):
+	case kept != nil && (kept.Incomplete() || kept.Err != nil):
 		return nil, fmt.Errorf("%w (%s)", errContradicted, g.key)
-	case now-e.contradicted < believedFor:
-		return mem, nil
-	}
-	e.contradicted = 0
-	if a.snap == nil {
-		e.snap.Store(nil)
-		e.news()
+	case kept != nil:
+		return kept, nil
+	case s == nil:
 		return nil, grant.ErrNone
 	}
-	if a.snap.home != e {
-		a.snap.session, a.snap.home = 0, e
-	}
-	e.snap.Store(a.snap.finish())
-	e.news()
-	return a.snap, nil
+	return s, nil
 }
 
-// tellEvery is how often a process answers those who ask about one grant.
-const answerEvery = time.Second
+// asFound is Redis' answer as it is, for a grant that is not remembered.
+func asFound(a answer) (*Snapshot, error) {
+	if a.snap == nil {
+		return nil, grant.ErrNone
+	}
+	return a.snap.Finish(), nil
+}
 
 // answerAsk answers a process that found no record, if this one remembers the grant: Redis
 // has lost it, and gets it back. Every process that knows may answer; the script takes
 // the newest. However many ask, a process answers for a grant once at a time and once a second.
-func (c *Cache) answerAsk(e *entry) {
-	mem := e.snap.Load().sure()
-	if mem == nil || mem.incomplete() {
+func (c *Cache) answerAsk(e *memory.Entry) {
+	mem := e.Recall().Sure()
+	if mem == nil || mem.Incomplete() {
 		return
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if now := mono.Now(); e.answering || e.answeredAt != 0 && now-e.answeredAt < answerEvery {
+	answered, ok := e.Answer()
+	if !ok {
 		return
 	}
-	e.answering = true
 	go func() { // the subscriber connection must not wait for it
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		defer e.askAnswered()
+		defer answered()
 		_, err := c.Grant(mem.Key).restore(ctx, mem)
-		for store.NoAnswer(err) && mono.Sleep(ctx, answerEvery/2) == nil { // its node may just be replaced
+		for store.NoAnswer(err) && mono.Sleep(ctx, time.Second/2) == nil { // its node may just be replaced
 			_, err = c.Grant(mem.Key).restore(ctx, mem)
 		}
 		if err != nil {
-			c.log.Warn().Err(err).Stringer("grant", e.key).Msg("Redis has lost this grant, and did not take it back")
+			c.log.Warn().Err(err).Stringer("grant", e.Key).Msg("Redis has lost this grant, and did not take it back")
 		}
 	}()
-}
-
-func (e *entry) askAnswered() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.answering, e.answeredAt = false, mono.Now()
 }
 
 // outlived reports whether the sealed pair in Redis is a later one than this process remembers:
@@ -402,6 +369,6 @@ func (g Grant) outlived(mem *Snapshot, sealed string) bool {
 
 // knowsBetter reports whether this process can give back a newer state than Redis had.
 func (g Grant) knowsBetter(a answer) bool {
-	mem := g.Recall().sure()
-	return mem != nil && mem.Err == nil && !mem.incomplete() && a.sent > mem.knownAt && (a.snap == nil || mem.Compare(&a.snap.Record) > 0)
+	mem := g.Recall().Sure()
+	return mem != nil && mem.Err == nil && !mem.Incomplete() && mem.KnownBefore(a.sent) && (a.snap == nil || mem.Compare(&a.snap.Record) > 0)
 }

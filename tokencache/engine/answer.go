@@ -3,7 +3,6 @@ package engine
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 
@@ -17,7 +16,7 @@ import (
 
 // NewID returns an id for one state change. A repeat with the same id, by us or by
 // go-redis after a lost store.Reply, is answered like the first.
-func NewID() string { return rand.Text()[:16] }
+func NewID() string { return store.NewID() }
 
 // answer is what a script returned, parsed.
 type answer struct {

@@ -10,12 +10,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/puzpuzpuz/xsync/v4"
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/apps"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/clock"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/due"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
@@ -63,9 +64,9 @@ type Cache struct {
 	proof   *proof.Proof
 	giving  sync.WaitGroup // grants back to Redis
 
-	servers  *server.Servers
-	apps     *xsync.Map[string, *appMemory]
-	watchers *xsync.Map[string, *watchers[Change]] // by app
+	servers *server.Servers
+	apps    *apps.Apps
+	due     *due.Sets
 }
 
 // New returns a Cache on rdb. It does not talk to Redis yet.
@@ -99,9 +100,6 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 	c := &Cache{
 		rdb: rdb, db: store.New(rdb, store.Names(cfg.Prefix), cfg.Log), names: store.Names(cfg.Prefix), name: processName(), id: NewID(), sealer: grant.Sealer{AEAD: cfg.AEAD, Prefix: cfg.Prefix}, log: cfg.Log,
 		journal: cmp.Or(cfg.JournalLen, defaultJournalLen),
-
-		apps:     xsync.NewMap[string, *appMemory](),
-		watchers: xsync.NewMap[string, *watchers[Change]](),
 	}
 	_, c.clock.Many = rdb.(*redis.ClusterClient)
 	c.clock.OnSet = func(by mono.Time) {
@@ -116,6 +114,9 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		Ready: func(ctx context.Context) { _, _ = c.identify(ctx) }, // without the key nothing that is pushed is believed
 		Begun: c.sessionBegun, Along: c.watchMasters, Ticked: c.weigh, Unanswered: c.db.Unanswered, Masters: c.db.Masters,
 	})
+	c.apps = apps.New(c.db, c.hub, &c.clock, cfg.Log)
+	c.apps.OnLoss = c.lossHeard
+	c.due = due.New(c.db, &c.clock, c.proof.LearnTime)
 	c.mem = memory.New(cmp.Or(cfg.HotGrants, defaultHotGrants), c.hub, func(k grant.Key) string { return c.names.Grant(k).Events() })
 	return c, nil
 }

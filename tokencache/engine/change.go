@@ -25,7 +25,7 @@ func (g Grant) change(op string, base *Snapshot, pair grant.Pair, run func() (an
 		return "", nil, err
 	}
 	if kind := kindOf(op, base, a); kind != "" && a.lacks == nil {
-		g.c.notifyChange(Change{base.Key, kind, a.snap.Record, a.now})
+		g.c.apps.Notify(Change{Key: base.Key, Kind: kind, Record: a.snap.Record, At: a.now})
 	}
 	switch {
 	case a.snap == nil:
@@ -41,6 +41,21 @@ func (g Grant) change(op string, base *Snapshot, pair grant.Pair, run func() (an
 		return grant.Outcome(a.status), nil, err
 	}
 	return grant.Outcome(a.status), snap, nil
+}
+
+// kindOf is the kind of a change that a script has made to base, from its answer; empty for none.
+func kindOf(op string, base *Snapshot, a answer) string {
+	switch {
+	case a.snap == nil:
+		return ""
+	case op == "reject" && a.snap.Reason != "" && a.snap.Reason != base.Reason:
+		return "suspect" // also where that was all, and no exchange may be forced
+	case a.status != string(grant.OutcomeOK) || op == "reject":
+		return ""
+	case op == "fail" && a.snap.State == grant.Reauthorize:
+		return "reauthorize"
+	}
+	return op
 }
 
 // Claim notes that holder `by` presents base's generation within ttl. Anything but OK
@@ -238,7 +253,7 @@ func (g Grant) connect(ctx context.Context, mode string, make func(now int64) gr
 		}
 		switch a.status {
 		case string(grant.OutcomeOK):
-			g.c.notifyChange(Change{g.key, "connect", a.snap.Record, a.now})
+			g.c.apps.Notify(Change{Key: g.key, Kind: "connect", Record: a.snap.Record, At: a.now})
 			if err := g.Schedule(ctx, pair.RefreshAt); err != nil {
 				g.c.log.Warn().Err(err).Stringer("grant", g.key).Msg("connected, but not scheduled for renewal: Repair will")
 			}
@@ -324,9 +339,9 @@ func (g Grant) Disconnect(ctx context.Context, opts ...ChangeOption) error {
 		_, err := g.reconcile(ctx, a)
 		return cmp.Or(err, a.lacks)
 	}
-	g.c.notifyChange(Change{g.key, "disconnect", a.snap.Record, a.now})
-	_ = g.c.rdb.ZRem(ctx, g.c.App(g.key.App).keys().Due(shardOf(g.key.Tenant)), g.key.Tenant).Err() // else the process that finds it there removes it
-	if err := g.scheduleAfter(ctx, &a.snap.Record); err != nil {
+	g.c.apps.Notify(Change{Key: g.key, Kind: "disconnect", Record: a.snap.Record, At: a.now})
+	_ = g.due().Remove(ctx, g.key.Tenant) // else the process that finds it there removes it
+	if err := g.due().ScheduleAfter(ctx, g.key.Tenant, &a.snap.Record); err != nil {
 		g.c.log.Warn().Err(err).Stringer("grant", g.key).Msg("disconnected; if it was connected again meanwhile, Repair will schedule it for renewal")
 	}
 	g.c.mem.Adopt(a.snap.Finish())

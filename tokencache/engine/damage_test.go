@@ -16,6 +16,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/due"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/proof"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
@@ -273,7 +274,7 @@ func TestKeysOfAnotherTypeAreHealedByAConsent(t *testing.T) {
 				case "masters":
 					key = string(c.names) + ":masters"
 				case "due":
-					key = c.App("zoom").keys().Due(shardOf("acme"))
+					key = c.names.App("zoom").Due(due.ShardOf("acme"))
 				}
 				spoil(t, c.rdb, key, kind)
 				fresh := newCache(t, c.rdb, string(c.names))

@@ -44,7 +44,9 @@ func (c *Cache) sessionBegun(ctx context.Context, lost mono.Time) bool {
 	if lost == 0 {
 		return true
 	}
-	c.lossMissed(ctx)
+	for a := range c.apps.All() {
+		a.LookForLoss(ctx)
+	}
 	return c.readAgain(ctx, lost)
 }
 

@@ -51,8 +51,8 @@ func closeCache(t testing.TB, c *Cache) {
 	for e := range c.mem.All() {
 		c.mem.Drop(e)
 	}
-	for name := range c.apps.All() {
-		c.App(name).forgetApp()
+	for a := range c.apps.All() {
+		c.apps.Forget(a.Name())
 	}
 	if err := c.hub.Wait(ctx); err != nil {
 		t.Errorf("the hub does not end: %v", err)

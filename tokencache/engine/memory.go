@@ -49,7 +49,7 @@ func (g Grant) KnownAbsent() bool { return g.c.mem.KnownAbsent(g.key) }
 // Pinned grants stay until they are unpinned.
 func (app App) Forget(ctx context.Context) error {
 	app.c.mem.Forget(app.name)
-	app.forgetApp()
+	app.c.apps.Forget(app.name)
 	if app.c.mem.Size()+app.c.apps.Size() > 0 {
 		return nil
 	}

@@ -24,7 +24,7 @@ func (c *Cache) receive(channel, payload string) {
 // believe takes a message whose sender may read the grants into memory.
 func (c *Cache) believe(channel, payload string) {
 	at := mono.Now()
-	if c.receiveApp(channel, payload, at) || c.receiveChange(channel, payload) {
+	if c.apps.ReceiveState(channel, payload, at) || c.apps.ReceiveChange(channel, payload) {
 		return
 	}
 	k, ok := c.names.GrantOf(channel)
@@ -136,8 +136,8 @@ func (c *Cache) weigh(ctx context.Context) {
 // invalidate makes what memory holds of a channel's grant or app incoherent, until it is read again.
 func (c *Cache) invalidate(channel string) {
 	if name, ok := c.names.IsApp(channel); ok {
-		if a, ok := c.apps.Load(grant.Unescape(name)); ok {
-			a.invalidate()
+		if a, ok := c.apps.Known(grant.Unescape(name)); ok {
+			a.Invalidate()
 		}
 		return
 	}
@@ -151,7 +151,5 @@ func (c *Cache) invalidate(channel string) {
 // invalidateAll is suspect for everything: messages were missed.
 func (c *Cache) invalidateAll() {
 	c.mem.Invalidate()
-	for _, a := range c.apps.All() {
-		a.invalidate()
-	}
+	c.apps.Invalidate()
 }

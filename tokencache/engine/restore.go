@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/apps"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/proof"
@@ -85,19 +86,19 @@ func (c *Cache) rescue(ctx context.Context) error {
 		return nil
 	}
 	var failed error
-	lostAt := map[*appMemory]int64{}
-	for _, a := range c.apps.All() {
-		_, _, s, err := c.changeAt(ctx, "data_lost", store.AppLostScript, a, NewID(), grant.Clip(c.name), birthMark(was), birthMark(now))
+	lostAt := map[*apps.Place]int64{}
+	for a := range c.apps.All() {
+		at, err := a.SayLost(ctx, c.name, birthMark(was), birthMark(now))
 		failed = errors.Join(failed, err)
 		if err == nil {
-			lostAt[a] = s.LostAt
+			lostAt[a] = at
 		}
 	}
 	if failed = errors.Join(failed, c.App("").giveBack(ctx)); failed != nil {
 		return failed
 	}
 	for a, at := range lostAt {
-		a.given.Store(at)
+		a.Given(at)
 	}
 	return c.proof.PutBack(ctx, was, now) // last: as long as the key is gone, every process that looks sees that the data is
 }
@@ -146,10 +147,10 @@ func (app App) Rescue(ctx context.Context) error {
 	if !app.c.proof.Known() || !app.c.mem.Grants(app.name).Any() {
 		return nil // it has never known this database, or has nothing to give
 	}
-	a := app.memory()
+	a := app.c.apps.Place(app.name)
 	// In a session a loss that another process has noticed is heard of; between two it is not.
 	if session := app.c.hub.Session(); session%2 == 0 && app.c.calm(ctx, math.MaxInt64) && app.c.hub.Session() == session {
-		if s := a.state.Load(); s != nil && s.LostAt != 0 && a.given.Load() != s.LostAt {
+		if a.Owes() {
 			return app.giveBack(ctx)
 		}
 		return nil
@@ -163,8 +164,8 @@ func (app App) Rescue(ctx context.Context) error {
 	}
 	// Another process may have noticed it first: then the key is there again, and so are most grants.
 	// The news may be on its way, and what it sets off would find nothing left to give.
-	a.invalidate()
-	if s, err := app.AppState(ctx); err == nil && s.LostAt != 0 && a.given.Load() != s.LostAt {
+	a.Invalidate()
+	if _, err := app.AppState(ctx); err == nil && a.Owes() {
 		return app.giveBack(ctx)
 	}
 	return nil
@@ -172,39 +173,20 @@ func (app App) Rescue(ctx context.Context) error {
 
 // giveRest gives back what this process remembers of an app whose data another process has found
 // lost, unless it has, or does so just now.
-func (c *Cache) giveRest(ctx context.Context, a *appMemory) error {
-	s := a.state.Load()
-	if s == nil || s.LostAt == 0 || s.LostAt == a.given.Load() || !a.giving.CompareAndSwap(false, true) {
-		return nil
-	}
-	defer a.giving.Store(false)
-	err := c.App(a.name).giveBack(ctx)
-	if err == nil {
-		a.given.Store(s.LostAt)
-	}
-	return err
+func (c *Cache) giveRest(ctx context.Context, a *apps.Place) error {
+	return a.GiveRest(func() error { return c.App(a.Name()).giveBack(ctx) })
 }
 
 // giveRests is giveRest for all apps: an attempt may have failed.
 func (c *Cache) giveRests(ctx context.Context) (failed error) {
-	for _, a := range c.apps.All() {
+	for a := range c.apps.All() {
 		failed = errors.Join(failed, c.giveRest(ctx, a))
 	}
 	return failed
 }
 
-// AcceptLoss notes that an operator has accepted that what Redis lost of an app is gone: a tenant
-// without a grant counts as not connected again.
-func (app App) AcceptLoss(ctx context.Context) error {
-	_, _, _, err := app.changeApp(ctx, "loss_accepted", store.AcceptLossScript, NewID(), grant.Clip(app.by))
-	return err
-}
-
 // lossHeard gives back what this process remembers when it hears that Redis has lost an app's data.
-func (c *Cache) lossHeard(a *appMemory, before, now *AppState) {
-	if now.LostAt == 0 || before != nil && before.LostAt == now.LostAt {
-		return
-	}
+func (c *Cache) lossHeard(a *apps.Place) {
 	c.giving.Go(func() { // the subscriber connection must not wait for it
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
@@ -212,19 +194,6 @@ func (c *Cache) lossHeard(a *appMemory, before, now *AppState) {
 			c.log.Error().Err(err).Msg("Redis has lost its data, and did not take back what this process remembers")
 		}
 	})
-}
-
-// lossMissed looks whether another process has said that Redis has lost an app's data while this one
-// had no subscriber connection.
-func (c *Cache) lossMissed(ctx context.Context) {
-	for _, a := range c.apps.All() {
-		before := a.state.Load()
-		a.invalidate()
-		s, err := c.App(a.name).AppState(ctx) // gives back what this process remembers
-		if err == nil && s.LostAt != 0 && (before == nil || before.LostAt != s.LostAt) {
-			a.told.notify(AppChange{"data_lost", s})
-		}
-	}
 }
 
 // askWait is how long others have to give back what Redis lost.
@@ -282,7 +251,7 @@ func (g Grant) restore(ctx context.Context, mem *Snapshot) (*Snapshot, error) {
 	if a.status == "ok" {
 		g.c.log.Warn().Str("app", mem.App).Str("tenant", mem.Tenant).Int64("generation", mem.Generation).
 			Msg("Redis had lost this grant's newest state: restored from memory")
-		g.c.notifyChange(Change{mem.Key, "restore", a.snap.Record, a.now})
+		g.c.apps.Notify(Change{Key: mem.Key, Kind: "restore", Record: a.snap.Record, At: a.now})
 		a.snap.Pair = mem.Pair
 	} else {
 		a.snap.NeedsPair()

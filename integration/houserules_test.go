@@ -31,7 +31,7 @@ type house struct {
 // limits hold the walls. They may be made smaller.
 var limits = map[string]struct{ exports, circle, methods, lines int }{
 	"tokencache":                 {30, 0, 0, 10},
-	"tokencache/engine":          {28, 19, 60, 51},
+	"tokencache/engine":          {28, 2, 45, 47},
 	"tokencache/grant":           {70, 3, 10, 40},
 	"tokencache/internal/apps":   {12, 2, 23, 51},
 	"tokencache/internal/due":    {8, 0, 18, 26},
@@ -40,6 +40,7 @@ var limits = map[string]struct{ exports, circle, methods, lines int }{
 	"tokencache/internal/proof":  {10, 0, 20, 40},
 	"tokencache/internal/hub":    {10, 2, 38, 35},
 	"tokencache/internal/memory": {11, 4, 23, 43},
+	"tokencache/internal/inbox":  {9, 0, 23, 40},
 	"tokencache/internal/mono":   {10, 0, 0, 20},
 	"tokencache/internal/store":  {50, 3, 20, 45},
 	"tokencache/seal":            {8, 0, 3, 20},

@@ -19,7 +19,7 @@ func TestDelayedEventDoesNotLengthenATokensLife(t *testing.T) {
 	c.clock.Shift(2 * time.Hour) // as if we had been stopped since
 	ev := grant.Event{Kind: "commit", Now: s.At(), Record: s.Record, Sealed: mustSeal(t, c, acme, s.Epoch, s.Generation+1, pairNo(2)(s.At()))}
 	ev.Record.Generation++
-	c.applyEvent(entryOf(t, c, acme), ev, mono.Now())
+	c.in.ApplyEvent(entryOf(t, c, acme), ev, mono.Now())
 	late := c.Grant(acme).Recall()
 	if late.Generation != s.Generation+1 || late.Valid() || late.Fresh() || late.Until(late.Pair.ExpiresAt) != 0 {
 		t.Errorf("a token for an hour, two hours later: valid %v, fresh %v", late.Valid(), late.Fresh())

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/inbox"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
@@ -476,7 +477,7 @@ func TestATombstoneEndsAfterNinetyDays(t *testing.T) {
 	ends := func(when string, yes bool) {
 		t.Helper()
 		for _, left := range lives() {
-			if yes != (left > tombstoneLife-time.Hour && left <= tombstoneLife) || !yes && left != -1 {
+			if yes != (left > inbox.TombstoneLife-time.Hour && left <= inbox.TombstoneLife) || !yes && left != -1 {
 				t.Errorf("%s its keys have %v to live", when, lives())
 			}
 		}

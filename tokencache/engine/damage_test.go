@@ -146,7 +146,7 @@ func TestADamagedRecordIsNotHealedFromAnOlderMemory(t *testing.T) {
 }
 
 // giveBackAll is what a process does that hears of a loss.
-func (c *Cache) giveBackAll(t *testing.T) { t.Helper(); _ = c.App("").giveBack(t.Context()) }
+func (c *Cache) giveBackAll(t *testing.T) { t.Helper(); _ = c.in.GiveBack(t.Context(), "") }
 
 func (g Grant) unsealed(t *testing.T, epoch int64) (grant.Pair, error) {
 	t.Helper()
@@ -188,7 +188,7 @@ func TestARecordOfALaterVersionIsLeftAlone(t *testing.T) {
 		"Connect":    func() error { return second(c.Grant(acme).As("x").Connect(t.Context(), pairNo(2))) },
 		"Import":     func() error { return second(c.Grant(acme).As("x").Import(t.Context(), pairNo(2))) },
 		"Disconnect": func() error { return c.Grant(acme).As("x").Disconnect(t.Context()) },
-		"restore":    func() error { return second(c.Grant(base.Key).restore(t.Context(), base)) },
+		"restore":    func() error { return second(c.Grant(base.Key).in().Restore(t.Context(), base)) },
 		"Claim": func() error {
 			_, _, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, NewID(), time.Minute, grant.AtOnce)
 			return err

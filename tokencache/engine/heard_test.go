@@ -10,6 +10,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/inbox"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
@@ -59,7 +60,7 @@ func TestATombstoneThatWasOnlyHeardIsNotWrittenBack(t *testing.T) {
 	if took := time.Since(start); took < memory.BelievedFor-time.Second {
 		t.Errorf("believed for %v only: the others had no time", took)
 	}
-	_ = listener.App("").giveBack(t.Context())
+	_ = listener.in.GiveBack(t.Context(), "")
 	if _, err := listener.Grant(acme).Ask(t.Context(), 1, 0, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -132,14 +133,14 @@ func TestAnIncompleteStateThatRedisDoesNotKnowIsNoLoop(t *testing.T) {
 	ev := grant.Event{Kind: "commit", Now: now, Record: base.Record}
 	ev.Record.Generation, ev.Record.Rev, ev.Record.RefreshFP, ev.Record.AccessFP = 2, 9, "x", "y"
 	e := entryOf(t, listener, acme)
-	listener.applyEvent(e, ev, mono.Now())
+	listener.in.ApplyEvent(e, ev, mono.Now())
 	if s := listener.Grant(acme).Recall(); s == nil || !s.Incomplete() || s.Generation != 2 {
 		t.Fatalf("the scene is not set: %v", s)
 	}
 	gone(t, maker)
 	var first error
 	calls := redistest.Commands(t, listener.rdb, func() { _, first = listener.Grant(acme).Read(t.Context()) })
-	if !errors.Is(first, errContradicted) {
+	if !errors.Is(first, inbox.ErrContradicted) {
 		t.Errorf("read: %v", first)
 	}
 	if calls["hmget"] > 1 {
@@ -169,7 +170,7 @@ func TestAReadEndsWhilePushesOvertakeIt(t *testing.T) {
 		s := listener.Grant(acme).Recall()
 		ev := grant.Event{Kind: "commit", Now: listener.clock.Told(), Record: base.Record}
 		ev.Record.Generation, ev.Record.RefreshFP = s.Generation+1, "x"
-		listener.applyEvent(e, ev, mono.Now())
+		listener.in.ApplyEvent(e, ev, mono.Now())
 	}
 	listener.rdb.AddHook(redisHook{overtake})
 	go func() {

@@ -261,7 +261,7 @@ func TestLateChangesAreReadAgainManyAtATime(t *testing.T) {
 	rdb.AddHook(slow(each))
 	before := calls(t, rdb, "hmget")
 	start := time.Now()
-	if !c.readAgain(t.Context(), mono.Now()) {
+	if !c.in.ReadAgain(t.Context(), mono.Now()) {
 		t.Fatal("not all")
 	}
 	if n := calls(t, rdb, "hmget") - before; n != grants {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/inbox"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/server"
@@ -98,7 +99,7 @@ func TestReplyThatCrossesAnEvictionIsNotCoherent(t *testing.T) {
 	s := connect(t, other, acme, 1)
 	p := c.Grant(acme).Pin()
 	confirm(t, p)
-	late, err := c.Grant(acme).read(t.Context())
+	late, err := c.Grant(acme).in().Fetch(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +107,7 @@ func TestReplyThatCrossesAnEvictionIsNotCoherent(t *testing.T) {
 	evict(c, acme)
 	next(t, other, s, "b", 2) // nobody here hears it
 	hot(t, c, acme)
-	if _, err := c.Grant(acme).reconcile(t.Context(), late); err != nil {
+	if _, err := c.Grant(acme).in().Reconcile(t.Context(), late); err != nil {
 		t.Fatal(err)
 	}
 	if s := c.Grant(acme).Peek(); s != nil && s.Generation == 1 {
@@ -177,7 +178,7 @@ func TestPairThatIsNotTheStoredOneIsNeverPresented(t *testing.T) {
 	ev := grant.Event{Kind: "claim", Now: now.At(), Record: now.Record}
 	ev.Record.Rev++
 	ev.Record.RefreshFP = mine.RefreshFP
-	c.applyEvent(entryOf(t, c, acme), ev, mono.Now())
+	c.in.ApplyEvent(entryOf(t, c, acme), ev, mono.Now())
 	if c.Grant(acme).Peek() != nil {
 		t.Error("a record is coherent with a pair that is not its own")
 	}
@@ -192,7 +193,7 @@ func TestPairOfAnOlderConsentIsNotPutBesideANewerRecord(t *testing.T) {
 	hset(t, c, acme, "rt_fp", older.RefreshFP)
 	secret := c.Grant(acme).keys().Secret()
 	c.rdb.Del(t.Context(), secret)
-	got, err := c.Grant(older.Key).restore(t.Context(), older)
+	got, err := c.Grant(older.Key).in().Restore(t.Context(), older)
 	if err != nil || !errors.Is(got.Err, grant.ErrSealed) {
 		t.Errorf("%v: the pair's error is %v", err, got.Err)
 	}
@@ -329,7 +330,7 @@ func TestOnlyChangesOfLateAreReadAgain(t *testing.T) {
 	} {
 		d := memory.NewDraft(acme, c.read, time.Hour)
 		d.IssuedAt = c.change
-		if got := d.Finish().ChangedWithin(atRisk, time.Hour+time.Duration(c.lost-c.read)*time.Millisecond); got != c.want {
+		if got := d.Finish().ChangedWithin(inbox.AtRisk, time.Hour+time.Duration(c.lost-c.read)*time.Millisecond); got != c.want {
 			t.Errorf("%+v: %v", c, got)
 		}
 	}
@@ -363,7 +364,7 @@ func TestWhoNoticesALossLateGivesBackWhatOnlyItRemembers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []*Cache{first, late} { // which knows how many keys there are
-		c.calm(t.Context(), 8)
+		c.in.Calm(t.Context(), 8)
 	}
 	rdb.FlushAll(t.Context())
 	for _, c := range []*Cache{first, late} {
@@ -381,14 +382,14 @@ func TestALossIsNoticedThoughTheLastCountIsFromBeforeTheGrants(t *testing.T) {
 	t.Parallel()
 	c := newCache(t, redistest.Own(t).Client(t), redistest.Prefix(t))
 	c.proof.Key(t.Context())
-	c.calm(t.Context(), 8)
+	c.in.Calm(t.Context(), 8)
 	connect(t, c, acme, 1)
 	hot(t, c, acme)
 	c.rdb.FlushAll(t.Context())
 	if err := c.rdb.Set(t.Context(), "another", "key", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if c.calm(t.Context(), 8) {
+	if c.in.Calm(t.Context(), 8) {
 		t.Error("not noticed")
 	}
 }

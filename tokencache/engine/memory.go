@@ -56,5 +56,5 @@ func (app App) Forget(ctx context.Context) error {
 	if err := app.c.hub.Wait(ctx); err != nil {
 		return err
 	}
-	return ended(ctx, &app.c.giving)
+	return app.c.in.Idle(ctx)
 }

@@ -1,4 +1,4 @@
-package engine
+package inbox
 
 import (
 	"context"
@@ -8,9 +8,9 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
-// receive takes a message from the subscriber connection. An empty payload means that the channel
+// Receive takes a message from the subscriber connection. An empty payload means that the channel
 // is newly subscribed: callers that wait must read again.
-func (c *Cache) receive(channel, payload string) {
+func (c *Inbox) Receive(channel, payload string) {
 	if payload == "" {
 		c.believe(channel, "")
 	} else if body, ok := c.proof.Proven(channel, payload); ok && !c.proof.Stale(channel, body) {
@@ -22,7 +22,7 @@ func (c *Cache) receive(channel, payload string) {
 }
 
 // believe takes a message whose sender may read the grants into memory.
-func (c *Cache) believe(channel, payload string) {
+func (c *Inbox) believe(channel, payload string) {
 	at := mono.Now()
 	if c.apps.ReceiveState(channel, payload, at) || c.apps.ReceiveChange(channel, payload) {
 		return
@@ -59,12 +59,12 @@ func (c *Cache) believe(channel, payload string) {
 		}
 		return
 	}
-	c.applyEvent(e, ev, at)
+	c.ApplyEvent(e, ev, at)
 }
 
-// applyEvent makes a snapshot of an event. The pair is the one that memory has of the same
+// ApplyEvent makes a snapshot of an event. The pair is the one that memory has of the same
 // generation, or comes with it; else the grant must be read.
-func (c *Cache) applyEvent(e *memory.Entry, ev grant.Event, at mono.Time) {
+func (c *Inbox) ApplyEvent(e *memory.Entry, ev grant.Event, at mono.Time) {
 	s, session := memory.NewDraft(e.Key, c.clock.Arrived(at, ev.Now), at), c.hub.SessionOf(e.Channel)
 	s.Record = ev.Record
 	s.Aged(c.clock.Behind(&s.Record, s.Now()))
@@ -96,13 +96,9 @@ func (c *Cache) applyEvent(e *memory.Entry, ev grant.Event, at mono.Time) {
 	c.mem.Adopt(s.Finish())
 }
 
-// UnprovenMessages counts the messages on this process's channels whose sender has not proven that
-// it may read the grants. They are not believed.
-func (c *Cache) UnprovenMessages() int64 { return c.proof.Count() }
-
-// weigh looks again, at most once a second, at what unproven messages were about. It is called
+// Weigh looks again, at most once a second, at what unproven messages were about. It is called
 // every second, and when the first such message has come.
-func (c *Cache) weigh(ctx context.Context) {
+func (c *Inbox) Weigh(ctx context.Context) {
 	hints := c.proof.Take()
 	if len(hints) > 0 {
 		c.proof.SayUnproven(len(hints))
@@ -112,8 +108,8 @@ func (c *Cache) weigh(ctx context.Context) {
 	}
 	var lost bool
 	var err error
-	if !c.calm(ctx, 8) || len(hints) > 0 {
-		lost, err = c.identify(ctx)
+	if !c.Calm(ctx, 8) || len(hints) > 0 {
+		lost, err = c.Identify(ctx)
 	}
 	switch {
 	case err == nil && lost:
@@ -134,7 +130,7 @@ func (c *Cache) weigh(ctx context.Context) {
 }
 
 // invalidate makes what memory holds of a channel's grant or app incoherent, until it is read again.
-func (c *Cache) invalidate(channel string) {
+func (c *Inbox) invalidate(channel string) {
 	if name, ok := c.names.IsApp(channel); ok {
 		if a, ok := c.apps.Known(grant.Unescape(name)); ok {
 			a.Invalidate()
@@ -146,10 +142,4 @@ func (c *Cache) invalidate(channel string) {
 			e.Invalidate()
 		}
 	}
-}
-
-// invalidateAll is suspect for everything: messages were missed.
-func (c *Cache) invalidateAll() {
-	c.mem.Invalidate()
-	c.apps.Invalidate()
 }

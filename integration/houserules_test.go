@@ -39,10 +39,10 @@ var limits = map[string]struct{ exports, circle, methods, lines int }{
 	"tokencache/internal/server": {10, 0, 10, 40},
 	"tokencache/internal/proof":  {10, 0, 20, 40},
 	"tokencache/internal/hub":    {10, 2, 38, 35},
-	"tokencache/internal/memory": {11, 4, 23, 43},
+	"tokencache/internal/memory": {13, 4, 23, 43},
 	"tokencache/internal/inbox":  {9, 0, 23, 40},
 	"tokencache/internal/mono":   {10, 0, 0, 20},
-	"tokencache/internal/store":  {50, 3, 20, 45},
+	"tokencache/internal/store":  {47, 3, 19, 41},
 	"tokencache/seal":            {8, 0, 3, 20},
 	"lock":                       {8, 0, 7, 45},
 	"refresh":                    {30, 20, 79, 60},
@@ -64,6 +64,9 @@ func TestHouseRules(t *testing.T) {
 		if !ok {
 			t.Errorf("%s: give it limits", name)
 			continue
+		}
+		if most := 15; h.methods["Cache"] > most {
+			t.Errorf("%s: %d methods on Cache, at most %d: give them to the room that has the state", name, h.methods["Cache"], most)
 		}
 		lines := 0
 		for _, n := range h.longest {

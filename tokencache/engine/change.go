@@ -11,6 +11,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/inbox"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
@@ -136,7 +137,7 @@ func (g Grant) Commit(ctx context.Context, base *Snapshot, id string, pair grant
 // commit.lua does.
 func (g Grant) KeepPending(base *Snapshot, id string, pair grant.Pair) *Snapshot {
 	pair = pair.Bounded(base.Now())
-	s := base.Next()
+	s := memory.Next(base)
 	s.Pair, s.Pending = pair, true
 	s.Generation++
 	s.Rev++

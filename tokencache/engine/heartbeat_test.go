@@ -15,6 +15,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/server"
 )
@@ -162,7 +163,7 @@ func TestAClaimIsRefusedByAServerThatWasNotJudged(t *testing.T) {
 	if root.Exists(t.Context(), c.Grant(acme).keys().Grant()).Val() == 0 { // it had synced already
 		connect(t, c, acme, 1)
 		s = read(t, c, acme)
-		judged = s.JudgedOn(judged.Judged())
+		judged = memory.JudgedOn(judged.Judged(), s)
 	}
 	outcome, got, err := c.Grant(judged.Key).As("a").Claim(t.Context(), judged, NewID(), time.Minute, grant.AfterDeadline)
 	if err != nil || outcome != grant.OutcomeReplaced || got.Claim.Unresolved() {
@@ -172,7 +173,7 @@ func TestAClaimIsRefusedByAServerThatWasNotJudged(t *testing.T) {
 	if err != nil || !doubtful || left <= 0 || again.Judged() == judged.Judged() {
 		t.Errorf("the server is not judged anew: %v %v %v", left, doubtful, err)
 	}
-	own := s.JudgedOn(again.Judged())
+	own := memory.JudgedOn(again.Judged(), s)
 	if outcome, _, err := c.Grant(own.Key).As("a").Claim(t.Context(), own, NewID(), time.Minute, grant.AfterDeadline); err != nil || outcome != grant.OutcomeOK {
 		t.Errorf("the claim where it was judged: %s %v", outcome, err)
 	}

@@ -113,7 +113,7 @@ func (g Grant) MayHaveLost(ctx context.Context, s *memory.Snapshot) (judged *mem
 	if err != nil {
 		return nil, 0, false, fmt.Errorf("tokencache: %s: since when Redis is the master is not known: %w", s.Key, err)
 	}
-	judged = s.JudgedOn(server.ReplID)
+	judged = memory.JudgedOn(server.ReplID, s)
 	age := server.Age(mono.Now())
 	if age < -time.Second { // the server's clock was set back: nothing can be said
 		return judged, 0, false, nil

@@ -16,7 +16,7 @@ func TestNothingIsAdoptedIntoAForgottenGrant(t *testing.T) {
 	base := NewDraft(k, 1_000, mono.Now()).Finish()
 	for i := range int64(2000) {
 		e := m.hot.loadOrAdd(k)
-		d := base.Next()
+		d := Next(base)
 		d.Generation = base.Generation + i
 		d.From(e, 2)
 		s := d.Finish()

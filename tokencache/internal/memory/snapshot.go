@@ -53,7 +53,7 @@ type Draft Snapshot
 func NewDraft(k grant.Key, now int64, at mono.Time) *Draft { return &Draft{Key: k, now: now, at: at} }
 
 // Next is a draft of what follows s: its record, as known when s was.
-func (s *Snapshot) Next() *Draft { return &Draft{Key: s.Key, Record: s.Record, now: s.now, at: s.at} }
+func Next(s *Snapshot) *Draft { return &Draft{Key: s.Key, Record: s.Record, now: s.now, at: s.at} }
 
 // Now is Redis' clock when the draft's state was known, unix ms.
 func (d *Draft) Now() int64 { return d.now }
@@ -219,7 +219,7 @@ func (s *Snapshot) ChangedWithin(d time.Duration, at mono.Time) bool {
 }
 
 // JudgedOn is the same state as it may be claimed on one server, and nowhere else.
-func (s *Snapshot) JudgedOn(server string) *Snapshot {
+func JudgedOn(server string, s *Snapshot) *Snapshot {
 	own := *s
 	own.judged = server
 	return &own

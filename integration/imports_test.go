@@ -85,8 +85,11 @@ func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
 		"tokencache/seal":            {},
 		"refresh/provider":           {},
 		"refresh/internal/bearer":    {},
+		"refresh/internal/exchange":  {"refresh/provider"},
+		"refresh/internal/pair":      {"tokencache/grant", "refresh/internal/policy", "refresh/provider"},
+		"refresh/internal/work":      {},
 		"refresh/internal/policy":    {"tokencache/grant", "refresh/provider"},
-		"refresh":                    {"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/internal/clock", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh/internal/bearer", "refresh/internal/policy", "refresh/provider"},
+		"refresh":                    {"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/internal/clock", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh/internal/bearer", "refresh/internal/exchange", "refresh/internal/keep", "refresh/internal/pair", "refresh/internal/policy", "refresh/internal/work", "refresh/provider"},
 		"refresh/refreshtest":        {"refresh/provider"},
 	}
 	for _, p := range packages(t) {
@@ -117,7 +120,7 @@ var importRules = []struct {
 	{"embed", either(is("tokencache/internal/store"), command, support), false},
 	{"testing", support, false},
 	// Values of a grant and decisions about it: no Redis, no goroutine, no ctx.
-	{"github.com/redis/go-redis", either(is("lock", "tokencache", "tokencache/engine", "tokencache/internal/hub", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh"), command, support), false},
+	{"github.com/redis/go-redis", either(is("lock", "tokencache", "tokencache/engine", "tokencache/internal/hub", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh", "refresh/internal/keep"), command, support), false},
 	{"context", func(short string) bool { return short != "tokencache/grant" && short != "refresh/internal/policy" }, true},
 	// Decisions: no randomness of their own.
 	{"math/rand", func(short string) bool { return short != "refresh/internal/policy" }, false},

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/work"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
@@ -130,7 +131,7 @@ func (c *Coordinator) unprobe(a admission, again time.Duration) {
 // notify tells the fleet something about the app.
 func (c *Coordinator) notify(f func(context.Context) error) {
 	_, err := economize(c.economy, func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx) })
-	if err != nil && !errors.Is(err, errResting) && !errors.Is(err, errClosed) {
+	if err != nil && !errors.Is(err, errResting) && !errors.Is(err, work.ErrClosed) {
 		c.log.Warn().Err(err).Msg("the fleet was not told what an exchange says about the app")
 	}
 }
@@ -181,7 +182,7 @@ func (c *Coordinator) noteAcceptance(a engine.Acceptance) {
 	if s := c.app.KnownApp(); s != nil && !s.Unsettled(a.Read) && !(a.Revived && massDies(s)) {
 		return
 	}
-	c.economy.later(c.waiting, 0, func(ctx context.Context) error {
+	c.economy.later(c.work.Waiting, 0, func(ctx context.Context) error {
 		closed, _, err := c.app.Accept(ctx, engine.NewID(), a)
 		if closed {
 			c.log.Info().Msg("the provider accepts the client again")

@@ -1,9 +1,7 @@
 package refresh
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -11,7 +9,10 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/tokenlatch/tokenlatch/lock"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/exchange"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/pair"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/work"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
@@ -122,31 +123,13 @@ func (c *Coordinator) firstPair(call string, tok *oauth2.Token, opts []ConnectOp
 	for _, o := range opts {
 		o(&with)
 	}
-	extra, err := toStorable(with.extra)
+	extra, err := pair.Storable(with.extra)
 	if err != nil {
 		return nil, fmt.Errorf("refresh: %s: WithExtra: %w", call, err)
 	}
 	return func(now int64) grant.Pair {
-		p := c.pairOfConsent(tok, now)
-		p.Extra = extra
-		return p
+		return c.pairs.OfConsent(tok, extra, now)
 	}, nil
-}
-
-// toStorable are further members of an answer as they can be stored.
-func toStorable(members map[string]any) (map[string]any, error) {
-	text, err := jsonOf(members)
-	if err != nil {
-		return nil, err
-	}
-	numbers := json.NewDecoder(bytes.NewReader(text))
-	numbers.UseNumber()
-	var out map[string]any
-	if err := numbers.Decode(&out); err != nil || out == nil {
-		return nil, err
-	}
-	kept, _ := provider.WithoutRefreshTokens(out).(map[string]any)
-	return kept, nil
 }
 
 // enroll mints the first access token of a grant that needs no consent. One that has a grant
@@ -168,7 +151,7 @@ func (c *Coordinator) enroll(ctx context.Context, k tokencache.Key) error {
 		switch {
 		case errors.As(err, &held): // another worker is about it
 			pin.SetLeaseHeld(held.For+policy.Slack, told)
-			pause(ctx, pin.LeaseHeld(), news)
+			work.Pause(ctx, pin.LeaseHeld(), news)
 		case err != nil:
 			return c.about(k, err)
 		default:
@@ -197,7 +180,7 @@ func (c *Coordinator) enrolled(ctx context.Context, k tokencache.Key) (s *engine
 
 func (c *Coordinator) enrollUnder(ctx context.Context, lease *lock.Lease, k tokencache.Key) error {
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), work.RedisTimeout)
 		defer cancel()
 		_ = lease.Release(ctx)
 		_ = c.app.Grant(k.Tenant).Released(ctx, 0)
@@ -231,10 +214,10 @@ func (c *Coordinator) mintFirst(ctx context.Context, k tokencache.Key, before *e
 	}
 	c.refused.forget(k.Tenant)
 	c.noteAcceptance(engine.Acceptance{Read: true})
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), work.RedisTimeout)
 	defer cancel()
 	_, err = c.app.Grant(k.Tenant).Connect(ctx, func(now int64) grant.Pair {
-		return c.pair(&engine.Snapshot{Key: k}, p, now-time.Since(start).Milliseconds()-1)
+		return c.pairs.OfAnswer(pair.Before{Tenant: k.Tenant}, p, now-time.Since(start).Milliseconds()-1)
 	}, c.acked)
 	if err != nil {
 		return c.about(k, err)
@@ -244,25 +227,25 @@ func (c *Coordinator) mintFirst(ctx context.Context, k tokencache.Key, before *e
 
 // mint is an exchange that spends nothing: nobody waits for an Exchanger that ignores its ctx.
 func (c *Coordinator) mint(g provider.Grant) (provider.Pair, *provider.Error) {
-	x, run := c.exchange(limits{send: c.cfg.ExchangeTimeout}, g)
-	if err := c.begin(run); err != nil {
-		x.end(context.Canceled)
+	x, run := c.exchanges.Prepare(exchange.Limits{Send: c.cfg.ExchangeTimeout}, g)
+	if err := c.work.Begin(run); err != nil {
+		x.End(context.Canceled)
 		return provider.Pair{}, &provider.Error{Class: provider.Unsent, Code: "closed", Err: err}
 	}
 	hung := time.NewTimer(c.cfg.ClaimTimeout)
 	defer hung.Stop()
 	select {
-	case <-x.answered:
-		return x.pair, x.failure
+	case <-x.Answered:
+		return x.Pair, x.Failure
 	case <-hung.C:
-		return provider.Pair{}, &provider.Error{Class: provider.Ambiguous, Code: policy.CodeHangs, Err: errHangs}
+		return provider.Pair{}, &provider.Error{Class: provider.Ambiguous, Code: policy.CodeHangs, Err: exchange.ErrHangs}
 	}
 }
 
 // admitToMint waits for the budget and for the app's circuit. The caller calls leave.
 func (c *Coordinator) admitToMint(ctx context.Context, k tokencache.Key) (app admission, leave func(), _ error) {
-	for ctx.Err() == nil && c.waiting.Err() == nil {
-		done, err := c.approach(ctx, c.applicant(k.Tenant, nil), true, c.waiting.Done())
+	for ctx.Err() == nil && c.work.Waiting.Err() == nil {
+		done, err := c.approach(ctx, c.applicant(k.Tenant, nil), true, c.work.Waiting.Done())
 		switch {
 		case err != nil:
 			return app, nil, err
@@ -284,7 +267,7 @@ func (c *Coordinator) admitToMint(ctx context.Context, k tokencache.Key) (app ad
 			return app, nil, err
 		}
 	}
-	if err := context.Cause(c.waiting); err != nil {
+	if err := context.Cause(c.work.Waiting); err != nil {
 		return app, nil, err
 	}
 	return app, nil, left(ctx, k)
@@ -295,27 +278,6 @@ func orLeft(err error, ctx context.Context, k tokencache.Key) error {
 		return err
 	}
 	return left(ctx, k)
-}
-
-func (c *Coordinator) pairOfConsent(tok *oauth2.Token, now int64) grant.Pair {
-	// Expiry was made from expires_in by this machine's clock, and is undone by it.
-	var life time.Duration
-	if tok.Expiry.IsZero() {
-		life = c.profile.Lifetime(0)
-	} else {
-		life = time.Until(tok.Expiry)
-	}
-	expires := now + life.Milliseconds()
-	if !(provider.Pair{AccessToken: tok.AccessToken, TokenType: tok.TokenType}).Usable() {
-		expires = now
-	}
-	scope, _ := tok.Extra("scope").(string)
-	return grant.Pair{
-		AccessToken: grant.Hide(tok.AccessToken), RefreshToken: grant.Hide(tok.RefreshToken), TokenType: tok.TokenType, Scope: scope,
-		IssuedAt: now, ExpiresAt: expires,
-		RefreshAt:             policy.RefreshAt(c.profile, now, expires, random()),
-		RefreshTokenExpiresAt: policy.RefreshTokenExpiry(c.profile, c.profile.RefreshTokenLifetime(tok.Extra), now, now, 0),
-	}
 }
 
 // Disconnect ends the grant, for instance when the tenant uninstalls the app. Whatever

@@ -13,7 +13,11 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/tokenlatch/tokenlatch/lock"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/exchange"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/keep"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/pair"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/work"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
@@ -34,32 +38,26 @@ type Coordinator struct {
 	acked    engine.ChangeOption // Config.Replicas have acknowledged the change
 	log      zerolog.Logger
 
-	// waiting ends with Close: flights that only wait give up then. Exchanges and
-	// commits do not look at it.
-	waiting context.Context
-	close   context.CancelCauseFunc
+	work *work.Group // flights, and exchanges that outlive them
 
 	grants  *engine.Grants              // the hot ones
 	flights *xsync.Map[string, *flight] // by tenant
 	pacer   *pacer
 	events  *events
 
-	kept     kept     // what Redis has not taken yet
-	underway underway // exchanges of this process
+	keeper    *keep.Keeper  // of what Redis has not taken yet
+	underway  keep.Underway // exchanges of this process
+	exchanges *exchange.Maker
+	pairs     *pair.Maker
 
 	economy  *economy
 	refused  refusals // first mints
 	unopened unopened
 	fitness  fitness
 	probing  atomic.Bool // a flight of this process is about to probe whether the client is accepted
-	fallback atomic.Bool // the provider's Fallback is the one that is accepted
 	house    sync.Once   // housekeeping has begun
 	calmly   sync.Once
 	calm     chan struct{} // closed when this process has served a token that needed no refresh
-
-	mu     sync.Mutex // guards closed, after which no work begins
-	closed bool
-	work   sync.WaitGroup // flights, and exchanges that outlive them
 }
 
 // New returns a Coordinator. It refuses, in words, a configuration that cannot work.
@@ -68,18 +66,20 @@ func New(cfg Config) (*Coordinator, error) {
 	if err != nil {
 		return nil, err
 	}
-	waiting, cancel := context.WithCancelCause(context.Background())
 	c := &Coordinator{
 		cfg: cfg, cache: cfg.Cache, app: cfg.Cache.App(cfg.App).As(cfg.Locker.Name()), locker: cfg.Locker,
 		profile: cfg.Provider.Profile, digest: profileDigest(cfg.Provider.Profile),
 		rules:   cfg.rules(),
 		acked:   cfg.acknowledged(),
 		log:     cfg.Log.With().Str("app", cfg.App).Logger(),
-		waiting: waiting, close: cancel,
+		work:    work.NewGroup(),
 		grants:  cfg.Cache.App(cfg.App).Grants(),
 		flights: xsync.NewMap[string, *flight](),
 		calm:    make(chan struct{}),
 	}
+	c.keeper = &keep.Keeper{Work: c.work, ClaimTimeout: cfg.ClaimTimeout, Patience: cfg.CommitPatience, Log: c.log}
+	c.exchanges = &exchange.Maker{Provider: cfg.Provider, Log: c.log}
+	c.pairs = &pair.Maker{Profile: c.profile, Log: c.log}
 	c.economy = newEconomy(c.log)
 	c.pacer = newPacer(c)
 	c.takeover = c.rules.Takeover()
@@ -191,7 +191,7 @@ func (c *Coordinator) firstLook(ctx context.Context, k tokencache.Key) (*engine.
 	case <-ctx.Done():
 		return nil, left(ctx, k)
 	case <-silent.C:
-		return nil, errSlow
+		return nil, work.ErrSlow
 	}
 	return c.sight(ctx, f)
 }
@@ -209,7 +209,7 @@ func (c *Coordinator) sight(ctx context.Context, f *flight) (*engine.Snapshot, e
 		}
 		return f.first, f.firstErr
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, unreachable, errSlow)
+	ctx, cancel := context.WithTimeoutCause(ctx, unreachable, work.ErrSlow)
 	defer cancel()
 	return c.read(ctx, f.key)
 }
@@ -221,7 +221,7 @@ func (c *Coordinator) read(ctx context.Context, k tokencache.Key) (s *engine.Sna
 		err  error
 	}
 	got := make(chan answer, 1)
-	closed := c.begin(func() { // nothing interrupts go-redis
+	closed := c.work.Begin(func() { // nothing interrupts go-redis
 		s, err := c.app.Grant(k.Tenant).Read(context.WithoutCancel(ctx))
 		got <- answer{s, err}
 	})
@@ -270,17 +270,6 @@ func (c *Coordinator) current(ctx context.Context, k tokencache.Key) (*engine.Sn
 	default:
 		return nil, c.about(k, err)
 	}
-}
-
-// begin starts work that Close waits for. The error is errClosed.
-func (c *Coordinator) begin(work func()) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return errClosed
-	}
-	c.work.Go(work)
-	return nil
 }
 
 func left(ctx context.Context, k tokencache.Key) error {

@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/work"
 )
 
 // economyPatience is how long an exchange waits for Redis to say what would spare the
@@ -61,7 +62,7 @@ func economize[T any](e *economy, f func(context.Context) (T, error)) (T, error)
 		got T
 		err error
 	}
-	ctx, cancel := context.WithTimeoutCause(context.Background(), economyPatience, errSlow)
+	ctx, cancel := context.WithTimeoutCause(context.Background(), economyPatience, work.ErrSlow)
 	answers := make(chan answer, 1)
 	begun := e.begin(func() {
 		defer cancel()
@@ -70,7 +71,7 @@ func economize[T any](e *economy, f func(context.Context) (T, error)) (T, error)
 	})
 	if !begun {
 		cancel()
-		return none, errClosed
+		return none, work.ErrClosed
 	}
 	var a answer
 	select {
@@ -79,7 +80,7 @@ func economize[T any](e *economy, f func(context.Context) (T, error)) (T, error)
 		select {
 		case a = <-answers: // cancel comes after the answer
 		default:
-			a.err = errSlow
+			a.err = work.ErrSlow
 		}
 	}
 	e.note(a.err)
@@ -90,7 +91,7 @@ func economize[T any](e *economy, f func(context.Context) (T, error)) (T, error)
 func (e *economy) later(ctx context.Context, d time.Duration, f func(context.Context) error) {
 	e.begin(func() {
 		if d > 0 {
-			pause(ctx, d, nil)
+			work.Pause(ctx, d, nil)
 		}
 		if e.resting() {
 			return
@@ -112,7 +113,7 @@ func (e *economy) note(err error) {
 			e.log.Info().Msg("Redis answers for the app's circuit, pauses and budget again")
 		}
 		return
-	case (errors.Is(err, errSlow) || errors.Is(err, context.DeadlineExceeded)) && e.slow.Add(1) < 2:
+	case (errors.Is(err, work.ErrSlow) || errors.Is(err, context.DeadlineExceeded)) && e.slow.Add(1) < 2:
 		return // this process may have been busy
 	}
 	if e.rests.Swap(int64(time.Since(e.start)+policy.AskAgain)) == 0 {

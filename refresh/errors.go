@@ -117,7 +117,6 @@ const lostData = "redis_lost_data"
 
 var (
 	errLostData      = errors.New("the database of Redis has lost this app's data, and no worker remembers this tenant: restore the backup, or accept the loss (Coordinator.AcceptLoss); do not ask your customers before that")
-	errClosed        = errors.New("this coordinator is closed: the process is shutting down")
 	errHeldElsewhere = errors.New("another process refreshes this grant")
 	errSameToken     = errors.New("the API refused the access token, and the provider answers a refresh with the same one")
 )

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/work"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
@@ -46,7 +47,7 @@ func (f *flight) secondOpinion(s *engine.Snapshot, e *provider.Error, leave *fun
 	refused := *e
 	refused.Class = provider.Refused // nobody is to be told that the tenant must consent again
 	// Not where it is written that nobody presents: then it is not, and somebody verifies later.
-	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), work.RedisTimeout)
 	defer cancel()
 	outcome, now, err := f.grant.Fail(ctx, s, grant.Failure{
 		ID: engine.NewID(), Verdict: grant.VerdictAgain, Error: policy.ErrorText(&refused),
@@ -82,7 +83,7 @@ func (f *flight) linger(s *engine.Snapshot, d time.Duration) (moved bool, err er
 		if now != nil && (policy.PositionOf(&s.Record).Before(&now.Record) || now.Claim.ID != s.Claim.ID) {
 			return true, nil
 		}
-		if err := context.Cause(f.c.waiting); err != nil {
+		if err := context.Cause(f.c.work.Waiting); err != nil {
 			return false, err
 		}
 		left := time.Until(end)
@@ -108,7 +109,7 @@ func (f *flight) verify(s *engine.Snapshot, e *provider.Error, reason string) (*
 	if moved, err := f.awaitEarlier(s); moved || err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), work.RedisTimeout)
 	defer cancel()
 	spare, ok, err := f.grant.Spare(ctx, s)
 	switch {
@@ -143,7 +144,7 @@ func (f *flight) awaitEarlier(s *engine.Snapshot) (bool, error) {
 		if now != nil && policy.PositionOf(&s.Record).Before(&now.Record) {
 			return true, nil
 		}
-		if err := context.Cause(f.c.waiting); err != nil {
+		if err := context.Cause(f.c.work.Waiting); err != nil {
 			return false, err // the claim stays unresolved: somebody verifies later
 		}
 		left := min(s.Until(s.Claim.Prior), time.Until(last))
@@ -166,7 +167,7 @@ func (f *flight) publish(s *engine.Snapshot, e *provider.Error, failure grant.Fa
 		}
 		return err
 	}
-	if err := f.c.persist(f.key, attempt); err != nil {
+	if err := f.c.keeper.Persist(f.grant, f.key.Tenant, attempt); err != nil {
 		return nil, err
 	}
 	if outcome != grant.OutcomeOK {

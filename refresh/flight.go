@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/lock"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/exchange"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/work"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
@@ -47,7 +49,7 @@ type flight struct {
 	err  error
 }
 
-// join returns the grant's flight, a new one if there is none. The error is errClosed.
+// join returns the grant's flight, a new one if there is none. The error is work.ErrClosed.
 func (c *Coordinator) join(k tokencache.Key, w want) (*flight, error) {
 	f, isNew, err := c.board(k, w)
 	if isNew {
@@ -89,16 +91,15 @@ func (c *Coordinator) board(k tokencache.Key, w want) (f *flight, isNew bool, _ 
 		return f, false, nil
 	}
 	f = &flight{c: c, key: k, grant: c.app.Grant(k.Tenant), want: w, started: time.Now(), looked: make(chan struct{}), done: make(chan struct{})}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return nil, false, errClosed
+	if err := c.work.Add(); err != nil {
+		return nil, false, err
 	}
 	f, flies := c.flights.LoadOrStore(k.Tenant, f)
 	f.noteWant(w)
-	if !flies {
+	if flies {
+		c.work.Done()
+	} else {
 		c.keepHouse()
-		c.work.Add(1)
 	}
 	return f, !flies, nil
 }
@@ -176,12 +177,12 @@ func (f *flight) fly() (*engine.Snapshot, error) {
 	}
 	f.subscribeFirst()
 	for {
-		if err := context.Cause(f.c.waiting); err != nil {
+		if err := context.Cause(f.c.work.Waiting); err != nil {
 			f.noteLook(nil, err)
 			return nil, err
 		}
 		news := f.news() // before looking, so that nothing falls in between
-		s, err := f.c.lookup(f.c.waiting, f.key)
+		s, err := f.c.lookup(f.c.work.Waiting, f.key)
 		coherent := f.grant.Peek() != nil
 		if err == nil {
 			f.noteLook(s, nil)
@@ -193,12 +194,12 @@ func (f *flight) fly() (*engine.Snapshot, error) {
 		}
 		if errors.Is(err, tokencache.ErrNone) {
 			// The app's state knows whether Redis has lost data: without it nobody can say "not connected".
-			if _, unknown := f.c.app.AppState(f.c.waiting); unknown != nil {
+			if _, unknown := f.c.app.AppState(f.c.work.Waiting); unknown != nil {
 				err = unknown
 			}
 		}
 		if err != nil {
-			return nil, cmp.Or(f.c.readyForMore(f.c.waiting, f.key), err)
+			return nil, cmp.Or(f.c.readyForMore(f.c.work.Waiting, f.key), err)
 		}
 		d := policy.Decide(f.c.view(s, f.leaseHeld()), f.want.Want)
 		switch {
@@ -220,7 +221,7 @@ func (f *flight) fly() (*engine.Snapshot, error) {
 			}
 		}
 		if err != nil {
-			return nil, cmp.Or(f.c.readyForMore(f.c.waiting, f.key), err)
+			return nil, cmp.Or(f.c.readyForMore(f.c.work.Waiting, f.key), err)
 		}
 	}
 }
@@ -237,17 +238,17 @@ func (f *flight) subscribeFirst() {
 	}
 	_ = f.c.app.PeekApp() // subscribes to its changes: the first SUBSCRIBE of a process names both
 	f.pin = f.grant.Pin()
-	ctx, cancel := context.WithTimeout(f.c.waiting, subscribeWait)
+	ctx, cancel := context.WithTimeout(f.c.work.Waiting, subscribeWait)
 	defer cancel()
 	_ = f.pin.Confirmed(ctx)
 }
 
 // glance is the short cut to a fresh token that memory has no room for.
 func (f *flight) glance() (*engine.Snapshot, error) {
-	if f.glanced || f.want != (want{}) || f.c.waiting.Err() != nil {
+	if f.glanced || f.want != (want{}) || f.c.work.Waiting.Err() != nil {
 		return nil, nil
 	}
-	s, err := f.grant.ReadFresh(f.c.waiting)
+	s, err := f.grant.ReadFresh(f.c.work.Waiting)
 	f.glanced, f.brief = true, s != nil
 	return s, err
 }
@@ -267,7 +268,7 @@ func (f *flight) subscribe() error {
 	if f.pin == nil {
 		f.pin = f.grant.Pin()
 	}
-	return f.pin.Confirmed(f.c.waiting)
+	return f.pin.Confirmed(f.c.work.Waiting)
 }
 
 // news is closed on the next news; nil while nothing would be heard.
@@ -308,14 +309,14 @@ func (f *flight) ask(known *grant.Record) error {
 	if err := f.subscribe(); err != nil {
 		return err
 	}
-	listening, err := f.grant.Ask(f.c.waiting, known.Epoch, known.Generation, known.Rev)
+	listening, err := f.grant.Ask(f.c.work.Waiting, known.Epoch, known.Generation, known.Rev)
 	if err != nil {
 		return err
 	}
 	if !listening {
 		return tokencache.ErrNone
 	}
-	for end := time.Now().Add(askWait); time.Now().Before(end) && f.c.waiting.Err() == nil; {
+	for end := time.Now().Add(askWait); time.Now().Before(end) && f.c.work.Waiting.Err() == nil; {
 		news := f.pin.Changed()
 		if s := f.grant.Recall(); s != nil && policy.PositionOf(known).Before(&s.Record) {
 			return nil
@@ -328,24 +329,13 @@ func (f *flight) ask(known *grant.Record) error {
 // wait ends with news, at the time, or when the coordinator closes.
 func (f *flight) wait(news <-chan struct{}, until time.Duration) {
 	f.busy = true
-	pause(f.c.waiting, until, news)
-}
-
-// pause ends after d, with news if there is any, or with ctx.
-func pause(ctx context.Context, d time.Duration, news <-chan struct{}) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-news:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	work.Pause(f.c.work.Waiting, until, news)
 }
 
 // report notes that an API refused the access token. Then the record says whether that
 // may force an exchange.
 func (f *flight) report(s *engine.Snapshot) error {
-	outcome, now, err := f.grant.Reject(f.c.waiting, s, policy.Refusals(random()))
+	outcome, now, err := f.grant.Reject(f.c.work.Waiting, s, policy.Refusals(random()))
 	if err != nil {
 		return err
 	}
@@ -373,7 +363,7 @@ func (f *flight) lead(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapsho
 	if s == nil || err != nil {
 		return nil, err
 	}
-	done, err := f.c.approach(f.c.waiting, f.c.applicant(f.key.Tenant, &s.Record), !f.spontaneous(), news)
+	done, err := f.c.approach(f.c.work.Waiting, f.c.applicant(f.key.Tenant, &s.Record), !f.spontaneous(), news)
 	if done == nil || err != nil {
 		return nil, err
 	}
@@ -386,7 +376,7 @@ func (f *flight) lead(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapsho
 	if lease == nil || err != nil {
 		return nil, err
 	}
-	if err := f.c.ready(f.c.waiting, f.key); err != nil { // only the holder asks
+	if err := f.c.ready(f.c.work.Waiting, f.key); err != nil { // only the holder asks
 		f.release(lease)
 		return nil, err
 	}
@@ -406,8 +396,8 @@ func (f *flight) askBefore(s *engine.Snapshot, news <-chan struct{}) (*engine.Sn
 	if f.c.takeover == grant.AtOnce {
 		return s, nil
 	}
-	if f.c.underway.has(s) {
-		return nil, &Error{Kind: ErrUnavailable, Code: slowExchange, RetryAfter: policy.Jitter(policy.SlowRetry, random()), Err: errSlowExchange}
+	if f.c.underway.Has(s) {
+		return nil, &Error{Kind: ErrUnavailable, Code: slowExchange, RetryAfter: policy.Jitter(policy.SlowRetry, random()), Err: exchange.ErrSlow}
 	}
 	if ago, set := f.c.cache.ClockSet(); s.Claim.Unresolved() && set && ago < f.c.cfg.ClaimTimeout+f.c.rules.Patience() {
 		// By Redis' clock its time may be over long before its holder's is.
@@ -441,7 +431,7 @@ func (f *flight) askBefore(s *engine.Snapshot, news <-chan struct{}) (*engine.Sn
 // tryLease tries the lease once. Without lease and error somebody else holds it.
 func (f *flight) tryLease() (*lock.Lease, error) {
 	told := f.pin.LeaseNews()
-	lease, err := f.c.locker.Try(f.c.waiting, f.grant.LockKey())
+	lease, err := f.c.locker.Try(f.c.work.Waiting, f.grant.LockKey())
 	var held *lock.HeldError
 	if !errors.As(err, &held) {
 		return lease, err
@@ -449,7 +439,7 @@ func (f *flight) tryLease() (*lock.Lease, error) {
 	if held.For > longestLease {
 		// Redis' clock was set back. A holder that lives extends it.
 		held.For = longestLease
-		if err := f.grant.CapLease(f.c.waiting, longestLease); err != nil {
+		if err := f.grant.CapLease(f.c.work.Waiting, longestLease); err != nil {
 			return nil, err
 		}
 	}
@@ -466,7 +456,7 @@ func (f *flight) mayHaveLost(s *engine.Snapshot) (judged *engine.Snapshot, left 
 	if f.c.cfg.Replicas > 0 {
 		return s, 0, false, nil
 	}
-	return f.grant.MayHaveLost(f.c.waiting, s)
+	return f.grant.MayHaveLost(f.c.work.Waiting, s)
 }
 
 // handOver is how long a lease that has done its work is kept: all processes are waking
@@ -481,7 +471,7 @@ func (f *flight) release(lease *lock.Lease) {
 		return
 	}
 	// A process that tried it a moment ago believes that it is held for a whole TTL.
-	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), work.RedisTimeout)
 	defer cancel()
 	_ = f.grant.Released(ctx, f.due)
 }

@@ -1,26 +1,25 @@
 package refresh
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"time"
 
 	"github.com/rs/zerolog"
 
 	"github.com/tokenlatch/tokenlatch/lock"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/exchange"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/keep"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/pair"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/work"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
-
-// redisTimeout bounds one Redis operation of a holder.
-const redisTimeout = 5 * time.Second
 
 // refresh is what the holder of the lease does: claim, exchange, commit. It does not look
 // at the lease again: a commit is judged by generation, and once the refresh token may
@@ -44,7 +43,7 @@ func (f *flight) refresh(lease *lock.Lease, s *engine.Snapshot) (*engine.Snapsho
 		f.c.giveBack(app)
 		return nil, err
 	}
-	defer f.c.underway.add(s)()
+	defer f.c.underway.Add(s)()
 	pair, failure := f.exchange(s)
 	if f.needsSecondOpinion(s, failure) {
 		f.c.noteFailure(app, failure)
@@ -70,20 +69,20 @@ func (f *flight) exchange(s *engine.Snapshot) (provider.Pair, *provider.Error) {
 	case x == nil:
 		return provider.Pair{}, &provider.Error{Class: provider.Unsent, Code: "paused", Err: errLate}
 	case f.answer(s, x):
-		return x.pair, x.failure
+		return x.Pair, x.Failure
 	}
-	f.c.log.Error().Err(errHangs).Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Msg("given up: the outcome of this exchange is not known")
-	done := f.c.underway.add(s)
+	f.c.log.Error().Err(exchange.ErrHangs).Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Msg("given up: the outcome of this exchange is not known")
+	done := f.c.underway.Add(s)
 	f.c.work.Go(func() {
 		defer done()
-		<-x.answered
-		if x.failure != nil {
-			f.keepUnread(s, x.pair, x.failure)
+		<-x.Answered
+		if x.Failure != nil {
+			f.keepUnread(s, x.Pair, x.Failure)
 			return
 		}
-		_, _, _ = f.store(s, x.pair)
+		_, _, _ = f.store(s, x.Pair)
 	})
-	return provider.Pair{}, &provider.Error{Class: provider.Ambiguous, Code: policy.CodeHangs, Err: errHangs}
+	return provider.Pair{}, &provider.Error{Class: provider.Ambiguous, Code: policy.CodeHangs, Err: exchange.ErrHangs}
 }
 
 // pace waits until the app's budget allows an exchange. Without error and leave the lease
@@ -104,13 +103,13 @@ func (f *flight) pace(lease *lock.Lease) (leave func(), err error) {
 func (c *Coordinator) pace(ctx context.Context, urgent func() bool) (leave func(), err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.ExchangeTimeout, errBudget)
 	defer cancel()
-	defer context.AfterFunc(c.waiting, cancel)()
+	defer context.AfterFunc(c.work.Waiting, cancel)()
 	leave, err = c.pacer.enter(ctx, urgent)
 	switch {
 	case errors.Is(err, errBudget):
 		return nil, &Error{Kind: ErrUnavailable, Code: "budget", RetryAfter: policy.RetryIn(3, &provider.Error{}, random()), Err: errBudget}
 	case err != nil && ctx.Err() != nil:
-		return nil, context.Cause(c.waiting)
+		return nil, context.Cause(c.work.Waiting)
 	}
 	return leave, err
 }
@@ -118,7 +117,7 @@ func (c *Coordinator) pace(ctx context.Context, urgent func() bool) (leave func(
 // claim notes that this process presents s's generation. No claim, no exchange: without
 // a snapshot the grant must be looked at again.
 func (f *flight) claim(s *engine.Snapshot) (*engine.Snapshot, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), work.RedisTimeout)
 	defer cancel()
 	id := engine.NewID()
 	outcome, claimed, err := f.grant.Claim(ctx, s, id, f.c.cfg.ClaimTimeout+f.c.rules.Patience(), f.c.takeover, f.c.acked)
@@ -154,10 +153,10 @@ func (f *flight) unclaim(s *engine.Snapshot, id string, why error) {
 		failure.Error = policy.ErrorText(&provider.Error{Class: provider.Unsent, Code: notReplicated})
 		failure.Retry = policy.RetryIn(1, &provider.Error{}, random())
 	}
-	_ = f.c.persist(f.key, func(ctx context.Context) error {
+	_ = f.c.keeper.Persist(f.grant, f.key.Tenant, func(ctx context.Context) error {
 		outcome, _, err := f.grant.Fail(ctx, &stale, failure)
 		if tries--; err == nil && outcome == grant.OutcomeClaimed && tries > 0 {
-			return errSlow // the claim may still be on its way, on another connection
+			return work.ErrSlow // the claim may still be on its way, on another connection
 		}
 		return err
 	})
@@ -187,24 +186,24 @@ var errLate = errors.New("this process was stopped between claim and exchange")
 
 // present begins to present the refresh token, once. The caller's ctx has no part in it. Nil: it is
 // too late for that.
-func (f *flight) present(s *engine.Snapshot) *exchanging {
+func (f *flight) present(s *engine.Snapshot) *exchange.Exchange {
 	// The request must leave well before the claim's hard deadline, also if this process was paused
 	// since it claimed: after it, another may present.
 	margin := f.c.cfg.ClaimTimeout - f.c.cfg.ExchangeTimeout
 	left := func() time.Duration { return s.Until(s.Claim.Until) - f.c.rules.Patience() - margin/2 }
-	l := limits{send: min(f.c.cfg.ExchangeTimeout, left()), late: func() bool { return left() <= 0 }}
-	if l.send <= 0 {
+	l := exchange.Limits{Send: min(f.c.cfg.ExchangeTimeout, left()), Late: func() bool { return left() <= 0 }}
+	if l.Send <= 0 {
 		return nil
 	}
 	// Where presenting again will be harmless then, it hangs up in time.
 	if f.c.takeover != grant.AtOnce {
-		l.listen = policy.ListenFor
+		l.Listen = policy.ListenFor
 		window := func() time.Duration { return s.Until(s.Claim.At + time.Duration(f.c.takeover).Milliseconds()) }
-		if window() > l.send+policy.FirstRetry/2 {
-			l.hangUp = func() bool { return window() > policy.FirstRetry/2 }
+		if window() > l.Send+policy.FirstRetry/2 {
+			l.HangUp = func() bool { return window() > policy.FirstRetry/2 }
 		}
 	}
-	x, run := f.c.exchange(l, provider.Grant{
+	x, run := f.c.exchanges.Prepare(l, provider.Grant{
 		App: f.key.App, Tenant: f.key.Tenant, Generation: s.Generation,
 		AccessToken: s.Pair.AccessToken.Reveal(), RefreshToken: s.Pair.RefreshToken.Reveal(),
 		Scope: s.Pair.Scope, Extra: s.Pair.Extra,
@@ -216,33 +215,33 @@ func (f *flight) present(s *engine.Snapshot) *exchanging {
 // answer waits for the provider's. Callers are answered in time: when the exchange's timeout is over
 // they get an error, and the answer is still listened to. False: the Exchanger does not return, and
 // the claim's own time is over.
-func (f *flight) answer(s *engine.Snapshot, x *exchanging) bool {
+func (f *flight) answer(s *engine.Snapshot, x *exchange.Exchange) bool {
 	end := f.keepClaim(s, x)
 	margin := f.c.cfg.ClaimTimeout - f.c.cfg.ExchangeTimeout
-	late := time.NewTimer(x.send + margin/2)
+	late := time.NewTimer(x.Send + margin/2)
 	defer late.Stop()
-	slow := time.NewTimer(x.send)
+	slow := time.NewTimer(x.Send)
 	defer slow.Stop()
 	for {
 		select {
-		case <-x.answered:
-			end(x.failure != nil)
+		case <-x.Answered:
+			end(x.Failure != nil)
 			return true
 		case <-slow.C:
-			if x.listening() {
+			if x.Listening() {
 				f.probed()
-				f.notify(nil, &Error{Kind: ErrUnavailable, Code: slowExchange, RetryAfter: policy.Jitter(policy.SlowRetry, random()), Err: errSlowExchange})
+				f.notify(nil, &Error{Kind: ErrUnavailable, Code: slowExchange, RetryAfter: policy.Jitter(policy.SlowRetry, random()), Err: exchange.ErrSlow})
 				f.c.log.Warn().Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Msg("the provider takes its time: callers are sent away, and its answer is still waited for")
 			}
 		case <-late.C:
-			if !x.listening() {
-				x.timeout() // in a process that was stopped it may not have come to that
+			if !x.Listening() {
+				x.Timeout() // in a process that was stopped it may not have come to that
 			}
-			if !x.listening() {
+			if !x.Listening() {
 				end(true)
 				return false
 			}
-			late.Reset(x.listen - time.Since(x.start) + margin/2)
+			late.Reset(x.Left() + margin/2)
 		}
 	}
 }
@@ -254,8 +253,8 @@ const slowExchange = "slow_exchange"
 // exchange's timeout: nobody else may present meanwhile. It does so when the claim's own time is
 // short, then every third of a lease, and when another process asks before it takes over. The
 // returned function ends it, and waits for that if it is told to: what follows shortens the claim.
-func (f *flight) keepClaim(s *engine.Snapshot, x *exchanging) (end func(wait bool)) {
-	if x.listen == 0 {
+func (f *flight) keepClaim(s *engine.Snapshot, x *exchange.Exchange) (end func(wait bool)) {
+	if x.Listen == 0 {
 		return func(bool) {}
 	}
 	ended := make(chan struct{})
@@ -283,10 +282,10 @@ func (f *flight) keepClaim(s *engine.Snapshot, x *exchanging) (end func(wait boo
 					continue
 				}
 			}
-			if !x.listening() {
+			if !x.Listening() {
 				continue
 			}
-			if time.Since(x.start) >= x.send {
+			if x.Slow() {
 				failure = policy.ErrorText(&provider.Error{Class: provider.Ambiguous, Code: slowExchange})
 			}
 			if now := f.extend(ctx, s, failure, 2*every); now != nil {
@@ -306,45 +305,13 @@ func (f *flight) keepClaim(s *engine.Snapshot, x *exchanging) (end func(wait boo
 // extend puts the hard deadline of the claim off, as far as Redis takes it: the pair is on its way, or
 // waits here to be stored.
 func (f *flight) extend(ctx context.Context, s *engine.Snapshot, failure string, retry time.Duration) *engine.Snapshot {
-	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	ctx, cancel := context.WithTimeout(ctx, work.RedisTimeout)
 	defer cancel()
 	outcome, now, err := f.grant.Extend(ctx, s, f.c.cfg.ClaimTimeout+f.c.rules.Patience(), failure, retry)
 	if err != nil || outcome != grant.OutcomeOK || now.Claim.ID != s.Claim.ID {
 		return nil
 	}
 	return now
-}
-
-// pair is what is stored of an exchange's answer. Times count from the Redis time of
-// the claim, which is before the request was sent.
-func (c *Coordinator) pair(s *engine.Snapshot, p provider.Pair, now int64) grant.Pair {
-	expires := now + c.profile.Lifetime(p.ExpiresIn).Milliseconds()
-	if !p.Usable() {
-		expires = now
-	}
-	extra, dropped := toStorableExtra(p.Extra)
-	if dropped > 0 {
-		c.log.Warn().Str("tenant", s.Tenant).Int("members", dropped).Msg("members of the answer cannot be written as JSON and are left out; the pair is kept")
-	}
-	out := grant.Pair{
-		AccessToken: grant.Hide(p.AccessToken), RefreshToken: grant.Hide(cmp.Or(p.RefreshToken, s.Pair.RefreshToken.Reveal())),
-		TokenType: p.TokenType, Scope: cmp.Or(p.Scope, s.Pair.Scope), Extra: extra,
-		IssuedAt: now, ExpiresAt: expires,
-		RefreshAt:             policy.RefreshAt(c.profile, now, expires, random()),
-		RefreshTokenExpiresAt: policy.RefreshTokenExpiry(c.profile, p.RefreshTokenExpiresIn, now, s.Epoch, s.RefreshTokenExpiresAt),
-	}
-	// Members that say where the API is may come with the consent alone: new over old.
-	if len(s.Pair.Extra) > 0 && len(extra) > 0 {
-		out.Extra = maps.Clone(s.Pair.Extra)
-		maps.Copy(out.Extra, extra)
-		if _, err := jsonOf(out.Extra); err != nil { // together they are too long: what is sealed must open again
-			c.log.Warn().Str("tenant", s.Tenant).Msg("the members of this answer and of those before are too long together: the new ones alone are kept")
-			out.Extra = extra
-		}
-	} else if out.Extra == nil {
-		out.Extra = s.Pair.Extra
-	}
-	return out
 }
 
 // commit stores the only living pair, and says what becomes of the grant by it.
@@ -363,14 +330,19 @@ func (f *flight) commit(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, 
 	return stored, nil
 }
 
+// beforeOf is what an answer about s replaces.
+func beforeOf(s *engine.Snapshot) pair.Before {
+	return pair.Before{Tenant: s.Tenant, Pair: s.Pair, Epoch: s.Epoch, RefreshTokenExpiresAt: s.RefreshTokenExpiresAt}
+}
+
 // store stores the only living pair. If Redis does not take it at once, this process serves it from
 // memory and goes on trying for as long as it lives; that is the error, and the snapshot is what
 // memory holds.
 func (f *flight) store(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, grant.Outcome, error) {
-	id, pair := engine.NewID(), f.c.pair(s, p, s.At())
+	id, pair := engine.NewID(), f.c.pairs.OfAnswer(beforeOf(s), p, s.At())
 	var outcome grant.Outcome
 	var stored *engine.Snapshot
-	done := f.c.underway.add(s)
+	done := f.c.underway.Add(s)
 	told := func() {
 		if outcome == grant.OutcomeOK {
 			f.c.log.Info().Str("tenant", f.key.Tenant).Int64("generation", stored.Generation).Msg("refreshed")
@@ -379,9 +351,9 @@ func (f *flight) store(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, g
 		f.c.log.Warn().Str("tenant", f.key.Tenant).Int64("generation", s.Generation+1).
 			Msg("the new pair was refused: a newer consent, or another exchange of this generation won")
 	}
-	err := f.c.keep(keeping{
-		key: f.key, what: fmt.Sprintf("%s, generation %d", f.key, s.Generation+1),
-		attempt: func(ctx context.Context) error {
+	err := f.c.keeper.Keep(keep.Keeping{
+		Grant: f.grant, Tenant: f.key.Tenant, What: fmt.Sprintf("%s, generation %d", f.key, s.Generation+1),
+		Attempt: func(ctx context.Context) error {
 			o, st, err := f.grant.Commit(ctx, s, id, pair, false, f.used.Load(), f.c.acked)
 			if err == nil {
 				outcome, stored = o, st
@@ -389,14 +361,14 @@ func (f *flight) store(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, g
 			return err
 		},
 		// Nobody else presents the old refresh token meanwhile.
-		between: func() { f.extend(context.Background(), s, "", 0) },
-		late: func(ctx context.Context) {
+		Between: func() { f.extend(context.Background(), s, "", 0) },
+		Late: func(ctx context.Context) {
 			told()
 			if outcome == grant.OutcomeOK {
 				_ = f.grant.Schedule(ctx, stored.RefreshAt)
 			}
 		},
-		done: done,
+		Done: done,
 	})
 	if err != nil {
 		f.c.log.Error().Err(err).Str("tenant", f.key.Tenant).Int64("generation", s.Generation+1).
@@ -420,72 +392,13 @@ func (f *flight) keepUnread(s *engine.Snapshot, p provider.Pair, e *provider.Err
 	tell := func(level *zerolog.Event) *zerolog.Event {
 		return level.Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Int("bytes", len(body))
 	}
-	err := f.c.keep(keeping{
-		key: f.key, what: fmt.Sprintf("%s, what could not be read after generation %d", f.key, s.Generation),
-		attempt: func(ctx context.Context) error { return f.grant.KeepUnread(ctx, s, id, a) },
+	err := f.c.keeper.Keep(keep.Keeping{
+		Grant: f.grant, Tenant: f.key.Tenant, What: fmt.Sprintf("%s, what could not be read after generation %d", f.key, s.Generation),
+		Attempt: func(ctx context.Context) error { return f.grant.KeepUnread(ctx, s, id, a) },
 	})
 	if err != nil {
 		tell(f.c.log.Error()).Err(err).Msg("Redis does not take an answer that could not be read, which may hold the only living pair: trying again")
 		return
 	}
 	tell(f.c.log.Error()).Msg("the provider's success could not be read: it may hold the only living pair, and is kept sealed for a week (engine.Grant.Unread)")
-}
-
-// persist stores what others wait for. It returns when the first attempt has ended or takes too long;
-// after a failure it goes on trying in the background, bounded by CommitPatience. Close waits for
-// it. Only after nil may the caller read what attempt wrote.
-func (c *Coordinator) persist(k tokencache.Key, attempt func(context.Context) error) error {
-	first := make(chan error, 1)
-	pin := c.app.Grant(k.Tenant).Pin()
-	c.work.Go(func() {
-		defer pin.Unpin()
-		c.keepTrying(k, attempt, first)
-	})
-	return firstOf(first)
-}
-
-// commitWait is how long callers wait for Redis to take a change before they get their
-// result from memory.
-const commitWait = time.Second
-
-func firstOf(first <-chan error) error {
-	slow := time.NewTimer(commitWait)
-	defer slow.Stop()
-	select {
-	case err := <-first:
-		return err
-	case <-slow.C:
-		return errSlow
-	}
-}
-
-func (c *Coordinator) keepTrying(k tokencache.Key, attempt func(context.Context) error, first chan<- error) {
-	end := time.Now().Add(c.cfg.CommitPatience)
-	backoff := policy.Backoff{Most: 2 * time.Second}
-	for n := 1; ; n++ {
-		err := tryIt(attempt)
-		pause := backoff.Next(random())
-		if n == 1 {
-			first <- err
-		}
-		switch {
-		case err == nil && n > 1:
-			c.log.Info().Str("tenant", k.Tenant).Int("attempt", n).Msg("Redis took it at last")
-			return
-		case err == nil:
-			return
-		case time.Now().Add(pause).After(end):
-			c.log.Error().Err(err).Str("tenant", k.Tenant).Dur("patience_ms", c.cfg.CommitPatience).
-				Msg("given up: Redis did not take a change of this grant")
-			return
-		}
-		time.Sleep(pause)
-	}
-}
-
-// tryIt makes one attempt at a change.
-func tryIt(attempt func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
-	defer cancel()
-	return attempt(ctx)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/work"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
@@ -64,7 +65,7 @@ func newTicket(urgent func() bool) *ticket {
 func newPacer(c *Coordinator) *pacer {
 	return &pacer{
 		budget: c.profile.Budget, app: c.app, ttl: c.cfg.ClaimTimeout,
-		rdb: c.cache.Redis(), rate: redis_rate.NewLimiter(underPrefix{c.cache.Redis()}), economy: c.economy, closed: c.waiting,
+		rdb: c.cache.Redis(), rate: redis_rate.NewLimiter(underPrefix{c.cache.Redis()}), economy: c.economy, closed: c.work.Waiting,
 		gate: make(chan struct{}, trying),
 	}
 }
@@ -86,7 +87,7 @@ func (p *pacer) enter(ctx context.Context, urgent func() bool) (leave func(), er
 	defer p.change(func() { p.queue = slices.DeleteFunc(p.queue, func(o *ticket) bool { return o == t }) })
 	for {
 		if p.first() != t {
-			pause(ctx, policy.LookAgain, t.turn) // one that has become urgent tells nobody
+			work.Pause(ctx, policy.LookAgain, t.turn) // one that has become urgent tells nobody
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
 			}
@@ -96,7 +97,7 @@ func (p *pacer) enter(ctx context.Context, urgent func() bool) (leave func(), er
 		asked, wait := *t, time.Duration(0) // a copy: Redis may answer when nobody listens any more
 		got, err := economize(p.economy, func(ctx context.Context) (answer, error) { return p.ask(ctx, asked) })
 		switch {
-		case errors.Is(err, errClosed):
+		case errors.Is(err, work.ErrClosed):
 			return nil, err
 		case err != nil:
 			wait = p.askAlone(t)
@@ -108,7 +109,7 @@ func (p *pacer) enter(ctx context.Context, urgent func() bool) (leave func(), er
 			t.since = time.Now()
 			return func() { p.leave(t) }, nil
 		}
-		pause(ctx, min(wait, policy.LookAgain), freed)
+		work.Pause(ctx, min(wait, policy.LookAgain), freed)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -127,11 +128,11 @@ func (p *pacer) standBy(ctx context.Context, t *ticket) error {
 		wait, err := economize(p.economy, func(ctx context.Context) (time.Duration, error) {
 			return p.allow(ctx, p.app.RateKey()+":background", policy.BackgroundLimit(p.budget))
 		})
-		if errors.Is(err, errClosed) {
+		if errors.Is(err, work.ErrClosed) {
 			return err
 		}
 		if t.paid = err != nil || wait == 0; !t.paid { // without Redis a process has a budget of its own
-			pause(ctx, min(wait, policy.LookAgain), nil)
+			work.Pause(ctx, min(wait, policy.LookAgain), nil)
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -150,10 +151,10 @@ func (p *pacer) standBy(ctx context.Context, t *ticket) error {
 		if left <= 0 {
 			return nil
 		}
-		pause(ctx, left, freed)
+		work.Pause(ctx, left, freed)
 		select {
 		case <-freed:
-			pause(ctx, policy.Slack, nil) // an exchange that somebody waits for goes first
+			work.Pause(ctx, policy.Slack, nil) // an exchange that somebody waits for goes first
 			p.noteFull(0, nil)
 		default:
 		}
@@ -177,7 +178,7 @@ func (p *pacer) noteFull(d time.Duration, freed <-chan struct{}) {
 }
 
 // enterNow is enter, under the lease, for an exchange that nobody waits for and that has stood by. The
-// error is errNoPlace, or errClosed.
+// error is errNoPlace, or work.ErrClosed.
 func (p *pacer) enterNow(t *ticket) (leave func(), err error) {
 	defer p.endTry(t)
 	if p.unlimited() {
@@ -192,7 +193,7 @@ func (p *pacer) enterNow(t *ticket) (leave func(), err error) {
 	got, err := economize(p.economy, func(ctx context.Context) (answer, error) { return p.ask(ctx, asked) })
 	wait := got.wait
 	switch {
-	case errors.Is(err, errClosed):
+	case errors.Is(err, work.ErrClosed):
 		return nil, err
 	case err != nil:
 		wait = p.askAlone(t)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/work"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 )
@@ -26,7 +27,7 @@ func paced(t *testing.T, most int) *pacer {
 		t.Fatal(err)
 	}
 	c := &Coordinator{
-		cfg: Config{App: "zoom", ClaimTimeout: time.Minute}, cache: cache, app: cache.App("zoom"), waiting: t.Context(),
+		cfg: Config{App: "zoom", ClaimTimeout: time.Minute}, cache: cache, app: cache.App("zoom"), work: work.NewGroup(),
 		profile: provider.Profile{Budget: provider.Budget{Concurrency: most}}, economy: newEconomy(zerolog.Nop()),
 	}
 	t.Cleanup(func() {

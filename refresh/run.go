@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/work"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
@@ -52,9 +53,9 @@ const (
 func (c *Coordinator) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(c.waiting, cancel)()
+	defer context.AfterFunc(c.work.Waiting, cancel)()
 	ended := make(chan struct{})
-	err := c.begin(func() {
+	err := c.work.Begin(func() {
 		defer close(ended)
 		r := &renewals{c: c, room: make(chan struct{}, maxRenewals), sooner: make(chan struct{}, 1), mended: make(chan struct{}, 1)}
 		r.work.Go(func() { r.repairs(ctx) })
@@ -101,7 +102,7 @@ func (r *renewals) passes(ctx context.Context) {
 			r.trouble.note(&r.c.log, err, "looking for due grants failed: the others go on")
 		}
 		// A part more, so that processes which wait for the same grant do not ask together.
-		pause(ctx, again+rand.N(again/8+policy.Slack), r.sooner)
+		work.Pause(ctx, again+rand.N(again/8+policy.Slack), r.sooner)
 	}
 }
 
@@ -288,7 +289,7 @@ func (r *renewals) tend(ctx context.Context, d engine.Due, shard int, rules poli
 		}
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), work.RedisTimeout)
 	defer cancel()
 	_ = r.c.app.Grant(d.Tenant).Reschedule(ctx, d, next, seen)
 	if !leaves {
@@ -309,7 +310,7 @@ func poke(ch chan<- struct{}) {
 // look returns when to look at the grant again (Redis' clock, 0 for never), and the record by
 // which that was decided, nil for none.
 func (r *renewals) look(ctx context.Context, k tokencache.Key, rules policy.Rules) (int64, *grant.Record, error) {
-	reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout) // or it could not be put back
+	reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), work.RedisTimeout) // or it could not be put back
 	defer cancel()
 	s, err := r.c.app.Grant(k.Tenant).Read(reading)
 	if errors.Is(err, tokencache.ErrNone) {
@@ -514,13 +515,13 @@ func (c *Coordinator) keepHouse() {
 	c.house.Do(func() {
 		c.work.Go(func() {
 			coarse := policy.Coarseness(c.cfg.IdleAfter)
-			ctx := c.waiting
-			pause(ctx, storm, c.calm)      // what follows can wait until a process has done what it was started in the midst of
+			ctx := c.work.Waiting
+			work.Pause(ctx, storm, c.calm) // what follows can wait until a process has done what it was started in the midst of
 			_ = c.app.WatchApp(ctx)        // or the first exchange would have to ask
 			_ = c.ready(ctx, c.key("any")) // says it in the log, before a token expires
 			var failing trouble
 			for {
-				pause(ctx, min(coarse, time.Minute), nil)
+				work.Pause(ctx, min(coarse, time.Minute), nil)
 				if ctx.Err() != nil {
 					return
 				}

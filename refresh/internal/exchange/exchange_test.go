@@ -1,4 +1,4 @@
-package refresh
+package exchange
 
 import (
 	"context"
@@ -13,23 +13,23 @@ import (
 func TestAnExchangeIsListenedToForLongerOnlyOnceItHasLeftInTime(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		limits limits
+		limits Limits
 		says   []time.Duration // when the Exchanger says that it sends
 		may    []bool
 		ends   time.Duration
 	}{
-		{"never sent", limits{send: time.Second, listen: time.Minute}, nil, nil, time.Second},
-		{"sent in time", limits{send: time.Second, listen: time.Minute}, []time.Duration{900 * time.Millisecond}, []bool{true}, time.Minute},
-		{"sent late", limits{send: time.Second, listen: time.Minute}, []time.Duration{1100 * time.Millisecond}, []bool{false}, 1100 * time.Millisecond},
-		{"sent again late", limits{send: time.Second, listen: time.Minute}, []time.Duration{0, 2 * time.Second}, []bool{true, false}, time.Minute},
-		{"harmless", limits{send: time.Second}, []time.Duration{0}, []bool{true}, time.Second},
-		{"harmless for now", limits{send: time.Second, listen: time.Minute, hangUp: func() bool { return true }}, []time.Duration{0}, []bool{true}, time.Second},
-		{"harmless no more", limits{send: time.Second, listen: time.Minute, hangUp: func() bool { return false }}, []time.Duration{0}, []bool{true}, time.Minute},
-		{"late by another clock", limits{send: time.Second, listen: time.Minute, late: func() bool { return true }}, []time.Duration{0}, []bool{false}, time.Second},
+		{"never sent", Limits{Send: time.Second, Listen: time.Minute}, nil, nil, time.Second},
+		{"sent in time", Limits{Send: time.Second, Listen: time.Minute}, []time.Duration{900 * time.Millisecond}, []bool{true}, time.Minute},
+		{"sent late", Limits{Send: time.Second, Listen: time.Minute}, []time.Duration{1100 * time.Millisecond}, []bool{false}, 1100 * time.Millisecond},
+		{"sent again late", Limits{Send: time.Second, Listen: time.Minute}, []time.Duration{0, 2 * time.Second}, []bool{true, false}, time.Minute},
+		{"harmless", Limits{Send: time.Second}, []time.Duration{0}, []bool{true}, time.Second},
+		{"harmless for now", Limits{Send: time.Second, Listen: time.Minute, HangUp: func() bool { return true }}, []time.Duration{0}, []bool{true}, time.Second},
+		{"harmless no more", Limits{Send: time.Second, Listen: time.Minute, HangUp: func() bool { return false }}, []time.Duration{0}, []bool{true}, time.Minute},
+		{"late by another clock", Limits{Send: time.Second, Listen: time.Minute, Late: func() bool { return true }}, []time.Duration{0}, []bool{false}, time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				x := newExchangeCtx(c.limits)
+				x := newLifetime(c.limits)
 				for i, at := range c.says {
 					time.Sleep(time.Until(x.start.Add(at)))
 					if err := provider.Sending(x); (err == nil) != c.may[i] {
@@ -50,7 +50,7 @@ func TestAnExchangeIsListenedToForLongerOnlyOnceItHasLeftInTime(t *testing.T) {
 
 func TestChildrenOfAnExchangesCtxEndWithIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		x := newExchangeCtx(limits{send: time.Second, listen: time.Minute})
+		x := newLifetime(Limits{Send: time.Second, Listen: time.Minute})
 		child, cancel := context.WithTimeout(context.WithValue(x, key{}, 1), time.Hour)
 		defer cancel()
 		if err := provider.Sending(child); err != nil {

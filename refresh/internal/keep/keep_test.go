@@ -1,4 +1,4 @@
-package refresh
+package keep
 
 import (
 	"context"
@@ -11,18 +11,19 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/tokenlatch/tokenlatch/refresh/internal/work"
 )
 
 func TestWhatRedisDoesNotTakeIsTriedForGoodAndAtOnceWhenCloseWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		waiting, end := context.WithCancelCause(t.Context())
-		c := &Coordinator{cfg: Config{ClaimTimeout: time.Hour, CommitPatience: time.Minute}, waiting: waiting, log: zerolog.Nop()}
+		keeper := &Keeper{Work: work.NewGroup(), ClaimTimeout: time.Hour, Patience: time.Minute, Log: zerolog.Nop()}
 		var mu sync.Mutex // guards made
 		var made []time.Time
 		tried := func() []time.Time { mu.Lock(); defer mu.Unlock(); return slices.Clone(made) }
 		var well atomic.Bool
 		var between, late atomic.Int64
-		k := keeping{what: "a pair", attempt: func(context.Context) error {
+		k := Keeping{What: "a pair", Attempt: func(context.Context) error {
 			mu.Lock()
 			made = append(made, time.Now())
 			mu.Unlock()
@@ -30,12 +31,12 @@ func TestWhatRedisDoesNotTakeIsTriedForGoodAndAtOnceWhenCloseWaits(t *testing.T)
 				return nil
 			}
 			return errors.New("OOM")
-		}, between: func() { between.Add(1) }, late: func(context.Context) { late.Add(1) }}
+		}, Between: func() { between.Add(1) }, Late: func(context.Context) { late.Add(1) }}
 		left := &atomic.Bool{}
 		left.Store(true)
-		c.kept.add(k.what)
+		keeper.kept.add(k.What)
 		done := make(chan struct{})
-		go func() { defer close(done); c.keepOn(k, make(chan error, 1), left) }()
+		go func() { defer close(done); keeper.keepOn(k, make(chan error, 1), left) }()
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		attempts := tried()
@@ -47,11 +48,11 @@ func TestWhatRedisDoesNotTakeIsTriedForGoodAndAtOnceWhenCloseWaits(t *testing.T)
 				t.Errorf("no attempt for %v", d)
 			}
 		}
-		if err := c.kept.left(); err == nil {
+		if err := keeper.kept.left(); err == nil {
 			t.Error("nothing is said to be left")
 		}
 		n := len(attempts)
-		end(errClosed)
+		keeper.Work.Close()
 		synctest.Wait()
 		if got := len(tried()) - n; got != 1 {
 			t.Errorf("%d attempts at once when Close waits", got)

@@ -111,20 +111,26 @@ func Call[T any](ctx context.Context, g *Group, f func(context.Context) (T, erro
 	}
 }
 
-// LeftError says that a caller has left by its ctx. It is nobody's trouble.
-type LeftError struct {
+// leftError says that a caller has left by its ctx. It is nobody's trouble.
+type leftError struct {
 	grant fmt.Stringer
 	cause error
 }
 
 // Left returns the error of a caller that has left by ctx.
 func Left(ctx context.Context, grant fmt.Stringer) error {
-	return &LeftError{grant, context.Cause(ctx)}
+	return &leftError{grant, context.Cause(ctx)}
 }
 
-func (e *LeftError) Error() string {
+// HasLeft reports whether an error says that its caller has left.
+func HasLeft(err error) bool {
+	var left *leftError
+	return errors.As(err, &left)
+}
+
+func (e *leftError) Error() string {
 	return fmt.Sprintf("refresh: %s: the caller left: %v", e.grant, e.cause)
 }
 
 // Unwrap returns the cause with which the ctx ended.
-func (e *LeftError) Unwrap() error { return e.cause }
+func (e *leftError) Unwrap() error { return e.cause }

@@ -1,4 +1,4 @@
-package refresh
+package economy
 
 import (
 	"context"
@@ -17,26 +17,26 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
-// pacer lets exchanges through as the app's budget allows, over all processes, and after a pause
+// Pacer lets exchanges through as the app's budget allows, over all processes, and after a pause
 // as its ramp does. Without a budget it costs nothing. In this process those for whom somebody
 // waits go first; in the fleet a quarter of the budget is theirs alone.
 //
 // A place among the exchanges in flight is taken under the grant's lease, never before: two that wait
 // for what the other has would wait for ever. An exchange that nobody waits for does not wait for a place
 // either: without one it gives the lease back, and tries again when one becomes free.
-type pacer struct {
-	budget  provider.Budget
-	app     engine.App
-	rdb     redis.UniversalClient
-	ttl     time.Duration // after which an exchange has ended for sure
-	rate    *redis_rate.Limiter
-	economy *economy
-	closed  context.Context
+type Pacer struct {
+	budget provider.Budget
+	app    engine.App
+	rdb    redis.UniversalClient
+	ttl    time.Duration // after which an exchange has ended for sure
+	rate   *redis_rate.Limiter
+	asker  *asker
+	closed context.Context
 
 	gate chan struct{} // has room for the background exchanges that try for lease and place just now
 
 	mu    sync.Mutex // guards what follows
-	queue []*ticket
+	queue []*Ticket
 	alone alone
 	full  time.Time       // until then there is no place for a background exchange
 	freed <-chan struct{} // or until this is closed
@@ -45,8 +45,8 @@ type pacer struct {
 // trying is how many background exchanges of a process try for a place at once.
 const trying = 4
 
-// ticket is one place in the queue.
-type ticket struct {
+// Ticket is one place in the queue.
+type Ticket struct {
 	urgent func() bool
 	id     string
 	paid   bool          // the budget of background exchanges has been asked
@@ -58,33 +58,34 @@ type ticket struct {
 	gated  *atomic.Bool  // it is among those that try for a place; of a background exchange
 }
 
-func newTicket(urgent func() bool) *ticket {
-	return &ticket{urgent: urgent, id: engine.NewID(), turn: make(chan struct{}, 1), gated: new(atomic.Bool)}
+// NewTicket returns a ticket for an exchange for which somebody waits once urgent says so.
+func NewTicket(urgent func() bool) *Ticket {
+	return &Ticket{urgent: urgent, id: engine.NewID(), turn: make(chan struct{}, 1), gated: new(atomic.Bool)}
 }
 
-func newPacer(c *Coordinator) *pacer {
-	return &pacer{
-		budget: c.profile.Budget, app: c.app, ttl: c.cfg.ClaimTimeout,
-		rdb: c.cache.Redis(), rate: redis_rate.NewLimiter(underPrefix{c.cache.Redis()}), economy: c.economy, closed: c.work.Waiting,
+func newPacer(cfg Config, a *asker) *Pacer {
+	return &Pacer{
+		budget: cfg.Profile.Budget, app: cfg.App, ttl: cfg.ClaimTimeout,
+		rdb: cfg.Redis, rate: redis_rate.NewLimiter(underPrefix{cfg.Redis}), asker: a, closed: cfg.Waiting,
 		gate: make(chan struct{}, trying),
 	}
 }
 
 var (
 	errBudget = errors.New("the app's budget of requests to the provider is used up for the moment")
-	// errNoPlace is errBudget for an exchange that nobody waits for.
-	errNoPlace = errors.New("the app's budget has no room for an exchange that nobody waits for just now")
+	// ErrNoPlace is errBudget for an exchange that nobody waits for.
+	ErrNoPlace = errors.New("the app's budget has no room for an exchange that nobody waits for just now")
 )
 
 // enter waits until the budget allows one exchange. The caller calls leave when that has
 // ended. The error is the cause of ctx.
-func (p *pacer) enter(ctx context.Context, urgent func() bool) (leave func(), err error) {
+func (p *Pacer) enter(ctx context.Context, urgent func() bool) (leave func(), err error) {
 	if p.unlimited() {
 		return func() {}, nil
 	}
-	t := newTicket(urgent)
+	t := NewTicket(urgent)
 	p.change(func() { p.queue = append(p.queue, t) })
-	defer p.change(func() { p.queue = slices.DeleteFunc(p.queue, func(o *ticket) bool { return o == t }) })
+	defer p.change(func() { p.queue = slices.DeleteFunc(p.queue, func(o *Ticket) bool { return o == t }) })
 	for {
 		if p.first() != t {
 			work.Pause(ctx, policy.LookAgain, t.turn) // one that has become urgent tells nobody
@@ -95,7 +96,7 @@ func (p *pacer) enter(ctx context.Context, urgent func() bool) (leave func(), er
 		}
 		freed := p.app.AppChanged()         // before asking, so that nothing falls in between
 		asked, wait := *t, time.Duration(0) // a copy: Redis may answer when nobody listens any more
-		got, err := economize(p.economy, func(ctx context.Context) (answer, error) { return p.ask(ctx, asked) })
+		got, err := economize(p.asker, func(ctx context.Context) (answer, error) { return p.ask(ctx, asked) })
 		switch {
 		case errors.Is(err, work.ErrClosed):
 			return nil, err
@@ -116,16 +117,16 @@ func (p *pacer) enter(ctx context.Context, urgent func() bool) (leave func(), er
 	}
 }
 
-func (p *pacer) unlimited() bool { return p.budget == (provider.Budget{}) && p.ramp() == 0 }
+func (p *Pacer) unlimited() bool { return p.budget == (provider.Budget{}) && p.ramp() == 0 }
 
-// standBy waits until an exchange that nobody waits for may try for its lease and its place. What it
-// has then is no more than the right to try, which ends with endTry.
-func (p *pacer) standBy(ctx context.Context, t *ticket) error {
+// StandBy waits until an exchange that nobody waits for may try for its lease and its place. What it
+// has then is no more than the right to try, which ends with EndTry.
+func (p *Pacer) StandBy(ctx context.Context, t *Ticket) error {
 	if p.unlimited() {
 		return nil
 	}
 	for p.budget.Requests > 0 && !t.paid {
-		wait, err := economize(p.economy, func(ctx context.Context) (time.Duration, error) {
+		wait, err := economize(p.asker, func(ctx context.Context) (time.Duration, error) {
 			return p.allow(ctx, p.app.RateKey()+":background", policy.BackgroundLimit(p.budget))
 		})
 		if errors.Is(err, work.ErrClosed) {
@@ -159,38 +160,38 @@ func (p *pacer) standBy(ctx context.Context, t *ticket) error {
 		default:
 		}
 	}
-	p.endTry(t)
+	p.EndTry(t)
 	return context.Cause(ctx)
 }
 
-// endTry ends the right to try.
-func (p *pacer) endTry(t *ticket) {
+// EndTry ends the right to try.
+func (p *Pacer) EndTry(t *Ticket) {
 	if t.gated.CompareAndSwap(true, false) {
 		<-p.gate
 	}
 }
 
 // noteFull notes for how long there is no place for a background exchange, unless one becomes free.
-func (p *pacer) noteFull(d time.Duration, freed <-chan struct{}) {
+func (p *Pacer) noteFull(d time.Duration, freed <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.full, p.freed = time.Now().Add(d), freed
 }
 
 // enterNow is enter, under the lease, for an exchange that nobody waits for and that has stood by. The
-// error is errNoPlace, or work.ErrClosed.
-func (p *pacer) enterNow(t *ticket) (leave func(), err error) {
-	defer p.endTry(t)
+// error is ErrNoPlace, or work.ErrClosed.
+func (p *Pacer) enterNow(t *Ticket) (leave func(), err error) {
+	defer p.EndTry(t)
 	if p.unlimited() {
 		return func() {}, nil
 	}
 	if p.somebodyWaits() {
 		p.noteFull(5*policy.Slack, nil)
-		return nil, errNoPlace
+		return nil, ErrNoPlace
 	}
 	freed := p.app.AppChanged() // before asking, so that nothing falls in between
 	asked := *t                 // a copy: Redis may answer when nobody listens any more
-	got, err := economize(p.economy, func(ctx context.Context) (answer, error) { return p.ask(ctx, asked) })
+	got, err := economize(p.asker, func(ctx context.Context) (answer, error) { return p.ask(ctx, asked) })
 	wait := got.wait
 	switch {
 	case errors.Is(err, work.ErrClosed):
@@ -202,21 +203,21 @@ func (p *pacer) enterNow(t *ticket) (leave func(), err error) {
 	}
 	if wait > 0 {
 		p.noteFull(min(wait, policy.LookAgain), freed)
-		return nil, errNoPlace
+		return nil, ErrNoPlace
 	}
 	t.since = time.Now()
 	return func() { p.leave(t) }, nil
 }
 
 // somebodyWaits reports whether an exchange of this process that somebody waits for has no place yet.
-func (p *pacer) somebodyWaits() bool {
+func (p *Pacer) somebodyWaits() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.ContainsFunc(p.queue, func(t *ticket) bool { return t.urgent() })
+	return slices.ContainsFunc(p.queue, func(t *Ticket) bool { return t.urgent() })
 }
 
 // change changes the queue, and tells who is the first then.
-func (p *pacer) change(f func()) {
+func (p *Pacer) change(f func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f()
@@ -228,14 +229,14 @@ func (p *pacer) change(f func()) {
 	}
 }
 
-func (p *pacer) first() *ticket {
+func (p *Pacer) first() *Ticket {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.head()
 }
 
 // head is whose turn it is: the first that is urgent, else the first. Called with mu held.
-func (p *pacer) head() *ticket {
+func (p *Pacer) head() *Ticket {
 	for _, t := range p.queue {
 		if t.urgent() {
 			return t
@@ -245,7 +246,7 @@ func (p *pacer) head() *ticket {
 }
 
 // ramp is how many exchanges there may be at once after a pause; 0 for no limit.
-func (p *pacer) ramp() int {
+func (p *Pacer) ramp() int {
 	if s := p.app.KnownApp(); s != nil {
 		return int(s.Ramp)
 	}
@@ -253,7 +254,7 @@ func (p *pacer) ramp() int {
 }
 
 // places is how many exchanges there may be at once for a ticket; 0 for no limit.
-func (p *pacer) places(t *ticket) int {
+func (p *Pacer) places(t *Ticket) int {
 	most := p.budget.Concurrency
 	if most > 0 && !t.urgent() {
 		most = policy.Crowd(p.budget)
@@ -272,12 +273,12 @@ type answer struct {
 }
 
 // ask asks Redis for the right to one exchange now.
-func (p *pacer) ask(ctx context.Context, t ticket) (answer, error) {
+func (p *Pacer) ask(ctx context.Context, t Ticket) (answer, error) {
 	wait, err := p.askFor(ctx, &t)
 	return answer{wait, t.paid, t.place, t.ramp}, err
 }
 
-func (p *pacer) askFor(ctx context.Context, t *ticket) (wait time.Duration, err error) {
+func (p *Pacer) askFor(ctx context.Context, t *Ticket) (wait time.Duration, err error) {
 	key := p.app.RateKey()
 	if p.budget.Requests > 0 && !t.urgent() && !t.paid {
 		if wait, err := p.allow(ctx, key+":background", policy.BackgroundLimit(p.budget)); wait > 0 || err != nil {
@@ -310,7 +311,7 @@ type alone struct {
 }
 
 // askAlone is ask without Redis.
-func (p *pacer) askAlone(t *ticket) (wait time.Duration) {
+func (p *Pacer) askAlone(t *Ticket) (wait time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if most := p.places(t); most > 0 && p.alone.inFlight >= max(1, most/10) {
@@ -328,7 +329,7 @@ func (p *pacer) askAlone(t *ticket) (wait time.Duration) {
 	return 0
 }
 
-func (p *pacer) allow(ctx context.Context, key string, l policy.Limit) (wait time.Duration, err error) {
+func (p *Pacer) allow(ctx context.Context, key string, l policy.Limit) (wait time.Duration, err error) {
 	r, err := p.rate.Allow(ctx, key, redis_rate.Limit(l))
 	if err == nil && r.RetryAfter > 2*l.Period+policy.LookAgain { // no burst is so long: Redis' clock was set back
 		if err = p.rdb.Del(ctx, key).Err(); err == nil {
@@ -343,7 +344,7 @@ func (p *pacer) allow(ctx context.Context, key string, l policy.Limit) (wait tim
 
 // leave gives a place among the exchanges in flight back, which nobody waits for. One that is
 // not given back ends by itself.
-func (p *pacer) leave(t *ticket) {
+func (p *Pacer) leave(t *Ticket) {
 	if t.alone {
 		p.change(func() { p.alone.inFlight-- })
 		return
@@ -355,10 +356,10 @@ func (p *pacer) leave(t *ticket) {
 	if t.ramp { // else a provider that answers at once would have the whole crowd
 		rest = engine.RampStep - time.Since(t.since)
 	}
-	p.economy.later(p.closed, rest, func(ctx context.Context) error { return p.giveBack(ctx, t) })
+	p.asker.later(p.closed, rest, func(ctx context.Context) error { return p.giveBack(ctx, t) })
 }
 
-func (p *pacer) giveBack(ctx context.Context, t *ticket) error {
+func (p *Pacer) giveBack(ctx context.Context, t *Ticket) error {
 	if !t.place {
 		return nil
 	}

@@ -1,6 +1,7 @@
-package refresh
+package holder
 
 import (
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -21,11 +22,11 @@ type refusals struct {
 type refusal struct {
 	fails int64
 	until time.Time // nobody tries again before
-	err   Error
+	err   policy.Trouble
 }
 
-// standing is the error for a tenant whose time has not come yet; nil if it may be tried.
-func (r *refusals) standing(tenant string) *Error {
+// standing is the trouble of a tenant whose time has not come yet; nil if it may be tried.
+func (r *refusals) standing(tenant string) *policy.Trouble {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	last, ok := r.all[tenant]
@@ -34,17 +35,17 @@ func (r *refusals) standing(tenant string) *Error {
 		return nil
 	}
 	e := last.err
-	e.RetryAfter = left
+	e.Retry = left
 	return &e
 }
 
-// note remembers a failure and returns the error that tells it.
-func (r *refusals) note(tenant string, failed *provider.Error) *Error {
+// note remembers a failure and returns the trouble that it is.
+func (r *refusals) note(tenant string, failed *provider.Error) *policy.Trouble {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	fails := r.all[tenant].fails + 1
-	wait := policy.RetryIn(fails, failed, random())
-	e := Error{Kind: kindOf(policy.WhoOf(failed.Class)), Code: failed.Code, Status: failed.Status, RetryAfter: wait, Err: failed}
+	wait := policy.RetryIn(fails, failed, rand.Float64())
+	e := policy.Trouble{Who: policy.WhoOf(failed.Class), Code: failed.Code, Status: failed.Status, Retry: wait, Why: failed}
 	if r.all == nil {
 		r.all = make(map[string]refusal)
 	}

@@ -1,4 +1,4 @@
-package refresh
+package economy
 
 import (
 	"testing"
@@ -11,7 +11,7 @@ import (
 // The tenant whose pair is lost has nothing left to lose, and another profile may read the answers.
 func TestTheBrakeLetsOnlyTheTenantItHitAndAnotherProfileGoOn(t *testing.T) {
 	braked := &engine.AppState{Open: true, Brake: "0123abcd", Refused: grant.Fingerprint("hit")[:8]}
-	for want, who := range map[policy.Passage][]applicant{
+	for want, who := range map[policy.Passage][]Applicant{
 		policy.PassFree:    {{tenant: "hit", profile: "0123abcd"}, {tenant: "other", profile: "4567abcd"}},
 		policy.PassStopped: {{tenant: "other", profile: "0123abcd"}, {profile: "0123abcd"}},
 	} {
@@ -20,13 +20,5 @@ func TestTheBrakeLetsOnlyTheTenantItHitAndAnotherProfileGoOn(t *testing.T) {
 				t.Errorf("%+v: %d (%v), want %d", a, got, e, want)
 			}
 		}
-	}
-}
-
-// What replicas have acknowledged is not guessed at: Redis is not asked how old it is.
-func TestWithReplicasNoServerIsDoubted(t *testing.T) {
-	f := &flight{c: &Coordinator{cfg: Config{Replicas: 1}}}
-	if judged, left, doubtful, err := f.mayHaveLost(nil); judged != nil || left != 0 || doubtful || err != nil {
-		t.Errorf("%v %v %v", left, doubtful, err)
 	}
 }

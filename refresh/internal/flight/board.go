@@ -31,7 +31,7 @@ func (fl *Flights) joinAndWait(k tokencache.Key, w Want) (*flight, error) {
 			f.land(nil, &policy.Trouble{Code: "panic", Why: errPanicked})
 		}
 	}()
-	s, _ := f.glance()
+	s, _ := f.readFresh()
 	if returned = true; s != nil {
 		f.land(s, nil)
 	} else {

@@ -74,7 +74,7 @@ func (f *flight) fly() (*engine.Snapshot, error) {
 	if f.grant.KnownAbsent() {
 		return nil, tokencache.ErrNone
 	}
-	if s, err := f.glance(); s != nil || err != nil {
+	if s, err := f.readFresh(); !errors.Is(err, work.ErrAgain) {
 		return s, err
 	}
 	f.subscribeFirst()

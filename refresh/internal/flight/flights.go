@@ -62,7 +62,7 @@ type flight struct {
 	callers holder.Callers
 	holder  *holder.Holder // nil until it has wanted the lease
 	pin     *engine.Pin    // nil until the flight needs to hear of changes
-	glanced bool           // it has had a short look, see glance
+	hasRead bool           // it has had the short look, see readFresh
 	brief   bool           // snap is no more than a fresh token
 	busy    bool           // it has wanted the lease, or waited
 	asked   time.Time      // the other processes, whether they know better than Redis; zero for never

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/tokenlatch/tokenlatch/refresh/internal/work"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
@@ -24,13 +25,17 @@ func (f *flight) subscribeFirst() {
 	_ = f.pin.Confirmed(ctx)
 }
 
-// glance is the short cut to a fresh token that memory has no room for.
-func (f *flight) glance() (*engine.Snapshot, error) {
-	if f.glanced || f.want != (Want{}) || f.Work.Waiting.Err() != nil {
-		return nil, nil
+// readFresh is the short cut to a fresh token that memory has no room for. The error is work.ErrAgain if
+// there is none: the grant must be looked at.
+func (f *flight) readFresh() (*engine.Snapshot, error) {
+	if f.hasRead || f.want != (Want{}) || f.Work.Waiting.Err() != nil {
+		return nil, work.ErrAgain
 	}
 	s, err := f.grant.ReadFresh(f.Work.Waiting)
-	f.glanced, f.brief = true, s != nil
+	f.hasRead, f.brief = true, s != nil
+	if s == nil && err == nil {
+		return nil, work.ErrAgain
+	}
 	return s, err
 }
 

@@ -46,8 +46,8 @@ func (r *Run) tend(ctx context.Context, d engine.Due, shard int, rules policy.Ru
 	}
 }
 
-// chore does what is planned for a grant. It returns when to look at the grant again (Redis' clock, 0 for never), and the record by
-// which that was decided, nil for none.
+// chore does what is planned for a grant. It returns when to look at the grant again (Redis' clock, 0 for
+// never), and the record by which that was decided, nil for none.
 func (r *Run) chore(ctx context.Context, k tokencache.Key, rules policy.Rules) (int64, *grant.Record, error) {
 	reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), work.RedisTimeout) // or it could not be put back
 	defer cancel()

@@ -131,6 +131,7 @@ type exchanging struct {
 	answered chan struct{} // closed when what follows is set
 	pair     provider.Pair
 	failure  *provider.Error
+	took     time.Duration
 }
 
 // exchange is what presents a grant's credentials, once: run does, on a goroutine of its own, since an
@@ -142,6 +143,7 @@ func (c *Coordinator) exchange(l limits, g provider.Grant) (x *exchanging, run f
 		defer close(x.answered)
 		defer x.end(context.Canceled)
 		x.pair, x.failure = c.makeExchange(x.exchangeCtx, g)
+		x.took = time.Since(x.start)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/journal"
 )
 
 // recordFailure publishes what came of a failed exchange, so that everybody gets the same
@@ -48,7 +49,7 @@ func (f *flight) secondOpinion(s *engine.Snapshot, e *provider.Error, leave *fun
 	// Not where it is written that nobody presents: then it is not, and somebody verifies later.
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
-	outcome, now, err := f.grant.Fail(ctx, s, grant.Failure{
+	outcome, now, err := f.grant.With(f.failed(s, e)).Fail(ctx, s, grant.Failure{
 		ID: engine.NewID(), Verdict: grant.VerdictAgain, Error: policy.ErrorText(&refused),
 		Retry: 2*policy.SecondOpinionAfter + policy.SecondOpinionBudget + f.c.cfg.ClaimTimeout + f.c.rules.Patience(),
 	})
@@ -154,13 +155,19 @@ func (f *flight) awaitEarlier(s *engine.Snapshot) (bool, error) {
 	}
 }
 
+// failed is what came of an exchange of s that failed.
+func (f *flight) failed(s *engine.Snapshot, e *provider.Error) journal.Note {
+	return journal.Note{Took: f.took, RequestID: requestID(e.RequestID, s.Pair)}
+}
+
 // publish stores a failure, under an ID of its own. The holder's own callers get the cause with it.
 func (f *flight) publish(s *engine.Snapshot, e *provider.Error, failure grant.Failure) (*engine.Snapshot, error) {
 	failure.ID = engine.NewID()
+	noted := f.grant.With(f.failed(s, e))
 	var outcome grant.Outcome
 	var stored *engine.Snapshot
 	attempt := func(ctx context.Context) (err error) {
-		o, st, err := f.grant.Fail(ctx, s, failure)
+		o, st, err := noted.Fail(ctx, s, failure)
 		if err == nil {
 			outcome, stored = o, st
 		}

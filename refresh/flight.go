@@ -24,15 +24,16 @@ type flight struct {
 	grant   engine.Grant
 	want    want
 	started time.Time
-	pin     *engine.Pin // nil until the flight needs to hear of changes
-	spent   *lock.Lease // has done its work
-	glanced bool        // it has had a short look, see glance
-	brief   bool        // snap is no more than a fresh token
-	busy    bool        // it has wanted the lease, or waited
-	asked   time.Time   // the other processes, whether they know better than Redis; zero for never
-	holder  standing    // the claim about which they were last asked
-	probed  func()      // lets another flight of this process probe the app's circuit
-	due     int64       // Redis time at which the pair that it committed must be looked at
+	pin     *engine.Pin   // nil until the flight needs to hear of changes
+	spent   *lock.Lease   // has done its work
+	glanced bool          // it has had a short look, see glance
+	brief   bool          // snap is no more than a fresh token
+	busy    bool          // it has wanted the lease, or waited
+	asked   time.Time     // the other processes, whether they know better than Redis; zero for never
+	holder  standing      // the claim about which they were last asked
+	probed  func()        // lets another flight of this process probe the app's circuit
+	took    time.Duration // by its last exchange
+	due     int64         // Redis time at which the pair that it committed must be looked at
 
 	used   atomic.Bool // somebody has asked for the token
 	urgent atomic.Bool // and waits for it

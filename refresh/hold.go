@@ -17,6 +17,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/journal"
 )
 
 // redisTimeout bounds one Redis operation of a holder.
@@ -66,12 +67,15 @@ func (f *flight) refresh(lease *lock.Lease, s *engine.Snapshot) (*engine.Snapsho
 // exchange presents the refresh token, once, and waits for what comes of it.
 func (f *flight) exchange(s *engine.Snapshot) (provider.Pair, *provider.Error) {
 	x := f.present(s)
+	f.took = 0
 	switch {
 	case x == nil:
 		return provider.Pair{}, &provider.Error{Class: provider.Unsent, Code: "paused", Err: errLate}
 	case f.answer(s, x):
+		f.took = x.took
 		return x.pair, x.failure
 	}
+	f.took = time.Since(x.start)
 	f.c.log.Error().Err(errHangs).Str("tenant", f.key.Tenant).Int64("generation", s.Generation).Msg("given up: the outcome of this exchange is not known")
 	done := f.c.underway.add(s)
 	f.c.work.Go(func() {
@@ -81,7 +85,7 @@ func (f *flight) exchange(s *engine.Snapshot) (provider.Pair, *provider.Error) {
 			f.keepUnread(s, x.pair, x.failure)
 			return
 		}
-		_, _, _ = f.store(s, x.pair)
+		_, _, _ = f.store(s, x.pair, x.took)
 	})
 	return provider.Pair{}, &provider.Error{Class: provider.Ambiguous, Code: policy.CodeHangs, Err: errHangs}
 }
@@ -121,7 +125,7 @@ func (f *flight) claim(s *engine.Snapshot) (*engine.Snapshot, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
 	id := engine.NewID()
-	outcome, claimed, err := f.grant.Claim(ctx, s, id, f.c.cfg.ClaimTimeout+f.c.rules.Patience(), f.c.takeover, f.c.acked)
+	outcome, claimed, err := f.grant.With(journal.Note{Why: f.why(s)}).Claim(ctx, s, id, f.c.cfg.ClaimTimeout+f.c.rules.Patience(), f.c.takeover, f.c.acked)
 	switch {
 	case err != nil:
 		f.unclaim(s, id, err)
@@ -136,6 +140,22 @@ func (f *flight) claim(s *engine.Snapshot) (*engine.Snapshot, error) {
 		time.Sleep(policy.Slack) // our clock was a little ahead of Redis': do not ask at full speed
 	}
 	return nil, nil
+}
+
+// why says for what a flight presents s.
+func (f *flight) why(s *engine.Snapshot) string {
+	switch {
+	case f.want.Refused:
+		return journal.ByAPI
+	case f.want.background != nil && (s.UsedAt == 0 || s.Now()-s.UsedAt >= f.c.cfg.IdleAfter.Milliseconds()):
+		return journal.Idle
+	case f.want.background != nil, f.want.Early:
+		return journal.Due
+	case f.want.After != (want{}).After:
+		return journal.Forced
+	default:
+		return journal.Asked
+	}
 }
 
 // unclaim resolves a claim that may have been stored although its reply was lost, or the
@@ -349,7 +369,7 @@ func (c *Coordinator) pair(s *engine.Snapshot, p provider.Pair, now int64) grant
 
 // commit stores the only living pair, and says what becomes of the grant by it.
 func (f *flight) commit(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, error) {
-	stored, outcome, err := f.store(s, p)
+	stored, outcome, err := f.store(s, p, f.took)
 	switch {
 	case err != nil:
 		return stored, nil // from memory
@@ -366,8 +386,9 @@ func (f *flight) commit(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, 
 // store stores the only living pair. If Redis does not take it at once, this process serves it from
 // memory and goes on trying for as long as it lives; that is the error, and the snapshot is what
 // memory holds.
-func (f *flight) store(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, grant.Outcome, error) {
+func (f *flight) store(s *engine.Snapshot, p provider.Pair, took time.Duration) (*engine.Snapshot, grant.Outcome, error) {
 	id, pair := engine.NewID(), f.c.pair(s, p, s.At())
+	noted := f.grant.With(brought(s, p, pair, took))
 	var outcome grant.Outcome
 	var stored *engine.Snapshot
 	done := f.c.underway.add(s)
@@ -382,7 +403,7 @@ func (f *flight) store(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, g
 	err := f.c.keep(keeping{
 		key: f.key, what: fmt.Sprintf("%s, generation %d", f.key, s.Generation+1),
 		attempt: func(ctx context.Context) error {
-			o, st, err := f.grant.Commit(ctx, s, id, pair, false, f.used.Load(), f.c.acked)
+			o, st, err := noted.Commit(ctx, s, id, pair, false, f.used.Load(), f.c.acked)
 			if err == nil {
 				outcome, stored = o, st
 			}

@@ -51,9 +51,11 @@ type Coordinator struct {
 	refused  refusals // first mints
 	unopened unopened
 	fitness  fitness
-	probing  atomic.Bool // a flight of this process is about to probe whether the client is accepted
-	fallback atomic.Bool // the provider's Fallback is the one that is accepted
-	house    sync.Once   // housekeeping has begun
+	tally    tally        // how its exchanges ended
+	insecure lastInsecure // request that was not sent
+	probing  atomic.Bool  // a flight of this process is about to probe whether the client is accepted
+	fallback atomic.Bool  // the provider's Fallback is the one that is accepted
+	house    sync.Once    // housekeeping has begun
 	calmly   sync.Once
 	calm     chan struct{} // closed when this process has served a token that needed no refresh
 

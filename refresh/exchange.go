@@ -143,6 +143,7 @@ func (c *Coordinator) exchange(l limits, g provider.Grant) (x *exchanging, run f
 		defer close(x.answered)
 		defer x.end(context.Canceled)
 		x.pair, x.failure = c.makeExchange(x.exchangeCtx, g)
+		c.tally.note(g.Tenant, x.failure)
 		x.took = time.Since(x.start)
 	}
 }

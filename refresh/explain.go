@@ -3,10 +3,11 @@ package refresh
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 
 	"github.com/tokenlatch/tokenlatch/refresh/explain"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/trouble"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/work"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
@@ -28,7 +29,7 @@ func (c *Coordinator) Explain(ctx context.Context, tenant string) (explain.Expla
 	found, err := evidenceOf(ctx, c, k)
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return explain.Explanation{}, left(ctx, k)
+		return explain.Explanation{}, work.Left(ctx, k)
 	case err != nil:
 		return explain.Explanation{}, c.about(k, err)
 	}
@@ -37,17 +38,17 @@ func (c *Coordinator) Explain(ctx context.Context, tenant string) (explain.Expla
 
 // evidenceOf is what is known of a grant.
 func evidenceOf(ctx context.Context, c *Coordinator, k tokencache.Key) (explain.Case, error) {
-	profile := c.profile
-	if c.rules.Mints {
+	profile := c.tools.Rules.Profile
+	if c.tools.Rules.Mints {
 		profile.Replay = provider.ReplayHarmless // nothing is spent
 	}
 	found := explain.Case{
 		App: k.App, Tenant: k.Tenant, Profile: &profile, IdleAfter: c.cfg.IdleAfter,
-		Process: explain.Process{Name: c.locker.Name()}, Share: shareOf(c),
+		Process: explain.Process{Name: c.cfg.Locker.Name()}, Share: shareOf(c),
 	}
 	s, trace, err := readTogether(ctx, c, k)
 	if unfit := engine.Unfit(err); unfit != nil {
-		found.Process.Code, found.Process.Detail = unfitRedis, unfit.Error()
+		found.Process.Code, found.Process.Detail = trouble.Unfit, unfit.Error()
 		return found, nil
 	}
 	found.Trace, found.Now = trace, trace.Now
@@ -76,7 +77,7 @@ func readTogether(ctx context.Context, c *Coordinator, k tokencache.Key) (s *eng
 		if failed != nil {
 			return nil, t, failed
 		}
-		s, err = c.read(ctx, k)
+		s, err = work.Call(ctx, c.work, c.app.Grant(k.Tenant).Read)
 		if t, failed = c.app.Trace(ctx, k.Tenant); failed == nil && lastID(t) == lastID(before) {
 			break
 		}
@@ -108,32 +109,22 @@ func pairOf(s *engine.Snapshot) explain.Pair {
 
 // processOf is what this process knows of a grant that is in no key of Redis.
 func processOf(ctx context.Context, c *Coordinator, s *engine.Snapshot, now int64) explain.Process {
-	p := explain.Process{Name: c.locker.Name()}
+	p := explain.Process{Name: c.cfg.Locker.Name()}
 	insecure := c.insecure.lately(s.Tenant)
 	switch {
 	case s.Err != nil:
 		p.Detail = strings.TrimPrefix(s.Err.Error(), "tokencache: ")
 	case insecure != nil:
 		p.Code, p.Detail = "insecure_url", insecure.Error()
-	case waitsForBudget(c, s.Tenant):
-		p.Code, p.Detail = "budget", errBudget.Error()
+	case c.flights.Flies(s.Tenant) && c.tools.Economy.Waits():
+		p.Code = "budget"
 	}
-	if c.takeover != grant.AtOnce && c.cfg.Replicas == 0 && s.State == tokencache.Active {
+	if c.tools.Takeover != grant.AtOnce && c.cfg.Replicas == 0 && s.State == tokencache.Active {
 		if _, left, doubtful, err := c.app.Grant(s.Tenant).MayHaveLost(ctx, s); err == nil && doubtful && left > 0 {
 			p.Doubted = now + left.Milliseconds()
 		}
 	}
 	return p
-}
-
-// waitsForBudget reports whether a flight of the tenant, and exchanges of this process, wait for the budget.
-func waitsForBudget(c *Coordinator, tenant string) bool {
-	if _, flies := c.flights.Load(tenant); !flies {
-		return false
-	}
-	c.pacer.mu.Lock()
-	defer c.pacer.mu.Unlock()
-	return slices.ContainsFunc(c.pacer.queue, func(t *ticket) bool { return t.since.IsZero() })
 }
 
 // shareOf is how the exchanges of this process ended of late; nil if there were none. Its Since is how

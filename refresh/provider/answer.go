@@ -83,6 +83,7 @@ func Classify(p Profile, a Answer, secrets ...string) (Pair, error) {
 	m, whole := readMembers(a.Body, a.Err != nil)
 	if a.Status/100 == 2 {
 		if pair, ok := p.pair(m, whole); ok {
+			pair.RequestID = requestID(p, a.Header, append([]string{pair.AccessToken, pair.RefreshToken}, secrets...))
 			return pair, nil
 		}
 	}
@@ -133,7 +134,10 @@ func (p Profile) refusal(a Answer, m members, secrets []string) *Error {
 	if p.reveals(code, secrets) {
 		code = ""
 	}
-	e := &Error{Class: class, Code: code, Status: a.Status, RetryAfter: after, Err: whyRefused(a, class)}
+	e := &Error{
+		Class: class, Code: code, Status: a.Status, RetryAfter: after,
+		RequestID: requestID(p, a.Header, secrets), Err: whyRefused(a, class),
+	}
 	e.keepUnread(a.Body)
 	return e
 }
@@ -170,4 +174,28 @@ func retryAfter(h http.Header) (d time.Duration, said bool) {
 		d = until.Sub(from)
 	}
 	return min(max(0, d), maxRetryAfter), true
+}
+
+// requestIDs are the headers in which providers name a request, the most telling first.
+var requestIDs = []string{
+	"X-Request-Id", "X-Zm-Trackingid", "Request-Id", "X-Ms-Request-Id", "Intuit_tid", "X-Github-Request-Id",
+	"X-Slack-Req-Id", "X-Amzn-Requestid", "X-Correlation-Id", "X-Hubspot-Correlation-Id", "X-Trace-Id", "Cf-Ray",
+}
+
+// maxRequestID is the length of the longest request id that is kept, in bytes.
+const maxRequestID = 64
+
+// requestID is the name that an answer gives the request, by which the provider's support finds it. One
+// that is longer, is no printable word, or holds a piece of a secret, is none.
+func requestID(p Profile, h http.Header, secrets []string) string {
+	for _, name := range requestIDs {
+		if id := strings.TrimSpace(h.Get(name)); printable(id) && !p.reveals(id, secrets) {
+			return id
+		}
+	}
+	return ""
+}
+
+func printable(id string) bool {
+	return id != "" && len(id) <= maxRequestID && vschars(id) && !strings.Contains(id, " ")
 }

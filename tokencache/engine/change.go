@@ -75,7 +75,7 @@ func (g Grant) Claim(ctx context.Context, base *Snapshot, id string, ttl time.Du
 	return g.change("claim", base, base.Pair, func() (answer, error) {
 		a, err := g.store(ctx, "claim", store.ClaimScript, []string{ks.Grant(), ks.Secret(), ks.Journal()}, opts,
 			ks.Events(), g.c.journal, id, grant.Clip(g.by), base.Epoch, base.Generation, ttl.Milliseconds(), t.Millis(), grant.Fingerprint(base.Pair.RefreshToken.Reveal()), base.Judged(),
-			revival, base.Claim.ID, over)
+			revival, base.Claim.ID, over, grant.Clip(noteOf(g).Why))
 		if a.Status != string(grant.OutcomeOK) {
 			a.Lacks = nil // nothing is claimed
 		}
@@ -108,7 +108,7 @@ func (g Grant) Commit(ctx context.Context, base *Snapshot, id string, pair grant
 		kind = "spare"
 	}
 	ks, pair := g.keys(), pair.Bounded(base.Now())
-	fields := pair.Fields()
+	fields, note := pair.Fields(), noteOf(g)
 	if used {
 		fields = append(fields, "used_at", grant.Millis(base.Now()))
 	}
@@ -123,7 +123,8 @@ func (g Grant) Commit(ctx context.Context, base *Snapshot, id string, pair grant
 			if err != nil {
 				return answer{}, err
 			}
-			args := append([]any{ks.Events(), g.c.journal, id, grant.Clip(g.by), base.Epoch, base.Generation, sealed, generation, kind, grant.WarnAgain.Milliseconds()}, fields...)
+			args := append([]any{ks.Events(), g.c.journal, id, grant.Clip(g.by), base.Epoch, base.Generation, sealed, generation, kind, grant.WarnAgain.Milliseconds(),
+				note.Millis(), grant.Clip(note.RequestID), grant.Clip(note.Why)}, fields...)
 			a, err = g.store(ctx, "commit", store.CommitScript, []string{ks.Grant(), ks.Secret(), ks.Spare(), ks.Journal()}, opts, args...)
 			if err != nil || a.Status != "reseal" {
 				return a, err
@@ -178,7 +179,8 @@ func (g Grant) Fail(ctx context.Context, base *Snapshot, f grant.Failure) (grant
 	return g.change(op, base, base.Pair, func() (answer, error) {
 		return g.run(ctx, "fail", store.FailScript, []string{ks.Grant(), ks.Secret(), ks.Journal()},
 			ks.Events(), g.c.journal, f.ID, grant.Clip(g.by), base.Epoch, base.Generation, base.Claim.ID,
-			string(f.Verdict), grant.Clip(f.Error), grant.Clip(f.Reason), f.Retry.Milliseconds(), deadline, unknown, f.Over.Milliseconds())
+			string(f.Verdict), grant.Clip(f.Error), grant.Clip(f.Reason), f.Retry.Milliseconds(), deadline, unknown, f.Over.Milliseconds(),
+			noteOf(g).Millis(), grant.Clip(noteOf(g).RequestID))
 	})
 }
 

@@ -415,7 +415,7 @@ func TestTheFixedEndOfARefreshTokenIsSaidOnce(t *testing.T) {
 		t.Errorf("said again: %s, %v", o, err)
 	}
 	want := []string{"connect", "reauth_due"}
-	if got := journal(t, c, acme); !slices.Equal(got, want) {
+	if got := journaled(t, c, acme); !slices.Equal(got, want) {
 		t.Errorf("journal %v", got)
 	}
 	// A pair whose refresh token ends at the same date leaves it said; a later end, a
@@ -549,7 +549,7 @@ func TestACompactedJournalTakesLessRoomAndKeepsWhatIsNotRoutine(t *testing.T) {
 		t.Errorf("%d bytes, before %d", after, before)
 	}
 	claim(t, c, base, "w")
-	if got := journal(t, c, acme); len(got) != 6 || got[5] != "claim" {
+	if got := journaled(t, c, acme); len(got) != 6 || got[5] != "claim" {
 		t.Errorf("goes on as %v", got)
 	}
 	young := grant.Key{App: "zoom", Tenant: "young"}

@@ -231,8 +231,8 @@ func eventually(t testing.TB, what string, within time.Duration, reached func() 
 	}
 }
 
-// journal is the kinds of a grant's journal entries, in order.
-func journal(t testing.TB, c *Cache, k grant.Key) []string {
+// journaled is the kinds of a grant's journal entries, in order.
+func journaled(t testing.TB, c *Cache, k grant.Key) []string {
 	t.Helper()
 	entries, err := c.rdb.XRange(t.Context(), c.Grant(k).keys().Journal(), "-", "+").Result()
 	if err != nil {

@@ -229,7 +229,7 @@ func (p *play) changes(t *testing.T) string {
 	for _, e := range entries[min(p.lines, len(entries)):] {
 		line := []string{fmt.Sprint(e.Values["kind"])}
 		for _, name := range slices.Sorted(maps.Keys(e.Values)) {
-			if name != "kind" {
+			if name != "kind" && e.Values[name] != "" {
 				line = append(line, name+"="+p.spell(name, fmt.Sprint(e.Values[name]), now))
 			}
 		}

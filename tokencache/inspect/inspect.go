@@ -180,6 +180,18 @@ func (in *Inspector) Listeners(ctx context.Context, k grant.Key) (int64, error) 
 	return n, nil
 }
 
+// nodes are the Redis that have grants. One that is silent may be asked which there are: another one is asked
+// after a second then.
+func (in *Inspector) nodes(ctx context.Context) (nodes []redis.Cmdable, err error) {
+	for _, node := range in.db.Masters(ctx) {
+		nodes = append(nodes, node)
+	}
+	if len(nodes) == 0 {
+		return in.db.Nodes(ctx)
+	}
+	return nodes, nil
+}
+
 // said adds to an error of Redis what an operator must mend, if it says so.
 func said(err error) error {
 	if unfit := store.Unfit(err); unfit != nil {

@@ -70,18 +70,6 @@ func (in *Inspector) scan(ctx context.Context, pattern string, visit func(redis.
 	}
 }
 
-// nodes are the Redis that have grants. One that is silent may be asked which there are: another one is asked
-// after a second then.
-func (in *Inspector) nodes(ctx context.Context) (nodes []redis.Cmdable, err error) {
-	for _, node := range in.db.Masters(ctx) {
-		nodes = append(nodes, node)
-	}
-	if len(nodes) == 0 {
-		return in.db.Nodes(ctx)
-	}
-	return nodes, nil
-}
-
 // ofNode names one of several nodes.
 func ofNode(node redis.Cmdable, of int) string {
 	if client, ok := node.(*redis.Client); ok && of > 1 {

@@ -66,7 +66,7 @@ func (g *globals) inspect(cmd *cobra.Command, k grant.Key, how bool) error {
 	if err := g.text(term.Render(d.lines(), 0, g.colour())); err != nil {
 		return err
 	}
-	g.talk("`tokenlatch journal %s %s` has the whole journal, `tokenlatch inspect %[1]s %[2]s --how` the keys", oncall.ID(k.App), oncall.ID(k.Tenant))
+	g.talk("`tokenlatch journal %s %s` has the whole journal; --how prints the keys", oncall.ID(k.App), oncall.ID(k.Tenant))
 	return nil
 }
 
@@ -121,7 +121,7 @@ func (d *detail) lines() []term.Line {
 	say := func(what, format string, args ...any) {
 		out = append(out, term.Line{term.In(cli.Faint, fmt.Sprintf("  %-11s", what)), term.In(cli.Plain, fmt.Sprintf(format, args...))})
 	}
-	head := term.Line{term.In(cli.Bold, oncall.ID(d.row.App)+" "+oncall.ID(d.row.Tenant)), term.In(cli.Plain, " is "), term.In(toneOf(d.finding), d.finding.State)}
+	head := term.Line{term.In(cli.Bold, oncall.ID(d.row.App)+" "+oncall.ID(d.row.Tenant)), term.In(cli.Plain, ": "), term.In(toneOf(d.finding), d.finding.State)}
 	if !d.finding.Since.IsZero() {
 		head = append(head, term.In(cli.Plain, " since "+when(d.finding.Since, now)))
 	}
@@ -133,7 +133,7 @@ func (d *detail) lines() []term.Line {
 		say("who acts", "%s", acts)
 	}
 	if d.row.Err != nil {
-		say("read", "%v", d.row.Err)
+		say("read", "what is stored is not shown; `redis-cli` shows it: --how")
 	} else {
 		d.sayTokens(say, r, now)
 	}
@@ -211,16 +211,25 @@ func (d *detail) sayJournal(say func(string, string, ...any), now time.Time) (ou
 		return nil
 	}
 	say("journal", "the last %d", len(d.journal))
+	width := clockWidth(d.journal, now)
 	for _, e := range d.journal {
-		out = append(out, append(term.Line{term.In(cli.Plain, "    ")}, entryLine(e, now)...))
+		out = append(out, append(term.Line{term.In(cli.Plain, "    ")}, entryLine(e, now, width)...))
 	}
 	return out
 }
 
+// clockWidth is how many columns the times of some entries take.
+func clockWidth(entries []inspect.Entry, now time.Time) (width int) {
+	for _, e := range entries {
+		width = max(width, len(oncall.Clock(grant.Time(e.At), now)))
+	}
+	return width
+}
+
 // entryLine is a line of a journal in words.
-func entryLine(e inspect.Entry, now time.Time) term.Line {
+func entryLine(e inspect.Entry, now time.Time, width int) term.Line {
 	line := term.Line{
-		term.In(cli.Faint, fmt.Sprintf("%-11s  ", oncall.Clock(grant.Time(e.At), now))), term.In(toneOfKind(e.Kind), fmt.Sprintf("%-11s", e.Kind)),
+		term.In(cli.Faint, fmt.Sprintf("%-*s  ", width, oncall.Clock(grant.Time(e.At), now))), term.In(toneOfKind(e.Kind), fmt.Sprintf("%-11s", e.Kind)),
 		term.In(cli.Plain, fmt.Sprintf("  generation %d  %s", e.Generation, e.By)),
 	}
 	if e.Why != "" {

@@ -55,10 +55,11 @@ func (g *globals) journal(cmd *cobra.Command, k grant.Key, follow bool) error {
 	case err != nil:
 		return g.failed(s, err)
 	}
-	o, last := g.items(g.stdout), ""
+	o, last, width := g.items(g.stdout), "", clockWidth(entries, time.Now())
 	for _, e := range entries {
-		if last = e.ID; g.entry(o, e) != nil {
-			break
+		last = e.ID
+		if err := g.entry(o, e, width); err != nil {
+			return err
 		}
 	}
 	if !follow {
@@ -68,14 +69,14 @@ func (g *globals) journal(cmd *cobra.Command, k grant.Key, follow bool) error {
 		return err
 	}
 	g.talk("listening; Ctrl-C ends it")
-	return g.follow(cmd.Context(), s, k, o, last)
+	return g.follow(cmd.Context(), s, k, o, last, width)
 }
 
-func (g *globals) entry(o *items, e inspect.Entry) error {
+func (g *globals) entry(o *items, e inspect.Entry, width int) error {
 	if g.asJSON() {
 		return o.add(oncall.EntryOf(e))
 	}
-	_, err := o.w.WriteString(entryLine(e, time.Now()).Text(0, g.colour()) + "\n")
+	_, err := o.w.WriteString(entryLine(e, time.Now(), width).Text(0, g.colour()) + "\n")
 	return err
 }
 
@@ -90,7 +91,7 @@ func (g *globals) endJournal(o *items, k grant.Key, n int) error {
 }
 
 // follow prints what comes until ctx ends. While Redis does not answer it says so once, and goes on.
-func (g *globals) follow(ctx context.Context, s *session, k grant.Key, o *items, last string) error {
+func (g *globals) follow(ctx context.Context, s *session, k grant.Key, o *items, last string, width int) error {
 	away := false
 	for e, err := range s.Follow(ctx, k, last) {
 		if err != nil {
@@ -104,7 +105,7 @@ func (g *globals) follow(ctx context.Context, s *session, k grant.Key, o *items,
 			away = false
 			g.talk("Redis answers again")
 		}
-		if err := g.entry(o, e); err != nil {
+		if err := g.entry(o, e, width); err != nil {
 			return err
 		}
 		if err := o.w.Flush(); err != nil {

@@ -45,8 +45,9 @@ func runCtx(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return cli.ExitInterrupted
 	}
 	e := cli.AsError(err)
+	began, spoilt := errors.AsType[*begunError](err) // an array that is on stdout already
 	if e.Err != nil {
-		report(cmd, e, asJSON(args), stdout, stderr)
+		report(cmd, e, asJSON(args) && (!spoilt || began.lines), stdout, stderr)
 	}
 	return e.Exit
 }
@@ -131,7 +132,7 @@ type failed struct {
 	Exit    int    `json:"exit"`
 }
 
-// report says why a command failed, and what to do next. An array that has begun on stdout is not spoilt.
+// report says why a command failed, and what to do next: to people, and to programs as well.
 func report(cmd *cobra.Command, e *cli.Error, asJSON bool, stdout, stderr io.Writer) {
 	if e.Hint == "" && e.Exit == cli.ExitUsage {
 		e.Hint = cmd.CommandPath() + " -h lists the flags"
@@ -140,7 +141,7 @@ func report(cmd *cobra.Command, e *cli.Error, asJSON bool, stdout, stderr io.Wri
 	if e.Hint != "" {
 		fmt.Fprintln(stderr, "hint: "+e.Hint)
 	}
-	if began, ok := errors.AsType[*begunError](e.Err); asJSON && (!ok || began.lines) {
+	if asJSON {
 		_ = json.NewEncoder(stdout).Encode(failure{failed{e.Code, e.Err.Error(), e.Hint, e.Exit}})
 	}
 }

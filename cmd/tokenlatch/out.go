@@ -19,9 +19,10 @@ type items struct {
 
 func (g *globals) items(w io.Writer) *items { return &items{w: bufio.NewWriter(w), lines: g.jsonl} }
 
-// table is one of text on what items write to. The column of that number may be cut on a narrow terminal.
-func (g *globals) table(o *items, cut int, heads ...string) *term.Table {
-	return &term.Table{W: o.w, Heads: heads, Width: term.Width(g.stdout), Cut: cut, Colour: g.colour()}
+// table is one of text on what items write to. The cells of the column of that number may go below on a
+// narrow terminal.
+func (g *globals) table(o *items, fold int, heads ...string) *term.Table {
+	return &term.Table{W: o.w, Heads: heads, Width: term.Width(g.stdout), Fold: fold, Colour: g.colour()}
 }
 
 // flushAfter is how long what is written may stay unseen.

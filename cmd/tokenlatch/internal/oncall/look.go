@@ -84,7 +84,7 @@ func dead(r *grant.Record) Finding {
 	case "invalid_grant":
 		f.Why = "the provider refused or revoked the grant" + answer(r.Error)
 	case "lost_response":
-		f.Why = "the answer to an exchange was lost, and the token spent" + answer(r.Error)
+		f.Why = "an exchange's answer was lost, and its token is spent" + answer(r.Error)
 	case "refresh_token_expired":
 		f.Why = "its refresh token had ended"
 	case "external_rotation":
@@ -108,7 +108,7 @@ func claimed(row *inspect.Row) Finding {
 		return f
 	}
 	f.State, f.Trouble = Waiting, true
-	f.Why = fmt.Sprintf("%s presented generation %d and went silent; ", c.By, row.Record.Generation)
+	f.Why = fmt.Sprintf("%s went silent over generation %d; ", c.By, row.Record.Generation)
 	if left := time.Duration(c.Until-row.Now) * time.Millisecond; left > 0 {
 		f.Why += "hard deadline in " + Span(left)
 	} else {
@@ -221,7 +221,7 @@ func (f Finding) Acts() string {
 	case Provider:
 		return "provider"
 	case OtherProgram:
-		return "you: who else refreshes it?"
+		return "you: who else?"
 	}
 	if f.Trouble {
 		return "nobody"

@@ -30,12 +30,13 @@ func IsTerminal(w io.Writer) bool {
 }
 
 // Table prints rows in columns, as they come: the first ones are held back until it is known how wide
-// the columns are. No cell is cut but those of one column, where a terminal is too narrow.
+// the columns are. No cell is cut. On a terminal that is too narrow, one column gets the room that is
+// left, and a cell that does not fit has a line of its own below.
 type Table struct {
 	W      io.Writer
 	Heads  []string
 	Width  int // of the terminal; 0 for none
-	Cut    int // the column that may be cut; it needs room for minCut columns
+	Fold   int // the column whose cells may go below
 	Colour bool
 
 	widths []int
@@ -45,8 +46,8 @@ type Table struct {
 
 const (
 	heldRows = 200
-	minCut   = 16
 	gap      = 2
+	indent   = "    "
 )
 
 // Add takes a row: one span for each column.
@@ -74,7 +75,7 @@ func (t *Table) Begin() error {
 	t.held, t.widths = nil, make([]int, len(t.Heads))
 	for _, row := range rows {
 		for i, cell := range row {
-			t.widths[i] = max(t.widths[i], utf8.RuneCountInString(cell.Text))
+			t.widths[i] = max(t.widths[i], columns(cell))
 		}
 	}
 	t.fit()
@@ -86,26 +87,29 @@ func (t *Table) Begin() error {
 	return nil
 }
 
-// fit makes the column that may be cut as narrow as the terminal wants.
+func columns(cell Span) int { return utf8.RuneCountInString(cell.Text) }
+
+// fit gives the column whose cells may go below the room that is left.
 func (t *Table) fit() {
 	all := -gap
 	for _, w := range t.widths {
 		all += w + gap
 	}
 	if over := all - t.Width; t.Width > 0 && over > 0 {
-		t.widths[t.Cut] = max(t.widths[t.Cut]-over, min(minCut, t.widths[t.Cut]))
+		t.widths[t.Fold] = max(t.widths[t.Fold]-over, len(t.Heads[t.Fold]))
 	}
 }
 
 func (t *Table) print(row Line) error {
 	var out Line
+	below := ""
 	for i, cell := range row {
-		if i == t.Cut && t.Width > 0 {
-			cell.Text = cut(cell.Text, t.widths[i])
+		if i == t.Fold && t.Width > 0 && columns(cell) > t.widths[i] {
+			below, cell.Text = indent+Line{cell}.Text(0, t.Colour)+"\n", ""
 		}
-		pad := t.widths[i] - utf8.RuneCountInString(cell.Text) + gap
-		out = append(out, cell, Span{cli.Plain, strings.Repeat(" ", max(gap, pad))})
+		pad := t.widths[i] - columns(cell) + gap
+		out = append(out, cell, In(cli.Plain, strings.Repeat(" ", max(gap, pad))))
 	}
-	_, err := io.WriteString(t.W, out.Text(0, t.Colour)+"\n")
+	_, err := io.WriteString(t.W, out.Text(0, t.Colour)+"\n"+below)
 	return err
 }

@@ -86,8 +86,11 @@ func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
 		"tokencache/seal":            {},
 		"refresh/provider":           {},
 		"refresh/internal/bearer":    {},
+		"refresh/internal/exchange":  {"refresh/provider"},
+		"refresh/internal/pair":      {"tokencache/grant", "refresh/internal/policy", "refresh/provider"},
+		"refresh/internal/work":      {},
 		"refresh/internal/policy":    {"tokencache/grant", "refresh/provider"},
-		"refresh":                    {"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/inspect", "tokencache/internal/clock", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh/internal/bearer", "refresh/internal/policy", "refresh/provider"},
+		"refresh":                    {"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/inspect", "tokencache/internal/clock", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh/internal/bearer", "refresh/internal/economy", "refresh/internal/exchange", "refresh/internal/flight", "refresh/internal/holder", "refresh/internal/keep", "refresh/internal/pair", "refresh/internal/policy", "refresh/internal/renew", "refresh/internal/trouble", "refresh/internal/work", "refresh/provider"},
 		"refresh/refreshtest":        {"refresh/provider"},
 	}
 	for _, p := range packages(t) {
@@ -99,6 +102,39 @@ func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
 			inner, ours := strings.CutPrefix(dep, module+"/")
 			if ours && !slices.Contains(allowed, inner) {
 				t.Errorf("%s depends on %s", p.short(), inner)
+			}
+		}
+	}
+}
+
+// The rooms of refresh, lower ones first: each knows those alone that it names.
+func TestRoomsOfRefreshKnowOnlyWhatTheyNeed(t *testing.T) {
+	mayKnow := map[string][]string{
+		"bearer": {}, "policy": {}, "work": {}, "exchange": {},
+		"pair":    {"policy"},
+		"trouble": {"policy"},
+		"keep":    {"policy", "work"},
+		"economy": {"policy", "work"},
+		"holder":  {"economy", "exchange", "keep", "pair", "policy", "trouble", "work"},
+		"flight":  {"economy", "holder", "policy", "work"},
+		"renew":   {"economy", "flight", "policy", "trouble", "work"},
+	}
+	for _, p := range packages(t) {
+		room, ok := strings.CutPrefix(p.short(), "refresh/internal/")
+		if !ok {
+			continue
+		}
+		allowed, known := mayKnow[room]
+		if !known {
+			t.Errorf("refresh/internal/%s: say what it may know", room)
+		}
+		for _, path := range p.Imports {
+			other, inside := strings.CutPrefix(path, module+"/refresh/internal/")
+			if inside && !slices.Contains(allowed, other) {
+				t.Errorf("%s imports %s", room, other)
+			}
+			if path == module+"/refresh" {
+				t.Errorf("%s imports the door", room)
 			}
 		}
 	}
@@ -118,7 +154,7 @@ var importRules = []struct {
 	{"embed", either(is("tokencache/internal/store"), command, support), false},
 	{"testing", support, false},
 	// Values of a grant and decisions about it: no Redis, no goroutine, no ctx.
-	{"github.com/redis/go-redis", either(is("lock", "tokencache", "tokencache/engine", "tokencache/inspect", "tokencache/internal/hub", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh"), command, support), false},
+	{"github.com/redis/go-redis", either(is("lock", "tokencache", "tokencache/engine", "tokencache/inspect", "tokencache/internal/hub", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh/internal/economy", "refresh/internal/keep", "refresh/internal/renew", "refresh/internal/trouble"), command, support), false},
 	{"context", func(short string) bool { return short != "tokencache/grant" && short != "refresh/internal/policy" }, true},
 	// Decisions: no randomness of their own.
 	{"math/rand", func(short string) bool { return short != "refresh/internal/policy" }, false},

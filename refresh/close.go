@@ -5,6 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+
+	"github.com/tokenlatch/tokenlatch/refresh/internal/work"
 )
 
 // Close ends the coordinator. Callers that wait get an error; exchanges in flight are
@@ -14,32 +18,29 @@ import (
 // may be called again. If Redis has lost its data, Close gives back what this process remembers; the
 // error names what Redis did not take.
 func (c *Coordinator) Close(ctx context.Context) error {
-	c.mu.Lock()
-	c.closed = true
-	c.mu.Unlock()
-	c.close(errClosed)
+	c.work.Close()
 	drained := make(chan struct{})
 	go func() {
 		c.work.Wait()
-		c.economy.close()
+		c.tools.Economy.Close()
 		close(drained)
 	}()
 	select {
 	case <-drained:
 	case <-ctx.Done():
-		return errors.Join(fmt.Errorf("refresh: close: exchanges or commits are still under way, let the process live: %w", context.Cause(ctx)), c.kept.left())
+		return errors.Join(fmt.Errorf("refresh: close: exchanges or commits are still under way, let the process live: %w", context.Cause(ctx)), c.tools.Keeper.Left())
 	}
 	patience := time.NewTimer(c.cfg.CommitPatience)
 	defer patience.Stop()
 	select {
-	case <-c.kept.empty():
+	case <-c.tools.Keeper.Empty():
 	case <-patience.C:
 	case <-ctx.Done():
 	}
-	left := c.kept.left()
+	left := c.tools.Keeper.Left()
 	// This process may have the only copy of what Redis has lost. Redis away is no reason to stay; a
 	// reader of Events that hangs is none to lose it.
-	rescued := errors.Join(left, c.rescue(ctx))
+	rescued := errors.Join(left, rescue(ctx, c.app))
 	if err := c.events.close(ctx); err != nil {
 		return errors.Join(rescued, err)
 	}
@@ -49,10 +50,10 @@ func (c *Coordinator) Close(ctx context.Context) error {
 	return rescued
 }
 
-func (c *Coordinator) rescue(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+func rescue(ctx context.Context, app engine.App) error {
+	ctx, cancel := context.WithTimeout(ctx, work.RedisTimeout)
 	defer cancel()
-	if err := c.app.Rescue(ctx); err != nil {
+	if err := app.Rescue(ctx); err != nil {
 		return fmt.Errorf("refresh: close: Redis has lost its data, and does not take back what this process remembers: %w", err)
 	}
 	return nil

@@ -1,18 +1,13 @@
 package refresh
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"golang.org/x/oauth2"
 
-	"github.com/tokenlatch/tokenlatch/lock"
-	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
-	"github.com/tokenlatch/tokenlatch/refresh/provider"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/pair"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
@@ -40,17 +35,17 @@ func (c *Coordinator) Connect(ctx context.Context, tenant string, tok *oauth2.To
 	if err := k.Validate(); err != nil {
 		return err
 	}
-	if err := c.readyForMore(ctx, k); err != nil {
+	if err := c.judge.FitForMore(ctx, tenant); err != nil {
 		return c.about(k, err)
 	}
 	if c.cfg.Provider.Mints && (tok == nil || tok.AccessToken == "") {
-		return c.enroll(ctx, k)
+		return c.answer(k, c.mint.First(ctx, k, c.app.Grant(tenant)))
 	}
-	first, err := c.firstPair("Connect", tok, opts)
+	first, err := firstPair("Connect", tok, c.cfg.Provider.Mints, c.tools.Pairs, opts)
 	if err != nil {
 		return err
 	}
-	_, err = c.app.Grant(k.Tenant).Connect(ctx, first, c.acked)
+	_, err = c.app.Grant(tenant).Connect(ctx, first, c.tools.Acked)
 	switch {
 	case errors.Is(err, tokencache.ErrSpent):
 		return fmt.Errorf("refresh: %s: Connect: keep what is stored; if that is dead, the tenant must consent anew: %w", k, err)
@@ -93,14 +88,14 @@ func (c *Coordinator) Import(ctx context.Context, tenant string, tok *oauth2.Tok
 	if err := k.Validate(); err != nil {
 		return "", err
 	}
-	first, err := c.firstPair("Import", tok, opts)
+	first, err := firstPair("Import", tok, c.cfg.Provider.Mints, c.tools.Pairs, opts)
 	if err != nil {
 		return "", err
 	}
-	if err := c.readyForMore(ctx, k); err != nil {
+	if err := c.judge.FitForMore(ctx, tenant); err != nil {
 		return "", c.about(k, err)
 	}
-	_, err = c.app.Grant(k.Tenant).Import(ctx, first, c.acked)
+	_, err = c.app.Grant(tenant).Import(ctx, first, c.tools.Acked)
 	switch {
 	case errors.Is(err, engine.ErrExists):
 		return Exists, nil
@@ -111,211 +106,24 @@ func (c *Coordinator) Import(ctx context.Context, tenant string, tok *oauth2.Tok
 }
 
 // firstPair is how the first pair of a grant is made, given Redis' time; or what is wrong with tok.
-func (c *Coordinator) firstPair(call string, tok *oauth2.Token, opts []ConnectOption) (func(now int64) grant.Pair, error) {
+func firstPair(call string, tok *oauth2.Token, mints bool, pairs *pair.Maker, opts []ConnectOption) (func(now int64) grant.Pair, error) {
 	if tok == nil || tok.AccessToken == "" {
 		return nil, fmt.Errorf("refresh: %s: the token has no access token", call)
 	}
-	if tok.RefreshToken == "" && !c.cfg.Provider.Mints {
+	if tok.RefreshToken == "" && !mints {
 		return nil, fmt.Errorf("refresh: %s: the token has no refresh token, so it cannot be kept alive: ask for offline access (scope or parameter of the provider) when sending the tenant to consent", call)
 	}
 	var with connecting
 	for _, o := range opts {
 		o(&with)
 	}
-	extra, err := toStorable(with.extra)
+	extra, err := pair.Storable(with.extra)
 	if err != nil {
 		return nil, fmt.Errorf("refresh: %s: WithExtra: %w", call, err)
 	}
 	return func(now int64) grant.Pair {
-		p := c.pairOfConsent(tok, now)
-		p.Extra = extra
-		return p
+		return pairs.OfConsent(tok, extra, now)
 	}, nil
-}
-
-// toStorable are further members of an answer as they can be stored.
-func toStorable(members map[string]any) (map[string]any, error) {
-	text, err := jsonOf(members)
-	if err != nil {
-		return nil, err
-	}
-	numbers := json.NewDecoder(bytes.NewReader(text))
-	numbers.UseNumber()
-	var out map[string]any
-	if err := numbers.Decode(&out); err != nil || out == nil {
-		return nil, err
-	}
-	kept, _ := provider.WithoutRefreshTokens(out).(map[string]any)
-	return kept, nil
-}
-
-// enroll mints the first access token of a grant that needs no consent. One that has a grant
-// already is left as it is: workers may call this whenever they start.
-func (c *Coordinator) enroll(ctx context.Context, k tokencache.Key) error {
-	pin := c.app.Grant(k.Tenant).Pin()
-	defer pin.Unpin()
-	_ = pin.Confirmed(ctx) // else the lease's end is waited for
-	for ctx.Err() == nil {
-		news, told := pin.Changed(), pin.LeaseNews()
-		if _, there, err := c.enrolled(ctx, k); there || err != nil {
-			return err
-		}
-		if e := c.refused.standing(k.Tenant); e != nil {
-			return c.about(k, e)
-		}
-		lease, err := c.locker.Try(ctx, c.app.Grant(k.Tenant).LockKey())
-		var held *lock.HeldError
-		switch {
-		case errors.As(err, &held): // another worker is about it
-			pin.SetLeaseHeld(held.For+policy.Slack, told)
-			pause(ctx, pin.LeaseHeld(), news)
-		case err != nil:
-			return c.about(k, err)
-		default:
-			return c.enrollUnder(ctx, lease, k)
-		}
-	}
-	return left(ctx, k)
-}
-
-// enrolled is the grant as it is, and whether it needs nothing.
-func (c *Coordinator) enrolled(ctx context.Context, k tokencache.Key) (s *engine.Snapshot, there bool, err error) {
-	s, err = c.read(ctx, k)
-	switch {
-	case errors.Is(err, tokencache.ErrNone):
-		return nil, false, nil
-	case err != nil:
-		return nil, false, c.about(k, err)
-	}
-	if there = s.State == tokencache.Active; there && c.cfg.Replicas > 0 { // perhaps an earlier call has said that they have not
-		if err := c.app.Grant(k.Tenant).Acknowledged(ctx, c.acked); err != nil {
-			return nil, false, c.about(k, err)
-		}
-	}
-	return s, there, nil
-}
-
-func (c *Coordinator) enrollUnder(ctx context.Context, lease *lock.Lease, k tokencache.Key) error {
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
-		defer cancel()
-		_ = lease.Release(ctx)
-		_ = c.app.Grant(k.Tenant).Released(ctx, 0)
-	}()
-	s, there, err := c.enrolled(ctx, k) // the holder before may have minted since
-	if there || err != nil {
-		return err
-	}
-	return c.mintFirst(ctx, k, s)
-}
-
-// mintFirst needs no claim: nothing is spent by a second one.
-func (c *Coordinator) mintFirst(ctx context.Context, k tokencache.Key, before *engine.Snapshot) error {
-	if e := c.refused.standing(k.Tenant); e != nil { // those who waited for the lease with this one
-		return c.about(k, e)
-	}
-	app, leave, err := c.admitToMint(ctx, k)
-	if err != nil {
-		return c.about(k, err)
-	}
-	defer leave()
-	g := provider.Grant{App: k.App, Tenant: k.Tenant}
-	if before != nil {
-		g.Generation = before.Generation
-	}
-	start := time.Now()
-	p, failed := c.mint(g)
-	if failed != nil {
-		c.noteFailure(app, failed)
-		return c.about(k, c.refused.note(k.Tenant, failed))
-	}
-	c.refused.forget(k.Tenant)
-	c.noteAcceptance(engine.Acceptance{Read: true})
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
-	defer cancel()
-	_, err = c.app.Grant(k.Tenant).Connect(ctx, func(now int64) grant.Pair {
-		return c.pair(&engine.Snapshot{Key: k}, p, now-time.Since(start).Milliseconds()-1)
-	}, c.acked)
-	if err != nil {
-		return c.about(k, err)
-	}
-	return nil
-}
-
-// mint is an exchange that spends nothing: nobody waits for an Exchanger that ignores its ctx.
-func (c *Coordinator) mint(g provider.Grant) (provider.Pair, *provider.Error) {
-	x, run := c.exchange(limits{send: c.cfg.ExchangeTimeout}, g)
-	if err := c.begin(run); err != nil {
-		x.end(context.Canceled)
-		return provider.Pair{}, &provider.Error{Class: provider.Unsent, Code: "closed", Err: err}
-	}
-	hung := time.NewTimer(c.cfg.ClaimTimeout)
-	defer hung.Stop()
-	select {
-	case <-x.answered:
-		return x.pair, x.failure
-	case <-hung.C:
-		return provider.Pair{}, &provider.Error{Class: provider.Ambiguous, Code: policy.CodeHangs, Err: errHangs}
-	}
-}
-
-// admitToMint waits for the budget and for the app's circuit. The caller calls leave.
-func (c *Coordinator) admitToMint(ctx context.Context, k tokencache.Key) (app admission, leave func(), _ error) {
-	for ctx.Err() == nil && c.waiting.Err() == nil {
-		done, err := c.approach(ctx, c.applicant(k.Tenant, nil), true, c.waiting.Done())
-		switch {
-		case err != nil:
-			return app, nil, err
-		case done == nil:
-			continue
-		}
-		leave, err := c.pace(ctx, func() bool { return true })
-		if leave == nil || err != nil {
-			done()
-			return app, nil, orLeft(err, ctx, k)
-		}
-		app, ok, err := c.admit(c.applicant(k.Tenant, nil))
-		if ok {
-			return app, func() { leave(); done() }, nil
-		}
-		leave()
-		done()
-		if err != nil {
-			return app, nil, err
-		}
-	}
-	if err := context.Cause(c.waiting); err != nil {
-		return app, nil, err
-	}
-	return app, nil, left(ctx, k)
-}
-
-func orLeft(err error, ctx context.Context, k tokencache.Key) error {
-	if err != nil {
-		return err
-	}
-	return left(ctx, k)
-}
-
-func (c *Coordinator) pairOfConsent(tok *oauth2.Token, now int64) grant.Pair {
-	// Expiry was made from expires_in by this machine's clock, and is undone by it.
-	var life time.Duration
-	if tok.Expiry.IsZero() {
-		life = c.profile.Lifetime(0)
-	} else {
-		life = time.Until(tok.Expiry)
-	}
-	expires := now + life.Milliseconds()
-	if !(provider.Pair{AccessToken: tok.AccessToken, TokenType: tok.TokenType}).Usable() {
-		expires = now
-	}
-	scope, _ := tok.Extra("scope").(string)
-	return grant.Pair{
-		AccessToken: grant.Hide(tok.AccessToken), RefreshToken: grant.Hide(tok.RefreshToken), TokenType: tok.TokenType, Scope: scope,
-		IssuedAt: now, ExpiresAt: expires,
-		RefreshAt:             policy.RefreshAt(c.profile, now, expires, random()),
-		RefreshTokenExpiresAt: policy.RefreshTokenExpiry(c.profile, c.profile.RefreshTokenLifetime(tok.Extra), now, now, 0),
-	}
 }
 
 // Disconnect ends the grant, for instance when the tenant uninstalls the app. Whatever
@@ -326,7 +134,7 @@ func (c *Coordinator) Disconnect(ctx context.Context, tenant string) error {
 	if err := k.Validate(); err != nil {
 		return err
 	}
-	if err := c.app.Grant(k.Tenant).Disconnect(ctx, c.acked); err != nil {
+	if err := c.app.Grant(tenant).Disconnect(ctx, c.tools.Acked); err != nil {
 		return c.about(k, err)
 	}
 	c.log.Info().Str("tenant", tenant).Msg("disconnected")

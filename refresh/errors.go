@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/trouble"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 )
@@ -104,23 +105,12 @@ func (e *Error) Unwrap() []error {
 
 // hints say what people cannot guess from a code.
 var hints = map[string]string{
-	notReplicated:         "too few replicas of Redis acknowledge what is stored: see to them and to their links (INFO replication on the master), or lower Config.Replicas",
-	readOnly:              "this client is connected to a replica: after a failover it finds the master by itself; else give it the master's address, or use a Sentinel or Cluster client",
+	trouble.NotReplicated: "too few replicas of Redis acknowledge what is stored: see to them and to their links (INFO replication on the master), or lower Config.Replicas",
+	trouble.ReadOnly:      "this client is connected to a replica: after a failover it finds the master by itself; else give it the master's address, or use a Sentinel or Cluster client",
 	policy.ReasonExternal: "not the first time that this grant's tokens die before this fleet has used them: look for another program, a staging system perhaps, that refreshes the same grant",
 }
 
-// notReplicated is the code of what fewer than Config.Replicas replicas have acknowledged.
-const notReplicated = "not_replicated"
-
-// lostData is the code of a tenant of whom nobody can tell whether it had a grant.
-const lostData = "redis_lost_data"
-
-var (
-	errLostData      = errors.New("the database of Redis has lost this app's data, and no worker remembers this tenant: restore the backup, or accept the loss (Coordinator.AcceptLoss); do not ask your customers before that")
-	errClosed        = errors.New("this coordinator is closed: the process is shutting down")
-	errHeldElsewhere = errors.New("another process refreshes this grant")
-	errSameToken     = errors.New("the API refused the access token, and the provider answers a refresh with the same one")
-)
+var errSameToken = errors.New("the API refused the access token, and the provider answers a refresh with the same one")
 
 // kindOf is the kind of error that says who acts next.
 func kindOf(w policy.Who) error {
@@ -136,11 +126,7 @@ func kindOf(w policy.Who) error {
 	}
 }
 
-// dress makes a decision's trouble the error that callers see; nil of nil. The caller fills in app and
-// tenant.
-func dress(t *policy.Trouble) *Error {
-	if t == nil {
-		return nil
-	}
-	return &Error{Kind: kindOf(t.Who), Code: t.Code, Status: t.Status, RetryAfter: t.Retry, Err: t.Why}
+// dress makes a grant's trouble the error that callers see.
+func dress(k tokencache.Key, t *policy.Trouble) *Error {
+	return &Error{App: k.App, Tenant: k.Tenant, Kind: kindOf(t.Who), Code: t.Code, Status: t.Status, RetryAfter: t.Retry, Err: t.Why}
 }

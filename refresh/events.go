@@ -1,10 +1,8 @@
 package refresh
 
 import (
-	"context"
 	"fmt"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/tokencache"
@@ -73,179 +71,6 @@ var appEvents = map[string]EventKind{
 	"data_lost": EventDataLost,
 }
 
-// Events returns a channel of what happens from now on, until ctx ends or the coordinator
-// is closed; then it is closed. What other processes do is heard as soon as this one's
-// subscription stands, a moment later. A reader that is thousands of events behind misses the oldest.
-func (c *Coordinator) Events(ctx context.Context) <-chan Event {
-	out := make(chan Event)
-	ctx, cancel := context.WithCancel(ctx)
-	ended := c.events.listen(ctx, func(e Event) {
-		select {
-		case out <- e:
-		case <-ctx.Done():
-		}
-	})
-	go func() {
-		<-ended
-		cancel()
-		close(out)
-	}()
-	return out
-}
-
-// events hands what happens to those who listen.
-type events struct {
-	c *Coordinator
-
-	mu        sync.Mutex // guards what follows
-	listeners map[*listener]struct{}
-	stop      []func()            // being told, since there are listeners
-	seen      map[string]struct{} // IDs of the last events: each comes by several ways
-	order     [4096]string
-	n         int
-	ended     bool
-	work      sync.WaitGroup
-}
-
-// behind is how many events a listener may be behind.
-const behind = 4096
-
-// listener is one who listens, and what it has not been told yet.
-type listener struct {
-	queue []Event
-	wake  chan struct{} // has room for one
-}
-
-func newEvents(c *Coordinator) *events {
-	ev := &events{c: c, listeners: make(map[*listener]struct{}), seen: make(map[string]struct{})}
-	if c.cfg.OnEvent != nil {
-		ev.listen(context.Background(), c.cfg.OnEvent)
-	}
-	return ev
-}
-
-// listen calls f with every event from now on, one at a time, until ctx ends or close. The
-// channel is closed then.
-func (ev *events) listen(ctx context.Context, f func(Event)) (ended <-chan struct{}) {
-	done := make(chan struct{})
-	l := &listener{wake: make(chan struct{}, 1)}
-	ev.mu.Lock()
-	defer ev.mu.Unlock()
-	if ev.ended {
-		close(done)
-		return done
-	}
-	if len(ev.listeners) == 0 {
-		ev.stopListening()
-		ev.stop = []func(){ev.c.app.OnChange(ev.onGrant), ev.c.app.OnApp(ev.onApp)}
-	}
-	ev.listeners[l] = struct{}{}
-	ev.work.Go(func() {
-		defer close(done)
-		for ev.hand(ctx, l, f) {
-			select {
-			case <-l.wake:
-			case <-ctx.Done():
-			}
-		}
-	})
-	return done
-}
-
-// hand hands a listener what has come, and reports whether more may come.
-func (ev *events) hand(ctx context.Context, l *listener, f func(Event)) bool {
-	for {
-		ev.mu.Lock()
-		queue, ended := l.queue, ev.ended
-		l.queue = nil
-		if ctx.Err() != nil || ended && len(queue) == 0 {
-			delete(ev.listeners, l)
-			ev.mu.Unlock()
-			return false
-		}
-		ev.mu.Unlock()
-		if len(queue) == 0 {
-			return true
-		}
-		for _, e := range queue {
-			f(e)
-		}
-	}
-}
-
-// close lets the listeners end when they have been told all.
-func (ev *events) close(ctx context.Context) error {
-	ev.mu.Lock()
-	ev.ended = true
-	for l := range ev.listeners {
-		l.rouse()
-	}
-	ev.stopListening()
-	ev.mu.Unlock()
-	told := make(chan struct{})
-	go func() {
-		ev.work.Wait()
-		close(told)
-	}()
-	select {
-	case <-told:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("refresh: close: OnEvent, or a reader of Events, does not end: %w", context.Cause(ctx))
-	}
-}
-
-// stopListening ends being told. Called with mu held.
-func (ev *events) stopListening() {
-	for _, stop := range ev.stop {
-		stop()
-	}
-	ev.stop = nil
-}
-
-func (l *listener) rouse() {
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
-}
-
-// publish queues an event for all, unless it came before. It never blocks: the subscriber
-// connection waits for it.
-func (ev *events) publish(e Event) {
-	ev.mu.Lock()
-	defer ev.mu.Unlock()
-	if _, ok := ev.seen[e.ID]; ok || len(ev.listeners) == 0 {
-		return
-	}
-	place := &ev.order[ev.n%len(ev.order)]
-	delete(ev.seen, *place)
-	*place, ev.n = e.ID, ev.n+1
-	ev.seen[e.ID] = struct{}{}
-	for l := range ev.listeners {
-		if len(l.queue) >= behind {
-			l.queue = l.queue[1:]
-			ev.c.log.Warn().Msg("a listener is too far behind: it misses the oldest events")
-		}
-		l.queue = append(l.queue, e)
-		l.rouse()
-	}
-}
-
-func (ev *events) onGrant(ch engine.Change) {
-	if kind, ok := grantEvents[ch.Kind]; ok {
-		ev.publish(grantEvent(kind, ch.Key, &ch.Record, ch.At))
-	}
-}
-
-// reportLast is for a grant that Run has come by, sooner than it is due: it tells its last change,
-// should the process that made it have died over that.
-func (ev *events) reportLast(s *engine.Snapshot) {
-	for _, e := range lastEvents(s) {
-		ev.publish(e)
-	}
-}
-
 // lastEvents is what a grant's record says of its last changes.
 func lastEvents(s *engine.Snapshot) []Event {
 	r := &s.Record
@@ -286,23 +111,6 @@ func grantEvent(kind EventKind, k tokencache.Key, r *grant.Record, at int64) Eve
 		App: k.App, Tenant: k.Tenant, At: redisTime(at), By: r.By, Generation: r.Generation,
 		Reason: r.Reason, Error: r.Error, RetryAt: redisTime(r.RetryAt),
 		ExpiresAt: redisTime(r.ExpiresAt), RefreshTokenExpiresAt: redisTime(r.RefreshTokenExpiresAt),
-	}
-}
-
-func (ev *events) onApp(ch engine.AppChange) {
-	if kind, ok := appEvents[ch.Kind]; ok {
-		ev.publish(appEvent(kind, ch.State))
-	}
-}
-
-// reportApp tells a process that was not there when it happened that the circuit is open, or
-// that too many grants have died.
-func (ev *events) reportApp(s *engine.AppState) {
-	if s.Open {
-		ev.publish(appEvent(EventCircuitOpen, s))
-	}
-	if massDies(s) {
-		ev.publish(appEvent(EventMassDeath, s))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/tokenlatch/tokenlatch/refresh/internal/flight"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 )
 
@@ -31,19 +32,21 @@ func (c *Coordinator) Reject(ctx context.Context, tenant, accessToken string) er
 	if accessToken == "" {
 		return errors.New("refresh: Reject: no access token: give exactly the one that was refused")
 	}
-	s, err := c.current(ctx, k)
-	if err == nil && s.Pair.AccessToken.Reveal() == "" {
-		s, err = c.await(ctx, k, want{}) // its error says why
-	}
+	s, err := c.flights.Lookup(ctx, k)
 	if err != nil {
-		return err
+		return c.answer(k, err)
+	}
+	if s.Pair.AccessToken.Reveal() == "" {
+		if s, err = c.await(ctx, k, policy.Want{}); err != nil { // it says why
+			return err
+		}
 	}
 	if s.Pair.AccessToken.Reveal() != accessToken {
 		return nil
 	}
-	newer := newerThan(s)
+	newer := flight.NewerThan(s)
 	newer.Refused = true
-	s, err = c.await(ctx, k, want{Want: newer})
+	s, err = c.await(ctx, k, newer)
 	if err == nil && s.Pair.AccessToken.Reveal() == accessToken {
 		return &Error{App: k.App, Tenant: k.Tenant, Kind: ErrUnavailable, Code: policy.ReasonSuspect,
 			Status: http.StatusUnauthorized, RetryAfter: policy.FirstRetry, Err: errSameToken}

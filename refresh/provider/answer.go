@@ -14,7 +14,6 @@ import (
 )
 
 const (
-	maxCode       = 64             // bytes of an error code that is reported
 	maxRetryAfter = 24 * time.Hour // longer wishes are cut to this
 	shortPause    = time.Second    // what a 503 wants that names no length, or none
 )
@@ -123,14 +122,6 @@ func (p Profile) pair(m members, whole bool) (Pair, bool) {
 	return pair, true
 }
 
-// refusal is an answer that brought no pair.
-type refusal struct {
-	status int
-	codes  []string // error codes it holds, in the order of trust
-	said   string   // its text for people, in lower case
-	coded  bool     // it names an error, if only in words that are no code
-}
-
 func (p Profile) refusal(a Answer, m members, secrets []string) *Error {
 	after, wished := retryAfter(a.Header)
 	if wished && a.Status == http.StatusServiceUnavailable {
@@ -158,156 +149,6 @@ func whyRefused(a Answer, class Class) error {
 	default:
 		return nil
 	}
-}
-
-// standard are the codes of RFC 6749 §5.2, RFC 8628 §3.5 and OpenID Connect Core
-// §3.1.2.6 that a token endpoint answers with, and what they mean for a refresh.
-var standard = map[string]Class{
-	"invalid_grant":              Reauthorize,
-	"interaction_required":       Reauthorize,
-	"login_required":             Reauthorize,
-	"consent_required":           Reauthorize,
-	"account_selection_required": Reauthorize,
-	"invalid_client":             AppRefused,
-	"unauthorized_client":        AppRefused,
-	"unsupported_grant_type":     AppRefused,
-	"invalid_scope":              AppRefused,
-	"slow_down":                  Throttled,
-	"temporarily_unavailable":    Throttled,
-	"server_error":               Ambiguous,
-	// Says something about a token, hence not about the client even in a 401, but
-	// is no code of a token endpoint, hence not enough to call a grant dead.
-	"invalid_token": Refused,
-}
-
-// class applies the rules that [Classify] lists. The code is the one that
-// decided, else the first that was sent.
-func (p Profile) class(r refusal) (Class, string) {
-	first := ""
-	if len(r.codes) > 0 {
-		first = r.codes[0]
-	}
-	if class, code, ok := p.ownRule(r); ok {
-		if code == "" {
-			code = first
-		}
-		return class, code
-	}
-	for _, code := range r.codes {
-		if class, ok := standard[strings.ToLower(code)]; ok {
-			switch {
-			case r.status == http.StatusTooManyRequests:
-				return Throttled, code
-			case r.status >= 500:
-				return Ambiguous, code
-			}
-			return class, code
-		}
-	}
-	if class, ok := p.Codes["@"+strconv.Itoa(r.status)]; ok {
-		return class, first
-	}
-	return r.byStatus(), first
-}
-
-// ownRule is the profile's word on phrases and codes.
-func (p Profile) ownRule(r refusal) (_ Class, code string, ok bool) {
-	for _, ph := range p.Phrases {
-		if r.says(ph) {
-			return ph.Class, ph.Code, true
-		}
-	}
-	for _, code := range r.codes {
-		if class, ok := p.Codes[code+"@"+strconv.Itoa(r.status)]; ok {
-			return class, code, true
-		}
-		if class, ok := p.Codes[code]; ok {
-			return class, code, true
-		}
-	}
-	return 0, "", false
-}
-
-func (r refusal) says(ph Phrase) bool {
-	if !strings.Contains(r.said, strings.ToLower(ph.Contains)) {
-		return false
-	}
-	for _, code := range r.codes {
-		if code == ph.Code {
-			return true
-		}
-	}
-	return ph.Code == ""
-}
-
-func (r refusal) byStatus() Class {
-	switch {
-	case r.status == http.StatusTooManyRequests:
-		return Throttled
-	case r.status == http.StatusUnauthorized && !r.coded:
-		return AppRefused
-	case r.status == 301, r.status == 302, r.status == 307, r.status == 308:
-		// The resource is elsewhere: nothing was processed here. Not so 303,
-		// which may follow a POST that was.
-		return AppRefused
-	case r.status == http.StatusRequestTimeout, r.status == 499:
-		// A proxy that gave up waiting; the server behind it may not have.
-		return Ambiguous
-	case r.status/100 == 4:
-		return Refused
-	default:
-		return Ambiguous
-	}
-}
-
-// codesOf collects what may be error codes: the member "error", and those in
-// which this provider puts them. any says that an error was named at all, as a code
-// or in words; the status in figures names none.
-func (p Profile) codesOf(m members, status int) (codes []string, any bool) {
-	for _, key := range append([]string{"error"}, p.CodeKeys...) {
-		said := codeIn(m.find(key))
-		any = any || said != "" && said != strconv.Itoa(status)
-		if code := cleanCode(said); code != "" {
-			codes = append(codes, code)
-		}
-	}
-	return codes, any
-}
-
-// codeIn also looks into {"error": {"code": …}}.
-func codeIn(v any) string {
-	object, ok := v.(map[string]any)
-	if !ok {
-		return text(v)
-	}
-	for _, key := range []string{"code", "type", "status"} {
-		if code := text(object[key]); code != "" {
-			return code
-		}
-	}
-	return ""
-}
-
-func spoken(m members) string {
-	said := []string{m.text("error_description"), m.text("message"), m.text("reason")}
-	return strings.ToLower(strings.Join(said, "\n"))
-}
-
-// cleanCode lets through what looks like a code. Longer text is dropped rather
-// than cut: half a token is token material too.
-func cleanCode(s string) string {
-	s = strings.ReplaceAll(strings.TrimSpace(s), " ", "_")
-	if len(s) > maxCode {
-		return ""
-	}
-	for _, c := range []byte(s) {
-		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
-		digit := '0' <= c && c <= '9'
-		if !letter && !digit && strings.IndexByte("_.:-", c) < 0 {
-			return ""
-		}
-	}
-	return s
 }
 
 // retryAfter reads seconds or a date (RFC 9110 §10.2.3). A date counts from the

@@ -46,6 +46,15 @@ func timedOut(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &ne) && ne.Timeout()
 }
 
+// Why no answer came, or why it ends early, as far as that is known here.
+var (
+	errBodyTooLong = errors.New("the answer is longer than 1 MiB")
+	errSecondPost  = errors.New("an exchange is one request: a second one was refused")
+	errNoResponse  = errors.New("the transport returned neither an answer nor an error")
+	errNotBuilt    = errors.New("a TokenEndpoint is made by OAuth2, ClientCredentials or JWTBearer")
+	errLate        = fmt.Errorf("the exchange's deadline passed before the request was sent, perhaps while this process was stopped: %w", context.DeadlineExceeded)
+)
+
 // plain are errors whose text is a constant.
 var plain = []error{
 	errLate, io.ErrUnexpectedEOF, io.EOF, net.ErrClosed, http.ErrSchemeMismatch,

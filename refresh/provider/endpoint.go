@@ -16,8 +16,6 @@ import (
 // exchangeTimeout ends an exchange whose ctx has no deadline.
 const exchangeTimeout = 30 * time.Second
 
-var errNotBuilt = errors.New("a TokenEndpoint is made by OAuth2, ClientCredentials or JWTBearer")
-
 // newTransport is net/http's, except that a connection is kept for 2 s only.
 // Bursts share connections, yet hardly any is reused that the server has already
 // closed: such an exchange is ambiguous, and may cost a tenant its grant.

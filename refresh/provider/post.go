@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"sync"
@@ -13,13 +12,7 @@ import (
 // maxBody bounds what is read of an answer.
 const maxBody = 1 << 20
 
-var (
-	errBodyTooLong = errors.New("the answer is longer than 1 MiB")
-	errSecondPost  = errors.New("an exchange is one request: a second one was refused")
-	errNoResponse  = errors.New("the transport returned neither an answer nor an error")
-	errSealed      = errors.New("the exchange is over: nothing more is sent")
-	errLate        = fmt.Errorf("the exchange's deadline passed before the request was sent, perhaps while this process was stopped: %w", context.DeadlineExceeded)
-)
+var errSealed = errors.New("the exchange is over: nothing more is sent")
 
 // onePost is the transport of one exchange: it lets one request through and
 // keeps the answer, of which x/oauth2 would throw away what it cannot parse.

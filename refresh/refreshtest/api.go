@@ -6,17 +6,20 @@ import (
 	"strings"
 )
 
-// serveAPI answers {"tenant": name} to a living access token, whatever the
+// api is what the tokens are for.
+type api struct{ *world }
+
+// serve answers {"tenant": name} to a living access token, whatever the
 // method and path, and 401 to every other.
-func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
+func (a api) serve(w http.ResponseWriter, r *http.Request) {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	bearer := strings.EqualFold(scheme, "Bearer") && token != ""
 	if !bearer {
 		token = ""
 	}
-	tenant, ok := s.useAccess(token)
+	tenant, ok := a.useAccess(token)
 	if !ok {
-		s.refuseAPI(w, bearer)
+		a.refuseAPI(w, bearer)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -24,24 +27,24 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 }
 
 // useAccess counts the call and says whose living token it shows.
-func (s *Server) useAccess(token string) (tenant string, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stats.APICalls++
-	a := s.accesses[token]
-	if a == nil || !a.alive(s.now()) {
-		s.stats.Unauthorized++
+func (a api) useAccess(token string) (tenant string, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.book.stats.APICalls++
+	t := a.issuer.accesses[token]
+	if t == nil || !t.alive(a.now()) {
+		a.book.stats.Unauthorized++
 		return "", false
 	}
-	a.used = true
-	return a.family.tenant, true
+	t.used = true
+	return t.family.tenant, true
 }
 
 // refuseAPI is RFC 6750 §3: a request without a token gets no error code.
-func (s *Server) refuseAPI(w http.ResponseWriter, bearer bool) {
+func (a api) refuseAPI(w http.ResponseWriter, bearer bool) {
 	rep := jsonReply(http.StatusUnauthorized, map[string]any{"code": 124, "message": "Invalid access token."})
 	switch {
-	case s.cfg.BareUnauthorized:
+	case a.cfg.BareUnauthorized:
 	case bearer:
 		rep.header.Set("WWW-Authenticate", `Bearer realm="refreshtest", error="invalid_token"`)
 	default:

@@ -10,12 +10,11 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 )
 
-// AuthURL is the authorization endpoint, where a tenant's admin consents in a browser. A
-// request with login_hint=acme consents as acme at once and without a page.
-func (s *Server) AuthURL() string { return s.URL + "/authorize" }
+// authorizationEndpoint asks which tenant consents, in a browser.
+type authorizationEndpoint struct{ *world }
 
-// serveAuthorize is the authorization endpoint (RFC 6749 §4.1.1, RFC 7636 §4.3).
-func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
+// serve answers an authorization request (RFC 6749 §4.1.1, RFC 7636 §4.3).
+func (e authorizationEndpoint) serve(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	if r.Method != http.MethodGet {
@@ -28,7 +27,7 @@ func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the query is not form-encoded", http.StatusBadRequest)
 		return
 	}
-	back, why := s.callback(ask)
+	back, why := e.callback(ask)
 	if why != "" { // RFC 6749 §4.1.2.1: never redirect to an address that may not be the client's
 		http.Error(w, why, http.StatusBadRequest)
 		return
@@ -43,13 +42,20 @@ func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		_ = page.Execute(w, ask)
 	default:
-		sendBack(w, back, ask, url.Values{"code": {s.issueCode(tenant, ask)}})
+		sendBack(w, back, ask, url.Values{"code": {e.issueCode(tenant, ask)}})
 	}
 }
 
+// issueCode is issuer.issueCode at this moment.
+func (e authorizationEndpoint) issueCode(tenant string, ask url.Values) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.issuer.issueCode(tenant, ask, e.now())
+}
+
 // callback returns the address to which the browser carries the answer, or why the request has none.
-func (s *Server) callback(ask url.Values) (back *url.URL, why string) {
-	if id := ask["client_id"]; len(id) != 1 || id[0] != s.cfg.ClientID {
+func (e authorizationEndpoint) callback(ask url.Values) (back *url.URL, why string) {
+	if id := ask["client_id"]; len(id) != 1 || id[0] != e.cfg.ClientID {
 		return nil, "client_id is not that of the one client here"
 	}
 	uri := ask["redirect_uri"]
@@ -60,9 +66,9 @@ func (s *Server) callback(ask url.Values) (back *url.URL, why string) {
 	switch {
 	case err != nil || !back.IsAbs() || back.Host == "" || back.Fragment != "":
 		return nil, "redirect_uri is not an absolute URL without fragment"
-	case len(s.cfg.RedirectURLs) > 0 && !slices.Contains(s.cfg.RedirectURLs, uri[0]):
+	case len(e.cfg.RedirectURLs) > 0 && !slices.Contains(e.cfg.RedirectURLs, uri[0]):
 		return nil, "redirect_uri is not registered: it must be one of Config.RedirectURLs, letter by letter"
-	case len(s.cfg.RedirectURLs) == 0 && !provider.Loopback(back.Hostname()):
+	case len(e.cfg.RedirectURLs) == 0 && !provider.Loopback(back.Hostname()):
 		return nil, "redirect_uri is not on the loopback interface; register it in Config.RedirectURLs"
 	}
 	return back, ""

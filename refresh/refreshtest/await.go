@@ -2,22 +2,7 @@ package refreshtest
 
 import (
 	"context"
-	"time"
 )
-
-// awaitPatience is how long the Await functions that take a TB wait before they
-// fail the test.
-const awaitPatience = 30 * time.Second
-
-// TB is the part of testing.TB that this package needs. With it programs that
-// use the server need not link package testing.
-type TB interface {
-	Helper()
-	Context() context.Context
-	Cleanup(func())
-	Errorf(format string, args ...any)
-	Fatalf(format string, args ...any)
-}
 
 // AwaitExchange waits until the next exchange has arrived and returns it, as it
 // was on arrival or later. Every arrival is handed out once, in order, however
@@ -38,12 +23,12 @@ func (s *Server) AwaitExchange(t TB) Presentation {
 // ctx's end, or ErrClosed.
 func (s *Server) AwaitExchangeContext(ctx context.Context) (Presentation, error) {
 	var p Presentation
-	err := s.await(ctx, func() bool {
-		if s.awaited >= len(s.ledger) {
+	err := s.world.await(ctx, func() bool {
+		if s.world.book.awaited >= len(s.world.book.ledger) {
 			return false
 		}
-		p = s.ledger[s.awaited]
-		s.awaited++
+		p = s.world.book.ledger[s.world.book.awaited]
+		s.world.book.awaited++
 		return true
 	})
 	return p, err
@@ -63,30 +48,16 @@ func (s *Server) AwaitIdle(t TB) {
 // AwaitIdleContext is AwaitIdle for programs. It returns the cause of ctx's
 // end, or ErrClosed.
 func (s *Server) AwaitIdleContext(ctx context.Context) error {
-	return s.await(ctx, func() bool { return s.inFlight == 0 })
+	return s.world.await(ctx, func() bool { return s.world.book.inFlight == 0 })
 }
 
-// await waits until ready, which it calls with mu held after every change.
-func (s *Server) await(ctx context.Context, ready func() bool) error {
-	for {
-		s.mu.Lock()
-		ok, changed := ready(), s.changed
-		s.mu.Unlock()
-		if ok {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-s.done:
-			return ErrClosed
-		}
-	}
-}
+// Ledger returns a copy of the ledger as it is now. An exchange is in it from
+// its arrival, and its outcome before its client can know it.
+func (s *Server) Ledger() Ledger { return s.world.presentations() }
 
-// signal wakes everybody in await. Call with mu held.
-func (s *Server) signal() {
-	close(s.changed)
-	s.changed = make(chan struct{})
+// Stats returns the counters.
+func (s *Server) Stats() Stats {
+	s.world.mu.Lock()
+	defer s.world.mu.Unlock()
+	return s.world.book.stats
 }

@@ -11,10 +11,13 @@ import (
 	"time"
 )
 
-// addControl serves /control/, see the package comment.
-func (s *Server) addControl(mux *http.ServeMux) {
+// control lets a person or another process play.
+type control struct{ *world }
+
+// addTo serves /control/, see the package comment.
+func (c control) addTo(mux *http.ServeMux) {
 	for path, do := range map[string]func(url.Values) error{
-		"revoke": s.controlRevoke, "expire": s.controlExpire, "fail": s.controlFail, "advance": s.controlAdvance,
+		"revoke": c.controlRevoke, "expire": c.controlExpire, "fail": c.controlFail, "advance": c.controlAdvance,
 	} {
 		mux.HandleFunc("POST /control/"+path, func(w http.ResponseWriter, r *http.Request) {
 			if err := do(r.URL.Query()); err != nil {
@@ -24,55 +27,56 @@ func (s *Server) addControl(mux *http.ServeMux) {
 			w.WriteHeader(http.StatusNoContent)
 		})
 	}
-	mux.HandleFunc("POST /control/grant", s.controlGrant)
-	mux.HandleFunc("GET /control/ledger", s.controlLedger)
+	mux.HandleFunc("POST /control/grant", c.controlGrant)
+	mux.HandleFunc("GET /control/ledger", c.controlLedger)
 }
 
 // controlGrant answers a consent's first pair as the token endpoint would.
-func (s *Server) controlGrant(w http.ResponseWriter, r *http.Request) {
+func (c control) controlGrant(w http.ResponseWriter, r *http.Request) {
 	tenant := r.URL.Query().Get("tenant")
 	if tenant == "" {
 		jsonReply(http.StatusBadRequest, map[string]any{"error": "tenant is missing"}).send(w, NoFault)
 		return
 	}
-	jsonReply(http.StatusOK, s.firstPair(tenant)).send(w, NoFault)
+	jsonReply(http.StatusOK, c.firstPair(tenant)).send(w, NoFault)
 }
 
-func (s *Server) firstPair(tenant string) map[string]any {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := s.now()
-	return s.firstMembers(s.consent(tenant, now), now)
+func (c control) firstPair(tenant string) map[string]any {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	return c.issuer.firstMembers(c.issuer.consent(tenant, now), now)
 }
 
-func (s *Server) controlRevoke(ask url.Values) error { return s.onTenant(ask, s.Revoke) }
+func (c control) controlRevoke(ask url.Values) error { return c.onTenant(ask, c.issuer.revoke) }
 
-func (s *Server) controlExpire(ask url.Values) error { return s.onTenant(ask, s.ExpireAccessTokens) }
+func (c control) controlExpire(ask url.Values) error { return c.onTenant(ask, c.issuer.expire) }
 
 // onTenant calls do for a tenant that has consented. A misspelled name is an error.
-func (s *Server) onTenant(ask url.Values, do func(tenant string)) error {
+func (c control) onTenant(ask url.Values, do func(tenant string)) error {
 	tenant := ask.Get("tenant")
-	s.mu.Lock()
-	_, known := s.families[tenant]
-	s.mu.Unlock()
-	if !known {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, known := c.issuer.families[tenant]; !known {
 		return fmt.Errorf("tenant %q has never consented here", tenant)
 	}
 	do(tenant)
 	return nil
 }
 
-func (s *Server) controlAdvance(ask url.Values) error {
+func (c control) controlAdvance(ask url.Values) error {
 	d, err := time.ParseDuration(ask.Get("by"))
 	if err != nil || d <= 0 {
 		return errors.New("by must be a duration over 0, e.g. by=90m")
 	}
-	s.Advance(d)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.skew += d
 	return nil
 }
 
 // controlFail scripts the next exchanges.
-func (s *Server) controlFail(ask url.Values) error {
+func (c control) controlFail(ask url.Values) error {
 	step := Step{Tenant: ask.Get("tenant"), Fault: Fault(ask.Get("fault")), Header: http.Header{}}
 	if !slices.Contains([]Fault{NoFault, Drop, Reset, Truncate}, step.Fault) {
 		return errors.New("fault must be drop, reset or truncate")
@@ -95,7 +99,9 @@ func (s *Server) controlFail(ask url.Values) error {
 		step.Header.Set("Retry-After", wait)
 	}
 	step.defaultStatus()
-	s.Script(step)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.faults.add(step)
 	return nil
 }
 
@@ -141,8 +147,8 @@ type entry struct {
 	Answered    *time.Time `json:"answered,omitempty"` // missing while in flight
 }
 
-func (s *Server) controlLedger(w http.ResponseWriter, r *http.Request) {
-	ledger := s.Ledger()
+func (c control) controlLedger(w http.ResponseWriter, r *http.Request) {
+	ledger := c.presentations()
 	if tenant := r.URL.Query().Get("tenant"); tenant != "" {
 		ledger = ledger.Presentations(tenant)
 	}
@@ -150,7 +156,7 @@ func (s *Server) controlLedger(w http.ResponseWriter, r *http.Request) {
 	for _, p := range ledger {
 		e := entry{
 			N: p.N, Tenant: p.Tenant, Consent: p.Consent, Generation: p.Generation, Fingerprint: p.Fingerprint,
-			Outcome: p.Outcome, Violation: p.violates(s.cfg.Profile), Status: p.Status, Code: p.Code, Fault: p.Fault,
+			Outcome: p.Outcome, Violation: p.violates(c.cfg.Profile), Status: p.Status, Code: p.Code, Fault: p.Fault,
 			UserAgent: p.UserAgent, Arrived: p.Arrived,
 		}
 		if !p.Answered.IsZero() {

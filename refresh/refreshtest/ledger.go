@@ -73,14 +73,6 @@ func (p Presentation) String() string {
 // Ledger is every presentation of every refresh token, and every mint, in order of arrival.
 type Ledger []Presentation
 
-// Ledger returns a copy of the ledger as it is now. An exchange is in it from
-// its arrival, and its outcome before its client can know it.
-func (s *Server) Ledger() Ledger {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.ledger)
-}
-
 // Presentations are those of one tenant.
 func (l Ledger) Presentations(tenant string) Ledger {
 	return l.where(func(p Presentation) bool { return p.Tenant == tenant })

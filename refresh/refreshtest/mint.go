@@ -1,12 +1,8 @@
 package refreshtest
 
 import (
-	"crypto"
-	"crypto/rsa"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -40,39 +36,6 @@ func mintIn(form url.Values, client string) *mint {
 	return m
 }
 
-// checkMint is nil for a request that may be granted.
-func (s *Server) checkMint(r *http.Request, form url.Values, m *mint) *refusal {
-	if m.grantType == jwtBearer {
-		return s.checkAssertion(form.Get("assertion"), m)
-	}
-	if no := s.checkClient(r, form); no != nil {
-		return no
-	}
-	if m.tenant == "" {
-		return invalidRequest("account_id is missing")
-	}
-	return nil
-}
-
-// checkAssertion wants a signed JWT that names a tenant (RFC 7523 §3). Its signature is looked
-// at if the server has the key.
-func (s *Server) checkAssertion(assertion string, m *mint) *refusal {
-	signed, signature, ok := cutLast(assertion, ".")
-	if !ok || m.tenant == "" {
-		return &refusal{http.StatusBadRequest, "invalid_grant", "the assertion is no JWT, or has neither sub nor iss"}
-	}
-	key, ok := s.cfg.PublicKey.(*rsa.PublicKey)
-	if !ok {
-		return nil
-	}
-	raw, err := base64.RawURLEncoding.DecodeString(signature)
-	digest := sha256.Sum256([]byte(signed))
-	if err != nil || rsa.VerifyPKCS1v15(key, crypto.SHA256, digest[:], raw) != nil {
-		return &refusal{http.StatusBadRequest, "invalid_grant", "the assertion's signature is not of the known key"}
-	}
-	return nil
-}
-
 func cutLast(s, sep string) (before, after string, ok bool) {
 	at := strings.LastIndex(s, sep)
 	if at < 0 {
@@ -98,23 +61,23 @@ func claimedBy(assertion string) string {
 	return claims.Iss
 }
 
-// grant mints: it kills the access token that was minted before it in the same slot, if the
-// profile says so. Call with mu held.
-func (s *Server) grant(m *mint, now time.Time) (Outcome, *accessToken) {
-	f := s.families[m.tenant]
+// mint mints: it kills the access token that was minted before it in the same slot, if the
+// profile says so.
+func (i *issuer) mint(m *mint, now time.Time) (Outcome, *accessToken) {
+	f := i.families[m.tenant]
 	if f == nil { // no consent is needed
 		f = &family{tenant: m.tenant, grantedAt: now}
-		s.families[m.tenant] = f
+		i.families[m.tenant] = f
 	}
 	if f.revoked {
 		return Revoked, nil
 	}
-	if old := f.slots[m.slot]; old != nil && s.killsAccess() {
+	if old := f.slots[m.slot]; old != nil && i.killsAccess() {
 		old.dead = true
 	}
 	if f.slots == nil {
 		f.slots = make(map[string]*accessToken)
 	}
-	f.slots[m.slot] = s.issueAccess(f, now)
+	f.slots[m.slot] = i.issueAccess(f, now)
 	return Minted, f.slots[m.slot]
 }

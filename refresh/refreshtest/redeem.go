@@ -51,20 +51,20 @@ func (o Outcome) Committed() bool {
 
 // judge says what presenting t at now does, without doing it. A nil t is a
 // token nobody knows.
-func (s *Server) judge(t *refreshToken, now time.Time) Outcome {
+func (i *issuer) judge(t *refreshToken, now time.Time) Outcome {
 	switch {
 	case t == nil:
 		return Unknown
 	case t.family.revoked:
 		return Revoked
-	case expired(s.cfg.Profile, t, now):
+	case expired(i.cfg.Profile, t, now):
 		return Expired
-	case s.cfg.NoRotation:
+	case i.cfg.NoRotation:
 		return Kept
 	case t.spentAt.IsZero():
 		return Rotated
 	}
-	return judgeReplay(s.cfg.Profile, t, now)
+	return judgeReplay(i.cfg.Profile, t, now)
 }
 
 // judgeReplay says what presenting the spent token t does.
@@ -95,22 +95,22 @@ func expired(p provider.Profile, t *refreshToken, now time.Time) bool {
 }
 
 // redeem does what judge says and returns the living pair that came of it, or
-// nil. Call with mu held.
-func (s *Server) redeem(t *refreshToken, now time.Time) (Outcome, *refreshToken) {
-	outcome := s.judge(t, now)
+// nil.
+func (i *issuer) redeem(t *refreshToken, now time.Time) (Outcome, *refreshToken) {
+	outcome := i.judge(t, now)
 	switch outcome {
 	case Rotated:
-		s.replaceAccess(t)
+		i.replaceAccess(t)
 		t.spentAt = now
-		t.next = s.issuePair(t, now)
+		t.next = i.issuePair(t, now)
 		return outcome, t.next
 	case Kept:
-		s.replaceAccess(t)
-		t.access = s.issueAccess(t.family, now)
+		i.replaceAccess(t)
+		t.access = i.issueAccess(t.family, now)
 		t.issuedAt = now // use renews the idle life
 		return outcome, t
 	case Sibling:
-		return outcome, s.issuePair(t, now)
+		return outcome, i.issuePair(t, now)
 	case SamePair:
 		return outcome, t.next
 	case FamilyRevoked:
@@ -121,16 +121,16 @@ func (s *Server) redeem(t *refreshToken, now time.Time) (Outcome, *refreshToken)
 
 // replaceAccess kills the access token that belongs to t, if the profile says
 // so. Those of sibling pairs live on.
-func (s *Server) replaceAccess(t *refreshToken) {
-	if s.killsAccess() {
+func (i *issuer) replaceAccess(t *refreshToken) {
+	if i.killsAccess() {
 		t.access.dead = true
 	}
 }
 
-func (s *Server) killsAccess() bool { return s.cfg.Profile.KillsAccessToken == provider.Yes }
+func (i *issuer) killsAccess() bool { return i.cfg.Profile.KillsAccessToken == provider.Yes }
 
-func (s *Server) issuePair(parent *refreshToken, now time.Time) *refreshToken {
-	rt := s.issueRefresh(parent.family, parent.generation+1, now)
-	rt.access = s.issueAccess(parent.family, now)
+func (i *issuer) issuePair(parent *refreshToken, now time.Time) *refreshToken {
+	rt := i.issueRefresh(parent.family, parent.generation+1, now)
+	rt.access = i.issueAccess(parent.family, now)
 	return rt
 }

@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"time"
 )
 
 // reply is an answer before it is on the wire.
@@ -38,27 +37,6 @@ func (no *refusal) reply(r *http.Request) reply {
 		rep.header.Set("Allow", http.MethodPost)
 	}
 	return rep
-}
-
-// members is the pair as RFC 6749 §5.1 wants it. Call with mu held.
-func (s *Server) members(pair *refreshToken, now time.Time) map[string]any {
-	members := map[string]any{
-		"access_token": pair.access.raw,
-		"token_type":   "Bearer",
-		"expires_in":   int64(max(0, pair.access.expires.Sub(now)) / time.Second),
-	}
-	if !s.cfg.OmitRefreshToken && pair.raw != "" { // a mint has none
-		members["refresh_token"] = pair.raw
-	}
-	return members
-}
-
-// firstMembers is the answer to a consent. It always has a refresh token: OmitRefreshToken is about
-// refreshes. Call with mu held.
-func (s *Server) firstMembers(pair *refreshToken, now time.Time) map[string]any {
-	members := s.members(pair, now)
-	members["refresh_token"] = pair.raw
-	return members
 }
 
 // send puts the reply on the wire, or does the fault to it.

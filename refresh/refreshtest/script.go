@@ -2,7 +2,6 @@ package refreshtest
 
 import (
 	"net/http"
-	"slices"
 )
 
 // Point is a place in an exchange where something can happen to it.
@@ -54,43 +53,6 @@ type Step struct {
 	// Edit, if not nil, changes the members of a genuine answer that holds a pair,
 	// e.g. deletes "expires_in". It runs after the commit, whatever At says.
 	Edit func(answer map[string]any)
-}
-
-// Script queues steps. Every exchange takes, on arrival, the first queued step
-// that is meant for its tenant.
-func (s *Server) Script(steps ...Step) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, step := range steps {
-		if step.Times == 0 {
-			step.Times = 1
-		}
-		s.script = append(s.script, &step)
-	}
-}
-
-// ClearScript forgets all steps that are not taken yet.
-func (s *Server) ClearScript() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.script = nil
-}
-
-// takeStep returns the step of an exchange that arrives. Call with mu held.
-func (s *Server) takeStep(tenant string) Step {
-	for i, step := range s.script {
-		if step.Tenant != "" && step.Tenant != tenant {
-			continue
-		}
-		if step.Times > 0 {
-			step.Times--
-		}
-		if step.Times == 0 {
-			s.script = slices.Delete(s.script, i, i+1)
-		}
-		return *step
-	}
-	return Step{}
 }
 
 // endsBeforeCommit reports whether the exchange gets no further than the step.

@@ -1,7 +1,6 @@
 package refreshtest
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,9 +10,6 @@ import (
 
 	"golang.org/x/oauth2"
 )
-
-// ErrClosed is what an Await returns when the server was closed meanwhile.
-var ErrClosed = errors.New("refreshtest: server closed")
 
 // closePatience bounds Close. Handlers end at once when done is closed; this
 // only keeps a bug in one of them from hanging a whole test binary.
@@ -25,31 +21,14 @@ type Server struct {
 	// URL is the server's base, e.g. "http://127.0.0.1:41234".
 	URL string
 
-	cfg     Config
+	world   *world
 	http    *http.Server
-	done    chan struct{} // closed when Close begins
 	stopped chan struct{} // closed when no goroutine of the server is left
 
 	handlers sync.WaitGroup // handlers under way; Add only under mu with closed false
 
-	mu        sync.Mutex // guards what follows; the commit of an exchange is one critical section
-	closed    bool
-	changed   chan struct{} // closed and replaced at every change that an Await may wait for
-	skew      time.Duration // what Advance has added to the clock
-	before    time.Duration // latency before the commit
-	after     time.Duration // latency after the commit
-	families  map[string]*family
-	consents  map[string]int // families per tenant, ever
-	refreshes map[string]*refreshToken
-	accesses  map[string]*accessToken
-	codes     map[string]*code
-	script    []*Step
-	gates     []*Gate
-	ledger    Ledger
-	awaited   int // arrivals that AwaitExchange has handed out
-	inFlight  int // exchanges that arrived and were not answered yet
-	stats     Stats
-	secrets   []string // that a client may show
+	mu     sync.Mutex // guards closed
+	closed bool
 }
 
 // New starts a server. It needs no *testing.T, so that programs can use it too;
@@ -63,21 +42,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("refreshtest: Config.Addr: %w", err)
 	}
-	s := &Server{
-		URL:       "http://" + ln.Addr().String(),
-		cfg:       cfg,
-		done:      make(chan struct{}),
-		stopped:   make(chan struct{}),
-		changed:   make(chan struct{}),
-		before:    cfg.LatencyBefore,
-		after:     cfg.LatencyAfter,
-		families:  make(map[string]*family),
-		consents:  make(map[string]int),
-		refreshes: make(map[string]*refreshToken),
-		accesses:  make(map[string]*accessToken),
-		codes:     make(map[string]*code),
-		secrets:   []string{cfg.ClientSecret},
-	}
+	s := &Server{URL: "http://" + ln.Addr().String(), world: newWorld(cfg), stopped: make(chan struct{})}
 	s.http = &http.Server{Handler: s.routes()}
 	go s.serve(ln)
 	return s, nil
@@ -105,7 +70,7 @@ func (s *Server) Close() error {
 	s.mu.Lock()
 	if !s.closed {
 		s.closed = true
-		close(s.done)
+		close(s.world.done)
 	}
 	s.mu.Unlock()
 
@@ -120,6 +85,10 @@ func (s *Server) Close() error {
 	}
 }
 
+// AuthURL is the authorization endpoint, where a tenant's admin consents in a browser. A
+// request with login_hint=acme consents as acme at once and without a page.
+func (s *Server) AuthURL() string { return s.URL + "/authorize" }
+
 // TokenURL is the token endpoint.
 func (s *Server) TokenURL() string { return s.URL + "/token" }
 
@@ -131,9 +100,9 @@ func (s *Server) APIURL() string { return s.URL + "/api/" }
 // browser set its RedirectURL. Its AuthStyle is explicit: auto-detect may present a refresh token twice.
 func (s *Server) OAuth2Config() *oauth2.Config {
 	return &oauth2.Config{
-		ClientID:     s.cfg.ClientID,
-		ClientSecret: s.cfg.ClientSecret,
-		Endpoint:     oauth2.Endpoint{AuthURL: s.AuthURL(), TokenURL: s.TokenURL(), AuthStyle: s.cfg.authStyle()},
+		ClientID:     s.world.cfg.ClientID,
+		ClientSecret: s.world.cfg.ClientSecret,
+		Endpoint:     oauth2.Endpoint{AuthURL: s.AuthURL(), TokenURL: s.TokenURL(), AuthStyle: s.world.cfg.authStyle()},
 	}
 }
 
@@ -144,11 +113,11 @@ func (s *Server) Format(f fmt.State, _ rune) {
 
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("/authorize", s.serveAuthorize)
-	mux.HandleFunc("/token", s.serveToken)
-	mux.HandleFunc("/api/", s.serveAPI)
-	if s.cfg.Control {
-		s.addControl(mux)
+	mux.HandleFunc("/authorize", authorizationEndpoint{s.world}.serve)
+	mux.HandleFunc("/token", tokenEndpoint{s.world}.serve)
+	mux.HandleFunc("/api/", api{s.world}.serve)
+	if s.world.cfg.Control {
+		control{s.world}.addTo(mux)
 	}
 	return s.counted(mux)
 }
@@ -172,6 +141,6 @@ func (s *Server) counted(next http.Handler) http.Handler {
 func (s *Server) serve(ln net.Listener) {
 	defer close(s.stopped)
 	_ = s.http.Serve(ln)
-	<-s.done // Serve may fail by itself; no handler starts after done
+	<-s.world.done // Serve may fail by itself; no handler starts after done
 	s.handlers.Wait()
 }

@@ -20,86 +20,19 @@ func grantView(alter ...func(*View)) View {
 }
 
 func valid(v *View) { v.Valid = true }
-func fresh(v *View) { v.Valid, v.Fresh = true, true }
+func failed(text string, in int64) func(*View) {
+	return func(v *View) { v.Error, v.RetryAt = text, now+in }
+}
+func state(s grant.State, reason string) func(*View) {
+	return func(v *View) { v.State, v.Reason = s, reason }
+}
 func claimed(until, opens int64) func(*View) {
 	return func(v *View) {
 		v.Claim = grant.Claim{ID: "c", N: 1, Until: now + until}
 		v.Opens = now + opens
 	}
 }
-func failed(text string, in int64) func(*View) {
-	return func(v *View) { v.Error, v.RetryAt = text, now+in }
-}
 func since(ago int64) func(*View) { return func(v *View) { v.Claim.At = now - ago } }
-func rejected(n, generation, in int64) func(*View) {
-	return func(v *View) { v.Rejects, v.RejectedGen, v.RejectAt = n, generation, now+in }
-}
-func state(s grant.State, reason string) func(*View) {
-	return func(v *View) { v.State, v.Reason = s, reason }
-}
-
-func TestDecide(t *testing.T) {
-	token, renewal := Want{}, Want{Early: true}
-	forced := Want{After: Position{1, 7}}
-	refused := Want{After: Position{1, 7}, Refused: true}
-	for _, c := range []struct {
-		name  string
-		v     View
-		w     Want
-		do    Action
-		until time.Duration
-		who   Who
-		code  string
-	}{
-		{"a fresh token is served", grantView(fresh), token, ActServe, 0, 0, ""},
-		{"a due token is served", grantView(valid), token, ActServe, 0, 0, ""},
-		{"a due token is not what a renewal wants", grantView(valid), renewal, ActPresent, 0, 0, ""},
-		{"a renewal ends with a fresh token", grantView(fresh), renewal, ActServe, 0, 0, ""},
-		{"a forced refresh wants a newer one", grantView(fresh), forced, ActPresent, 0, 0, ""},
-		{"a newer generation satisfies it", grantView(fresh, func(v *View) { v.Generation = 8 }), forced, ActServe, 0, 0, ""},
-		{"so does a newer consent", grantView(fresh, func(v *View) { v.Epoch, v.Generation = 2, 1 }), forced, ActServe, 0, 0, ""},
-		{"an expired token is refreshed", grantView(), token, ActPresent, 0, 0, ""},
-		{"the lease is not tried while it is known to be held", grantView(func(v *View) { v.LeaseHeld = time.Second }), token, ActWait, time.Second, 0, ""},
-		{"a claim is waited for until it opens", grantView(claimed(300, 500)), token, ActWait, 500 * time.Millisecond, 0, ""},
-		{"an open claim is taken over", grantView(claimed(300, 0)), token, ActPresent, 0, 0, ""},
-		{"a forced refresh waits for a living holder", grantView(valid, claimed(300, 9000)), forced, ActWait, 300 * time.Millisecond, 0, ""},
-		{"but not for the end of a valid token", grantView(valid, claimed(-1, 9000)), forced, ActGiveUp, 0, WhoNobody, "unresolved_claim"},
-		{"nor does a renewal, which others may join", grantView(valid, claimed(-1, 9000)), renewal, ActGiveUp, 0, WhoNobody, "unresolved_claim"},
-		{"a failure is a result until retry_at", grantView(failed("throttled/slow_down/429", 800)), token, ActGiveUp, 0, WhoNobody, "slow_down"},
-		{"the app's failure is the operator's", grantView(failed("app_refused/invalid_client/401", 800)), token, ActGiveUp, 0, WhoOperator, "invalid_client"},
-		{"a suspect grant says so", grantView(failed("refused/odd/418", 800), state(grant.Active, "suspect")), token, ActGiveUp, 0, WhoNobody, "suspect"},
-		{"after retry_at it is tried again", grantView(failed("throttled/slow_down/429", 0)), token, ActPresent, 0, 0, ""},
-		{"a valid token is served whatever failed", grantView(valid, failed("ambiguous//502", 800)), token, ActServe, 0, 0, ""},
-		{"a refused token is reported first", grantView(valid), refused, ActReport, 0, 0, ""},
-		{"then presented", grantView(valid, rejected(1, 7, 0)), refused, ActPresent, 0, 0, ""},
-		{"a refused token that has expired anyway is not reported", grantView(), refused, ActPresent, 0, 0, ""},
-		{"a refused fresh one is reported again", grantView(valid, rejected(1, 6, 0)), refused, ActReport, 0, 0, ""},
-		{"a suspect grant is left alone", grantView(valid, rejected(2, 6, 800), state(grant.Active, "suspect"), func(v *View) { v.IssuedAt = now }), refused, ActGiveUp, 0, WhoNobody, "suspect"},
-		{"but not for a token that has worked for a while", grantView(valid, rejected(2, 6, 800_000), state(grant.Active, "suspect"), func(v *View) { v.IssuedAt = now - 600_000 }), refused, ActReport, 0, 0, ""},
-		{"until it is time", grantView(valid, rejected(2, 6, 0), state(grant.Active, "suspect")), refused, ActReport, 0, 0, ""},
-		{"a suspect grant serves", grantView(fresh, rejected(2, 6, 800), state(grant.Active, "suspect")), token, ActServe, 0, 0, ""},
-		{"a refresh that is under way is not reported to", grantView(valid, claimed(300, 300)), refused, ActWait, 300 * time.Millisecond, 0, ""},
-		{"an unresolved claim that only a refused token holds up: the refusal counts", grantView(valid, claimed(-1, 9000)), refused, ActReport, 0, 0, ""},
-		{"not while its holder may be at it", grantView(valid, claimed(300, 9000)), refused, ActWait, 300 * time.Millisecond, 0, ""},
-		{"nor while the grant is suspect", grantView(valid, claimed(-1, 9000), rejected(2, 6, 800), state(grant.Active, "suspect"), func(v *View) { v.IssuedAt = now }), refused, ActGiveUp, 0, WhoNobody, "suspect"},
-		{"a restored grant is left alone for a moment", grantView(func(v *View) { v.RetryAt = now + 700 }), token, ActWait, 700 * time.Millisecond, 0, ""},
-		{"the tenant must act", grantView(state(grant.Reauthorize, "lost_response")), token, ActGiveUp, 0, WhoTenant, "lost_response"},
-		{"a valid token outlives its refresh token", grantView(valid, state(grant.Reauthorize, "invalid_grant")), token, ActServe, 0, 0, ""},
-		{"a tombstone is not connected", grantView(state(grant.Disconnected, "")), token, ActGiveUp, 0, WhoNotConnected, "disconnected"},
-		{"what does not open is the operator's", grantView(func(v *View) { v.Broken = grant.ErrSealed }), token, ActGiveUp, 0, WhoOperator, "sealed"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			d := Decide(c.v, c.w)
-			if d.Act != c.do || d.Wait != c.until {
-				t.Fatalf("got %v until %s, want %v until %s", d.Act, d.Wait, c.do, c.until)
-			}
-			if c.do == ActGiveUp && (d.Trouble.Who != c.who || d.Trouble.Code != c.code) {
-				t.Errorf("got %+v, want %v (%s)", d.Trouble, c.who, c.code)
-			}
-		})
-	}
-}
-
 func TestTakeoverFollowsTheProfile(t *testing.T) {
 	for replay, want := range map[provider.Replay]grant.Takeover{
 		provider.ReplayHarmless:      grant.AtOnce,

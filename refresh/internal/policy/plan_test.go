@@ -3,7 +3,6 @@ package policy
 import (
 	"cmp"
 	"container/heap"
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -16,82 +15,6 @@ import (
 )
 
 const idleAfter = 25 * time.Hour // as Config.IdleAfter has it by default
-
-func TestPlan(t *testing.T) {
-	const hour, day = int64(3_600_000), int64(86_400_000)
-	sliding := provider.Profile{RefreshTokenIdle: 90 * 24 * time.Hour}
-	fixed := provider.Profile{RefreshTokenLife: 100 * 24 * time.Hour}
-	due := grant.Record{State: grant.Active, IssuedAt: now - hour, RefreshAt: now - 1, ExpiresAt: now + 1000, Epoch: now - hour}
-	with := func(f func(*grant.Record)) grant.Record {
-		r := due
-		f(&r)
-		return r
-	}
-	used := func(r *grant.Record) { r.UsedAt = now - hour }
-	dead := func(again int64, alter ...func(*grant.Record)) grant.Record {
-		return with(func(r *grant.Record) {
-			r.State, r.Reason, r.RetryAt, r.Fails, r.Error = grant.Reauthorize, "invalid_grant", again, 1, "reauthorize/invalid_grant/400"
-			for _, f := range alter {
-				f(r)
-			}
-		})
-	}
-	for _, c := range []struct {
-		name    string
-		profile provider.Profile
-		mints   bool
-		ahead   time.Duration
-		r       grant.Record
-		opens   int64
-		want    Plan
-	}{
-		{name: "in use and due", r: with(used), want: Plan{Do: DoExchange}},
-		{name: "in use, not due", r: with(func(r *grant.Record) { used(r); r.RefreshAt = now + hour }), want: Plan{Next: now + hour}},
-		{name: "in use, not due, the budget is short", ahead: time.Hour, r: with(func(r *grant.Record) { used(r); r.RefreshAt = now + hour/2 }), want: Plan{Do: DoExchange}},
-		{name: "not before half of its time", ahead: 3 * time.Hour, r: with(func(r *grant.Record) { used(r); r.RefreshAt = now + 2*hour }), want: Plan{Next: now + hour/2}},
-		{name: "idle, sliding", profile: sliding, r: with(func(r *grant.Record) { r.RefreshTokenExpiresAt = now + 90*day }),
-			want: Plan{Next: keepAliveAt(due.IssuedAt, now+90*day, "")}},
-		{name: "idle, sliding, near its end", profile: sliding, r: with(func(r *grant.Record) { r.IssuedAt = now - 89*day; r.RefreshTokenExpiresAt = now + day }), want: Plan{Do: DoExchange}},
-		{name: "idle, past its end: it may live longer than is known", profile: sliding, r: with(func(r *grant.Record) { r.IssuedAt = now - 91*day; r.RefreshTokenExpiresAt = now - day }), want: Plan{Do: DoExchange}},
-		{name: "idle, nobody knows how long it lives", r: due, want: Plan{Next: keepAliveAt(due.IssuedAt, due.IssuedAt+idleUnknown.Milliseconds(), "")}},
-		{name: "used too long ago is idle", profile: sliding, r: with(func(r *grant.Record) { r.UsedAt = now - 26*hour; r.RefreshTokenExpiresAt = now + 90*day }),
-			want: Plan{Next: keepAliveAt(due.IssuedAt, now+90*day, "")}},
-		{name: "idle, fixed: until the warning", profile: fixed, r: with(func(r *grant.Record) { r.RefreshTokenExpiresAt = r.Epoch + 100*day }), want: Plan{Next: due.Epoch + 86*day}},
-		{name: "fixed, two weeks before", profile: fixed, r: with(func(r *grant.Record) { r.Epoch = now - 90*day; r.RefreshTokenExpiresAt = now + 10*day }), want: Plan{Do: DoWarn}},
-		{name: "idle, fixed, warned", profile: fixed, r: with(func(r *grant.Record) {
-			r.Epoch, r.RefreshTokenExpiresAt, r.WarnedAt = now-90*day, now+10*day, now-1
-		}), want: Plan{Next: now + restsForGood.Milliseconds()}},
-		{name: "in use, fixed, warned", profile: fixed, r: with(func(r *grant.Record) {
-			used(r)
-			r.Epoch, r.RefreshTokenExpiresAt, r.WarnedAt = now-90*day, now+10*day, now-1
-		}), want: Plan{Do: DoExchange}},
-		{name: "idle, without refresh token", mints: true, r: due, want: Plan{Next: now + restsForGood.Milliseconds()}},
-		{name: "in use, without refresh token", mints: true, r: with(used), want: Plan{Do: DoExchange}},
-		{name: "after a failure", r: with(func(r *grant.Record) { used(r); r.Fails, r.RetryAt = 1, now+5000 }), want: Plan{Next: now + 5000 + Slack.Milliseconds()}},
-		{name: "an unresolved claim", r: with(func(r *grant.Record) { used(r); r.Claim.ID = "x" }), opens: now + 7000, want: Plan{Next: now + 7000 + Slack.Milliseconds()}},
-		{name: "reauthorize", r: grant.Record{State: grant.Reauthorize}, want: Plan{Do: DoDrop}},
-		{name: "dead, and tried again in a minute", r: dead(now + 60_000), want: Plan{Next: now + 60_000 + Slack.Milliseconds()}},
-		{name: "the minute is over", r: dead(now), want: Plan{Do: DoRevive}},
-		{name: "somebody died over that", r: dead(now, func(r *grant.Record) { r.Claim.ID = "x" }), opens: now + 7000, want: Plan{Next: now + 7000 + Slack.Milliseconds()}},
-		{name: "disconnected", r: grant.Record{State: grant.Disconnected}, want: Plan{Do: DoDrop}},
-	} {
-		p := Rules{Profile: c.profile, Mints: c.mints, IdleAfter: idleAfter, Ahead: c.ahead}
-		if got := p.Plan(View{Record: c.r, Now: now, Opens: c.opens}); got.Do != c.want.Do || got.Do == DoRest && got.Next != c.want.Next {
-			t.Errorf("%s: do %d at %+d, want do %d at %+d", c.name, got.Do, got.Next-now, c.want.Do, c.want.Next-now)
-		}
-	}
-}
-
-// Another process may have the keyset.
-func TestPlanLeavesAGrantThatDoesNotOpenToOthers(t *testing.T) {
-	const now = 1_000_000_000_000
-	v := View{Now: now, Broken: errors.New("sealed with another key")}
-	v.State, v.UsedAt, v.RefreshAt = grant.Active, now-1, now-1
-	p := Rules{IdleAfter: idleAfter}
-	if got := p.Plan(v); got.Do != DoLeave {
-		t.Errorf("do %d at %+d", got.Do, got.Next-now)
-	}
-}
 
 func TestTheBudgetIsReckonedAhead(t *testing.T) {
 	crowdIn := func(n int64, in time.Duration) func(time.Duration) int64 {

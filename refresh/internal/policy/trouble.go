@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"errors"
 	"strconv"
 	"strings"
@@ -27,6 +28,17 @@ type Trouble struct {
 	Retry  time.Duration
 	Why    error // may be nil
 }
+
+// Error is for people who look at the code. Package refresh says to callers what a trouble is about, and who acts.
+func (t *Trouble) Error() string {
+	if t.Why == nil {
+		return cmp.Or(t.Code, "no token")
+	}
+	return cmp.Or(t.Code, "no token") + ": " + t.Why.Error()
+}
+
+// Unwrap returns the cause.
+func (t *Trouble) Unwrap() error { return t.Why }
 
 // WhoOf says who acts after an exchange that failed in this way and left the grant alive.
 func WhoOf(c provider.Class) Who {

@@ -4,64 +4,23 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 // Masters are a Cluster's, by a map of the slots that is loaded now; nil where it is not a Cluster.
 func (st *Store) Masters(ctx context.Context) []*redis.Client {
-	nodes, _ := Insist(ctx, st, func() ([]*redis.Client, error) { return st.load(ctx), nil })
+	nodes, _ := Insist(ctx, st, func() ([]*redis.Client, error) { return st.slots.load(ctx), nil })
 	return nodes
 }
-
-// load loads the map of a Cluster's slots, and returns the masters in it. go-redis asks the nodes in an
-// order of chance, each for as long as it has patience: one load may come upon a node that is silent, and
-// the next one not. A node that has left the Cluster may be asked, and knows none: others are asked then.
-func (st *Store) load(ctx context.Context) (nodes []*redis.Client) {
-	cluster, ok := st.Redis.(*redis.ClusterClient)
-	if !ok {
-		return nil
-	}
-	for range 5 {
-		var mu sync.Mutex // ForEachMaster calls at the same time
-		err := cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
-			mu.Lock()
-			defer mu.Unlock()
-			nodes = append(nodes, node)
-			return nil
-		})
-		if err != nil || len(nodes) > 0 {
-			break
-		}
-	}
-	return nodes
-}
-
-// maxReloads is how many loads run at once after commands that were not answered.
-const maxReloads = 4
 
 // Unanswered is told of errors of commands. On a Cluster, where a node has not answered, it has
-// the map of the slots loaded again, at most once a second.
+// the map of the slots loaded again.
 func (st *Store) Unanswered(err error) {
-	if _, ok := st.Redis.(*redis.ClusterClient); !ok || !NoAnswer(err) {
-		return
+	if _, ok := st.Redis.(*redis.ClusterClient); ok && NoAnswer(err) {
+		st.slots.loadSoon()
 	}
-	now, last := mono.Now(), st.reloaded.Load()
-	if now-mono.Time(last) < time.Second || !st.reloaded.CompareAndSwap(last, int64(now)) {
-		return
-	}
-	if st.reloads.Add(1) > maxReloads {
-		st.reloads.Add(-1)
-		return
-	}
-	go func() { // it ends with go-redis' patience, or with the client
-		defer st.reloads.Add(-1)
-		st.load(context.Background())
-	}()
 }
 
 // NoAnswer reports whether an error is none that Redis has answered, or says that a Cluster is down.
@@ -98,7 +57,7 @@ func Insist[T any](ctx context.Context, st *Store, ask func() (T, error)) (T, er
 		if n <= most {
 			go func() { // nobody waits for one in vain: it ends with go-redis' patience, or with the client
 				if n > 1 {
-					st.load(ctx)
+					st.slots.load(ctx)
 				}
 				got, err := ask()
 				answers <- answer{got, err}

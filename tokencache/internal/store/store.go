@@ -20,16 +20,15 @@ type Store struct {
 	Proof func(ctx context.Context) string
 
 	rides    rides
-	plainLua atomic.Bool                  // the server knows no first line with flags
-	reloaded atomic.Int64                 // mono: when the map of a Cluster's slots was last asked for
-	reloads  atomic.Int32                 // how many loads of it run, which a silent node keeps waiting
+	plainLua atomic.Bool // the server knows no first line with flags
+	slots    slotMap
 	lines    *xsync.Map[string, *line]    // by server
 	sent     *xsync.Map[string, struct{}] // scripts, by hash, whose text this process has sent to Redis
 }
 
 func New(rdb redis.UniversalClient, n Names, log zerolog.Logger) *Store {
 	return &Store{
-		Redis: rdb, Names: n, log: log, rides: rides{Redis: rdb},
+		Redis: rdb, Names: n, log: log, rides: rides{Redis: rdb}, slots: slotMap{rdb: rdb},
 		lines: xsync.NewMap[string, *line](), sent: xsync.NewMap[string, struct{}](),
 	}
 }

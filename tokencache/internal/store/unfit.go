@@ -108,7 +108,7 @@ func (st *Store) Fit(ctx context.Context, k grant.Key, thorough bool) error {
 	// A connection that ends can be the network's trouble, or a server's that restarts: only what
 	// happens again and again, to a server that answers in between, is a proxy's way to say no.
 	for again := 0; LostReply(err); again++ {
-		switch first, heard := st.greeting(ctx); {
+		switch first, heard := greeting(ctx, st.Redis); {
 		case heard && first == tlsAlert:
 			return &unfitError{todoTLS, err}
 		case !heard && !st.answers(ctx):
@@ -125,7 +125,7 @@ func (st *Store) Fit(ctx context.Context, k grant.Key, thorough bool) error {
 		return err
 	}
 	if len(denied) == 1 && denied[0] == "old" {
-		return st.old(ctx)
+		return old(ctx, st.Redis)
 	}
 	var needed, useful []string
 	spared := []string{"publish", "subscribe", "dump", "restore"} // without pushes, or with journals that take more room
@@ -225,8 +225,8 @@ const tlsAlert = 0x15
 
 // greeting is the first byte of what the server says to a bare PING, on a connection of its own: a
 // client's connection begins with HELLO, which some proxies answer by closing it.
-func (st *Store) greeting(ctx context.Context) (first byte, heard bool) {
-	client, ok := st.Redis.(*redis.Client)
+func greeting(ctx context.Context, rdb redis.UniversalClient) (first byte, heard bool) {
+	client, ok := rdb.(*redis.Client)
 	if !ok || client.Options().Dialer == nil || client.Options().TLSConfig != nil {
 		return 0, false
 	}
@@ -254,8 +254,8 @@ func (st *Store) answers(ctx context.Context) bool {
 }
 
 // old is for a server that does not know what Redis 7.0 knows.
-func (st *Store) old(ctx context.Context) error {
-	text, err := Bounded(ctx, NodePatience, func(ctx context.Context) (string, error) { return st.Redis.Info(ctx, "server").Result() })
+func old(ctx context.Context, rdb redis.UniversalClient) error {
+	text, err := Bounded(ctx, NodePatience, func(ctx context.Context) (string, error) { return rdb.Info(ctx, "server").Result() })
 	if err != nil {
 		return nil // nobody knows; a command that is missing will tell
 	}

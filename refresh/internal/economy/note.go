@@ -1,0 +1,65 @@
+package economy
+
+import (
+	"context"
+	"math/rand/v2"
+
+	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+)
+
+// noteFailure tells the fleet what a failed exchange says about the app. That is done before
+// the grant's failure is published: its waiters must find the circuit open.
+func (c *Circuit) noteFailure(a admission, e *provider.Error) {
+	switch {
+	case policy.AcceptsClient(e):
+		c.NoteAcceptance(engine.Acceptance{})
+		return
+	case e.Class == provider.AppRefused:
+		if !a.Refused || a.probe != "" {
+			c.notify(func(ctx context.Context) error { return c.noteRefusal(ctx, a, e) })
+		}
+		return
+	case e.Throttles():
+		c.notify(func(ctx context.Context) error { return c.notePause(ctx, a.tenant, e) })
+	case policy.Unreadable(e):
+		c.brake(a, e)
+	}
+	c.unprobe(a, policy.ProbeAgain(a.probes)) // it says nothing about the client
+}
+
+func (c *Circuit) noteRefusal(ctx context.Context, a admission, e *provider.Error) error {
+	r := engine.Refusal{Tenant: a.tenant, Error: policy.ErrorText(e), Probe: a.probe, Again: a.Refused}
+	r.Tenants, r.First = policy.TripAfter(e)
+	opened, _, err := c.app.Trip(ctx, engine.NewID(), r, policy.ProbeWaits(rand.Float64())...)
+	if opened {
+		c.log.Error().Str("code", e.Code).Int("status", e.Status).Msg("the provider refuses the client, of several tenants in a row: the operator must act; no tenant is at fault")
+	}
+	return err
+}
+
+func (c *Circuit) notePause(ctx context.Context, tenant string, e *provider.Error) error {
+	d := policy.AppPause(e, rand.Float64())
+	paused, s, err := c.app.Throttle(ctx, engine.NewID(), policy.ErrorText(e), tenant, d)
+	if paused {
+		c.log.Warn().Str("code", e.Code).Int("status", e.Status).Dur("pause_ms", s.Until(s.ThrottledUntil)).
+			Msg("the provider wants a pause, of several tenants: all the app's exchanges wait")
+	}
+	return err
+}
+
+// NoteAcceptance tells the fleet that the provider accepts the client, if there was a doubt. What
+// the exchange brought is more important: nobody waits for this.
+func (c *Circuit) NoteAcceptance(a engine.Acceptance) {
+	if s := c.app.KnownApp(); s != nil && !s.Unsettled(a.Read) && !(a.Revived && massDies(s)) {
+		return
+	}
+	c.asker.later(c.waiting, 0, func(ctx context.Context) error {
+		closed, _, err := c.app.Accept(ctx, engine.NewID(), a)
+		if closed {
+			c.log.Info().Msg("the provider accepts the client again")
+		}
+		return err
+	})
+}

@@ -1,0 +1,133 @@
+package economy
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
+	"github.com/tokenlatch/tokenlatch/tokencache"
+)
+
+func always() bool { return true }
+
+func never() bool { return false }
+
+// paced is the pacer of a process, under a budget of so many exchanges at once.
+func paced(t *testing.T, most int) *Pacer {
+	t.Helper()
+	cache, err := tokencache.New(redistest.Start(t).Client(t), tokencache.Config{Prefix: redistest.Prefix(t), AEAD: tokencache.Plaintext})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := New(Config{
+		App: cache.App("zoom"), Redis: cache.Redis(), ClaimTimeout: time.Minute, Waiting: t.Context(),
+		Profile: provider.Profile{Budget: provider.Budget{Concurrency: most}}, Log: zerolog.Nop(),
+	})
+	t.Cleanup(func() {
+		e.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if err := cache.App("zoom").Forget(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := cache.App("zoom").WatchApp(t.Context()); err != nil { // a new subscription is news, too
+		t.Fatal(err)
+	}
+	return e.Pacer
+}
+
+func TestWhoeverIsWaitedForHasTheNextTurn(t *testing.T) {
+	becomes := false
+	crowd, later := NewTicket(never), NewTicket(func() bool { return becomes })
+	urgent, second := NewTicket(always), NewTicket(always)
+	p := &Pacer{queue: []*Ticket{crowd, later, urgent, second}}
+	if p.first() != urgent {
+		t.Error("of all that wait, not the first that somebody waits for")
+	}
+	becomes = true
+	if p.first() != later {
+		t.Error("not one for which somebody waits by now, and which came first")
+	}
+	p.queue = []*Ticket{crowd, NewTicket(never)}
+	if p.first() != crowd {
+		t.Error("of those that nobody waits for, not the first")
+	}
+}
+
+// There is a place, but somebody of this process waits for one.
+func TestARenewalGivesWayToAnExchangeThatSomebodyWaitsFor(t *testing.T) {
+	t.Parallel()
+	p := paced(t, 4)
+	caller := NewTicket(always)
+	p.change(func() { p.queue = append(p.queue, caller) })
+	if _, err := p.enterNow(NewTicket(never)); !errors.Is(err, ErrNoPlace) {
+		t.Errorf("it does not give way: %v", err)
+	}
+	p.change(func() { p.queue = nil })
+	leave, err := p.enterNow(NewTicket(never))
+	if err != nil {
+		t.Fatalf("nobody waits, and three are for renewals: %v", err)
+	}
+	leave()
+}
+
+// A renewal that finds no place tries again when one is free, and not before: each try takes a lease.
+func TestARenewalStandsByUntilThereIsAPlace(t *testing.T) {
+	t.Parallel()
+	p := paced(t, 1)
+	leave, err := p.enterNow(NewTicket(never))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.enterNow(NewTicket(never)); !errors.Is(err, ErrNoPlace) {
+		t.Fatalf("a second place: %v", err)
+	}
+	next := NewTicket(never)
+	ready := make(chan error, 1)
+	go func() { ready <- p.StandBy(t.Context(), next) }()
+	select {
+	case err := <-ready:
+		t.Fatalf("it tries though there is no place: %v", err)
+	case <-time.After(5 * policy.Slack):
+	}
+	leave()
+	select {
+	case err := <-ready:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("it does not try again")
+	}
+	p.EndTry(next)
+}
+
+// Not more than a few renewals of a process try for a place at the same time.
+func TestAFewRenewalsOfAProcessTryAtOnce(t *testing.T) {
+	t.Parallel()
+	p := paced(t, 100)
+	var few []*Ticket
+	for range trying {
+		few = append(few, NewTicket(never))
+		if err := p.StandBy(t.Context(), few[len(few)-1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*policy.Slack)
+	defer cancel()
+	one := NewTicket(never)
+	if err := p.StandBy(ctx, one); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("one more tries: %v", err)
+	}
+	p.EndTry(few[0])
+	if err := p.StandBy(t.Context(), one); err != nil {
+		t.Error(err)
+	}
+}

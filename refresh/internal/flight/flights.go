@@ -1,0 +1,85 @@
+// Package flight makes one effort about a grant for all callers of a process: it looks, decides, does one
+// thing, and looks again, until they have a token, or an error that says who acts.
+package flight
+
+import (
+	"sync"
+	"time"
+
+	"github.com/puzpuzpuz/xsync/v4"
+
+	"github.com/tokenlatch/tokenlatch/refresh/internal/economy"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/holder"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
+	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+)
+
+// Config of Flights.
+type Config struct {
+	*holder.Tools
+	Cache    *tokencache.Cache
+	App      engine.App // signed with the process's name
+	Grants   *engine.Grants
+	Replicas int    // that acknowledge changes
+	Begun    func() // is called when a flight begins
+}
+
+// Flights are the flights of one app in one process.
+type Flights struct {
+	Config
+	// Calm is closed when this process has served a token that needed no refresh.
+	Calm   chan struct{}
+	calmly sync.Once
+
+	all *xsync.Map[string, *flight] // by tenant
+}
+
+// New returns Flights, of which none has begun.
+func New(cfg Config) *Flights {
+	return &Flights{Config: cfg, Calm: make(chan struct{}), all: xsync.NewMap[string, *flight]()}
+}
+
+// Want says what ends a flight.
+type Want struct {
+	policy.Want
+
+	Background *economy.Ticket // nobody has asked for it; the right to try for a place among the exchanges in flight
+}
+
+// NewerThan wants a pair after the one that s has.
+func NewerThan(s *engine.Snapshot) policy.Want {
+	return policy.Want{After: policy.PositionOf(&s.Record)}
+}
+
+// flight is this process's one effort about a grant, for all its callers. It runs on
+// its own: callers come and go.
+type flight struct {
+	*Flights
+	key     tokencache.Key
+	grant   engine.Grant
+	want    Want
+	callers holder.Callers
+	holder  *holder.Holder // nil until it has wanted the lease
+	pin     *engine.Pin    // nil until the flight needs to hear of changes
+	hasRead bool           // it has had the short look, see readFresh
+	brief   bool           // snap is no more than a fresh token
+	busy    bool           // it has wanted the lease, or waited
+	asked   time.Time      // the other processes, whether they know better than Redis; zero for never
+	claim   standing       // the claim about which they were last asked
+
+	looked   chan struct{} // closed when what follows is set
+	lookedAt time.Time
+	first    *engine.Snapshot
+	firstErr error
+
+	done    chan struct{} // closed when snap and trouble are set, after looked
+	snap    *engine.Snapshot
+	trouble *policy.Trouble
+}
+
+// standing is a claim as it stood until its hard deadline.
+type standing struct {
+	id    string
+	until int64
+}

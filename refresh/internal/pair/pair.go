@@ -1,0 +1,87 @@
+// Package pair makes what is stored of a provider's answer, and of a consent.
+package pair
+
+import (
+	"cmp"
+	"maps"
+	"math/rand/v2"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/oauth2"
+
+	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+)
+
+// Maker makes the pairs of one app.
+type Maker struct {
+	Profile provider.Profile
+	Log     zerolog.Logger
+}
+
+// Before is what an answer replaces; the zero value is nothing.
+type Before struct {
+	Pair                         grant.Pair
+	Tenant                       string
+	Epoch, RefreshTokenExpiresAt int64
+}
+
+// OfAnswer returns what is stored of an exchange's answer. Times count from now, the Redis time of the
+// claim, which is before the request was sent.
+func (m *Maker) OfAnswer(was Before, p provider.Pair, now int64) grant.Pair {
+	expires := now + m.Profile.Lifetime(p.ExpiresIn).Milliseconds()
+	if !p.Usable() {
+		expires = now
+	}
+	return grant.Pair{
+		AccessToken: grant.Hide(p.AccessToken), RefreshToken: grant.Hide(cmp.Or(p.RefreshToken, was.Pair.RefreshToken.Reveal())),
+		TokenType: p.TokenType, Scope: cmp.Or(p.Scope, was.Pair.Scope), Extra: m.extra(was, p.Extra),
+		IssuedAt: now, ExpiresAt: expires,
+		RefreshAt:             policy.RefreshAt(m.Profile, now, expires, rand.Float64()),
+		RefreshTokenExpiresAt: policy.RefreshTokenExpiry(m.Profile, p.RefreshTokenExpiresIn, now, was.Epoch, was.RefreshTokenExpiresAt),
+	}
+}
+
+// extra returns the further members that are stored. Those that say where the API is may come with the
+// consent alone: new over old.
+func (m *Maker) extra(was Before, said map[string]any) map[string]any {
+	members, dropped := storableOf(said)
+	if dropped > 0 {
+		m.Log.Warn().Str("tenant", was.Tenant).Int("members", dropped).Msg("members of the answer cannot be written as JSON and are left out; the pair is kept")
+	}
+	switch {
+	case len(was.Pair.Extra) > 0 && len(members) > 0:
+		both := maps.Clone(was.Pair.Extra)
+		maps.Copy(both, members)
+		if _, err := jsonOf(both); err == nil {
+			return both
+		}
+		// What is sealed must open again.
+		m.Log.Warn().Str("tenant", was.Tenant).Msg("the members of this answer and of those before are too long together: the new ones alone are kept")
+	case members == nil:
+		return was.Pair.Extra
+	}
+	return members
+}
+
+// OfConsent returns what is stored of the token that a consent brought.
+func (m *Maker) OfConsent(tok *oauth2.Token, extra map[string]any, now int64) grant.Pair {
+	// Expiry was made from expires_in by this machine's clock, and is undone by it.
+	life := m.Profile.Lifetime(0)
+	if !tok.Expiry.IsZero() {
+		life = time.Until(tok.Expiry)
+	}
+	expires := now + life.Milliseconds()
+	if !(provider.Pair{AccessToken: tok.AccessToken, TokenType: tok.TokenType}).Usable() {
+		expires = now
+	}
+	scope, _ := tok.Extra("scope").(string)
+	return grant.Pair{
+		AccessToken: grant.Hide(tok.AccessToken), RefreshToken: grant.Hide(tok.RefreshToken), TokenType: tok.TokenType, Scope: scope, Extra: extra,
+		IssuedAt: now, ExpiresAt: expires,
+		RefreshAt:             policy.RefreshAt(m.Profile, now, expires, rand.Float64()),
+		RefreshTokenExpiresAt: policy.RefreshTokenExpiry(m.Profile, m.Profile.RefreshTokenLifetime(tok.Extra), now, now, 0),
+	}
+}

@@ -1,0 +1,62 @@
+package trouble
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/tokenlatch/tokenlatch/tokencache"
+)
+
+// fitEvery is how often it is asked at most while it is not known.
+const fitEvery = time.Second
+
+// fitness is whether Redis can do what is needed. It is asked once, before the first work: else a right
+// that is missing would be found when the first token expires.
+type fitness struct {
+	fit, thoroughly atomic.Bool
+
+	mu    sync.Mutex // guards what follows
+	asked time.Time
+	err   error
+
+	said atomic.Pointer[time.Time] // in the log
+}
+
+// ask asks by f, unless it is known. news says that the error is an answer, and must be said.
+func (f *fitness) ask(thorough bool, ask func() error) (news bool, _ error) {
+	known := &f.fit
+	if thorough {
+		known = &f.thoroughly
+	}
+	if known.Load() {
+		return false, nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if known.Load() || !f.asked.IsZero() && time.Since(f.asked) < fitEvery {
+		return false, f.err
+	}
+	err := ask()
+	f.asked, f.err = time.Now(), nil
+	switch {
+	case err == nil:
+		f.fit.Store(true)
+		known.Store(true)
+	case errors.Is(err, tokencache.ErrUnfit):
+		f.err = err
+		return true, err
+	}
+	return false, nil
+}
+
+// say says at most once a minute what must be mended.
+func (f *fitness) say(log zerolog.Logger, process string, err error) {
+	now, before := time.Now(), f.said.Load()
+	if (before == nil || now.Sub(*before) >= time.Minute) && f.said.CompareAndSwap(before, &now) {
+		log.Error().Err(err).Str("process", process).Msg("Redis, or what leads to it, must be mended: until then nothing is refreshed")
+	}
+}

@@ -1,0 +1,136 @@
+package refresh
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+
+	"golang.org/x/oauth2"
+
+	"github.com/tokenlatch/tokenlatch/refresh/internal/flight"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
+	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+)
+
+// Token returns a valid access token, waiting for a refresh if the stored one has
+// expired. The token carries no refresh token. It is shared between callers: do not
+// change it. A caller that leaves by its ctx leaves alone: the refresh goes on.
+//
+// An access token that is still valid is served whatever became of its renewal, also when
+// the tenant must authorize the app again ([Coordinator.Status] tells that earlier), unless an
+// API has refused it, see [Coordinator.Reject].
+//
+// The error is an *Error of kind ErrReauthorize, ErrClientConfig, ErrUnavailable or
+// ErrNotConnected, or the cause with which ctx ended.
+func (c *Coordinator) Token(ctx context.Context, tenant string) (*oauth2.Token, error) {
+	if tok := c.grants.Fresh(tenant); tok != nil {
+		return tok, nil
+	}
+	return c.token(ctx, c.key(tenant))
+}
+
+// token is Token for a pair that is not known to be fresh.
+func (c *Coordinator) token(ctx context.Context, k tokencache.Key) (*oauth2.Token, error) {
+	if s := c.app.Grant(k.Tenant).Peek(); s != nil && s.Valid() {
+		c.flights.MaybeRenew(k, s)
+		return s.Token(), nil
+	}
+	s, err := c.await(ctx, k, policy.Want{})
+	if err != nil {
+		return nil, err
+	}
+	c.flights.MaybeRenew(k, s)
+	return s.Token(), nil
+}
+
+// await waits until a flight has brought what is wanted.
+func (c *Coordinator) await(ctx context.Context, k tokencache.Key, w policy.Want) (*engine.Snapshot, error) {
+	if err := k.Validate(); err != nil {
+		return nil, err
+	}
+	s, err := c.flights.Await(ctx, k, flight.Want{Want: w})
+	if err != nil {
+		return nil, c.answer(k, err)
+	}
+	return s, nil
+}
+
+// handle is Token for one tenant, without the look-up while the token is hot.
+func (c *Coordinator) handle(tenant string) func(context.Context) (*oauth2.Token, error) {
+	hot, k := c.grants.Handle(tenant), c.key(tenant)
+	return func(ctx context.Context) (*oauth2.Token, error) {
+		if tok := hot.Fresh(); tok != nil {
+			return tok, nil
+		}
+		return c.token(ctx, k)
+	}
+}
+
+// TryToken is Token for callers that must not wait, such as a queue that can run the
+// job again later. It reads Redis at most once, for a second at most. Where a refresh is
+// needed it starts one and returns an *Error of kind ErrPending, whose RetryAfter says
+// when to come back: a second or so after the refresh began, later the longer its claim has
+// been standing. Callers get different ones, so that a queue's jobs do not return together.
+func (c *Coordinator) TryToken(ctx context.Context, tenant string) (*oauth2.Token, error) {
+	if tok := c.grants.Fresh(tenant); tok != nil {
+		return tok, nil
+	}
+	k := c.key(tenant)
+	if err := k.Validate(); err != nil {
+		return nil, err
+	}
+	s, err := c.flights.FirstLook(ctx, k)
+	if err != nil {
+		if mem := c.flights.Recall(k); mem != nil && !errors.Is(err, tokencache.ErrNone) {
+			return mem.Token(), nil
+		}
+		return nil, c.about(k, err)
+	}
+	v := c.tools.View(s, 0)
+	switch d := policy.Decide(v, policy.Want{}); d.Act {
+	case policy.ActServe:
+		c.flights.MaybeRenew(k, s)
+		return s.Token(), nil
+	case policy.ActGiveUp:
+		return nil, c.about(k, d.Trouble)
+	}
+	if t := c.tools.Economy.Stopped(c.tools.Economy.Applicant(k.Tenant, &s.Record)); t != nil { // there is nothing to wait for
+		return nil, c.about(k, t)
+	}
+	return nil, &Error{App: k.App, Tenant: k.Tenant, Kind: ErrPending, RetryAfter: policy.PendingFor(v, rand.Float64())}
+}
+
+// Refresh forces a new pair, however fresh the stored one is, and waits for it. A
+// refresh that is already under way counts.
+func (c *Coordinator) Refresh(ctx context.Context, tenant string) error {
+	k := c.key(tenant)
+	if err := k.Validate(); err != nil {
+		return err
+	}
+	s, err := c.flights.Lookup(ctx, k)
+	if err != nil {
+		return c.answer(k, err)
+	}
+	_, err = c.await(ctx, k, flight.NewerThan(s))
+	return err
+}
+
+// Status reads the grant's state from Redis, for people. The error is of kind
+// ErrNotConnected where there is none; a disconnected grant has a Status.
+func (c *Coordinator) Status(ctx context.Context, tenant string) (tokencache.Status, error) {
+	k := c.key(tenant)
+	if err := k.Validate(); err != nil {
+		return tokencache.Status{}, err
+	}
+	s, err := c.app.Grant(k.Tenant).Status(ctx)
+	if errors.Is(err, tokencache.ErrNone) { // or Redis has lost it
+		if _, unknown := c.app.AppState(ctx); unknown != nil {
+			err = unknown
+		}
+	}
+	if err != nil {
+		return tokencache.Status{}, c.about(k, err)
+	}
+	return s, nil
+}

@@ -22,7 +22,7 @@ func (g *globals) progress() *progress {
 	if g.quiet || !term.IsTerminal(g.stderr) {
 		return &progress{}
 	}
-	return &progress{w: g.stderr, next: time.Now().Add(progressEvery)}
+	return &progress{w: g.stderr, next: time.Now().Add(progressEvery / 2)}
 }
 
 // clearing writes to what may be the same terminal: each write begins on a clean line.

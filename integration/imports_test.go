@@ -73,11 +73,12 @@ func below(path, parent string) bool { return path == parent || strings.HasPrefi
 func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
 	mayKnow := map[string][]string{
 		"lock":                       {},
-		"tokencache":                 {"tokencache/engine", "tokencache/grant", "tokencache/journal", "tokencache/internal/apps", "tokencache/internal/clock", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/memory", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store"},
+		"tokencache":                 {"tokencache/engine", "tokencache/grant", "tokencache/journal", "tokencache/inspect", "tokencache/internal/apps", "tokencache/internal/clock", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/memory", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store"},
 		"tokencache/engine":          {"tokencache/grant", "tokencache/journal", "tokencache/internal/apps", "tokencache/internal/clock", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/memory", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store"},
 		"tokencache/grant":           {},
 		"tokencache/journal":         {},
 		"tokencache/internal/apps":   {"tokencache/grant", "tokencache/internal/clock", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/store"},
+		"tokencache/inspect":         {"tokencache/engine", "tokencache/grant", "tokencache/journal", "tokencache/internal/apps", "tokencache/internal/clock", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/memory", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store"},
 		"tokencache/internal/clock":  {"tokencache/grant", "tokencache/internal/mono"},
 		"tokencache/internal/due":    {"tokencache/grant", "tokencache/internal/clock", "tokencache/internal/mono", "tokencache/internal/store"},
 		"tokencache/internal/hub":    {"tokencache/internal/mono"},
@@ -95,7 +96,7 @@ func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
 		"refresh/internal/work":      {},
 		"refresh/internal/policy":    {"tokencache/grant", "refresh/provider"},
 		"refresh/explain":            {"tokencache/grant", "tokencache/journal", "refresh/internal/policy", "refresh/provider"},
-		"refresh":                    {"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/journal", "tokencache/internal/apps", "tokencache/internal/clock", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/memory", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh/explain", "refresh/internal/bearer", "refresh/internal/economy", "refresh/internal/exchange", "refresh/internal/flight", "refresh/internal/holder", "refresh/internal/keep", "refresh/internal/pair", "refresh/internal/policy", "refresh/internal/renew", "refresh/internal/trouble", "refresh/internal/work", "refresh/provider"},
+		"refresh":                    {"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/journal", "tokencache/inspect", "tokencache/internal/apps", "tokencache/internal/clock", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/memory", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh/explain", "refresh/internal/bearer", "refresh/internal/economy", "refresh/internal/exchange", "refresh/internal/flight", "refresh/internal/holder", "refresh/internal/keep", "refresh/internal/pair", "refresh/internal/policy", "refresh/internal/renew", "refresh/internal/trouble", "refresh/internal/work", "refresh/provider"},
 		"refresh/refreshtest":        {"refresh/provider"},
 	}
 	for _, p := range packages(t) {
@@ -159,7 +160,7 @@ var importRules = []struct {
 	{"embed", either(is("tokencache/internal/store", "refresh/explain"), command, support), false},
 	{"testing", support, false},
 	// Values of a grant and decisions about it: no Redis, no goroutine, no ctx.
-	{"github.com/redis/go-redis", either(is("lock", "tokencache", "tokencache/engine", "tokencache/internal/apps", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh/internal/economy", "refresh/internal/keep", "refresh/internal/renew", "refresh/internal/trouble"), command, support), false},
+	{"github.com/redis/go-redis", either(is("lock", "tokencache", "tokencache/engine", "tokencache/inspect", "tokencache/internal/apps", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh/internal/economy", "refresh/internal/keep", "refresh/internal/renew", "refresh/internal/trouble"), command, support), false},
 	{"context", func(short string) bool {
 		return !slices.Contains([]string{"tokencache/grant", "tokencache/journal", "refresh/explain", "refresh/internal/policy"}, short)
 	}, true},

@@ -54,6 +54,7 @@ func newPlay(t *testing.T) *play {
 }
 
 func (p *play) step(t *testing.T, d *datadriven.TestData) string {
+	time.Sleep(2 * time.Millisecond) // Redis tells the time in ms: what two steps note differs
 	act, ok := acts[d.Cmd]
 	if !ok {
 		d.Fatalf(t, "unknown directive %s", d.Cmd)

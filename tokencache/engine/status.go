@@ -23,19 +23,7 @@ func (g Grant) Status(ctx context.Context) (grant.Status, error) {
 	if a.Snap == nil {
 		return grant.Status{}, grant.ErrNone
 	}
-	r := a.Snap.Record
-	return grant.Status{
-		Key: g.key, State: r.State, Reason: r.Reason, Generation: r.Generation, Epoch: grant.Time(r.Epoch),
-		IssuedAt: grant.Time(r.IssuedAt), ExpiresAt: grant.Time(r.ExpiresAt), RefreshAt: grant.Time(r.RefreshAt),
-		RefreshTokenExpiresAt: grant.Time(r.RefreshTokenExpiresAt),
-		UsedAt:                grant.Time(r.UsedAt), WarnedAt: grant.Time(r.WarnedAt),
-		AccessTokenFingerprint: r.AccessFP, RefreshTokenFingerprint: r.RefreshFP, By: r.By,
-		ClaimBy: r.Claim.By, ClaimAt: grant.Time(r.Claim.At), ClaimUntil: grant.Time(r.Claim.Until),
-		UnresolvedPresentations: r.Claim.N,
-		Fails:                   r.Fails, RetryAt: grant.Time(r.RetryAt), ErrorAt: grant.Time(r.ErrorAt), Error: r.Error,
-		Rejects: r.Rejects, RejectAt: grant.Time(r.RejectAt),
-		Now: grant.Time(a.Now),
-	}, nil
+	return g.key.Status(&a.Snap.Record, a.Now), nil
 }
 
 // Trace reads a grant's journal, and who holds its lease, in one round trip. It changes nothing. There is

@@ -68,6 +68,15 @@ func (s *State) believable() {
 	}
 }
 
+// Read takes the state as its key has it, at Redis' time now: for a reader that remembers nothing.
+func (s *State) Read(fields map[string]string, now int64) {
+	s.asOf, s.now, s.at = now, now, mono.Now()
+	for name, value := range fields {
+		s.set(name, value)
+	}
+	s.believable()
+}
+
 // Unsettled reports whether the next acceptance is to be noted; read says that it has brought
 // a pair.
 func (s *State) Unsettled(read bool) bool {

@@ -41,7 +41,7 @@ var limits = map[string]struct{ exports, circle, methods, lines int }{
 	"tokencache/internal/server": {10, 0, 10, 40},
 	"tokencache/internal/proof":  {10, 0, 20, 40},
 	"tokencache/internal/hub":    {10, 2, 38, 35},
-	"tokencache/internal/memory": {13, 4, 23, 43},
+	"tokencache/internal/memory": {14, 4, 23, 43},
 	"tokencache/internal/inbox":  {9, 0, 23, 40},
 	"tokencache/internal/mono":   {10, 0, 0, 20},
 	"tokencache/internal/store":  {47, 3, 19, 41},

@@ -237,7 +237,7 @@ func (c *Inbox) answerAsk(e *memory.Entry) {
 		defer cancel()
 		defer answered()
 		_, err := c.Grant(mem.Key, c.name).Restore(ctx, mem)
-		for store.NoAnswer(err) && mono.Sleep(ctx, time.Second/2) == nil { // its node may just be replaced
+		for store.NoAnswer(err) && mono.Sleep(ctx, memory.AnswerEvery/2) == nil { // its node may just be replaced
 			_, err = c.Grant(mem.Key, c.name).Restore(ctx, mem)
 		}
 		if err != nil {

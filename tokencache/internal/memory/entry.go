@@ -161,7 +161,7 @@ func (s *Snapshot) better(old *Snapshot) bool {
 // Recall returns what memory holds, coherent or not; nil for nothing.
 func (e *Entry) Recall() *Snapshot { return e.snap.Load() }
 
-// Subscribed is to be called when the grant's subscription is new: callers that wait must read again.
+// Subscribed notes that the grant's subscription is new, and wakes callers that wait: they must read again.
 func (e *Entry) Subscribed() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -194,15 +194,15 @@ func (e *Entry) SayAtIt() {
 	}
 }
 
-// answerEvery is how often a process answers those who ask about one grant.
-const answerEvery = time.Second
+// AnswerEvery is how often a process answers those who ask about one grant.
+const AnswerEvery = time.Second
 
 // Answer reports whether this process may answer those who ask about the grant: once at a time, and once a
-// second. With true, done must be called when it has.
+// second. The caller that may calls done when it has.
 func (e *Entry) Answer() (done func(), ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if now := mono.Now(); e.answering || e.answeredAt != 0 && now-e.answeredAt < answerEvery {
+	if now := mono.Now(); e.answering || e.answeredAt != 0 && now-e.answeredAt < AnswerEvery {
 		return nil, false
 	}
 	e.answering = true

@@ -6,6 +6,8 @@
 package memory
 
 import (
+	"iter"
+
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
 )
@@ -70,7 +72,7 @@ func (m *Memory) HasRoom(k grant.Key) bool {
 	return hot || m.hot.size() < m.limit
 }
 
-// Wants reports whether a grant that is asked for is to be read and remembered: it is hot, or may become so.
+// Wants reports whether a grant that is asked for is worth a full read: it is hot, or may become so.
 func (m *Memory) Wants(k grant.Key) bool { return m.HasRoom(k) || m.seen.lately(k) }
 
 // admits says whether a grant that was asked for may take a place in memory.
@@ -116,7 +118,7 @@ func (m *Memory) Forget(app string) {
 }
 
 // All are the hot grants, in no order.
-func (m *Memory) All() func(yield func(*Entry) bool) { return m.hot.all() }
+func (m *Memory) All() iter.Seq[*Entry] { return m.hot.all() }
 
 // Size is how many grants are hot.
 func (m *Memory) Size() int { return m.hot.size() }

@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"iter"
 	"sync"
 	"time"
 
@@ -10,7 +11,7 @@ import (
 
 // Unnoted are the hot grants of an app that somebody has asked for since that was noted, if an earlier note is
 // older than coarse.
-func (m *Memory) Unnoted(app string, coarse time.Duration) func(yield func(*Entry) bool) {
+func (m *Memory) Unnoted(app string, coarse time.Duration) iter.Seq[*Entry] {
 	return func(yield func(*Entry) bool) {
 		for _, e := range m.hot.app(app).tenants.All() {
 			if e.untold(coarse) && !yield(e) {

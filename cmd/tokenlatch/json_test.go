@@ -49,6 +49,7 @@ var jsonOf = map[string]struct {
 	"ls":          {nil, "ls", "grant"},
 	"apps":        {nil, "apps", "app"},
 	"inspect":     {[]string{"zoom", "dead"}, "inspect", "inspect"},
+	"explain":     {[]string{"zoom", "dead"}, "explain", "explain"},
 	"journal":     {[]string{"zoom", "dead"}, "journal", "journal-entry"},
 	"accept-loss": {[]string{"zoom", "--confirm", "zoom"}, "accept-loss", "accept-loss"},
 	"version":     {nil, "version", "version"},

@@ -17,7 +17,7 @@ func TestEachKindOfRedisIsListed(t *testing.T) {
 		"redis-sentinel://" + f.Sentinel() + "/?master=" + redistest.MasterName,
 		"redis-cluster://" + strings.Join(c.Addrs()[:2], ","),
 	} {
-		for _, args := range []string{"ls zoom", "apps", "inspect zoom dead", "journal zoom dead"} {
+		for _, args := range []string{"ls zoom", "apps", "inspect zoom dead", "journal zoom dead", "explain zoom dead", "explain zoom"} {
 			code, stdout, stderr := told(t, nil, append(strings.Fields(args), "--redis", addr)...)
 			if code != cli.ExitOK || stdout == "" {
 				t.Errorf("%s on %s: code %d: %s", args, addr, code, stderr)

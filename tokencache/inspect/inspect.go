@@ -110,6 +110,15 @@ func (in *Inspector) Grant(ctx context.Context, k grant.Key) (Row, error) {
 	return row, nil
 }
 
+// Now is Redis' time, unix ms.
+func (in *Inspector) Now(ctx context.Context) (int64, error) {
+	now, err := store.Bounded(ctx, in.timeout, func(ctx context.Context) (time.Time, error) { return in.db.Redis.Time(ctx).Result() })
+	if err != nil {
+		return 0, fmt.Errorf("tokencache: %w", said(err))
+	}
+	return now.UnixMilli(), nil
+}
+
 // Status reads one grant's state. The error is grant.ErrNone where there is none, and grant.ErrDamaged
 // or grant.ErrNewer where it cannot be read.
 func (in *Inspector) Status(ctx context.Context, k grant.Key) (grant.Status, error) {

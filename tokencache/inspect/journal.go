@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"strconv"
 	"strings"
 	"time"
 
@@ -14,18 +13,11 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
+	"github.com/tokenlatch/tokenlatch/tokencache/journal"
 )
 
 // Entry is one line of a grant's journal: a change of its state.
-type Entry struct {
-	ID         string // of the entry: Redis' time, unix ms, a dash, a number
-	At         int64  // Redis' time, unix ms
-	Kind       string // connect, claim, commit, fail, …: docs/operations.md lists them
-	Generation int64
-	Epoch      int64
-	By         string // the process that made the change
-	Why        string
-}
+type Entry = journal.Entry
 
 // Journal reads a grant's journal, the oldest entry first. It is empty where there is none.
 func (in *Inspector) Journal(ctx context.Context, k grant.Key) ([]Entry, error) {
@@ -90,19 +82,11 @@ func (in *Inspector) after(ctx context.Context, k grant.Key, after string) ([]En
 }
 
 func entryOf(m redis.XMessage) Entry {
-	text := func(name string) string {
-		value, _ := m.Values[name].(string)
-		return printable(value)
+	e := journal.Parse(m.ID, m.Values)
+	for _, text := range []*string{&e.Kind, &e.By, &e.Why, &e.Answer, &e.RequestID, &e.Change} {
+		*text = printable(*text)
 	}
-	number := func(value string) int64 {
-		n, _ := strconv.ParseInt(value, 10, 64)
-		return n
-	}
-	at, _, _ := strings.Cut(m.ID, "-")
-	return Entry{
-		ID: m.ID, At: number(at), Kind: text("kind"), Generation: number(text("gen")), Epoch: number(text("epoch")),
-		By: text("by"), Why: text("why"),
-	}
+	return e
 }
 
 // printable keeps control characters out of a terminal: anybody who may write to Redis can put some there.

@@ -7,7 +7,7 @@ const (
 	ExitOK          = 0
 	ExitFailed      = 1   // it ran, and the answer is no
 	ExitUsage       = 2   // it was not understood
-	ExitFindings    = 5   // --fail-on found something
+	ExitFindings    = 5   // --fail-on or --exit-code found something
 	ExitUnconfirmed = 6   // it changes something, and was not confirmed
 	ExitInterrupted = 130 // Ctrl-C
 )

@@ -84,11 +84,15 @@ type Entry struct {
 	Epoch      int64     `json:"epoch"`
 	By         string    `json:"by"`
 	Why        string    `json:"why"`
+	Answer     string    `json:"answer,omitempty"`
+	Took       float64   `json:"took_seconds,omitempty"`
+	RequestID  string    `json:"request_id,omitempty"`
 }
 
 // EntryOf is a journal's line in JSON.
 func EntryOf(e inspect.Entry) Entry {
-	return Entry{ID: e.ID, At: at(e.At), Kind: e.Kind, Generation: e.Generation, Epoch: e.Epoch, By: e.By, Why: e.Why}
+	return Entry{ID: e.ID, At: at(e.At), Kind: e.Kind, Generation: e.Generation, Epoch: e.Epoch, By: e.By, Why: e.Why,
+		Answer: e.Answer, Took: e.Took.Seconds(), RequestID: e.RequestID}
 }
 
 // Detail is all that inspect tells, in JSON: docs/json/inspect.schema.json.

@@ -73,12 +73,16 @@ func below(path, parent string) bool { return path == parent || strings.HasPrefi
 func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
 	mayKnow := map[string][]string{
 		"lock":                       {},
-		"tokencache":                 {"tokencache/engine", "tokencache/grant", "tokencache/internal/clock", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store"},
-		"tokencache/engine":          {"tokencache/grant", "tokencache/internal/clock", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store"},
+		"tokencache":                 {"tokencache/engine", "tokencache/grant", "tokencache/internal/apps", "tokencache/internal/clock", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/memory", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store"},
+		"tokencache/engine":          {"tokencache/grant", "tokencache/internal/apps", "tokencache/internal/clock", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/memory", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store"},
 		"tokencache/grant":           {},
+		"tokencache/internal/apps":   {"tokencache/grant", "tokencache/internal/clock", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/store"},
 		"tokencache/internal/clock":  {"tokencache/grant", "tokencache/internal/mono"},
+		"tokencache/internal/due":    {"tokencache/grant", "tokencache/internal/clock", "tokencache/internal/mono", "tokencache/internal/store"},
 		"tokencache/internal/hub":    {"tokencache/internal/mono"},
+		"tokencache/internal/inbox":  {"tokencache/grant", "tokencache/internal/apps", "tokencache/internal/clock", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/memory", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store"},
 		"tokencache/internal/proof":  {"tokencache/grant", "tokencache/internal/clock", "tokencache/internal/mono", "tokencache/internal/store"},
+		"tokencache/internal/memory": {"tokencache/grant", "tokencache/internal/clock", "tokencache/internal/hub", "tokencache/internal/mono"},
 		"tokencache/internal/mono":   {},
 		"tokencache/internal/server": {"tokencache/grant", "tokencache/internal/clock", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/store"},
 		"tokencache/internal/store":  {"tokencache/grant", "tokencache/internal/mono"},
@@ -89,7 +93,7 @@ func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
 		"refresh/internal/pair":      {"tokencache/grant", "refresh/internal/policy", "refresh/provider"},
 		"refresh/internal/work":      {},
 		"refresh/internal/policy":    {"tokencache/grant", "refresh/provider"},
-		"refresh":                    {"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/internal/clock", "tokencache/internal/hub", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh/internal/bearer", "refresh/internal/economy", "refresh/internal/exchange", "refresh/internal/flight", "refresh/internal/holder", "refresh/internal/keep", "refresh/internal/pair", "refresh/internal/policy", "refresh/internal/renew", "refresh/internal/trouble", "refresh/internal/work", "refresh/provider"},
+		"refresh":                    {"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/internal/apps", "tokencache/internal/clock", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/memory", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh/internal/bearer", "refresh/internal/economy", "refresh/internal/exchange", "refresh/internal/flight", "refresh/internal/holder", "refresh/internal/keep", "refresh/internal/pair", "refresh/internal/policy", "refresh/internal/renew", "refresh/internal/trouble", "refresh/internal/work", "refresh/provider"},
 		"refresh/refreshtest":        {"refresh/provider"},
 	}
 	for _, p := range packages(t) {
@@ -153,7 +157,7 @@ var importRules = []struct {
 	{"embed", either(is("tokencache/internal/store"), command, support), false},
 	{"testing", support, false},
 	// Values of a grant and decisions about it: no Redis, no goroutine, no ctx.
-	{"github.com/redis/go-redis", either(is("lock", "tokencache", "tokencache/engine", "tokencache/internal/hub", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh/internal/economy", "refresh/internal/keep", "refresh/internal/renew", "refresh/internal/trouble"), command, support), false},
+	{"github.com/redis/go-redis", either(is("lock", "tokencache", "tokencache/engine", "tokencache/internal/apps", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh/internal/economy", "refresh/internal/keep", "refresh/internal/renew", "refresh/internal/trouble"), command, support), false},
 	{"context", func(short string) bool { return short != "tokencache/grant" && short != "refresh/internal/policy" }, true},
 	// Decisions: no randomness of their own.
 	{"math/rand", func(short string) bool { return short != "refresh/internal/policy" }, false},

@@ -1,22 +1,34 @@
 package engine
 
-import "github.com/tokenlatch/tokenlatch/tokencache/grant"
+import (
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/apps"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/due"
+)
 
-// App is the handle of one app: its grants, and its own state.
+// App is the handle of one app. It has the methods of its rooms: of the app as a whole, and of what is due.
 type App struct {
+	whole
+	dues
 	c    *Cache
 	name string
 	by   string
 }
 
+type (
+	whole = apps.App
+	dues  = due.Set
+)
+
 // App returns the handle of an app, whose changes are signed with the cache's name. It costs nothing.
-func (c *Cache) App(name string) App { return App{c, name, c.name} }
+func (c *Cache) App(name string) App { return c.app(name, c.name) }
+
+func (c *Cache) app(name, by string) App {
+	return App{c.apps.App(name, by), c.due.App(name, by), c, name, by}
+}
 
 // As returns the same handle for changes that are signed with another name.
-func (app App) As(by string) App {
-	app.by = by
-	return app
-}
+func (app App) As(by string) App { return app.c.app(app.name, by) }
 
 // Grant returns the handle of a tenant's grant, signed with the same name.
 func (app App) Grant(tenant string) Grant {

@@ -573,7 +573,7 @@ var operations = []operation{
 			return old
 		},
 		call: func(w *world, old *Snapshot) result {
-			s, err := w.c.Grant(old.Key).restore(w.Context(), old)
+			s, err := w.c.Grant(old.Key).in().Restore(w.Context(), old)
 			return result{grant.OutcomeOK, s, err}
 		},
 		check: func(w *world, _, now *Snapshot) { has(w, now, "at-2") }},

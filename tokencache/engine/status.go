@@ -8,17 +8,17 @@ import (
 
 // Status reads a grant's state. The error is ErrNone, or says why Redis did not answer.
 func (g Grant) Status(ctx context.Context) (grant.Status, error) {
-	a, err := g.read(ctx)
+	a, err := g.in().Fetch(ctx)
 	if err != nil {
 		return grant.Status{}, err
 	}
-	if a.damaged != nil {
-		return grant.Status{}, a.damaged
+	if a.Damaged != nil {
+		return grant.Status{}, a.Damaged
 	}
-	if a.snap == nil {
+	if a.Snap == nil {
 		return grant.Status{}, grant.ErrNone
 	}
-	r := a.snap.Record
+	r := a.Snap.Record
 	return grant.Status{
 		Key: g.key, State: r.State, Reason: r.Reason, Generation: r.Generation, Epoch: grant.Time(r.Epoch),
 		IssuedAt: grant.Time(r.IssuedAt), ExpiresAt: grant.Time(r.ExpiresAt), RefreshAt: grant.Time(r.RefreshAt),
@@ -29,6 +29,6 @@ func (g Grant) Status(ctx context.Context) (grant.Status, error) {
 		UnresolvedPresentations: r.Claim.N,
 		Fails:                   r.Fails, RetryAt: grant.Time(r.RetryAt), ErrorAt: grant.Time(r.ErrorAt), Error: r.Error,
 		Rejects: r.Rejects, RejectAt: grant.Time(r.RejectAt),
-		Now: grant.Time(a.now),
+		Now: grant.Time(a.Now),
 	}, nil
 }

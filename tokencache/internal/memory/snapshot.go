@@ -1,4 +1,4 @@
-package engine
+package memory
 
 import (
 	"fmt"
@@ -40,14 +40,52 @@ type Snapshot struct {
 
 	now     int64 // Redis' clock at `at`; never early
 	at      mono.Time
-	home    *entry    // hot when the request was sent, or the event came
+	home    *Entry    // hot when the request was sent, or the event came
 	knownAt mono.Time // when this process knew it
 
-	judged string // the server on which it may be claimed, see [Grant.MayHaveLost]; "" for any
+	judged string // the server on which it may be claimed; "" for any
 }
 
-// finish computes what readers need on their fast path.
-func (s *Snapshot) finish() *Snapshot {
+// Draft is a state as a reply or a push tells it, which nobody else knows yet. Finish makes the snapshot of it.
+type Draft Snapshot
+
+// NewDraft is of a grant of which is known, at a moment, what time it is in Redis, unix ms; never early.
+func NewDraft(k grant.Key, now int64, at mono.Time) *Draft { return &Draft{Key: k, now: now, at: at} }
+
+// Next is a draft of what follows s: its record, as known when s was.
+func Next(s *Snapshot) *Draft { return &Draft{Key: s.Key, Record: s.Record, now: s.now, at: s.at} }
+
+// Now is Redis' clock when the draft's state was known, unix ms.
+func (d *Draft) Now() int64 { return d.now }
+
+// From says where the grant was in memory, and in which session subscribed, when the request for the state
+// was sent, or the event came; nil and 0 for neither.
+func (d *Draft) From(home *Entry, session uint64) { d.home, d.session = home, session }
+
+// Aged says by how many ms more the pair has aged than Redis' clock tells, since that was set back.
+func (d *Draft) Aged(behind int64) { d.behind = behind }
+
+// Heard says that the state is known from a push alone, without a sealed pair of it that opened. before is
+// the last one that was read or made here; nil for none.
+func (d *Draft) Heard(before *Snapshot) { d.heard, d.solid = true, before }
+
+// Made says that the state was read or made, or came with a sealed pair that opened.
+func (d *Draft) Made() { d.heard, d.solid = false, nil }
+
+// NeedsPair makes a record that was read without its pair say so.
+func (d *Draft) NeedsPair() {
+	if (*Snapshot)(d).Incomplete() {
+		d.Err = ErrNoPair
+	}
+}
+
+// Supersedes reports whether the state takes the place of old in this process's memory: generations never go
+// backwards, but a pair that never reached Redis yields to the one that did.
+func (d *Draft) Supersedes(old *Snapshot) bool { return (*Snapshot)(d).supersedes(old) }
+
+// Finish computes what readers need on their fast path. The draft must not be used any more.
+func (d *Draft) Finish() *Snapshot {
+	s := (*Snapshot)(d)
 	s.knownAt = mono.Now()
 	s.claimEnds = s.at + clock.Span(s.Claim.Until-s.now)
 	if s.token = nil; s.Pair.AccessToken.Reveal() == "" || s.State == grant.Reauthorize && s.Refused() {
@@ -94,12 +132,12 @@ func (s *Snapshot) ClaimUntil() int64 {
 	return s.now + int64((s.claimEnds-s.at+time.Millisecond-1)/time.Millisecond)
 }
 
-// ended reports whether the access token is known to have expired.
-func (s *Snapshot) ended() bool { return s.token != nil && mono.Now() >= s.ends }
+// Ended reports whether the access token is known to have expired.
+func (s *Snapshot) Ended() bool { return s.token != nil && mono.Now() >= s.ends }
 
 // expires is the Redis time, unix ms, at which the access token has expired.
 func (s *Snapshot) expires() int64 {
-	if s.ended() {
+	if s.Ended() {
 		return min(s.ExpiresAt, s.now)
 	}
 	return s.ExpiresAt - s.behind
@@ -133,15 +171,15 @@ func (s *Snapshot) Token() *oauth2.Token {
 	return *s.token
 }
 
-// incomplete reports that only the record was pushed: the pair must be read.
-func (s *Snapshot) incomplete() bool {
+// Incomplete reports that only the record was pushed: the pair must be read.
+func (s *Snapshot) Incomplete() bool {
 	return s.Pair.AccessToken.Reveal() == "" && s.Err == nil && s.State != grant.Disconnected
 }
 
-// sure is the newest state that this process has read, made, or been sent with a sealed pair that
+// Sure is the newest state that this process has read, made, or been sent with a sealed pair that
 // opens: what it may give back to Redis. A tombstone that was only heard of is none, and what was
 // there before it is over. Nil for none.
-func (s *Snapshot) sure() *Snapshot {
+func (s *Snapshot) Sure() *Snapshot {
 	switch {
 	case s == nil || s.heard && s.State == grant.Disconnected:
 		return nil
@@ -151,22 +189,13 @@ func (s *Snapshot) sure() *Snapshot {
 	return s
 }
 
-// errNoPair says that Redis has the record, but not the pair.
-var errNoPair = fmt.Errorf("%w (Redis has the record, but not the pair: a key was deleted or evicted)", grant.ErrSealed)
-
-// needsPair makes a record that was read without its pair say so.
-func (s *Snapshot) needsPair() {
-	if s.incomplete() {
-		s.Err = errNoPair
-	}
-}
+// ErrNoPair says that Redis has the record, but not the pair.
+var ErrNoPair = fmt.Errorf("%w (Redis has the record, but not the pair: a key was deleted or evicted)", grant.ErrSealed)
 
 // ahead is how far Redis' clock is ahead of ours by this snapshot, at most.
 func (s *Snapshot) ahead() mono.Time { return time.Duration(s.now)*time.Millisecond - s.at }
 
-// supersedes reports whether s takes the place of old in this process's memory:
-// generations never go backwards, but a pair that never reached Redis yields to
-// the one that did.
+// supersedes is [Draft.Supersedes].
 func (s *Snapshot) supersedes(old *Snapshot) bool {
 	if old == nil {
 		return true
@@ -175,4 +204,39 @@ func (s *Snapshot) supersedes(old *Snapshot) bool {
 		return true
 	}
 	return s.Compare(&old.Record) > 0
+}
+
+// KnownBefore reports whether this process knew the state before a moment: a request that was sent then cannot
+// honestly have found less.
+func (s *Snapshot) KnownBefore(at mono.Time) bool { return at > s.knownAt }
+
+// HeardOnly reports whether the state is known from a push alone, without a sealed pair of it that opened.
+func (s *Snapshot) HeardOnly() bool { return s.heard }
+
+// ChangedWithin reports whether the grant had been changed within d before a moment.
+func (s *Snapshot) ChangedWithin(d time.Duration, at mono.Time) bool {
+	return time.Duration(s.now-s.ChangedAt())*time.Millisecond+at-s.at < d
+}
+
+// JudgedOn is the same state as it may be claimed on one server, and nowhere else.
+func JudgedOn(server string, s *Snapshot) *Snapshot {
+	own := *s
+	own.judged = server
+	return &own
+}
+
+// Judged is the server on which the state may be claimed; "" for any.
+func (s *Snapshot) Judged() string { return s.judged }
+
+// OpensAt is the Redis time, unix ms, from which a grant's unresolved claim may be
+// taken over; the script decides, this tells a waiter when to ask.
+func (s *Snapshot) OpensAt(t grant.Takeover) int64 {
+	now := s.Now()
+	if t < 0 || t > 0 && now < s.Claim.At+t.Millis() && now >= s.Claim.At-grant.ClockTolerance {
+		return now
+	}
+	if s.Refused() {
+		return s.ClaimUntil()
+	}
+	return max(s.ClaimUntil(), s.expires())
 }

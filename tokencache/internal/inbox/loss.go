@@ -1,4 +1,4 @@
-package engine
+package inbox
 
 import (
 	"context"
@@ -11,8 +11,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
-	"github.com/tokenlatch/tokenlatch/tokencache/internal/server"
 )
 
 // Redis can lose its last writes: a replica that becomes the master has not got all of them,
@@ -30,31 +30,33 @@ import (
 // subscriptions can be with two.
 
 const (
-	// atRisk is how old a change may be that Redis may have lost, and how long after its beginning
+	// AtRisk is how old a change may be that Redis may have lost, and how long after its beginning
 	// a server is not believed.
-	atRisk = 2 * time.Minute
+	AtRisk = 2 * time.Minute
 )
 
-// sessionBegun is called when a subscriber session has begun; lost is since when something may have been
+// SessionBegun is called when a subscriber session has begun; lost is since when something may have been
 // missed. It reports whether all that Redis may have lost of late has been read again.
-func (c *Cache) sessionBegun(ctx context.Context, lost mono.Time) bool {
+func (c *Inbox) SessionBegun(ctx context.Context, lost mono.Time) bool {
 	if _, cluster := c.rdb.(*redis.ClusterClient); !cluster {
 		_, _ = c.servers.Of(ctx, "") // so that the first exchange need not ask
 	}
 	if lost == 0 {
 		return true
 	}
-	c.lossMissed(ctx)
-	return c.readAgain(ctx, lost)
+	for a := range c.apps.All() {
+		a.LookForLoss(ctx)
+	}
+	return c.ReadAgain(ctx, lost)
 }
 
-// readAgain reads the grants again that had been changed within atRisk before a time, which gives
+// ReadAgain reads the grants again that had been changed within AtRisk before a time, which gives
 // back what Redis has lost of them. It reports whether it has read all.
-func (c *Cache) readAgain(ctx context.Context, lost mono.Time) bool {
+func (c *Inbox) ReadAgain(ctx context.Context, lost mono.Time) bool {
 	var doubted []grant.Key
-	for e := range c.hot.all() {
-		if s := e.snap.Load(); s != nil && s.changedSince(lost) {
-			doubted = append(doubted, e.key)
+	for e := range c.mem.All() {
+		if s := e.Recall(); s != nil && s.ChangedWithin(AtRisk, lost) {
+			doubted = append(doubted, e.Key)
 		}
 	}
 	// Just after a failover it can take more than one attempt.
@@ -72,14 +74,9 @@ func (c *Cache) readAgain(ctx context.Context, lost mono.Time) bool {
 	return true
 }
 
-// changedSince reports whether a grant had been changed within atRisk before a time.
-func (s *Snapshot) changedSince(at mono.Time) bool {
-	return time.Duration(s.now-s.ChangedAt())*time.Millisecond+at-s.at < atRisk
-}
-
 // recheckAll reads grants that this process remembers, several at a time, and returns those of which
 // Redis has told nothing.
-func (c *Cache) recheckAll(ctx context.Context, keys []grant.Key) []grant.Key {
+func (c *Inbox) recheckAll(ctx context.Context, keys []grant.Key) []grant.Key {
 	var work sync.WaitGroup
 	failed := make([]bool, len(keys))
 	room := make(chan struct{}, giversBack)
@@ -87,7 +84,7 @@ func (c *Cache) recheckAll(ctx context.Context, keys []grant.Key) []grant.Key {
 		room <- struct{}{}
 		work.Go(func() {
 			defer func() { <-room }()
-			failed[i] = ctx.Err() != nil || !c.Grant(k).recheck(ctx)
+			failed[i] = ctx.Err() != nil || !c.Grant(k, c.name).recheck(ctx)
 		})
 	}
 	work.Wait()
@@ -98,7 +95,7 @@ func (c *Cache) recheckAll(ctx context.Context, keys []grant.Key) []grant.Key {
 // recheck reads a grant that this process remembers, which gives back what Redis has lost. It
 // reports whether Redis has answered.
 func (g Grant) recheck(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, mendTimeout)
+	ctx, cancel := context.WithTimeout(ctx, MendTimeout)
 	defer cancel()
 	_, err := g.Read(ctx)
 	return err == nil || errors.Is(err, grant.ErrNone)
@@ -111,39 +108,15 @@ func (g Grant) recheck(ctx context.Context) bool {
 // that does not tell (INFO) is not doubted.
 //
 // What it says is about one server: judged is the grant as it may be claimed there, and nowhere else.
-func (g Grant) MayHaveLost(ctx context.Context, s *Snapshot) (judged *Snapshot, left time.Duration, doubtful bool, err error) {
+func (g Grant) MayHaveLost(ctx context.Context, s *memory.Snapshot) (judged *memory.Snapshot, left time.Duration, doubtful bool, err error) {
 	server, err := g.c.servers.Of(ctx, g.keys().Grant())
 	if err != nil {
 		return nil, 0, false, fmt.Errorf("tokencache: %s: since when Redis is the master is not known: %w", s.Key, err)
 	}
-	own := *s
-	own.judged = server.ReplID
+	judged = memory.JudgedOn(server.ReplID, s)
 	age := server.Age(mono.Now())
 	if age < -time.Second { // the server's clock was set back: nothing can be said
-		return &own, 0, false, nil
+		return judged, 0, false, nil
 	}
-	return &own, server.Reunion - age, s.ChangedAt() < server.Believed && age < atRisk, nil
-}
-
-// sameServer takes what Redis says of itself every few seconds: memory is not believed where it is another
-// server, or no master any more.
-func (c *Cache) sameServer(ctx context.Context, text string) {
-	err := c.servers.Same(text)
-	if err == nil {
-		return
-	}
-	c.hub.Distrust(err)
-	if errors.Is(err, server.ErrReplica) {
-		c.leave(ctx)
-	}
-}
-
-// leave has go-redis close the connections to a server that has become a replica, one by one: an
-// endpoint may lead elsewhere by now. It does so where a write is refused, and this one writes nothing.
-func (c *Cache) leave(ctx context.Context) {
-	for range 10 {
-		if err := c.rdb.Persist(ctx, c.names.Proof()).Err(); err == nil || ctx.Err() != nil {
-			return
-		}
-	}
+	return judged, server.Reunion - age, s.ChangedAt() < server.Believed && age < AtRisk, nil
 }

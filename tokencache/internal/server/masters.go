@@ -1,4 +1,4 @@
-package engine
+package server
 
 import (
 	"context"
@@ -17,12 +17,12 @@ import (
 // away says nothing, so this process has it asked again: every few seconds, and when a node has not
 // answered.
 
-// watchMasters looks every few seconds whether a Cluster has a new master, which may not have all
-// that the one before had, until ctx ends. The subscriber connection need not notice that, nor does a
+// WatchMasters calls changed, until ctx ends, each time that a Cluster has a new master, which may not have all
+// that the one before had. It looks every few seconds. The subscriber connection need not notice that, nor does a
 // process at rest. To go-redis a node that is away says nothing of who has taken its place: it would
 // ask the next time in a minute.
-func (c *Cache) watchMasters(ctx context.Context) {
-	if _, ok := c.rdb.(*redis.ClusterClient); !ok {
+func (v *Servers) WatchMasters(ctx context.Context, changed func(context.Context, mono.Time) bool) {
+	if _, ok := v.db.Redis.(*redis.ClusterClient); !ok {
 		return
 	}
 	var work sync.WaitGroup
@@ -31,10 +31,10 @@ func (c *Cache) watchMasters(ctx context.Context) {
 	for {
 		if known.asking.Add(1) <= hub.MaxBeats {
 			work.Go(func() { // a node that does not answer must not hold up the next look
-				fresh := known.fresh(c.db.Masters(ctx))
+				fresh := known.fresh(v.db.Masters(ctx))
 				known.asking.Add(-1)
 				if fresh {
-					c.readAgain(ctx, mono.Now())
+					changed(ctx, mono.Now())
 				}
 			})
 		} else {
@@ -69,19 +69,4 @@ func (m *masterSet) fresh(nodes []*redis.Client) (fresh bool) {
 		fresh = fresh || before != nil && !slices.Contains(before, addr)
 	}
 	return fresh
-}
-
-// publish publishes a message about a grant. It returns how many listen where it was sent to.
-func (g Grant) publish(ctx context.Context, body string) (listeners int64, err error) {
-	channel := g.keys().Events()
-	message := g.c.proof.Sign(ctx, channel, body)
-	node, addr, err := g.c.db.NodeOf(ctx, g.keys().Grant())
-	if err == nil {
-		listeners, err = node.Publish(ctx, channel, message).Result()
-	}
-	g.c.db.Unanswered(err)
-	if err != nil && addr != "" {
-		return g.c.rdb.Publish(ctx, channel, message).Result() // any node will do
-	}
-	return listeners, err
 }

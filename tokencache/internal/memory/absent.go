@@ -1,9 +1,10 @@
-package engine
+package memory
 
 import (
 	"sync"
 	"time"
 
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
@@ -24,36 +25,36 @@ type strangers struct {
 	pins []*Pin
 }
 
-// noteAbsent notes that Redis was found to have no such grant.
-func (g Grant) noteAbsent(a answer) {
-	e, ok := g.c.hot.load(g.key)
+// NoteAbsent notes that Redis was found to have no such grant, by a request that was sent in a session.
+func (m *Memory) NoteAbsent(k grant.Key, session uint64) {
+	e, ok := m.hot.load(k)
 	if !ok {
 		return
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.absent, e.absentAt = a.session, mono.Now()
+	e.absent, e.absentAt = session, mono.Now()
 }
 
 // KnownAbsent reports whether a tenant is known to have no grant, without a look at Redis.
-func (g Grant) KnownAbsent() bool {
-	e, ok := g.c.hot.load(g.key)
+func (m *Memory) KnownAbsent(k grant.Key) bool {
+	e, ok := m.hot.load(k)
 	if !ok || e.snap.Load() != nil {
 		return false
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.absent != 0 && e.absent == g.c.hub.Session() && mono.Now()-e.absentAt < absentFor
+	return e.absent != 0 && e.absent == m.hub.Session() && mono.Now()-e.absentAt < absentFor
 }
 
 // KeepAbsent is Unpin for a tenant without a grant: it stays subscribed for a while, so that the
-// next who ask need not ask Redis. The pin is the cache's from then on.
+// next who ask need not ask Redis. The pin is memory's from then on.
 func (p *Pin) KeepAbsent() {
-	if p.e.snap.Load() != nil || !p.c.Grant(p.e.key).KnownAbsent() {
+	if p.e.snap.Load() != nil || !p.m.KnownAbsent(p.e.Key) {
 		p.Unpin()
 		return
 	}
-	s := &p.c.strangers
+	s := &p.m.strangers
 	s.mu.Lock()
 	s.pins = append(s.pins, p)
 	var out *Pin
@@ -71,7 +72,7 @@ func (s *strangers) forget(app string) {
 	s.mu.Lock()
 	var out, keep []*Pin
 	for _, p := range s.pins {
-		if p.e.key.App == app {
+		if p.e.Key.App == app {
 			out = append(out, p)
 		} else {
 			keep = append(keep, p)

@@ -1,4 +1,4 @@
-package engine
+package memory
 
 import (
 	"math"
@@ -9,18 +9,18 @@ import (
 // not been used for long without a lock that readers would share.
 type ring struct {
 	mu      sync.Mutex
-	entries []*entry
+	entries []*Entry
 	hand    int
 }
 
-func (r *ring) add(e *entry) {
+func (r *ring) add(e *Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e.slot = len(r.entries)
 	r.entries = append(r.entries, e)
 }
 
-func (r *ring) remove(e *entry) {
+func (r *ring) remove(e *Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	last := len(r.entries) - 1
@@ -35,10 +35,10 @@ const sample = 32
 
 // idlest returns the entry that was used the longest ago of the next few, as Redis
 // does it: near enough to LRU. Nil for none that is not pinned.
-func (r *ring) idlest() *entry {
+func (r *ring) idlest() *Entry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var found *entry
+	var found *Entry
 	oldest := int64(math.MaxInt64)
 	for range min(sample, len(r.entries)) {
 		r.hand = (r.hand + 1) % len(r.entries)

@@ -140,9 +140,6 @@ func caseOf(ctx context.Context, s *session, k grant.Key) (explain.Case, error) 
 	row, err := s.Grant(ctx, k)
 	switch {
 	case errors.Is(err, tokencache.ErrNone):
-		if row.Now, err = s.Now(ctx); err != nil {
-			return c, err
-		}
 	case err != nil:
 		return c, err
 	case row.Err != nil:

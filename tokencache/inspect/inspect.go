@@ -81,7 +81,8 @@ func leaseOf(value string, left time.Duration) Lease {
 	return Lease{By: cmp.Or(by, "unknown"), Left: max(0, left)}
 }
 
-// Grant reads one grant, and its lease. The error is grant.ErrNone where there is none.
+// Grant reads one grant, and its lease. The error is grant.ErrNone where there is none; the row has Redis'
+// time then.
 func (in *Inspector) Grant(ctx context.Context, k grant.Key) (Row, error) {
 	if err := k.Validate(); err != nil {
 		return Row{}, err
@@ -105,18 +106,9 @@ func (in *Inspector) Grant(ctx context.Context, k grant.Key) (Row, error) {
 	case err != nil:
 		return Row{}, fmt.Errorf("tokencache: read %s: %w", k, said(err))
 	case row.Err == nil && row.Record.State == "":
-		return Row{}, grant.ErrNone
+		return Row{Key: k, Now: row.Now}, grant.ErrNone
 	}
 	return row, nil
-}
-
-// Now is Redis' time, unix ms.
-func (in *Inspector) Now(ctx context.Context) (int64, error) {
-	now, err := store.Bounded(ctx, in.timeout, func(ctx context.Context) (time.Time, error) { return in.db.Redis.Time(ctx).Result() })
-	if err != nil {
-		return 0, fmt.Errorf("tokencache: %w", said(err))
-	}
-	return now.UnixMilli(), nil
 }
 
 // Status reads one grant's state. The error is grant.ErrNone where there is none, and grant.ErrDamaged

@@ -128,7 +128,7 @@ func (p Profile) refusal(a Answer, m members, secrets []string) *Error {
 		after = max(after, shortPause) // the class does not tell that it was wished for
 	}
 	r := refusal{status: a.Status, said: spoken(m)}
-	r.codes, r.coded = p.codesOf(m, a.Status)
+	r.codes, r.coded = codesOf(p, m, a.Status)
 	class, code := p.class(r)
 	if p.reveals(code, secrets) {
 		code = ""

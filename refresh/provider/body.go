@@ -3,6 +3,7 @@ package provider
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"math"
 	"net/url"
 	"slices"
@@ -86,9 +87,9 @@ func readForm(body string, cut bool) members {
 }
 
 // find returns the last member of that name that says something: spelled
-// exactly, else in any case, as encoding/json would.
+// exactly, else in any case, as encoding/json would, else as [sameName] has it.
 func (m members) find(name string) any {
-	var folded any
+	var folded, alike any
 	for _, mem := range slices.Backward(m) {
 		switch {
 		case mem.value == nil || mem.value == "":
@@ -96,9 +97,30 @@ func (m members) find(name string) any {
 			return mem.value
 		case folded == nil && strings.EqualFold(mem.name, name):
 			folded = mem.value
+		case alike == nil && sameName(mem.name, name):
+			alike = mem.value
 		}
 	}
-	return folded
+	if folded != nil {
+		return folded
+	}
+	return alike
+}
+
+var separators = strings.NewReplacer("_", "", "-", "", " ", "", ".", "")
+
+// sameName reports whether two names differ in case and separators at most: access_token, accessToken.
+func sameName(a, b string) bool {
+	return strings.EqualFold(separators.Replace(a), separators.Replace(b))
+}
+
+// membersOf are the members of an object below the top. Their order was lost; this one is always the same.
+func membersOf(object map[string]any) members {
+	m := make(members, 0, len(object))
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		m = append(m, member{name, object[name]})
+	}
+	return m
 }
 
 func (m members) text(name string) string { return text(m.find(name)) }
@@ -109,7 +131,7 @@ func (m members) seconds(name string) time.Duration { return seconds(m.text(name
 func (m members) without(names ...string) map[string]any {
 	var rest map[string]any
 	for _, mem := range m {
-		if slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, mem.name) }) {
+		if slices.ContainsFunc(names, func(n string) bool { return sameName(n, mem.name) }) {
 			continue
 		}
 		if rest == nil {

@@ -1,7 +1,5 @@
 package provider
 
-import "strings"
-
 // WithoutRefreshTokens returns a copy of v, a value as encoding/json decodes it, without
 // the members named refresh_token at any depth, in any case, also spelled refreshToken.
 // Callers get to see what is in [Pair.Extra]; a refresh token is not for them.
@@ -44,6 +42,4 @@ func each[V any](list []V, inner func(V) V) []V {
 	return out
 }
 
-func namesRefreshToken(name string) bool {
-	return strings.EqualFold(strings.NewReplacer("_", "", "-", "", " ", "").Replace(name), "refreshtoken")
-}
+func namesRefreshToken(name string) bool { return sameName(name, "refresh_token") }

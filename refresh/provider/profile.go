@@ -86,8 +86,10 @@ type Profile struct {
 	// matches any answer of that status without a known code. Codes are compared
 	// as [Error.Code] spells them: spaces are underscores.
 	Codes map[string]Class
-	// CodeKeys are JSON members, besides "error", in which this provider puts its
-	// error code, e.g. "status".
+	// CodeKeys are JSON members, besides "error" and "errors", in which this provider puts its
+	// error code, e.g. "status": as a text, or in an object or a list below it. Codes of the
+	// standards, and those in Codes and Phrases that are no numbers, are also found in other
+	// members that tell of errors, e.g. "code" or "reason", down to a few levels below the top.
 	CodeKeys []string
 	// Phrases tell apart what the code alone does not. They come before Codes; the
 	// first that matches decides.
@@ -112,7 +114,7 @@ type Budget struct {
 // means several things.
 type Phrase struct {
 	Code     string // the error code it goes with; empty is any, or none
-	Contains string // looked for in error_description, message and reason, in any case
+	Contains string // looked for in all messages (error_description, message, reason, msg, …, also below "error" and "errors"), in any case
 	Class    Class
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -62,7 +63,10 @@ func (a Answer) MarshalZerologObject(e *zerolog.Event) {
 // bytes of one, is left out, also in base64, in hex or escaped for a URL.
 //
 // A 2xx answer with an access token is a pair, whatever else it says: it is the
-// only living one. For the rest, the first rule that matches decides:
+// only living one. It is also found below the top, where only one object there holds
+// an access token (of two, [Profile.PairIn] says which); in any case and as accessToken;
+// form-encoded; as JSON in a string, in UTF-16 or with rubbish before it; and in gzip that
+// no header tells of. For the rest, the first rule that matches decides:
 //
 //  1. a phrase, then a code of the profile;
 //  2. "@status" of the profile, where no standard code was sent;
@@ -81,8 +85,9 @@ func Classify(p Profile, a Answer, secrets ...string) (Pair, error) {
 		return Pair{}, noAnswer(a)
 	}
 	m, whole := readMembers(a.Body, a.Err != nil)
-	if a.Status/100 == 2 {
-		if pair, ok := p.pair(m, whole); ok {
+	if at, ok := placeOf(p, m, whole); ok && a.Status/100 == 2 {
+		pair, ok := readPair(p, at)
+		if ok && !(at.echoes(secrets) && p.refusal(a, m, secrets).Class != Ambiguous) {
 			return pair, nil
 		}
 	}
@@ -97,26 +102,23 @@ func noAnswer(a Answer) *Error {
 	return e
 }
 
-// pair is what a 2xx answer brought. Without a refresh token it means that the
+// readPair is what a 2xx answer brought. Without a refresh token it means that the
 // presented one is kept (RFC 6749 §6), which a body that was cut cannot say:
 // taking it so would present a spent refresh token later.
-func (p Profile) pair(m members, whole bool) (Pair, bool) {
+func readPair(p Profile, at place) (Pair, bool) {
 	pair := Pair{
-		AccessToken:  m.text("access_token"),
-		RefreshToken: m.text("refresh_token"),
-		TokenType:    m.text("token_type"),
-		Scope:        m.scope(),
-		ExpiresIn:    m.seconds("expires_in"),
+		AccessToken:  at.text("access_token"),
+		RefreshToken: at.text("refresh_token"),
+		TokenType:    at.text("token_type"),
+		Scope:        scopeOf(at.find("scope")),
+		ExpiresIn:    seconds(at.text("expires_in")),
 	}
-	if pair.AccessToken == "" {
+	if pair.RefreshToken == "" && !at.whole && p.Replay != ReplayHarmless {
 		return Pair{}, false
 	}
-	if pair.RefreshToken == "" && !whole && p.Replay != ReplayHarmless {
-		return Pair{}, false
-	}
-	pair.RefreshTokenExpiresIn = p.RefreshTokenLifetime(m.find)
-	known := append([]string{"access_token", "refresh_token", "token_type", "scope", "expires_in"}, p.refreshExpiryNames()...)
-	if rest, _ := WithoutRefreshTokens(m.without(known...)).(map[string]any); len(rest) > 0 {
+	pair.RefreshTokenExpiresIn = p.RefreshTokenLifetime(at.find)
+	known := slices.Concat(pairNames, refreshExpiryNames(p))
+	if rest, _ := WithoutRefreshTokens(at.without(known...)).(map[string]any); len(rest) > 0 {
 		pair.Extra = rest
 	}
 	return pair, true

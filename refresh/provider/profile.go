@@ -94,6 +94,14 @@ type Profile struct {
 	// Phrases tell apart what the code alone does not. They come before Codes; the
 	// first that matches decides.
 	Phrases []Phrase
+	// PairIn names the member in which this provider puts the pair where that is not at the top, e.g.
+	// "data" or "authed_user", or "data.user" two levels down. It need not be set where only one object
+	// of an answer holds an access token. An answer without it is read as any other.
+	PairIn string
+	// MemberNames are this provider's names for "access_token", "refresh_token", "token_type", "scope"
+	// and "expires_in", where they differ in more than case, "_" and "-": {"access_token": "token"}.
+	// A name may be a path, as PairIn.
+	MemberNames map[string]string
 	// RefreshExpiryKeys are JSON members that hold the refresh token's lifetime in
 	// seconds. Default "refresh_token_expires_in", "x_refresh_token_expires_in"
 	// and "refresh_expires_in".
@@ -143,7 +151,7 @@ func (p Profile) Lifetime(expiresIn time.Duration) time.Duration {
 // RefreshExpiryKeys says that the answer has; 0 where none says it. member returns a member of the
 // answer, as [oauth2.Token.Extra] does.
 func (p Profile) RefreshTokenLifetime(member func(name string) any) time.Duration {
-	for _, name := range p.refreshExpiryNames() {
+	for _, name := range refreshExpiryNames(p) {
 		if d := seconds(number(member(name))); d > 0 {
 			return d
 		}
@@ -152,7 +160,7 @@ func (p Profile) RefreshTokenLifetime(member func(name string) any) time.Duratio
 }
 
 // refreshExpiryNames are RefreshExpiryKeys, or their default.
-func (p Profile) refreshExpiryNames() []string {
+func refreshExpiryNames(p Profile) []string {
 	if len(p.RefreshExpiryKeys) > 0 {
 		return p.RefreshExpiryKeys
 	}
@@ -164,6 +172,7 @@ func (p Profile) clone() Profile {
 	p.Codes = maps.Clone(p.Codes)
 	p.CodeKeys = slices.Clone(p.CodeKeys)
 	p.Phrases = slices.Clone(p.Phrases)
+	p.MemberNames = maps.Clone(p.MemberNames)
 	p.RefreshExpiryKeys = slices.Clone(p.RefreshExpiryKeys)
 	return p
 }

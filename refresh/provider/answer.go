@@ -86,7 +86,7 @@ func Classify(p Profile, a Answer, secrets ...string) (Pair, error) {
 	}
 	m, whole := readMembers(a.Body, a.Err != nil)
 	if at, ok := placeOf(p, m, whole); ok && a.Status/100 == 2 {
-		pair, ok := readPair(p, at)
+		pair, ok := readPair(p, at, dateOf(a.Header))
 		if ok && !(at.echoes(secrets) && p.refusal(a, m, secrets).Class != Ambiguous) {
 			return pair, nil
 		}
@@ -105,18 +105,18 @@ func noAnswer(a Answer) *Error {
 // readPair is what a 2xx answer brought. Without a refresh token it means that the
 // presented one is kept (RFC 6749 §6), which a body that was cut cannot say:
 // taking it so would present a spent refresh token later.
-func readPair(p Profile, at place) (Pair, bool) {
+func readPair(p Profile, at place, date time.Time) (Pair, bool) {
 	pair := Pair{
 		AccessToken:  at.text("access_token"),
 		RefreshToken: at.text("refresh_token"),
 		TokenType:    at.text("token_type"),
 		Scope:        scopeOf(at.find("scope")),
-		ExpiresIn:    seconds(at.text("expires_in")),
 	}
+	pair.ExpiresIn = p.AccessTokenLifetime(pair.AccessToken, at.find, date)
 	if pair.RefreshToken == "" && !at.whole && p.Replay != ReplayHarmless {
 		return Pair{}, false
 	}
-	pair.RefreshTokenExpiresIn = p.RefreshTokenLifetime(at.find)
+	pair.RefreshTokenExpiresIn = p.RefreshTokenLifetime(at.find, date)
 	known := slices.Concat(pairNames, refreshExpiryNames(p))
 	if rest, _ := WithoutRefreshTokens(at.without(known...)).(map[string]any); len(rest) > 0 {
 		pair.Extra = rest
@@ -168,8 +168,17 @@ func retryAfter(h http.Header) (d time.Duration, said bool) {
 	if err != nil {
 		return 0, false
 	}
-	if from, err := http.ParseTime(h.Get("Date")); err == nil {
+	if from := dateOf(h); !from.IsZero() {
 		d = until.Sub(from)
 	}
 	return min(max(0, d), maxRetryAfter), true
+}
+
+// dateOf is when an answer was given, by the server's clock; zero where it does not say.
+func dateOf(h http.Header) time.Time {
+	t, err := http.ParseTime(h.Get("Date"))
+	if err != nil {
+		return time.Time{}
+	}
+	return t
 }

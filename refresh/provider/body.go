@@ -5,18 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
-	"math"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
-
-// maxLife caps a lifetime. It keeps seconds that overflow, or a date sent by
-// mistake, from becoming a negative or an eternal one; what is still too long is
-// corrected by the first 401.
-const maxLife = 20 * 365 * 24 * time.Hour
 
 // maxNesting is encoding/json's own limit.
 const maxNesting = 10000
@@ -249,17 +242,4 @@ func number(v any) string {
 	default:
 		return text(v)
 	}
-}
-
-// seconds reads 3600, "3600", 3600.0 and 1e3 alike. What is missing, unreadable,
-// zero or negative is 0: unsaid.
-func seconds(s string) time.Duration {
-	f, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
-	if (err != nil && !math.IsInf(f, 1)) || math.IsNaN(f) || f <= 0 {
-		return 0
-	}
-	if f >= maxLife.Seconds() {
-		return maxLife
-	}
-	return time.Duration(f * float64(time.Second))
 }

@@ -70,8 +70,15 @@ type Profile struct {
 	RefreshTokenIdle time.Duration
 	// RefreshTokenLife is the refresh token's absolute life from consent; 0 is unknown or unlimited.
 	RefreshTokenLife time.Duration
-	// AccessTokenLife is assumed where an answer has no expires_in. Default 5 minutes.
+	// AccessTokenLife is assumed where an answer says no lifetime, see [Profile.AccessTokenLifetime].
+	// Default 5 minutes.
 	AccessTokenLife time.Duration
+	// MaxAccessTokenLife is the longest life of an access token that is believed; 0 is 20 years.
+	MaxAccessTokenLife time.Duration
+	// ExpiresInUnit is what the numbers of this provider's lifetimes count, e.g. time.Millisecond.
+	// Default time.Second; milliseconds are noticed by themselves where the answer says the token's
+	// life in another way too, or AccessTokenLife is known.
+	ExpiresInUnit time.Duration
 	// RefreshAhead is the share of an access token's lifetime, before its end, in
 	// which it is renewed while still being served: 0 < RefreshAhead < 1. Default
 	// 0.1, which 0 stands for.
@@ -102,9 +109,10 @@ type Profile struct {
 	// and "expires_in", where they differ in more than case, "_" and "-": {"access_token": "token"}.
 	// A name may be a path, as PairIn.
 	MemberNames map[string]string
-	// RefreshExpiryKeys are JSON members that hold the refresh token's lifetime in
-	// seconds. Default "refresh_token_expires_in", "x_refresh_token_expires_in"
-	// and "refresh_expires_in".
+	// RefreshExpiryKeys are JSON members that hold the refresh token's lifetime, in
+	// ExpiresInUnit, or when it ends. Default "refresh_token_expires_in",
+	// "x_refresh_token_expires_in", "refresh_expires_in", "refresh_token_expires_at" and
+	// "refresh_expires_at".
 	RefreshExpiryKeys []string
 }
 
@@ -128,16 +136,12 @@ type Phrase struct {
 
 const defaultAccessTokenLife = 5 * time.Minute
 
-var defaultRefreshExpiryKeys = []string{
-	"refresh_token_expires_in",   // e.g. GitHub
-	"x_refresh_token_expires_in", // QuickBooks
-	"refresh_expires_in",         // e.g. Keycloak
-}
-
 // Lifetime is how long an access token is taken to live whose answer said
-// expiresIn: that, or AccessTokenLife where the answer was silent.
+// expiresIn: that, but MaxAccessTokenLife at most, or AccessTokenLife where the answer was silent.
 func (p Profile) Lifetime(expiresIn time.Duration) time.Duration {
 	switch {
+	case expiresIn > 0 && p.MaxAccessTokenLife > 0:
+		return min(expiresIn, p.MaxAccessTokenLife)
 	case expiresIn > 0:
 		return expiresIn
 	case p.AccessTokenLife > 0:
@@ -145,26 +149,6 @@ func (p Profile) Lifetime(expiresIn time.Duration) time.Duration {
 	default:
 		return defaultAccessTokenLife
 	}
-}
-
-// RefreshTokenLifetime is how long the refresh token of an answer lives: what the first of
-// RefreshExpiryKeys says that the answer has; 0 where none says it. member returns a member of the
-// answer, as [oauth2.Token.Extra] does.
-func (p Profile) RefreshTokenLifetime(member func(name string) any) time.Duration {
-	for _, name := range refreshExpiryNames(p) {
-		if d := seconds(number(member(name))); d > 0 {
-			return d
-		}
-	}
-	return 0
-}
-
-// refreshExpiryNames are RefreshExpiryKeys, or their default.
-func refreshExpiryNames(p Profile) []string {
-	if len(p.RefreshExpiryKeys) > 0 {
-		return p.RefreshExpiryKeys
-	}
-	return defaultRefreshExpiryKeys
 }
 
 // clone keeps a caller's later changes to its maps and slices out.

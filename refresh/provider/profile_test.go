@@ -25,6 +25,8 @@ func TestValidateNamesTheFieldAndTheRule(t *testing.T) {
 		{Profile{RefreshTokenIdle: -1}, []string{"RefreshTokenIdle", "negative"}},
 		{Profile{RefreshTokenLife: -1}, []string{"RefreshTokenLife", "negative"}},
 		{Profile{AccessTokenLife: -1}, []string{"AccessTokenLife", "negative"}},
+		{Profile{MaxAccessTokenLife: -1}, []string{"MaxAccessTokenLife", "negative"}},
+		{Profile{ExpiresInUnit: -1}, []string{"ExpiresInUnit", "negative"}},
 		{Profile{RefreshAhead: 1}, []string{"RefreshAhead"}},
 		{Profile{RefreshAhead: -0.1}, []string{"RefreshAhead"}},
 		{Profile{RefreshAhead: math.NaN()}, []string{"RefreshAhead"}},

@@ -51,6 +51,8 @@ func (p Profile) validateTimes() error {
 		{"RefreshTokenIdle", p.RefreshTokenIdle},
 		{"RefreshTokenLife", p.RefreshTokenLife},
 		{"AccessTokenLife", p.AccessTokenLife},
+		{"MaxAccessTokenLife", p.MaxAccessTokenLife},
+		{"ExpiresInUnit", p.ExpiresInUnit},
 	}
 	for _, t := range times {
 		if t.d < 0 {

@@ -68,12 +68,7 @@ func (m *Maker) extra(was Before, said map[string]any) map[string]any {
 
 // OfConsent returns what is stored of the token that a consent brought.
 func (m *Maker) OfConsent(tok *oauth2.Token, extra map[string]any, now int64) grant.Pair {
-	// Expiry was made from expires_in by this machine's clock, and is undone by it.
-	life := m.Profile.Lifetime(0)
-	if !tok.Expiry.IsZero() {
-		life = time.Until(tok.Expiry)
-	}
-	expires := now + life.Milliseconds()
+	expires := now + m.lifeOf(tok, now).Milliseconds()
 	if !(provider.Pair{AccessToken: tok.AccessToken, TokenType: tok.TokenType}).Usable() {
 		expires = now
 	}
@@ -82,6 +77,6 @@ func (m *Maker) OfConsent(tok *oauth2.Token, extra map[string]any, now int64) gr
 		AccessToken: grant.Hide(tok.AccessToken), RefreshToken: grant.Hide(tok.RefreshToken), TokenType: tok.TokenType, Scope: scope, Extra: extra,
 		IssuedAt: now, ExpiresAt: expires,
 		RefreshAt:             policy.RefreshAt(m.Profile, now, expires, rand.Float64()),
-		RefreshTokenExpiresAt: policy.RefreshTokenExpiry(m.Profile, m.Profile.RefreshTokenLifetime(tok.Extra), now, now, 0),
+		RefreshTokenExpiresAt: policy.RefreshTokenExpiry(m.Profile, m.Profile.RefreshTokenLifetime(tok.Extra, time.UnixMilli(now)), now, now, 0),
 	}
 }

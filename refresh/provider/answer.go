@@ -109,7 +109,7 @@ func readPair(p Profile, at place, date time.Time) (Pair, bool) {
 	pair := Pair{
 		AccessToken:  at.text("access_token"),
 		RefreshToken: at.text("refresh_token"),
-		TokenType:    at.text("token_type"),
+		TokenType:    p.Scheme(at.text("token_type")),
 		Scope:        scopeOf(at.find("scope")),
 	}
 	pair.ExpiresIn = p.AccessTokenLifetime(pair.AccessToken, at.find, date)
@@ -132,7 +132,7 @@ func (p Profile) refusal(a Answer, m members, secrets []string) *Error {
 	r := refusal{status: a.Status, said: spoken(m)}
 	r.codes, r.coded = codesOf(p, m, a.Status)
 	class, code := p.class(r)
-	if p.reveals(code, secrets) {
+	if reveals(p, code, secrets) {
 		code = ""
 	}
 	e := &Error{Class: class, Code: code, Status: a.Status, RetryAfter: after, Err: whyRefused(a, class)}

@@ -96,7 +96,7 @@ func TestAPairBelowTheTopBringsItsMembers(t *testing.T) {
 		{"TikTok Business, U-Tec", Profile{}, `{"code":200,"data":{"access_token":"a","refresh_token":"r"}}`,
 			Pair{AccessToken: "a", RefreshToken: "r", Extra: map[string]any{"code": json.Number("200")}}},
 		{"a user's token at Slack", Slack(), slack,
-			Pair{AccessToken: "a", RefreshToken: "r", TokenType: "user", Scope: "s", ExpiresIn: 12 * time.Hour,
+			Pair{AccessToken: "a", RefreshToken: "r", TokenType: "Bearer", Scope: "s", ExpiresIn: 12 * time.Hour,
 				Extra: map[string]any{"ok": true, "id": "U1", "team": map[string]any{"id": "T1"}}}},
 		{"beside a bot's", user, `{"ok":true,"access_token":"bot","refresh_token":"botr","authed_user":{"id":"U1","access_token":"a","refresh_token":"r"}}`,
 			Pair{AccessToken: "a", RefreshToken: "r", Extra: map[string]any{"ok": true, "id": "U1"}}},

@@ -109,6 +109,14 @@ type Profile struct {
 	// and "expires_in", where they differ in more than case, "_" and "-": {"access_token": "token"}.
 	// A name may be a path, as PairIn.
 	MemberNames map[string]string
+	// TokenTypes says under which scheme an access token is presented whose token_type is no scheme that
+	// the provider's API knows: {"bot": "Bearer"}. Compared in any case; "*" is any other type than
+	// those of the standards (Bearer, DPoP, MAC, PoP).
+	TokenTypes map[string]string
+	// KeepExtra are further members of a consent's answer that Connect keeps with the grant, besides
+	// "id_token", "instance_url", "api_domain", "api_url", "realm_id", "realmId" and "team". Of
+	// the answers to refreshes all are kept.
+	KeepExtra []string
 	// RefreshExpiryKeys are JSON members that hold the refresh token's lifetime, in
 	// ExpiresInUnit, or when it ends. Default "refresh_token_expires_in",
 	// "x_refresh_token_expires_in", "refresh_expires_in", "refresh_token_expires_at" and
@@ -157,6 +165,8 @@ func (p Profile) clone() Profile {
 	p.CodeKeys = slices.Clone(p.CodeKeys)
 	p.Phrases = slices.Clone(p.Phrases)
 	p.MemberNames = maps.Clone(p.MemberNames)
+	p.TokenTypes = maps.Clone(p.TokenTypes)
+	p.KeepExtra = slices.Clone(p.KeepExtra)
 	p.RefreshExpiryKeys = slices.Clone(p.RefreshExpiryKeys)
 	return p
 }

@@ -41,7 +41,7 @@ func codesOf(p Profile, m members, status int) (codes []string, any bool) {
 		}
 	}
 	for _, said := range saidIn(m, bothNames) {
-		if !figure(said) && p.knows(said) {
+		if !figure(said) && knows(p, said) {
 			codes, any = append(codes, said), true
 		}
 	}

@@ -101,6 +101,11 @@ func validateNames(p Profile) error {
 			return p.broken("MemberNames", "%q: must not be an empty name", name)
 		}
 	}
+	for _, said := range slices.Sorted(maps.Keys(p.TokenTypes)) {
+		if said == "" || p.TokenTypes[said] == "" || cleanCode(p.TokenTypes[said]) != p.TokenTypes[said] {
+			return p.broken("TokenTypes", "key %q: give a type and a scheme, such as {\"bot\": \"Bearer\"}", said)
+		}
+	}
 	return nil
 }
 

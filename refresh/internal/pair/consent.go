@@ -22,3 +22,17 @@ func (m *Maker) lifeOf(tok *oauth2.Token, now int64) time.Duration {
 	}
 	return left
 }
+
+// consentExtra returns the further members of a consent that are stored: those of its answer that the
+// profile keeps, and over them what the caller gives.
+func (m *Maker) consentExtra(tok *oauth2.Token, given map[string]any) map[string]any {
+	kept, _ := storableOf(m.Profile.KeptMembers(tok.Extra))
+	if len(kept) == 0 {
+		return given
+	}
+	both := newOver(kept, given)
+	if _, err := jsonOf(both); err != nil {
+		return given
+	}
+	return both
+}

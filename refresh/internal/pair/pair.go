@@ -3,7 +3,6 @@ package pair
 
 import (
 	"cmp"
-	"maps"
 	"math/rand/v2"
 	"time"
 
@@ -32,7 +31,7 @@ type Before struct {
 // claim, which is before the request was sent.
 func (m *Maker) OfAnswer(was Before, p provider.Pair, now int64) grant.Pair {
 	expires := now + m.Profile.Lifetime(p.ExpiresIn).Milliseconds()
-	if !p.Usable() {
+	if p.TokenType = m.Profile.Scheme(p.TokenType); !p.Usable() {
 		expires = now
 	}
 	return grant.Pair{
@@ -53,8 +52,7 @@ func (m *Maker) extra(was Before, said map[string]any) map[string]any {
 	}
 	switch {
 	case len(was.Pair.Extra) > 0 && len(members) > 0:
-		both := maps.Clone(was.Pair.Extra)
-		maps.Copy(both, members)
+		both := newOver(was.Pair.Extra, members)
 		if _, err := jsonOf(both); err == nil {
 			return both
 		}
@@ -66,15 +64,17 @@ func (m *Maker) extra(was Before, said map[string]any) map[string]any {
 	return members
 }
 
-// OfConsent returns what is stored of the token that a consent brought.
-func (m *Maker) OfConsent(tok *oauth2.Token, extra map[string]any, now int64) grant.Pair {
+// OfConsent returns what is stored of the token that a consent brought, with the members that the
+// caller gives.
+func (m *Maker) OfConsent(tok *oauth2.Token, given map[string]any, now int64) grant.Pair {
 	expires := now + m.lifeOf(tok, now).Milliseconds()
-	if !(provider.Pair{AccessToken: tok.AccessToken, TokenType: tok.TokenType}).Usable() {
+	scheme := m.Profile.Scheme(tok.TokenType)
+	if !(provider.Pair{AccessToken: tok.AccessToken, TokenType: scheme}).Usable() {
 		expires = now
 	}
 	scope, _ := tok.Extra("scope").(string)
 	return grant.Pair{
-		AccessToken: grant.Hide(tok.AccessToken), RefreshToken: grant.Hide(tok.RefreshToken), TokenType: tok.TokenType, Scope: scope, Extra: extra,
+		AccessToken: grant.Hide(tok.AccessToken), RefreshToken: grant.Hide(tok.RefreshToken), TokenType: scheme, Scope: scope, Extra: m.consentExtra(tok, given),
 		IssuedAt: now, ExpiresAt: expires,
 		RefreshAt:             policy.RefreshAt(m.Profile, now, expires, rand.Float64()),
 		RefreshTokenExpiresAt: policy.RefreshTokenExpiry(m.Profile, m.Profile.RefreshTokenLifetime(tok.Extra, time.UnixMilli(now)), now, now, 0),

@@ -174,11 +174,33 @@ func (m members) find(name string) any {
 	return alike
 }
 
-var separators = strings.NewReplacer("_", "", "-", "", " ", "", ".", "")
-
 // sameName reports whether two names differ in case and separators at most: access_token, accessToken.
 func sameName(a, b string) bool {
-	return strings.EqualFold(separators.Replace(a), separators.Replace(b))
+	i, j := 0, 0
+	for {
+		for i < len(a) && separates(a[i]) {
+			i++
+		}
+		for j < len(b) && separates(b[j]) {
+			j++
+		}
+		if i == len(a) || j == len(b) {
+			return i == len(a) && j == len(b)
+		}
+		if lower(a[i]) != lower(b[j]) {
+			return false
+		}
+		i, j = i+1, j+1
+	}
+}
+
+func separates(c byte) bool { return c == '_' || c == '-' || c == ' ' || c == '.' }
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c | 0x20
+	}
+	return c
 }
 
 // membersOf are the members of an object below the top. Their order was lost; this one is always the same.
@@ -194,7 +216,7 @@ func membersOf(object map[string]any) members {
 func (m members) without(names ...string) map[string]any {
 	var rest map[string]any
 	for _, mem := range m {
-		if mem.cut || slices.ContainsFunc(names, func(n string) bool { return sameName(n, mem.name) }) {
+		if mem.cut || slices.ContainsFunc(names, func(n string) bool { return sameName(n, mem.name) || strings.EqualFold(n, mem.name) }) {
 			continue
 		}
 		if rest == nil {

@@ -1,5 +1,7 @@
 package provider
 
+import "strings"
+
 // WithoutRefreshTokens returns a copy of v, a value as encoding/json decodes it, without
 // the members named refresh_token at any depth, in any case, also spelled refreshToken.
 // Callers get to see what is in [Pair.Extra]; a refresh token is not for them.
@@ -42,4 +44,6 @@ func each[V any](list []V, inner func(V) V) []V {
 	return out
 }
 
-func namesRefreshToken(name string) bool { return sameName(name, "refresh_token") }
+func namesRefreshToken(name string) bool {
+	return sameName(name, "refresh_token") || strings.EqualFold(name, "refresh_token")
+}

@@ -9,6 +9,9 @@ import (
 	"unicode/utf16"
 )
 
+// maxBody bounds what is read of an answer, also when it is unpacked.
+const maxBody = 1 << 20
+
 // plainText returns a body as UTF-8 text, whatever its headers say: proxies deliver gzip without a word.
 // cut says that its end is missing.
 func plainText(body []byte, cut bool) ([]byte, bool) {

@@ -4,10 +4,8 @@ package pair
 import (
 	"cmp"
 	"math/rand/v2"
-	"time"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/oauth2"
 
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
@@ -62,21 +60,4 @@ func (m *Maker) extra(was Before, said map[string]any) map[string]any {
 		return was.Pair.Extra
 	}
 	return members
-}
-
-// OfConsent returns what is stored of the token that a consent brought, with the members that the
-// caller gives.
-func (m *Maker) OfConsent(tok *oauth2.Token, given map[string]any, now int64) grant.Pair {
-	expires := now + m.lifeOf(tok, now).Milliseconds()
-	scheme := m.Profile.Scheme(tok.TokenType)
-	if !(provider.Pair{AccessToken: tok.AccessToken, TokenType: scheme}).Usable() {
-		expires = now
-	}
-	scope, _ := tok.Extra("scope").(string)
-	return grant.Pair{
-		AccessToken: grant.Hide(tok.AccessToken), RefreshToken: grant.Hide(tok.RefreshToken), TokenType: scheme, Scope: scope, Extra: m.consentExtra(tok, given),
-		IssuedAt: now, ExpiresAt: expires,
-		RefreshAt:             policy.RefreshAt(m.Profile, now, expires, rand.Float64()),
-		RefreshTokenExpiresAt: policy.RefreshTokenExpiry(m.Profile, m.Profile.RefreshTokenLifetime(tok.Extra, time.UnixMilli(now)), now, now, 0),
-	}
 }

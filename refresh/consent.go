@@ -15,8 +15,8 @@ import (
 
 // Connect stores the pair of a new consent: what oauth2.Config.Exchange returned after
 // the tenant authorized the app. It wins over everything older, also over an exchange
-// that is under way. Of the answer's further members only "scope" and the refresh
-// token's lifetime are kept.
+// that is under way. Of the answer's further members those are kept that say where the
+// API is and who consented (see Profile.KeepExtra), and those that WithExtra gives.
 //
 // A repeat changes nothing: a caller that got an error (the reply of Redis was lost, perhaps) may call
 // Connect again with the same token, whatever has happened in between. A token whose refresh token
@@ -61,8 +61,9 @@ type ConnectOption func(*connecting)
 
 type connecting struct{ extra map[string]any }
 
-// WithExtra keeps further members of the provider's answer with the grant, such as instance_url:
-// Token's Extra tells them from the first token on. Members of the answers to refreshes are kept by
+// WithExtra keeps further members of the provider's answer, or of the consent's callback, with the
+// grant: Token's Extra tells them from the first token on. What the answer's token says by itself
+// and the profile keeps (Profile.KeepExtra) need not be given. Members of the answers to refreshes are kept by
 // themselves. A refresh token among them is dropped.
 func WithExtra(members map[string]any) ConnectOption {
 	return func(c *connecting) { c.extra = members }

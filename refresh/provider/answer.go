@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -62,7 +63,10 @@ func (a Answer) MarshalZerologObject(e *zerolog.Event) {
 // bytes of one, is left out, also in base64, in hex or escaped for a URL.
 //
 // A 2xx answer with an access token is a pair, whatever else it says: it is the
-// only living one. For the rest, the first rule that matches decides:
+// only living one. It is also found below the top, where only one object there holds
+// an access token (of two, [Profile.PairIn] says which); in any case and as accessToken;
+// form-encoded; as JSON in a string, in UTF-16 or with rubbish before it; and in gzip that
+// no header tells of. For the rest, the first rule that matches decides:
 //
 //  1. a phrase, then a code of the profile;
 //  2. "@status" of the profile, where no standard code was sent;
@@ -81,8 +85,9 @@ func Classify(p Profile, a Answer, secrets ...string) (Pair, error) {
 		return Pair{}, noAnswer(a)
 	}
 	m, whole := readMembers(a.Body, a.Err != nil)
-	if a.Status/100 == 2 {
-		if pair, ok := p.pair(m, whole); ok {
+	if at, ok := placeOf(p, m, whole); ok && a.Status/100 == 2 {
+		pair, ok := readPair(p, at, dateOf(a.Header))
+		if ok && !(at.echoes(secrets) && p.refusal(a, m, secrets).Class != Ambiguous) {
 			pair.RequestID = requestID(p, a.Header, append([]string{pair.AccessToken, pair.RefreshToken}, secrets...))
 			return pair, nil
 		}
@@ -98,26 +103,23 @@ func noAnswer(a Answer) *Error {
 	return e
 }
 
-// pair is what a 2xx answer brought. Without a refresh token it means that the
+// readPair is what a 2xx answer brought. Without a refresh token it means that the
 // presented one is kept (RFC 6749 §6), which a body that was cut cannot say:
 // taking it so would present a spent refresh token later.
-func (p Profile) pair(m members, whole bool) (Pair, bool) {
+func readPair(p Profile, at place, date time.Time) (Pair, bool) {
 	pair := Pair{
-		AccessToken:  m.text("access_token"),
-		RefreshToken: m.text("refresh_token"),
-		TokenType:    m.text("token_type"),
-		Scope:        m.scope(),
-		ExpiresIn:    m.seconds("expires_in"),
+		AccessToken:  at.text("access_token"),
+		RefreshToken: at.text("refresh_token"),
+		TokenType:    p.Scheme(at.text("token_type")),
+		Scope:        scopeOf(at.find("scope")),
 	}
-	if pair.AccessToken == "" {
+	pair.ExpiresIn = p.AccessTokenLifetime(pair.AccessToken, at.find, date)
+	if pair.RefreshToken == "" && !at.whole && p.Replay != ReplayHarmless {
 		return Pair{}, false
 	}
-	if pair.RefreshToken == "" && !whole && p.Replay != ReplayHarmless {
-		return Pair{}, false
-	}
-	pair.RefreshTokenExpiresIn = p.RefreshTokenLifetime(m.find)
-	known := append([]string{"access_token", "refresh_token", "token_type", "scope", "expires_in"}, p.refreshExpiryNames()...)
-	if rest, _ := WithoutRefreshTokens(m.without(known...)).(map[string]any); len(rest) > 0 {
+	pair.RefreshTokenExpiresIn = p.RefreshTokenLifetime(at.find, date)
+	known := slices.Concat(pairNames, refreshExpiryNames(p))
+	if rest, _ := WithoutRefreshTokens(at.without(known...)).(map[string]any); len(rest) > 0 {
 		pair.Extra = rest
 	}
 	return pair, true
@@ -129,9 +131,9 @@ func (p Profile) refusal(a Answer, m members, secrets []string) *Error {
 		after = max(after, shortPause) // the class does not tell that it was wished for
 	}
 	r := refusal{status: a.Status, said: spoken(m)}
-	r.codes, r.coded = p.codesOf(m, a.Status)
+	r.codes, r.coded = codesOf(p, m, a.Status)
 	class, code := p.class(r)
-	if p.reveals(code, secrets) {
+	if reveals(p, code, secrets) {
 		code = ""
 	}
 	e := &Error{
@@ -170,7 +172,7 @@ func retryAfter(h http.Header) (d time.Duration, said bool) {
 	if err != nil {
 		return 0, false
 	}
-	if from, err := http.ParseTime(h.Get("Date")); err == nil {
+	if from := dateOf(h); !from.IsZero() {
 		d = until.Sub(from)
 	}
 	return min(max(0, d), maxRetryAfter), true
@@ -189,7 +191,7 @@ const maxRequestID = 64
 // that is longer, is no printable word, or holds a piece of a secret, is none.
 func requestID(p Profile, h http.Header, secrets []string) string {
 	for _, name := range requestIDs {
-		if id := strings.TrimSpace(h.Get(name)); printable(id) && !p.reveals(id, secrets) {
+		if id := strings.TrimSpace(h.Get(name)); printable(id) && !reveals(p, id, secrets) {
 			return id
 		}
 	}
@@ -198,4 +200,13 @@ func requestID(p Profile, h http.Header, secrets []string) string {
 
 func printable(id string) bool {
 	return id != "" && len(id) <= maxRequestID && vschars(id) && !strings.Contains(id, " ")
+}
+
+// dateOf is when an answer was given, by the server's clock; zero where it does not say.
+func dateOf(h http.Header) time.Time {
+	t, err := http.ParseTime(h.Get("Date"))
+	if err != nil {
+		return time.Time{}
+	}
+	return t
 }

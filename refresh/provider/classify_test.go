@@ -136,7 +136,7 @@ var refusals = []row{
 	{"200 empty", Profile{}, 200, "", "", Ambiguous, "", 0},
 	{"204", Profile{}, 204, "", "", Ambiguous, "", 0},
 	{"200 HTML with a token in a link", Profile{}, 200, htmlType, `<a href="/x?y=1&access_token=abc&z">`, Ambiguous, "", 0},
-	{"200 with an envelope nobody knows", Profile{}, 200, jsonType, `{"error":0,"data":{"access_token":"a"}}`, Ambiguous, "0", 0},
+	{"200 with an envelope of two pairs", Profile{}, 200, jsonType, `{"error":0,"app":{"access_token":"a"},"user":{"access_token":"b"}}`, Ambiguous, "0", 0},
 	{"200 with an unknown error", Profile{}, 200, jsonType, `{"error":"frobnicated"}`, Ambiguous, "frobnicated", 0},
 	{"200 with an empty token", Profile{}, 200, jsonType, `{"access_token":"","refresh_token":"r"}`, Ambiguous, "", 0},
 	{"200 with a list", Profile{}, 200, jsonType, `[{"access_token":"a"}]`, Ambiguous, "", 0},

@@ -45,5 +45,5 @@ func each[V any](list []V, inner func(V) V) []V {
 }
 
 func namesRefreshToken(name string) bool {
-	return strings.EqualFold(strings.NewReplacer("_", "", "-", "", " ", "").Replace(name), "refreshtoken")
+	return sameName(name, "refresh_token") || strings.EqualFold(name, "refresh_token")
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"golang.org/x/oauth2"
 )
@@ -78,7 +79,7 @@ func holdsLaws(t *testing.T, a Answer, pair Pair, err error) {
 // x/oauth2 finds "&access_token=" in the middle of a link.
 func xoauth2Accepts(a Answer) bool {
 	body := bytes.TrimSpace(a.Body)
-	if len(body) == 0 || strings.IndexByte("<[{\"\xef", body[0]) >= 0 {
+	if len(body) == 0 || strings.IndexByte("<[{\"\xef\xff\xfe\x1f\x00", body[0]) >= 0 {
 		return false
 	}
 	client := &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) {
@@ -96,4 +97,45 @@ func valuesOf(m map[string]Profile) []Profile {
 		all = append(all, m[name])
 	}
 	return all
+}
+
+// FuzzBody holds the reading of a body to two laws: a pair is the same in whatever dress it comes, and
+// what is cut is never taken for a whole.
+func FuzzBody(f *testing.F) {
+	for _, body := range []string{
+		plainAnswer, `{"data":` + plainAnswer + `}`, `{"access_token":"a","x":{"y":[1,{"z":"\u0000"}]}}`, `{"a":1} x`,
+		`{"body":"{\"access_token\":\"a\"}"}`, `{"accessToken":"a","refresh":{"token":"r"}}`, `access_token=a&refresh_token=r`,
+	} {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		for _, dress := range []string{string(body), zipped(string(body)), utf16Of("\ufeff"+string(body), true), inString(string(body)), ")]}'" + string(body)} {
+			_, _ = readMembers([]byte(dress), false)
+		}
+		if !json.Valid(body) || !utf8.Valid(body) || bytes.TrimSpace(body)[0] != '{' {
+			return
+		}
+		want, err := Classify(Profile{}, Answer{Status: 200, Body: body})
+		if m, _ := readMembers(body, false); err != nil || text(m.find("access_token")) == "" {
+			return
+		}
+		whole := string(body)
+		for name, dress := range map[string]string{
+			"gzip": zipped(whole), "UTF-16": utf16Of("\ufeff"+whole, true), "UTF-16, big": utf16Of("\ufeff"+whole, false),
+			"a string": inString(whole), "after rubbish": ")]}'" + whole, "below": `{"data":` + whole + `}`,
+		} {
+			got, err := Classify(Profile{}, Answer{Status: 200, Body: []byte(dress)})
+			if err != nil || got.AccessToken != want.AccessToken || got.RefreshToken != want.RefreshToken || got.ExpiresIn != want.ExpiresIn {
+				t.Errorf("%s: %v, %#v, want %#v", name, err, plainPair(got), plainPair(want))
+			}
+		}
+		for at := range min(len(body), 100) {
+			cut, err := Classify(Profile{}, Answer{Status: 200, Body: body[:at], Err: io.ErrUnexpectedEOF})
+			if err == nil && cut.RefreshToken == "" {
+				if _, whole := readMembers(body[:at], true); !whole {
+					t.Errorf("cut at %d: %#v", at, plainPair(cut))
+				}
+			}
+		}
+	})
 }

@@ -9,9 +9,6 @@ import (
 	"sync"
 )
 
-// maxBody bounds what is read of an answer.
-const maxBody = 1 << 20
-
 var errSealed = errors.New("the exchange is over: nothing more is sent")
 
 // onePost is the transport of one exchange: it lets one request through and

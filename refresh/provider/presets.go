@@ -93,6 +93,7 @@ func Salesforce() Profile {
 		Replay:           ReplayRevokesFamily, // D
 		KillsAccessToken: Yes,                 // known of a replay only: the stricter
 		RefreshTokenIdle: 30 * day,            // –, a policy
+		KeepExtra:        []string{"id"},      // D; instance_url is kept anyway
 		Phrases: []Phrase{
 			// Of parallel exchanges the others are told so, as invalid_grant (–).
 			{Code: "invalid_grant", Contains: "token request is already being processed", Class: Busy},
@@ -100,13 +101,16 @@ func Salesforce() Profile {
 	}
 }
 
-// Slack is for apps with token rotation on. It says no with HTTP 200.
+// Slack is for apps with token rotation on. It says no with HTTP 200. Where an app asks for a bot's and
+// a user's token at once, each is a grant of its own: of a consent's answer, the user's is in authed_user (D).
 func Slack() Profile {
 	return Profile{
 		Name:             "slack",
-		Replay:           ReplayRevokesFamily, // revoked after a grace of unknown length (D): none is claimed
-		KillsAccessToken: No,                  // –; at most two live ones
-		AccessTokenLife:  12 * time.Hour,      // D
+		Replay:           ReplayRevokesFamily,                                            // revoked after a grace of unknown length (D): none is claimed
+		KillsAccessToken: No,                                                             // –; at most two live ones
+		AccessTokenLife:  12 * time.Hour,                                                 // D
+		TokenTypes:       map[string]string{"bot": "Bearer", "user": "Bearer"},           // I: the API wants Bearer of both
+		KeepExtra:        []string{"enterprise", "authed_user", "bot_user_id", "app_id"}, // D
 		// An unused refresh token does not age (I).
 		Codes: map[string]Class{
 			"invalid_refresh_token": Reauthorize, // D

@@ -70,8 +70,15 @@ type Profile struct {
 	RefreshTokenIdle time.Duration
 	// RefreshTokenLife is the refresh token's absolute life from consent; 0 is unknown or unlimited.
 	RefreshTokenLife time.Duration
-	// AccessTokenLife is assumed where an answer has no expires_in. Default 5 minutes.
+	// AccessTokenLife is assumed where an answer says no lifetime, see [Profile.AccessTokenLifetime].
+	// Default 5 minutes.
 	AccessTokenLife time.Duration
+	// MaxAccessTokenLife is the longest life of an access token that is believed; 0 is 20 years.
+	MaxAccessTokenLife time.Duration
+	// ExpiresInUnit is what the numbers of this provider's lifetimes count, e.g. time.Millisecond.
+	// Default time.Second; milliseconds are noticed by themselves where the answer says the token's
+	// life in another way too, or AccessTokenLife is known.
+	ExpiresInUnit time.Duration
 	// RefreshAhead is the share of an access token's lifetime, before its end, in
 	// which it is renewed while still being served: 0 < RefreshAhead < 1. Default
 	// 0.1, which 0 stands for.
@@ -86,15 +93,34 @@ type Profile struct {
 	// matches any answer of that status without a known code. Codes are compared
 	// as [Error.Code] spells them: spaces are underscores.
 	Codes map[string]Class
-	// CodeKeys are JSON members, besides "error", in which this provider puts its
-	// error code, e.g. "status".
+	// CodeKeys are JSON members, besides "error" and "errors", in which this provider puts its
+	// error code, e.g. "status": as a text, or in an object or a list below it. Codes of the
+	// standards, and those in Codes and Phrases that are no numbers, are also found in other
+	// members that tell of errors, e.g. "code" or "reason", down to a few levels below the top.
 	CodeKeys []string
 	// Phrases tell apart what the code alone does not. They come before Codes; the
 	// first that matches decides.
 	Phrases []Phrase
-	// RefreshExpiryKeys are JSON members that hold the refresh token's lifetime in
-	// seconds. Default "refresh_token_expires_in", "x_refresh_token_expires_in"
-	// and "refresh_expires_in".
+	// PairIn names the member in which this provider puts the pair where that is not at the top, e.g.
+	// "data" or "authed_user", or "data.user" two levels down. It need not be set where only one object
+	// of an answer holds an access token. An answer without it is read as any other.
+	PairIn string
+	// MemberNames are this provider's names for "access_token", "refresh_token", "token_type", "scope"
+	// and "expires_in", where they differ in more than case, "_" and "-": {"access_token": "token"}.
+	// A name may be a path, as PairIn.
+	MemberNames map[string]string
+	// TokenTypes says under which scheme an access token is presented whose token_type is no scheme that
+	// the provider's API knows: {"bot": "Bearer"}. Compared in any case; "*" is any other type than
+	// those of the standards (Bearer, DPoP, MAC, PoP).
+	TokenTypes map[string]string
+	// KeepExtra are further members of a consent's answer that Connect keeps with the grant, besides
+	// "id_token", "instance_url", "api_domain", "api_url", "realm_id", "realmId" and "team". Of
+	// the answers to refreshes all are kept.
+	KeepExtra []string
+	// RefreshExpiryKeys are JSON members that hold the refresh token's lifetime, in
+	// ExpiresInUnit, or when it ends. Default "refresh_token_expires_in",
+	// "x_refresh_token_expires_in", "refresh_expires_in", "refresh_token_expires_at" and
+	// "refresh_expires_at".
 	RefreshExpiryKeys []string
 }
 
@@ -112,22 +138,18 @@ type Budget struct {
 // means several things.
 type Phrase struct {
 	Code     string // the error code it goes with; empty is any, or none
-	Contains string // looked for in error_description, message and reason, in any case
+	Contains string // looked for in all messages (error_description, message, reason, msg, …, also below "error" and "errors"), in any case
 	Class    Class
 }
 
 const defaultAccessTokenLife = 5 * time.Minute
 
-var defaultRefreshExpiryKeys = []string{
-	"refresh_token_expires_in",   // e.g. GitHub
-	"x_refresh_token_expires_in", // QuickBooks
-	"refresh_expires_in",         // e.g. Keycloak
-}
-
 // Lifetime is how long an access token is taken to live whose answer said
-// expiresIn: that, or AccessTokenLife where the answer was silent.
+// expiresIn: that, but MaxAccessTokenLife at most, or AccessTokenLife where the answer was silent.
 func (p Profile) Lifetime(expiresIn time.Duration) time.Duration {
 	switch {
+	case expiresIn > 0 && p.MaxAccessTokenLife > 0:
+		return min(expiresIn, p.MaxAccessTokenLife)
 	case expiresIn > 0:
 		return expiresIn
 	case p.AccessTokenLife > 0:
@@ -137,31 +159,14 @@ func (p Profile) Lifetime(expiresIn time.Duration) time.Duration {
 	}
 }
 
-// RefreshTokenLifetime is how long the refresh token of an answer lives: what the first of
-// RefreshExpiryKeys says that the answer has; 0 where none says it. member returns a member of the
-// answer, as [oauth2.Token.Extra] does.
-func (p Profile) RefreshTokenLifetime(member func(name string) any) time.Duration {
-	for _, name := range p.refreshExpiryNames() {
-		if d := seconds(number(member(name))); d > 0 {
-			return d
-		}
-	}
-	return 0
-}
-
-// refreshExpiryNames are RefreshExpiryKeys, or their default.
-func (p Profile) refreshExpiryNames() []string {
-	if len(p.RefreshExpiryKeys) > 0 {
-		return p.RefreshExpiryKeys
-	}
-	return defaultRefreshExpiryKeys
-}
-
 // clone keeps a caller's later changes to its maps and slices out.
 func (p Profile) clone() Profile {
 	p.Codes = maps.Clone(p.Codes)
 	p.CodeKeys = slices.Clone(p.CodeKeys)
 	p.Phrases = slices.Clone(p.Phrases)
+	p.MemberNames = maps.Clone(p.MemberNames)
+	p.TokenTypes = maps.Clone(p.TokenTypes)
+	p.KeepExtra = slices.Clone(p.KeepExtra)
 	p.RefreshExpiryKeys = slices.Clone(p.RefreshExpiryKeys)
 	return p
 }

@@ -25,6 +25,8 @@ func TestValidateNamesTheFieldAndTheRule(t *testing.T) {
 		{Profile{RefreshTokenIdle: -1}, []string{"RefreshTokenIdle", "negative"}},
 		{Profile{RefreshTokenLife: -1}, []string{"RefreshTokenLife", "negative"}},
 		{Profile{AccessTokenLife: -1}, []string{"AccessTokenLife", "negative"}},
+		{Profile{MaxAccessTokenLife: -1}, []string{"MaxAccessTokenLife", "negative"}},
+		{Profile{ExpiresInUnit: -1}, []string{"ExpiresInUnit", "negative"}},
 		{Profile{RefreshAhead: 1}, []string{"RefreshAhead"}},
 		{Profile{RefreshAhead: -0.1}, []string{"RefreshAhead"}},
 		{Profile{RefreshAhead: math.NaN()}, []string{"RefreshAhead"}},
@@ -38,6 +40,10 @@ func TestValidateNamesTheFieldAndTheRule(t *testing.T) {
 		{Profile{Phrases: []Phrase{{Code: "a b", Contains: "x", Class: Busy}}}, []string{"Phrases", `"a_b"`}},
 		{Profile{Phrases: []Phrase{{Contains: "x", Class: Unsent}}}, []string{"Phrases", "never unsent"}},
 		{Profile{CodeKeys: []string{""}}, []string{"CodeKeys"}},
+		{Profile{TokenTypes: map[string]string{"": "Bearer"}}, []string{"TokenTypes", "scheme"}},
+		{Profile{TokenTypes: map[string]string{"bot": "Bearer xoxb"}}, []string{"TokenTypes", "bot"}},
+		{Profile{MemberNames: map[string]string{"token": "x"}}, []string{"MemberNames", `"token"`, "access_token"}},
+		{Profile{MemberNames: map[string]string{"access_token": ""}}, []string{"MemberNames", "empty"}},
 		{Profile{Replay: 99, AccessTokenLife: -1}, []string{"Replay", "AccessTokenLife"}}, // all at once
 	}
 	for _, tt := range tests {

@@ -52,7 +52,7 @@ type Pair struct {
 	// RefreshToken is empty where the answer carried none: the presented one is
 	// kept (RFC 6749 §6).
 	RefreshToken string
-	TokenType    string // as sent; empty means Bearer
+	TokenType    string // as sent, or what Profile.TokenTypes makes of it; empty means Bearer
 	Scope        string // empty means unchanged (RFC 6749 §5.1)
 	// ExpiresIn is the access token's lifetime; 0 means the answer did not say
 	// (a missing, zero, negative or unreadable expires_in).

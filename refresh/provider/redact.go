@@ -16,11 +16,11 @@ const (
 // reveals reports whether a code holds one of secrets or a piece of it, as it is or
 // in a form in which it travels: base64, hex, escaped for a URL. The codes that are
 // known beforehand reveal nothing.
-func (p Profile) reveals(code string, secrets []string) bool {
+func reveals(p Profile, code string, secrets []string) bool {
 	if code == "" {
 		return false
 	}
-	known := p.knows(code)
+	known := knows(p, code)
 	code = strings.ToLower(code)
 	for _, s := range secrets {
 		if s != "" && code == asCode(s) {
@@ -39,7 +39,7 @@ func (p Profile) reveals(code string, secrets []string) bool {
 }
 
 // knows reports whether a code is written in the standards or in the profile.
-func (p Profile) knows(code string) bool {
+func knows(p Profile, code string) bool {
 	if _, ok := standard[strings.ToLower(code)]; ok {
 		return true
 	}

@@ -117,39 +117,6 @@ func (r refusal) byStatus() Class {
 	}
 }
 
-// codesOf collects what may be error codes: the member "error", and those in
-// which this provider puts them. any says that an error was named at all, as a code
-// or in words; the status in figures names none.
-func (p Profile) codesOf(m members, status int) (codes []string, any bool) {
-	for _, key := range append([]string{"error"}, p.CodeKeys...) {
-		said := codeIn(m.find(key))
-		any = any || said != "" && said != strconv.Itoa(status)
-		if code := cleanCode(said); code != "" {
-			codes = append(codes, code)
-		}
-	}
-	return codes, any
-}
-
-// codeIn also looks into {"error": {"code": …}}.
-func codeIn(v any) string {
-	object, ok := v.(map[string]any)
-	if !ok {
-		return text(v)
-	}
-	for _, key := range []string{"code", "type", "status"} {
-		if code := text(object[key]); code != "" {
-			return code
-		}
-	}
-	return ""
-}
-
-func spoken(m members) string {
-	said := []string{m.text("error_description"), m.text("message"), m.text("reason")}
-	return strings.ToLower(strings.Join(said, "\n"))
-}
-
 // cleanCode lets through what looks like a code. Longer text is dropped rather
 // than cut: half a token is token material too.
 func cleanCode(s string) string {

@@ -21,7 +21,7 @@ func TestASuccessInWhichNoPairIsFoundKeepsItsBody(t *testing.T) {
 		answer Answer
 		kept   bool
 	}{
-		{"wrapped", Answer{Status: 200, Body: []byte(`{"data":{"access_token":"` + hidden + `"}}`)}, true},
+		{"two pairs", Answer{Status: 200, Body: []byte(`{"app":{"access_token":"` + hidden + `"},"user":{"access_token":"b"}}`)}, true},
 		{"a list", Answer{Status: 201, Body: []byte(`[{"access_token":"` + hidden + `"}]`)}, true},
 		{"no text", Answer{Status: 200, Body: []byte("\x1f\x8b" + hidden)}, true},
 		{"torn", Answer{Status: 200, Body: []byte(`{"refresh_token":"` + hidden), Err: errors.New("cut")}, true},

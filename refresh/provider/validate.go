@@ -51,6 +51,8 @@ func (p Profile) validateTimes() error {
 		{"RefreshTokenIdle", p.RefreshTokenIdle},
 		{"RefreshTokenLife", p.RefreshTokenLife},
 		{"AccessTokenLife", p.AccessTokenLife},
+		{"MaxAccessTokenLife", p.MaxAccessTokenLife},
+		{"ExpiresInUnit", p.ExpiresInUnit},
 	}
 	for _, t := range times {
 		if t.d < 0 {
@@ -87,7 +89,24 @@ func (p Profile) validateAnswers() error {
 	if slices.Contains(p.CodeKeys, "") || slices.Contains(p.RefreshExpiryKeys, "") {
 		broken = append(broken, p.broken("CodeKeys and RefreshExpiryKeys", "must not hold an empty name"))
 	}
-	return errors.Join(broken...)
+	return errors.Join(append(broken, validateNames(p))...)
+}
+
+func validateNames(p Profile) error {
+	for _, name := range slices.Sorted(maps.Keys(p.MemberNames)) {
+		switch {
+		case !slices.Contains(pairNames, name):
+			return p.broken("MemberNames", "key %q is not one of %s", name, strings.Join(pairNames, ", "))
+		case p.MemberNames[name] == "":
+			return p.broken("MemberNames", "%q: must not be an empty name", name)
+		}
+	}
+	for _, said := range slices.Sorted(maps.Keys(p.TokenTypes)) {
+		if said == "" || p.TokenTypes[said] == "" || cleanCode(p.TokenTypes[said]) != p.TokenTypes[said] {
+			return p.broken("TokenTypes", "key %q: give a type and a scheme, such as {\"bot\": \"Bearer\"}", said)
+		}
+	}
+	return nil
 }
 
 // answerable reports whether an answer can be of that class: where one came, the

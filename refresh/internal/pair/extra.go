@@ -64,3 +64,15 @@ func jsonOf(v any) (text []byte, err error) {
 	}
 	return text, nil
 }
+
+// newOver returns the members of a newer answer over those of an older one. A member that the newer has
+// left empty keeps its value.
+func newOver(old, said map[string]any) map[string]any {
+	both := maps.Clone(old)
+	for name, v := range said {
+		if _, had := old[name]; !had || v != nil && v != "" {
+			both[name] = v
+		}
+	}
+	return both
+}

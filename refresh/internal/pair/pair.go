@@ -3,12 +3,9 @@ package pair
 
 import (
 	"cmp"
-	"maps"
 	"math/rand/v2"
-	"time"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/oauth2"
 
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
@@ -32,7 +29,7 @@ type Before struct {
 // claim, which is before the request was sent.
 func (m *Maker) OfAnswer(was Before, p provider.Pair, now int64) grant.Pair {
 	expires := now + m.Profile.Lifetime(p.ExpiresIn).Milliseconds()
-	if !p.Usable() {
+	if p.TokenType = m.Profile.Scheme(p.TokenType); !p.Usable() {
 		expires = now
 	}
 	return grant.Pair{
@@ -53,8 +50,7 @@ func (m *Maker) extra(was Before, said map[string]any) map[string]any {
 	}
 	switch {
 	case len(was.Pair.Extra) > 0 && len(members) > 0:
-		both := maps.Clone(was.Pair.Extra)
-		maps.Copy(both, members)
+		both := newOver(was.Pair.Extra, members)
 		if _, err := jsonOf(both); err == nil {
 			return both
 		}
@@ -64,24 +60,4 @@ func (m *Maker) extra(was Before, said map[string]any) map[string]any {
 		return was.Pair.Extra
 	}
 	return members
-}
-
-// OfConsent returns what is stored of the token that a consent brought.
-func (m *Maker) OfConsent(tok *oauth2.Token, extra map[string]any, now int64) grant.Pair {
-	// Expiry was made from expires_in by this machine's clock, and is undone by it.
-	life := m.Profile.Lifetime(0)
-	if !tok.Expiry.IsZero() {
-		life = time.Until(tok.Expiry)
-	}
-	expires := now + life.Milliseconds()
-	if !(provider.Pair{AccessToken: tok.AccessToken, TokenType: tok.TokenType}).Usable() {
-		expires = now
-	}
-	scope, _ := tok.Extra("scope").(string)
-	return grant.Pair{
-		AccessToken: grant.Hide(tok.AccessToken), RefreshToken: grant.Hide(tok.RefreshToken), TokenType: tok.TokenType, Scope: scope, Extra: extra,
-		IssuedAt: now, ExpiresAt: expires,
-		RefreshAt:             policy.RefreshAt(m.Profile, now, expires, rand.Float64()),
-		RefreshTokenExpiresAt: policy.RefreshTokenExpiry(m.Profile, m.Profile.RefreshTokenLifetime(tok.Extra), now, now, 0),
-	}
 }

@@ -1,0 +1,129 @@
+package provider
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// placeDepth is how far below the top a pair is looked for.
+const placeDepth = 5
+
+// pairNames are the members of a pair. A profile may rename them.
+var pairNames = []string{"access_token", "refresh_token", "token_type", "scope", "expires_in"}
+
+// place is where the pair of an answer is.
+type place struct {
+	own    members // the object that holds the access token
+	around members // what is beside it at the top
+	whole  bool    // nothing of own was cut off
+	below  bool    // own is not the top itself
+	names  map[string]string
+}
+
+// placeOf finds the pair: where the profile says, else at the top, else in the only object below that
+// holds an access token. Of two nobody knows which is the grant's.
+func placeOf(p Profile, m members, whole bool) (place, bool) {
+	top := place{own: m, whole: whole, names: p.MemberNames}
+	if head, _, _ := strings.Cut(p.PairIn, "."); head != "" {
+		if at := below(top, member{name: head, value: m.at(p.PairIn)}); len(at) == 1 {
+			return at[0], true
+		}
+	}
+	if top.text("access_token") != "" {
+		return top, true
+	}
+	var all []place
+	for _, mem := range m {
+		all = append(all, below(top, mem)...)
+	}
+	if len(all) != 1 {
+		return place{}, false
+	}
+	return all[0], true
+}
+
+// below returns the places of access tokens in a member of the top, not looking for further ones inside
+// of those.
+func below(top place, in member) (all []place) {
+	var look func(v any, whole bool, depth int)
+	object := func(m members, whole bool, depth int) {
+		at := place{own: m, whole: whole, below: true, names: top.names}
+		if at.text("access_token") == "" {
+			for _, mem := range m {
+				look(mem.value, whole, depth-1)
+			}
+			return
+		}
+		at.around = slices.DeleteFunc(slices.Clone(top.own), func(mem member) bool { return sameName(mem.name, in.name) })
+		all = append(all, at)
+	}
+	look = func(v any, whole bool, depth int) {
+		switch v := v.(type) {
+		case map[string]any:
+			if depth > 0 {
+				object(membersOf(v), whole, depth)
+			}
+		case []any:
+			for i := 0; depth > 0 && i < len(v); i++ {
+				look(v[i], whole, depth-1)
+			}
+		case string: // e.g. the "body" of a function behind a gateway
+			if v = strings.TrimSpace(v); depth > 0 && strings.HasPrefix(v, "{") {
+				m, all := readJSON([]byte(v))
+				object(m, whole && all, depth)
+			}
+		}
+	}
+	look(in.value, top.whole, placeDepth)
+	return all
+}
+
+// find returns a member of a pair by its name in the standard. What is not beside the access token may
+// be at the top.
+func (at place) find(name string) any {
+	for _, m := range []members{at.own, at.around} {
+		for _, called := range []string{at.names[name], name} {
+			if v := m.at(called); called != "" && v != nil {
+				return v
+			}
+		}
+	}
+	return nil
+}
+
+func (at place) text(name string) string { return text(at.find(name)) }
+
+// echoes reports whether the access token is one that was presented, found below the top: an answer
+// that says no may quote the request.
+func (at place) echoes(secrets []string) bool {
+	return at.below && slices.Contains(secrets, at.text("access_token"))
+}
+
+// without returns the members of other names, those beside the access token over those at the top; nil
+// when there are none.
+func (at place) without(names ...string) map[string]any {
+	for _, called := range at.names {
+		head, _, _ := strings.Cut(called, ".")
+		names = append(names, called, head)
+	}
+	rest, own := at.around.without(names...), at.own.without(names...)
+	if rest == nil {
+		return own
+	}
+	maps.Copy(rest, own)
+	return rest
+}
+
+// at returns the member at a path, such as "data.user".
+func (m members) at(path string) any {
+	if v := m.find(path); v != nil {
+		return v
+	}
+	head, rest, deeper := strings.Cut(path, ".")
+	object, ok := m.find(head).(map[string]any)
+	if !deeper || !ok {
+		return nil
+	}
+	return membersOf(object).at(rest)
+}

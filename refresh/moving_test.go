@@ -34,6 +34,7 @@ func TestRedisMovesToAnotherServerAndNoGrantIsLost(t *testing.T) {
 		f.connect(workers[0], tenants[i], true)
 	}
 	f.saysOfItself(next.Client(t), "master_link_status:up")
+	f.saysOfItself(old.Client(t), "state=online") // else it refuses to hand over
 
 	var work sync.WaitGroup
 	over := make(chan struct{})

@@ -18,7 +18,6 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/inspect"
-	"github.com/tokenlatch/tokenlatch/tokencache/journal"
 )
 
 // explaining are the flags of explain.
@@ -136,24 +135,16 @@ func (x *explaining) width() int {
 
 // caseOf reads what Redis holds of a grant. One that is not there is a case, too.
 func caseOf(ctx context.Context, s *session, k grant.Key) (explain.Case, error) {
-	c := explain.Case{App: k.App, Tenant: k.Tenant}
 	row, err := s.Grant(ctx, k)
-	switch {
-	case errors.Is(err, tokencache.ErrNone):
-	case err != nil:
-		return c, err
-	case row.Err != nil:
-		c.Damaged = row.Err
-	default:
-		c.Record = &row.Record
+	c := oncall.CaseOf(&row)
+	if errors.Is(err, tokencache.ErrNone) {
+		c.App, c.Tenant, c.Record, err = k.App, k.Tenant, nil, nil
 	}
-	c.Now = row.Now
+	if err != nil {
+		return c, err
+	}
 	if c.Trace.Entries, err = s.Journal(ctx, k); err != nil {
 		return c, err
-	}
-	c.Trace.Lease, c.Trace.Left, c.Trace.Now = row.Lease.By, row.Lease.Left, row.Now
-	if c.Trace.Lease != "" {
-		c.Trace.Lease += "/" // a lease's value ends with a nonce
 	}
 	c.State, err = stateOf(ctx, s, k.App)
 	return c, err
@@ -260,11 +251,8 @@ func (x *explaining) app(ctx context.Context, s *session, app string) error {
 }
 
 func codeOf(row *inspect.Row, state *explain.State) string {
-	c := explain.Case{App: row.App, Tenant: row.Tenant, Damaged: row.Err, State: state, Now: row.Now}
-	if row.Err == nil {
-		c.Record = &row.Record
-	}
-	c.Trace = journal.Trace{Now: row.Now}
+	c := oncall.CaseOf(row)
+	c.State = state
 	return explain.Judge(c).Code
 }
 

@@ -214,6 +214,14 @@ func (l *listing) read(ctx context.Context, s *session) (first error) {
 	return first
 }
 
+// said is why, and the code to search for.
+func (f *found) said() string {
+	if !f.Trouble {
+		return f.Why
+	}
+	return f.Why + " [" + oncall.CodeOf(&f.Row) + "]"
+}
+
 // take shows a grant, or keeps it to be sorted. done says that no more are wanted.
 func (l *listing) take(f *found) (done bool, err error) {
 	l.seen++
@@ -290,7 +298,7 @@ func rowOf(f *found) term.Line {
 	}
 	return term.Line{
 		term.In(cli.Plain, oncall.ID(f.App)), term.In(cli.Plain, oncall.ID(f.Tenant)), term.In(toneOf(f.Finding), f.State),
-		term.In(cli.Plain, oncall.Clock(f.Since, now)), term.In(cli.Plain, left), term.In(cli.Plain, f.Why), term.In(cli.Plain, f.Acts()),
+		term.In(cli.Plain, oncall.Clock(f.Since, now)), term.In(cli.Plain, left), term.In(cli.Plain, f.said()), term.In(cli.Plain, f.Acts()),
 	}
 }
 

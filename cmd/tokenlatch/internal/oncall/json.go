@@ -17,6 +17,7 @@ type Grant struct {
 	Since      time.Time `json:"since,omitzero"`
 	Why        string    `json:"why"`
 	Who        string    `json:"who"`
+	Code       string    `json:"code"`
 	Reason     string    `json:"reason,omitempty"`
 	Error      string    `json:"error,omitempty"`
 	ErrorAt    time.Time `json:"error_at,omitzero"`
@@ -48,7 +49,7 @@ type Claim struct {
 func GrantOf(row *inspect.Row, f Finding) Grant {
 	r := &row.Record
 	g := Grant{
-		App: row.App, Tenant: row.Tenant, State: f.State, Trouble: f.Trouble, Since: f.Since.UTC(), Why: f.Why, Who: f.Who,
+		App: row.App, Tenant: row.Tenant, State: f.State, Trouble: f.Trouble, Since: f.Since.UTC(), Why: f.Why, Who: f.Who, Code: CodeOf(row),
 		Now: at(row.Now),
 	}
 	if row.Err != nil {

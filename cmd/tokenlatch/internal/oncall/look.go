@@ -6,8 +6,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tokenlatch/tokenlatch/refresh/explain"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/inspect"
+	"github.com/tokenlatch/tokenlatch/tokencache/journal"
 )
 
 // The states that people see. They say more than the stored ones: a claim whose holder has gone
@@ -47,7 +49,7 @@ type Finding struct {
 // slowAfter is how long a refresh may take before it counts as trouble.
 const slowAfter = time.Minute
 
-// Look says what a row means. It is the one place where the command judges a record.
+// Look says what a row means, in the few words for which a list has room.
 func Look(row *inspect.Row) Finding {
 	r := &row.Record
 	switch {
@@ -63,6 +65,23 @@ func Look(row *inspect.Row) Finding {
 		return claimed(row)
 	}
 	return living(row)
+}
+
+// CodeOf is the code of a grant's explanation, by what its row says alone. `tokenlatch explain` reads more,
+// and may know better.
+func CodeOf(row *inspect.Row) string { return explain.Judge(CaseOf(row)).Code }
+
+// CaseOf is what a row knows of its grant's case.
+func CaseOf(row *inspect.Row) explain.Case {
+	c := explain.Case{App: row.App, Tenant: row.Tenant, Damaged: row.Err, Now: row.Now}
+	if row.Err == nil {
+		c.Record = &row.Record
+	}
+	c.Trace = journal.Trace{Left: row.Lease.Left, Now: row.Now}
+	if row.Lease.By != "" {
+		c.Trace.Lease = row.Lease.By + "/" // its value ends with a nonce
+	}
+	return c
 }
 
 // detail is what stands in brackets at the end of an error.

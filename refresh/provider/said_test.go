@@ -82,6 +82,8 @@ func TestWhatIsNoErrorOfAnAnswerNamesNoCode(t *testing.T) {
 		`{"request":{"grant":"invalid_grant"}}`:                               "",
 		`{"message":"not an invalid_grant, though"}`:                          "",
 		`{"message":"Invalid grant"}`:                                         "",
+		`{"error":{"code":400,"detail":"for people"}}`:                        "400",
+		`{"error":{"detail":"word"}}`:                                         "",
 		`{"code":400}`:                                                        "",
 		`{"errors":[]}`:                                                       "",
 		`{"errors":[[[[[[[[["invalid_grant"]]]]]]]]]}`:                        "",

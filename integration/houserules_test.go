@@ -31,17 +31,24 @@ type house struct {
 // limits hold the walls. They may be made smaller.
 var limits = map[string]struct{ exports, circle, methods, lines int }{
 	"tokencache":                 {30, 0, 0, 10},
-	"tokencache/engine":          {28, 19, 60, 51},
+	"tokencache/engine":          {28, 2, 46, 47},
 	"tokencache/grant":           {70, 3, 10, 40},
+	"tokencache/internal/apps":   {12, 2, 23, 51},
+	"tokencache/internal/due":    {8, 0, 18, 26},
+	"tokencache/journal":         {31, 0, 1, 20},
+	"tokencache/inspect":         {7, 0, 18, 30},
 	"tokencache/internal/clock":  {5, 0, 12, 30},
 	"tokencache/internal/server": {10, 0, 10, 40},
 	"tokencache/internal/proof":  {10, 0, 20, 40},
 	"tokencache/internal/hub":    {10, 2, 38, 35},
+	"tokencache/internal/memory": {14, 4, 23, 43},
+	"tokencache/internal/inbox":  {9, 0, 23, 40},
 	"tokencache/internal/mono":   {10, 0, 0, 20},
-	"tokencache/internal/store":  {50, 3, 20, 45},
+	"tokencache/internal/store":  {47, 3, 19, 41},
 	"tokencache/seal":            {8, 0, 3, 20},
 	"lock":                       {8, 0, 7, 45},
 	"refresh":                    {30, 0, 25, 35},
+	"refresh/explain":            {30, 4, 45, 40},
 	"refresh/internal/bearer":    {9, 0, 7, 25},
 	"refresh/internal/economy":   {10, 0, 20, 45},
 	"refresh/internal/exchange":  {7, 0, 8, 25},
@@ -69,6 +76,9 @@ func TestHouseRules(t *testing.T) {
 		if !ok {
 			t.Errorf("%s: give it limits", name)
 			continue
+		}
+		if most := 15; h.methods["Cache"] > most {
+			t.Errorf("%s: %d methods on Cache, at most %d: give them to the room that has the state", name, h.methods["Cache"], most)
 		}
 		lines := 0
 		for _, n := range h.longest {

@@ -32,6 +32,7 @@ func TestASuccessThatCannotBeReadStopsAnAppOfWhichNoneWasRead(t *testing.T) {
 	workers := []*worker{f.worker(), f.worker()}
 	tenants := f.expired(workers[0], 50)
 	events := workers[1].Events(t.Context())
+	f.listening(workers[1], 1)
 	f.braked(workers[0], "first")
 	f.hears(events, refresh.EventCircuitOpen, "")
 	for _, w := range workers {

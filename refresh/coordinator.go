@@ -33,6 +33,9 @@ type Coordinator struct {
 	flights *flight.Flights
 	mint    *holder.Mint
 	events  *feed
+
+	tally    tally        // how its exchanges ended
+	insecure lastInsecure // request that was not sent
 }
 
 // New returns a Coordinator. It refuses, in words, a configuration that cannot work.
@@ -47,6 +50,7 @@ func New(cfg Config) (*Coordinator, error) {
 	}
 	c.judge = &trouble.Judge{App: c.app, Process: cfg.Locker.Name(), Log: c.log}
 	c.tools = newTools(cfg, c.app, c.judge, c.work, c.log)
+	c.tools.Exchanges.Ended = c.tally.note
 	var uses sync.Once
 	c.flights = flight.New(flight.Config{
 		Tools: c.tools, Cache: cfg.Cache, App: c.app, Grants: c.grants, Replicas: cfg.Replicas,

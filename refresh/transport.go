@@ -119,8 +119,9 @@ func (t *transport) entitled(req *http.Request) (bool, error) {
 		return false, nil // without a URL the base says what is wrong
 	}
 	if !t.private(req.URL) {
-		return false, t.error(ErrClientConfig, "insecure_url", fmt.Errorf(
-			"the access token is not sent to %q over %q: use https, or list %[3]q in Config.InsecureHosts", req.URL.Host, req.URL.Scheme, bearer.HostPort(req.URL)))
+		err := fmt.Errorf("the access token is not sent to %q over %q: use https, or list %[3]q in Config.InsecureHosts", req.URL.Host, req.URL.Scheme, bearer.HostPort(req.URL))
+		t.c.insecure.note(t.tenant, err)
+		return false, t.error(ErrClientConfig, "insecure_url", err)
 	}
 	return true, nil
 }

@@ -2,16 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/oauth2"
 
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/cli"
@@ -19,9 +15,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 )
 
-const fakeUsage = `usage: tokenlatch fake [flags]
-
-A fake OAuth provider for trying things out: consent in a browser (the code flow
+const fakeUsage = `A fake OAuth provider for trying things out: consent in a browser (the code flow
 with PKCE), a token endpoint that obeys a real provider's rules about refresh
 tokens, and an API behind it. Every tenant exists. A ledger lists every refresh
 token that was presented, and what came of it. Requests to /control/ make it
@@ -46,26 +40,46 @@ type fakeOptions struct {
 	listen  string
 	life    time.Duration
 	latency time.Duration
+	name    string
 	profile provider.Profile
 }
 
-// runFake is the command "fake".
-func runFake(args []string, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	opt, err := parseFake(args, stdout)
+func newFake() *cobra.Command {
+	var opt fakeOptions
+	cmd := &cobra.Command{
+		Use: "fake [flags]", Short: "a fake OAuth provider to try things out with",
+		Long: fakeUsage, Example: `tokenlatch fake
+tokenlatch fake --profile google --access-token-life 30s`,
+		Annotations: map[string]string{cli.Globals: "", cli.Tail: fakeControl},
+		Args:        flagsOnly,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := opt.check(); err != nil {
+				return cli.Usage(err)
+			}
+			return fake(cmd.Context(), opt, cmd.OutOrStdout())
+		},
+	}
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	fs.StringVar(&opt.listen, "listen", "127.0.0.1:9096", "`ADDR` to listen on, host:port; port 0 takes a free one")
+	fs.StringVar(&opt.name, "profile", "zoom", "provider whose rules it obeys, by `name`: "+strings.Join(provider.PresetNames(), ", "))
+	fs.DurationVar(&opt.life, "access-token-life", time.Hour, "how long access tokens live, at least 1s")
+	fs.DurationVar(&opt.latency, "latency", 0, "how long an exchange takes")
+	return cmd
+}
+
+func (o *fakeOptions) check() (err error) {
+	p, known := provider.Preset(o.name)
+	o.profile = p
 	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return cli.ExitOK
-	case err != nil:
-		fmt.Fprintf(stderr, "tokenlatch fake: %v\nhint: tokenlatch fake -h lists the flags\n", err)
-		return cli.ExitUsage
+	case !known:
+		return fmt.Errorf("--profile %q is not known; there are: %s", o.name, strings.Join(provider.PresetNames(), ", "))
+	case o.life < time.Second:
+		return fmt.Errorf("--access-token-life %s: must be at least 1s", o.life)
+	case o.latency < 0:
+		return fmt.Errorf("--latency %s: must not be negative", o.latency)
 	}
-	if err := fake(ctx, opt, stdout); err != nil {
-		fmt.Fprintf(stderr, "tokenlatch fake: %v\n", err)
-		return cli.ExitFailed
-	}
-	return cli.ExitOK
+	return nil
 }
 
 // fake serves until ctx ends.
@@ -75,7 +89,7 @@ func fake(ctx context.Context, opt fakeOptions, stdout io.Writer) error {
 		LatencyBefore: opt.latency * 2 / 3, LatencyAfter: opt.latency - opt.latency*2/3,
 	})
 	if err != nil {
-		return fmt.Errorf("%w\nhint: --listen names another address", err)
+		return &cli.Error{Exit: cli.ExitFailed, Code: "address", Err: err, Hint: "--listen names another address"}
 	}
 	introduce(server, opt.profile, stdout)
 	<-ctx.Done()
@@ -97,37 +111,4 @@ func introduce(s *refreshtest.Server, p provider.Profile, w io.Writer) {
 try:
   curl -X POST '%s/control/grant?tenant=acme'   # acme consents: its first pair
 `, p.Name, cfg.ClientID, cfg.ClientSecret, style, s.AuthURL(), s.TokenURL(), s.APIURL(), s.URL, s.URL)
-}
-
-// parseFake reads the flags. flag.ErrHelp means that help was asked for and given.
-func parseFake(args []string, stdout io.Writer) (fakeOptions, error) {
-	var opt fakeOptions
-	var profile string
-	fs := flag.NewFlagSet("fake", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	fs.StringVar(&opt.listen, "listen", "127.0.0.1:9096", "`ADDR` to listen on, host:port; port 0 takes a free one")
-	fs.StringVar(&profile, "profile", "zoom", "provider whose rules it obeys, by `name`: "+strings.Join(provider.PresetNames(), ", "))
-	fs.DurationVar(&opt.life, "access-token-life", time.Hour, "how long access tokens live, at least 1s")
-	fs.DurationVar(&opt.latency, "latency", 0, "how long an exchange takes")
-	if err := fs.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			fmt.Fprint(stdout, fakeUsage)
-			cli.PrintFlags(stdout, fs)
-			fmt.Fprint(stdout, fakeControl)
-		}
-		return opt, cli.Dashes(err)
-	}
-	p, known := provider.Preset(profile)
-	opt.profile = p
-	switch {
-	case fs.NArg() > 0:
-		return opt, fmt.Errorf("takes flags only, got %q", fs.Arg(0))
-	case !known:
-		return opt, fmt.Errorf("--profile %q is not known; there are: %s", profile, strings.Join(provider.PresetNames(), ", "))
-	case opt.life < time.Second:
-		return opt, fmt.Errorf("--access-token-life %s: must be at least 1s", opt.life)
-	case opt.latency < 0:
-		return opt, fmt.Errorf("--latency %s: must not be negative", opt.latency)
-	}
-	return opt, nil
 }

@@ -1,4 +1,5 @@
-// Command tokenlatch shows one OAuth refresh per grant across a whole fleet.
+// Command tokenlatch shows one OAuth refresh per grant across a whole fleet, and tells people on call
+// what became of each.
 //
 //	go run ./cmd/tokenlatch demo
 //
@@ -6,66 +7,141 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
 
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/cli"
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/demo"
 )
 
-// command is one word after "tokenlatch".
-type command struct {
-	name, summary string // no summary: not for people
-	run           func(args []string, stdout, stderr io.Writer) int
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the second Ctrl-C ends it at once
+	os.Exit(runCtx(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
-
-func commands() []command {
-	return []command{
-		{"demo", "workers, webhook storms and SIGKILLs around a strict provider", runDemo},
-		{"fake", "a fake OAuth provider to try things out with", runFake},
-		{"version", "print the version", runVersion},
-		{demo.WorkerCommand, "", demo.RunWorker},
-	}
-}
-
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func run(args []string, stdout, stderr io.Writer) int {
-	if len(args) == 0 {
-		usage(stdout)
+	return runCtx(context.Background(), args, stdout, stderr)
+}
+
+func runCtx(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRoot(stdout, stderr)
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
 		return cli.ExitOK
 	}
-	name, rest := args[0], args[1:]
-	switch name {
-	case "help", "-h", "-help", "--help":
-		return help(rest, stdout, stderr)
-	case "-v", "-version", "--version":
-		name = "version"
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return cli.ExitInterrupted
 	}
-	for _, c := range commands() {
-		if c.name == name {
-			return c.run(rest, stdout, stderr)
-		}
+	e := cli.AsError(err)
+	began, spoilt := errors.AsType[*begunError](err) // an array that is on stdout already
+	if e.Err != nil {
+		report(cmd, e, asJSON(args) && (!spoilt || began.lines), stdout, stderr)
 	}
-	fmt.Fprintf(stderr, "tokenlatch: there is no command %q\nhint: tokenlatch help lists the commands\n", name)
-	return cli.ExitUsage
+	return e.Exit
 }
 
-func help(topic []string, stdout, stderr io.Writer) int {
-	if len(topic) > 0 && topic[0] != "help" {
-		return run([]string{topic[0], "-h"}, stdout, stderr)
+// newRoot returns the tree of commands.
+func newRoot(stdout, stderr io.Writer) *cobra.Command {
+	root := &cobra.Command{
+		Use: "tokenlatch", Short: "One OAuth refresh per grant, across a whole fleet.", Example: "tokenlatch ls --trouble",
+		SilenceErrors: true, SilenceUsage: true, Args: cobra.ArbitraryArgs, Version: versionText(),
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
-	usage(stdout)
-	return cli.ExitOK
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetHelpFunc(cli.Help)
+	root.SuggestionsMinimumDistance = 2
+	root.SetHelpCommand(newHelp())
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.Usage(err) })
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		return unknown(root, args[0])
+	}
+	g := newGlobals(root, stdout, stderr)
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return g.check(cmd) }
+	root.AddCommand(
+		newLs(g), newApps(g), newInspect(g), newExplain(g), newJournal(g), newAcceptLoss(g),
+		newDemo(), newFake(), newVersion(g), newCompletion(), newWorker(),
+	)
+	root.AddCommand(topics()...)
+	cobra.EnableCommandSorting = false
+	return root
 }
 
-func usage(w io.Writer) {
-	fmt.Fprint(w, "One OAuth refresh per grant, across a whole fleet.\n\nusage: tokenlatch <command> [flags]\n\n")
-	for _, c := range commands() {
-		if c.summary != "" {
-			fmt.Fprintf(w, "  %-9s %s\n", c.name, c.summary)
-		}
+func newWorker() *cobra.Command {
+	return &cobra.Command{Use: demo.WorkerCommand, Hidden: true, DisableFlagParsing: true, RunE: func(cmd *cobra.Command, args []string) error {
+		return cli.Ended(demo.RunWorker(args, cmd.OutOrStdout(), cmd.ErrOrStderr()))
+	}}
+}
+
+func newHelp() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND or TOPIC]", Short: "print the help of a command, or about a topic", Example: "tokenlatch help exit-codes",
+		Annotations: map[string]string{cli.Globals: ""},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 || about.Hidden {
+				return unknown(cmd.Root(), strings.Join(args, " "))
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		},
 	}
-	fmt.Fprint(w, "\ntokenlatch <command> -h lists a command's flags.\n")
+}
+
+// unknown says that there is no such command, and which is spelled alike.
+func unknown(root *cobra.Command, name string) error {
+	err := fmt.Errorf("there is no command %q", name)
+	if alike := root.SuggestionsFor(name); len(alike) > 0 {
+		err = fmt.Errorf("%w; did you mean %s?", err, strings.Join(alike, " or "))
+	}
+	return &cli.Error{Exit: cli.ExitUsage, Code: "usage", Err: err, Hint: "tokenlatch help lists the commands"}
+}
+
+// asJSON reports whether a program reads the output. The flags need not have been understood.
+func asJSON(args []string) bool {
+	return slices.ContainsFunc(args, func(arg string) bool {
+		return arg == "--json" || arg == "--jsonl" || arg == "--json=true" || arg == "--jsonl=true"
+	})
+}
+
+// failure is an error in JSON: docs/json/error.schema.json.
+type failure struct {
+	Error failed `json:"error"`
+}
+
+type failed struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+	Exit    int    `json:"exit"`
+}
+
+// report says why a command failed, and what to do next: to people, and to programs as well.
+func report(cmd *cobra.Command, e *cli.Error, asJSON bool, stdout, stderr io.Writer) {
+	if e.Hint == "" && e.Exit == cli.ExitUsage {
+		e.Hint = cmd.CommandPath() + " -h lists the flags"
+	}
+	fmt.Fprintf(stderr, "%s: %v\n", cmd.CommandPath(), e.Err)
+	if e.Hint != "" {
+		fmt.Fprintln(stderr, "hint: "+e.Hint)
+	}
+	if asJSON {
+		_ = json.NewEncoder(stdout).Encode(failure{failed{e.Code, e.Err.Error(), e.Hint, e.Exit}})
+	}
 }

@@ -16,13 +16,6 @@ import (
 // included; the workers that it starts inherit it.
 const asCommand = "TOKENLATCH_TEST_AS_COMMAND"
 
-func TestMain(m *testing.M) {
-	if os.Getenv(asCommand) != "" {
-		main()
-	}
-	os.Exit(m.Run())
-}
-
 // tokenlatch is one run of the command.
 type tokenlatch struct {
 	*exec.Cmd
@@ -62,28 +55,35 @@ func (c *tokenlatch) runs(t *testing.T) int {
 
 func TestBadCommandLineIsAnsweredWithAHint(t *testing.T) {
 	for args, want := range map[string]string{
-		"frobnicate":                   `no command "frobnicate"`,
-		"version now":                  "takes no arguments",
-		"demo --bogus":                 "not defined: --bogus",
-		"demo --workers x":             "for flag --workers",
-		"demo --workers":               "needs an argument: --workers",
-		"demo --workers 0":             "--workers 0: must be between",
-		"demo --workers 33":            "--workers 33: must be between",
-		"demo --tenants -1":            "--tenants -1: must be between",
-		"demo --tenants 501":           "--tenants 501: must be between",
-		"demo --duration 10":           "for flag --duration",
-		"demo --duration 1ms":          "--duration 1ms: must be between",
-		"demo --duration 2h":           "--duration 2h0m0s: must be between",
-		"demo --latency 2s":            "--latency 2s: must be between",
-		"demo --latency -1s":           "--latency -1s: must be between",
-		"demo --profile zomm":          "not known; there are: atlassian",
-		"demo --kill false":            "write it as in --kill=false",
-		"demo --kill=perhaps":          "for --kill",
-		"demo now":                     `takes flags only, got "now"`,
-		"demo --redis=":                "host:port",
-		"demo --redis nowhere":         "host:port",
-		"demo --redis host:0":          "host:port",
-		"demo --redis foo://host":      "redis://",
+		"frobnicate":               `no command "frobnicate"`,
+		"lss":                      "did you mean ls?",
+		"help frobnicate":          `no command "frobnicate"`,
+		"version now":              `takes no argument "now"`,
+		"version --redis x":        "does not take --redis",
+		"demo --bogus":             "unknown flag: --bogus",
+		"demo --workers x":         `for "--workers" flag`,
+		"demo --workers":           "needs an argument: --workers",
+		"demo --workers 0":         "--workers 0: must be between",
+		"demo --workers 33":        "--workers 33: must be between",
+		"demo --tenants -1":        "--tenants -1: must be between",
+		"demo --tenants 501":       "--tenants 501: must be between",
+		"demo --duration 10":       `for "--duration" flag`,
+		"demo --duration 1ms":      "--duration 1ms: must be between",
+		"demo --duration 2h":       "--duration 2h0m0s: must be between",
+		"demo --latency 2s":        "--latency 2s: must be between",
+		"demo --latency -1s":       "--latency -1s: must be between",
+		"demo --profile zomm":      "not known; there are: atlassian",
+		"demo --kill false":        "write it as in --kill=false",
+		"demo --kill=perhaps":      `for "--kill" flag`,
+		"demo now":                 `takes flags only, got "now"`,
+		"demo --redis=":            "host:port",
+		"demo --redis nowhere":     "host:port",
+		"demo --redis host:0":      "host:port",
+		"demo --redis foo://host":  "redis://",
+		"demo --redis redis://h,g": "redis://",
+
+		"demo --redis redis-cluster://h,g": "takes one server",
+
 		"fake now":                     `takes flags only, got "now"`,
 		"fake --profile zomm":          "not known; there are: atlassian",
 		"fake --latency -1s":           "--latency -1s: must not",
@@ -93,7 +93,7 @@ func TestBadCommandLineIsAnsweredWithAHint(t *testing.T) {
 		var stdout, stderr bytes.Buffer
 		code := run(strings.Fields(args), &stdout, &stderr)
 		text := stderr.String()
-		hint := strings.Contains(text, "hint: tokenlatch") || !strings.Contains(args, "demo ") && !strings.Contains(args, "fake ")
+		hint := strings.Contains(text, "hint: tokenlatch") || args == demo.WorkerCommand
 		if code != cli.ExitUsage || !strings.Contains(text, want) || !hint || stdout.Len() > 0 {
 			t.Errorf("tokenlatch %s: code %d, stdout %q, stderr %q; want code 2, %q and a hint", args, code, &stdout, text, want)
 		}
@@ -103,7 +103,7 @@ func TestBadCommandLineIsAnsweredWithAHint(t *testing.T) {
 func TestPasswordInRedisURLIsNotRepeated(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	for _, addr := range []string{
-		"redis://user:hunter2@127.0.0.1:1", "redis://:hunter2@127.0.0.1:1", "redis://user:hunter2@[", "user:hunter2@host",
+		"redis://user:hunter2@127.0.0.1:1", "redis://:hunter2@127.0.0.1:1", "redis://user:hunter2@[", "user:hunter2@host", "redis-cluster://u:hunter2@h,g", "redis-sentinel://:hunter2@h,g/?master=m", "redis://h?password=hunter2",
 		"hunter2@127.0.0.1:1", "user:hunter2@127.0.0.1:1", "rediss://u:hunter2@h:1/0?db=1", "unix://u:hunter2@/tmp/redis.sock", "foo://u:hunter2@h",
 	} {
 		stderr.Reset()
@@ -134,6 +134,7 @@ func TestHelpAndVersion(t *testing.T) {
 		"help version": "usage: tokenlatch version",
 		"version":      "tokenlatch ",
 		"--version":    "tokenlatch ",
+		"help json":    "RFC 3339",
 	} {
 		var stdout, stderr bytes.Buffer
 		if code := run(strings.Fields(args), &stdout, &stderr); code != cli.ExitOK || !strings.Contains(stdout.String(), want) || stderr.Len() > 0 {

@@ -2,27 +2,44 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"runtime"
 	"runtime/debug"
+
+	"github.com/spf13/cobra"
 
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/cli"
 )
 
-// runVersion is the command "version".
-func runVersion(args []string, stdout, stderr io.Writer) int {
-	if len(args) > 0 && cli.IsHelp(args[0]) {
-		fmt.Fprintln(stdout, "usage: tokenlatch version")
-		return cli.ExitOK
-	}
-	if len(args) > 0 {
-		fmt.Fprintf(stderr, "tokenlatch version: takes no arguments, got %q\n", args[0])
-		return cli.ExitUsage
-	}
-	version := "(unknown)"
+// built says what this program is, in JSON: docs/json/version.schema.json.
+type built struct {
+	Version string `json:"version"`
+	Go      string `json:"go"`
+	OS      string `json:"os"`
+	Arch    string `json:"arch"`
+}
+
+func build() built {
+	b := built{"(unknown)", runtime.Version(), runtime.GOOS, runtime.GOARCH}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		version = info.Main.Version
+		b.Version = info.Main.Version
 	}
-	fmt.Fprintf(stdout, "tokenlatch %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	return cli.ExitOK
+	return b
+}
+
+func versionText() string {
+	b := build()
+	return fmt.Sprintf("tokenlatch %s %s %s/%s", b.Version, b.Go, b.OS, b.Arch)
+}
+
+func newVersion(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "print the version", Example: "tokenlatch version --json",
+		Annotations: map[string]string{cli.Globals: "json jsonl"}, Args: named(),
+		RunE: func(*cobra.Command, []string) error {
+			if g.asJSON() {
+				return g.object(build())
+			}
+			return g.text(versionText() + "\n")
+		},
+	}
 }

@@ -88,6 +88,7 @@ func Classify(p Profile, a Answer, secrets ...string) (Pair, error) {
 	if at, ok := placeOf(p, m, whole); ok && a.Status/100 == 2 {
 		pair, ok := readPair(p, at, dateOf(a.Header))
 		if ok && !(at.echoes(secrets) && p.refusal(a, m, secrets).Class != Ambiguous) {
+			pair.RequestID = requestID(p, a.Header, append([]string{pair.AccessToken, pair.RefreshToken}, secrets...))
 			return pair, nil
 		}
 	}
@@ -135,7 +136,10 @@ func (p Profile) refusal(a Answer, m members, secrets []string) *Error {
 	if reveals(p, code, secrets) {
 		code = ""
 	}
-	e := &Error{Class: class, Code: code, Status: a.Status, RetryAfter: after, Err: whyRefused(a, class)}
+	e := &Error{
+		Class: class, Code: code, Status: a.Status, RetryAfter: after,
+		RequestID: requestID(p, a.Header, secrets), Err: whyRefused(a, class),
+	}
 	e.keepUnread(a.Body)
 	return e
 }
@@ -172,6 +176,30 @@ func retryAfter(h http.Header) (d time.Duration, said bool) {
 		d = until.Sub(from)
 	}
 	return min(max(0, d), maxRetryAfter), true
+}
+
+// requestIDs are the headers in which providers name a request, the most telling first.
+var requestIDs = []string{
+	"X-Request-Id", "X-Zm-Trackingid", "Request-Id", "X-Ms-Request-Id", "Intuit_tid", "X-Github-Request-Id",
+	"X-Slack-Req-Id", "X-Amzn-Requestid", "X-Correlation-Id", "X-Hubspot-Correlation-Id", "X-Trace-Id", "Cf-Ray",
+}
+
+// maxRequestID is the length of the longest request id that is kept, in bytes.
+const maxRequestID = 64
+
+// requestID is the name that an answer gives the request, by which the provider's support finds it. One
+// that is longer, is no printable word, or holds a piece of a secret, is none.
+func requestID(p Profile, h http.Header, secrets []string) string {
+	for _, name := range requestIDs {
+		if id := strings.TrimSpace(h.Get(name)); printable(id) && !reveals(p, id, secrets) {
+			return id
+		}
+	}
+	return ""
+}
+
+func printable(id string) bool {
+	return id != "" && len(id) <= maxRequestID && vschars(id) && !strings.Contains(id, " ")
 }
 
 // dateOf is when an answer was given, by the server's clock; zero where it does not say.

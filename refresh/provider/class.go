@@ -73,6 +73,7 @@ type Error struct {
 	Code       string        // provider's error code (RFC 6749 §5.2), sanitized; may be empty
 	Status     int           // HTTP status; 0 when no answer came
 	RetryAfter time.Duration // the provider's wish (RFC 9110 §10.2.3); 0 when unsaid
+	RequestID  string        // the answer's, by which the provider's support finds it; may be empty
 	Err        error         // cause, without token material; may be nil. errors.Is works through it
 
 	unread *unread // nil for none

@@ -65,6 +65,9 @@ type Pair struct {
 	// are strings. A store that writes it as JSON reads it back with UseNumber. It holds no
 	// refresh tokens: see [WithoutRefreshTokens].
 	Extra map[string]any
+	// RequestID is the answer's request id, by which the provider's support finds it: one printable word
+	// of 64 bytes at most, and never a token. Empty where none was sent.
+	RequestID string
 }
 
 // Usable reports whether the access token can be sent: it and its type hold printable

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/apps"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
@@ -94,7 +95,7 @@ func TestAppCircuitOpensAndItsProbesAreSpacedAsAsked(t *testing.T) {
 		t.Fatalf("an app that nobody has heard of: %+v", s)
 	}
 	s := trip(t, c, "zoom", 0, time.Minute, time.Hour)
-	if s.ProbeAt != s.now || s.Probes != 1 || !s.Open || s.OpenedAt != s.now {
+	if s.ProbeAt != s.At() || s.Probes != 1 || !s.Open || s.OpenedAt != s.At() {
 		t.Errorf("two tenants were refused: %+v", s)
 	}
 	for i, want := range []time.Duration{time.Minute, time.Hour, time.Hour} {
@@ -103,7 +104,7 @@ func TestAppCircuitOpensAndItsProbesAreSpacedAsAsked(t *testing.T) {
 			t.Fatalf("no probe %d", i)
 		}
 		s = refused(t, c, "zoom", fmt.Sprint("tenant", i), id, 0, time.Minute, time.Hour)
-		if got := time.Duration(s.ProbeAt-s.now) * time.Millisecond; got != want || s.Probes != int64(i+2) || !s.Open || s.ProbeBy != "" {
+		if got := time.Duration(s.ProbeAt-s.At()) * time.Millisecond; got != want || s.Probes != int64(i+2) || !s.Open || s.ProbeBy != "" {
 			t.Errorf("after %d refusals the next probe is in %v, want %v; %+v", i+2, got, want, s)
 		}
 		c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "probe_at", 1)
@@ -170,7 +171,7 @@ func TestAppFactsThatAreOverAreRemoved(t *testing.T) {
 	probe(t, c, 0)
 	time.Sleep(RampStep + 10*time.Millisecond)
 	accept(t, c, "zoom")
-	c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "ramp", rampTop, "ramp_at", 1)
+	c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "ramp", apps.RampTop, "ramp_at", 1)
 	accept(t, c, "zoom")
 	got := c.rdb.HGetAll(t.Context(), c.App("zoom").AppKey()).Val()
 	for name := range got {
@@ -245,7 +246,7 @@ func TestAppProbeThatIsGivenBackIsFreeAtOnce(t *testing.T) {
 		}
 		return s
 	}
-	if s := back(first, 0); s.ProbeBy != "" || s.Probes != 1 || s.ProbeAt > s.now {
+	if s := back(first, 0); s.ProbeBy != "" || s.Probes != 1 || s.ProbeAt > s.At() {
 		t.Errorf("%+v", s)
 	}
 	second, ok := probe(t, c, 0)
@@ -299,16 +300,16 @@ func TestAppRampDoublesStepByStepAndEnds(t *testing.T) {
 		t.Fatalf("one that was under way when the pause began: %+v", s)
 	}
 	c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "throttled_until", 1, "ramp_at", 1)
-	for want := int64(2); want <= rampTop; want *= 2 {
+	for want := int64(2); want <= apps.RampTop; want *= 2 {
 		s := accept(t, c, "zoom")
-		c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "ramp_at", s.now+time.Hour.Milliseconds())
+		c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "ramp_at", s.At()+time.Hour.Milliseconds())
 		if again := accept(t, c, "zoom"); s.Ramp != want || s.ThrottledUntil != 0 || again.Ramp != want {
 			t.Fatalf("want %d: %+v, then %+v", want, s, again)
 		}
-		c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "ramp_at", s.now-RampStep.Milliseconds())
+		c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "ramp_at", s.At()-RampStep.Milliseconds())
 	}
 	c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "ramp_at", c.App("zoom").KnownApp().Now())
-	if s := accept(t, c, "zoom"); s.Ramp != rampTop {
+	if s := accept(t, c, "zoom"); s.Ramp != apps.RampTop {
 		t.Fatalf("the top is over at once: %+v", s)
 	}
 	c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "ramp_at", 1)
@@ -590,7 +591,7 @@ func TestAppPushThatComesLateDoesNotReplaceNewerNews(t *testing.T) {
 	c := freshCache(t)
 	known(t, c, "zoom")
 	s := trip(t, c, "zoom", time.Hour)
-	c.receiveApp(c.App("zoom").AppKey(), fmt.Sprintf("closed %d\nrev 1\ncircuit closed", s.asOf-1000), mono.Now())
+	c.apps.ReceiveState(c.App("zoom").AppKey(), fmt.Sprintf("closed %d\nrev 1\ncircuit closed", s.At()-1000), mono.Now())
 	if got := c.App("zoom").KnownApp(); got.Rev != s.Rev || !got.Open {
 		t.Errorf("%+v", got)
 	}
@@ -620,7 +621,7 @@ func TestAppPlacesAreLimitedAndThoseOfTheDeadRunOut(t *testing.T) {
 	if in.Load() != 7 {
 		t.Errorf("%d of 7 places were taken", in.Load())
 	}
-	ids := c.rdb.ZRange(t.Context(), c.App("zoom").keys().Inflight(), 0, -1).Val()
+	ids := c.rdb.ZRange(t.Context(), c.names.App("zoom").Inflight(), 0, -1).Val()
 	if !enter(ids[0], 7, 2*time.Minute) {
 		t.Error("a repeat was refused")
 	}
@@ -641,7 +642,7 @@ func TestAppPlacesAreLimitedAndThoseOfTheDeadRunOut(t *testing.T) {
 	if _, wait, _ := c.App("zoom").Enter(t.Context(), "late", 7, 2*time.Minute); wait > time.Minute {
 		t.Errorf("wait %v, the first ends in a minute", wait)
 	}
-	c.rdb.ZAdd(t.Context(), c.App("zoom").keys().Inflight(), redis.Z{Score: 1, Member: "dead"}) // its minute is over
+	c.rdb.ZAdd(t.Context(), c.names.App("zoom").Inflight(), redis.Z{Score: 1, Member: "dead"}) // its minute is over
 	if !enter("late", 7, 2*time.Minute) {
 		t.Error("the dead one's place is not free")
 	}
@@ -675,7 +676,7 @@ func TestAppStateIsPushedAlsoAfterRedisLostIt(t *testing.T) {
 	if err := rdb.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	for last := b.App("zoom").KnownApp().asOf; rdb.Time(t.Context()).Val().UnixMilli() <= last; { // else it is not news
+	for last := b.App("zoom").KnownApp().At(); rdb.Time(t.Context()).Val().UnixMilli() <= last; { // else it is not news
 	}
 	trip(t, a, "zoom", time.Hour)
 	heardOf(t, b, "zoom", "the circuit", func(got *AppState) bool { return got.Open && got.Rev == 2 })

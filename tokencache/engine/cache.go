@@ -7,16 +7,18 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"sync"
 	"time"
 
-	"github.com/puzpuzpuz/xsync/v4"
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/apps"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/clock"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/due"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/inbox"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/proof"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/server"
@@ -52,62 +54,28 @@ type Cache struct {
 	names   store.Names
 	db      *store.Store
 	name    string
-	id      string // of this cache, among those that ask
 	sealer  grant.Sealer
-	hot     *hotMap
-	ring    ring
-	limit   int
+	mem     *memory.Memory
 	journal int
 	log     zerolog.Logger
 	hub     *hub.Hub
 	clock   clock.Clock
 	proof   *proof.Proof
-	giving  sync.WaitGroup // grants back to Redis
-
-	strangers strangers
-
-	cold     coldUse
-	servers  *server.Servers
-	apps     *xsync.Map[string, *appMemory]
-	watchers *xsync.Map[string, *watchers[Change]] // by app
+	servers *server.Servers
+	in      *inbox.Inbox
+	apps    *apps.Apps
+	due     *due.Sets
 }
 
 // New returns a Cache on rdb. It does not talk to Redis yet.
 func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
-	if rdb == nil {
-		return nil, errors.New("tokencache: New needs a Redis client")
-	}
-	if cfg.AEAD == nil {
-		return nil, errors.New("tokencache: Config.AEAD is missing: give a keyset from tokencache/seal, or say tokencache.Plaintext if tokens may stand readable in Redis")
-	}
-	if cfg.Prefix == "" {
-		cfg.Prefix = grant.DefaultPrefix
-	}
-	if err := grant.ValidPrefix(cfg.Prefix); err != nil {
+	if err := cfg.check(rdb); err != nil {
 		return nil, err
 	}
-	if cfg.HotGrants < 0 || cfg.JournalLen < 0 {
-		return nil, fmt.Errorf("tokencache: Config.HotGrants (%d) and Config.JournalLen (%d) must not be negative; 0 takes the default", cfg.HotGrants, cfg.JournalLen)
-	}
-	if cfg.JournalLen != 0 && cfg.JournalLen < minJournalLen {
-		return nil, fmt.Errorf("tokencache: Config.JournalLen is %d, at least %d are needed", cfg.JournalLen, minJournalLen)
-	}
-	if _, ring := rdb.(*redis.Ring); ring {
-		return nil, errors.New("tokencache: a redis.Ring listens to the events of one shard only: use a Client, a FailoverClient or a ClusterClient")
-	}
-	if cluster, ok := rdb.(*redis.ClusterClient); ok {
-		if o := cluster.Options(); o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
-			return nil, errors.New("tokencache: this ClusterClient reads from replicas, which lag: a replaced token would be served; switch off ReadOnly, RouteByLatency and RouteRandomly")
-		}
-	}
+	cfg.Prefix = cmp.Or(cfg.Prefix, grant.DefaultPrefix)
 	c := &Cache{
-		rdb: rdb, db: store.New(rdb, store.Names(cfg.Prefix), cfg.Log), names: store.Names(cfg.Prefix), name: processName(), id: NewID(), sealer: grant.Sealer{AEAD: cfg.AEAD, Prefix: cfg.Prefix}, log: cfg.Log,
-		hot:     newHotMap(cmp.Or(cfg.HotGrants, defaultHotGrants)),
-		limit:   cmp.Or(cfg.HotGrants, defaultHotGrants),
-		journal: cmp.Or(cfg.JournalLen, defaultJournalLen),
-
-		apps:     xsync.NewMap[string, *appMemory](),
-		watchers: xsync.NewMap[string, *watchers[Change]](),
+		rdb: rdb, db: store.New(rdb, store.Names(cfg.Prefix), cfg.Log), names: store.Names(cfg.Prefix), name: processName(), log: cfg.Log,
+		sealer: grant.Sealer{AEAD: cfg.AEAD, Prefix: cfg.Prefix}, journal: cmp.Or(cfg.JournalLen, defaultJournalLen),
 	}
 	_, c.clock.Many = rdb.(*redis.ClusterClient)
 	c.clock.OnSet = func(by mono.Time) {
@@ -118,26 +86,49 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 	c.servers = server.New(c.db, cfg.Log)
 	c.hub = hub.New(hub.Config{
 		Redis: rdb, Log: cfg.Log, Heartbeats: c.names.Heartbeats(),
-		Deliver: c.receive, Publish: c.db.Beat,
-		Ready: func(ctx context.Context) { _, _ = c.identify(ctx) }, // without the key nothing that is pushed is believed
-		Begun: c.sessionBegun, Along: c.watchMasters, Ticked: c.weigh, Unanswered: c.db.Unanswered, Masters: c.db.Masters,
+		Deliver: func(channel, payload string) { c.in.Receive(channel, payload) }, Publish: c.db.Beat,
+		Ready:  func(ctx context.Context) { _, _ = c.in.Identify(ctx) }, // without the key nothing that is pushed is believed
+		Begun:  func(ctx context.Context, lost mono.Time) bool { return c.in.SessionBegun(ctx, lost) },
+		Along:  func(ctx context.Context) { c.servers.WatchMasters(ctx, c.in.ReadAgain) },
+		Ticked: func(ctx context.Context) { c.in.Weigh(ctx) }, Unanswered: c.db.Unanswered, Masters: c.db.Masters,
 	})
+	c.apps = apps.New(c.db, c.hub, &c.clock, cfg.Log)
+	c.due = due.New(c.db, &c.clock, c.proof.LearnTime)
+	c.mem = memory.New(cmp.Or(cfg.HotGrants, defaultHotGrants), c.hub, func(k grant.Key) string { return c.names.Grant(k).Events() })
+	c.in = inbox.New(inbox.Config{
+		DB: c.db, Hub: c.hub, Memory: c.mem, Apps: c.apps, Due: c.due, Clock: &c.clock, Proof: c.proof, Servers: c.servers,
+		Sealer: c.sealer, Log: cfg.Log, Name: c.name, Journal: c.journal,
+	})
+	c.apps.OnLoss = c.in.LossHeard
 	return c, nil
 }
 
-// ended waits for work until ctx ends.
-func ended(ctx context.Context, work *sync.WaitGroup) error {
-	done := make(chan struct{})
-	go func() {
-		work.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+// check says which setting is wrong.
+func (cfg *Config) check(rdb redis.UniversalClient) error {
+	if rdb == nil {
+		return errors.New("tokencache: New needs a Redis client")
 	}
+	if cfg.AEAD == nil {
+		return errors.New("tokencache: Config.AEAD is missing: give a keyset from tokencache/seal, or say tokencache.Plaintext if tokens may stand readable in Redis")
+	}
+	if err := grant.ValidPrefix(cmp.Or(cfg.Prefix, grant.DefaultPrefix)); err != nil {
+		return err
+	}
+	if cfg.HotGrants < 0 || cfg.JournalLen < 0 {
+		return fmt.Errorf("tokencache: Config.HotGrants (%d) and Config.JournalLen (%d) must not be negative; 0 takes the default", cfg.HotGrants, cfg.JournalLen)
+	}
+	if cfg.JournalLen != 0 && cfg.JournalLen < minJournalLen {
+		return fmt.Errorf("tokencache: Config.JournalLen is %d, at least %d are needed", cfg.JournalLen, minJournalLen)
+	}
+	if _, ring := rdb.(*redis.Ring); ring {
+		return errors.New("tokencache: a redis.Ring listens to the events of one shard only: use a Client, a FailoverClient or a ClusterClient")
+	}
+	if cluster, ok := rdb.(*redis.ClusterClient); ok {
+		if o := cluster.Options(); o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
+			return errors.New("tokencache: this ClusterClient reads from replicas, which lag: a replaced token would be served; switch off ReadOnly, RouteByLatency and RouteRandomly")
+		}
+	}
+	return nil
 }
 
 func processName() string {
@@ -154,26 +145,10 @@ func (c *Cache) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "tokencache.Cache(%
 // Redis is the client the cache works on.
 func (c *Cache) Redis() redis.UniversalClient { return c.rdb }
 
-// Forget drops an app's grants from memory and ends their subscriptions. With none
-// left the subscriber connection is closed; Forget waits for that until ctx ends.
-// Pinned grants stay until they are unpinned.
-func (app App) Forget(ctx context.Context) error {
-	app.c.strangers.forget(app.name)
-	for e := range app.c.hot.all() {
-		if e.key.App == app.name {
-			app.c.evict(e)
-		}
-	}
-	app.forgetApp()
-	if app.c.hot.size()+app.c.apps.Size() > 0 {
-		return nil
-	}
-	if err := app.c.hub.Wait(ctx); err != nil {
-		return err
-	}
-	return ended(ctx, &app.c.giving)
-}
-
 // ClockSet is how long ago this process noticed that somebody had set Redis' clock; false for never.
 // What Redis says of claims that were made before is not to be acted upon for as long as a claim stands.
 func (c *Cache) ClockSet() (ago time.Duration, ok bool) { return c.clock.Ago() }
+
+// UnprovenMessages counts the messages on this process's channels whose sender has not proven that
+// it may read the grants. They are not believed.
+func (c *Cache) UnprovenMessages() int64 { return c.proof.Count() }

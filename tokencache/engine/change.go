@@ -10,6 +10,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/inbox"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
@@ -24,36 +26,38 @@ func (g Grant) change(op string, base *Snapshot, pair grant.Pair, run func() (an
 	if err != nil {
 		return "", nil, err
 	}
-	if kind := kindOf(op, base, a); kind != "" && a.lacks == nil {
-		g.c.notifyChange(Change{base.Key, kind, a.snap.Record, a.now})
+	if kind := kindOf(op, base, a); kind != "" && a.Lacks == nil {
+		g.c.apps.Notify(Change{Key: base.Key, Kind: kind, Record: a.Snap.Record, At: a.Now})
 	}
 	switch {
-	case a.snap == nil:
-	case a.status == string(grant.OutcomeMoved), a.status == string(grant.OutcomeReplaced):
-		a.snap.needsPair()
+	case a.Snap == nil:
+	case a.Status == string(grant.OutcomeMoved), a.Status == string(grant.OutcomeReplaced):
+		a.Snap.NeedsPair()
 	default:
-		a.snap.Pair = pair
+		a.Snap.Pair = pair
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), mendTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), inbox.MendTimeout)
 	defer cancel()
-	snap, err := g.reconcile(ctx, a)
-	if err = cmp.Or(err, a.lacks); err != nil {
-		return grant.Outcome(a.status), nil, err
+	snap, err := g.in().Reconcile(ctx, a)
+	if err = cmp.Or(err, a.Lacks); err != nil {
+		return grant.Outcome(a.Status), nil, err
 	}
-	return grant.Outcome(a.status), snap, nil
+	return grant.Outcome(a.Status), snap, nil
 }
 
-// OpensAt is the Redis time, unix ms, from which a grant's unresolved claim may be
-// taken over; the script decides, this tells a waiter when to ask.
-func (s *Snapshot) OpensAt(t grant.Takeover) int64 {
-	now := s.Now()
-	if t < 0 || t > 0 && now < s.Claim.At+t.Millis() && now >= s.Claim.At-grant.ClockTolerance {
-		return now
+// kindOf is the kind of a change that a script has made to base, from its answer; empty for none.
+func kindOf(op string, base *Snapshot, a answer) string {
+	switch {
+	case a.Snap == nil:
+		return ""
+	case op == "reject" && a.Snap.Reason != "" && a.Snap.Reason != base.Reason:
+		return "suspect" // also where that was all, and no exchange may be forced
+	case a.Status != string(grant.OutcomeOK) || op == "reject":
+		return ""
+	case op == "fail" && a.Snap.State == grant.Reauthorize:
+		return "reauthorize"
 	}
-	if s.Refused() {
-		return s.ClaimUntil()
-	}
-	return max(s.ClaimUntil(), s.expires())
+	return op
 }
 
 // Claim notes that holder `by` presents base's generation within ttl. Anything but OK
@@ -65,17 +69,17 @@ func (g Grant) Claim(ctx context.Context, base *Snapshot, id string, ttl time.Du
 	if base.State == grant.Reauthorize {
 		revival = "revival"
 	}
-	if base.ended() {
+	if base.Ended() {
 		over = "over"
 	}
 	return g.change("claim", base, base.Pair, func() (answer, error) {
 		a, err := g.store(ctx, "claim", store.ClaimScript, []string{ks.Grant(), ks.Secret(), ks.Journal()}, opts,
-			ks.Events(), g.c.journal, id, grant.Clip(g.by), base.Epoch, base.Generation, ttl.Milliseconds(), t.Millis(), grant.Fingerprint(base.Pair.RefreshToken.Reveal()), base.judged,
-			revival, base.Claim.ID, over)
-		if a.status != string(grant.OutcomeOK) {
-			a.lacks = nil // nothing is claimed
+			ks.Events(), g.c.journal, id, grant.Clip(g.by), base.Epoch, base.Generation, ttl.Milliseconds(), t.Millis(), grant.Fingerprint(base.Pair.RefreshToken.Reveal()), base.Judged(),
+			revival, base.Claim.ID, over, grant.Clip(noteOf(g).Why))
+		if a.Status != string(grant.OutcomeOK) {
+			a.Lacks = nil // nothing is claimed
 		}
-		if a.status == string(grant.OutcomeReplaced) {
+		if a.Status == string(grant.OutcomeReplaced) {
 			g.c.servers.Forget()
 		}
 		return a, err
@@ -104,7 +108,7 @@ func (g Grant) Commit(ctx context.Context, base *Snapshot, id string, pair grant
 		kind = "spare"
 	}
 	ks, pair := g.keys(), pair.Bounded(base.Now())
-	fields := pair.Fields()
+	fields, note := pair.Fields(), noteOf(g)
 	if used {
 		fields = append(fields, "used_at", grant.Millis(base.Now()))
 	}
@@ -112,16 +116,17 @@ func (g Grant) Commit(ctx context.Context, base *Snapshot, id string, pair grant
 		// A late pair of a grant that has died since follows the generation that is stored.
 		for {
 			generation := base.Generation + 1
-			if a.snap != nil { // or Redis has lost what died, meanwhile
-				generation = max(generation, a.snap.Generation+1)
+			if a.Snap != nil { // or Redis has lost what died, meanwhile
+				generation = max(generation, a.Snap.Generation+1)
 			}
 			sealed, err := g.c.sealer.Seal(base.Key, base.Epoch, generation, pair)
 			if err != nil {
 				return answer{}, err
 			}
-			args := append([]any{ks.Events(), g.c.journal, id, grant.Clip(g.by), base.Epoch, base.Generation, sealed, generation, kind, grant.WarnAgain.Milliseconds()}, fields...)
+			args := append([]any{ks.Events(), g.c.journal, id, grant.Clip(g.by), base.Epoch, base.Generation, sealed, generation, kind, grant.WarnAgain.Milliseconds(),
+				note.Millis(), grant.Clip(note.RequestID), grant.Clip(note.Why)}, fields...)
 			a, err = g.store(ctx, "commit", store.CommitScript, []string{ks.Grant(), ks.Secret(), ks.Spare(), ks.Journal()}, opts, args...)
-			if err != nil || a.status != "reseal" {
+			if err != nil || a.Status != "reseal" {
 				return a, err
 			}
 		}
@@ -133,7 +138,8 @@ func (g Grant) Commit(ctx context.Context, base *Snapshot, id string, pair grant
 // commit.lua does.
 func (g Grant) KeepPending(base *Snapshot, id string, pair grant.Pair) *Snapshot {
 	pair = pair.Bounded(base.Now())
-	s := &Snapshot{Key: base.Key, Record: base.Record, Pair: pair, Pending: true, now: base.now, at: base.at}
+	s := memory.Next(base)
+	s.Pair, s.Pending = pair, true
 	s.Generation++
 	s.Rev++
 	s.State, s.Reason, s.By, s.CommitID = grant.Active, "", grant.Clip(g.by), id
@@ -150,7 +156,7 @@ func (g Grant) KeepPending(base *Snapshot, id string, pair grant.Pair) *Snapshot
 	if base.WarnedAt != 0 && pair.RefreshTokenExpiresAt > base.RefreshTokenExpiresAt+grant.WarnAgain.Milliseconds() {
 		s.WarnedAt = 0
 	}
-	return g.c.adopt(s.finish())
+	return g.c.mem.Adopt(s.Finish())
 }
 
 // Fail publishes that the exchange under base's claim failed. Claimed: another holder
@@ -173,7 +179,8 @@ func (g Grant) Fail(ctx context.Context, base *Snapshot, f grant.Failure) (grant
 	return g.change(op, base, base.Pair, func() (answer, error) {
 		return g.run(ctx, "fail", store.FailScript, []string{ks.Grant(), ks.Secret(), ks.Journal()},
 			ks.Events(), g.c.journal, f.ID, grant.Clip(g.by), base.Epoch, base.Generation, base.Claim.ID,
-			string(f.Verdict), grant.Clip(f.Error), grant.Clip(f.Reason), f.Retry.Milliseconds(), deadline, unknown, f.Over.Milliseconds())
+			string(f.Verdict), grant.Clip(f.Error), grant.Clip(f.Reason), f.Retry.Milliseconds(), deadline, unknown, f.Over.Milliseconds(),
+			noteOf(g).Millis(), grant.Clip(noteOf(g).RequestID))
 	})
 }
 
@@ -192,11 +199,6 @@ func (g Grant) Reject(ctx context.Context, base *Snapshot, r grant.Refusals) (gr
 }
 
 const (
-	// mendTimeout bounds what is done about a state that Redis has lost, beside what a caller asked for.
-	mendTimeout = 5 * time.Second
-	// tombstoneLife is how long a disconnected grant leaves a trace: far longer than an exchange
-	// that was under way can take.
-	tombstoneLife = 90 * 24 * time.Hour
 	// callbacksApart is how close two consents of one tenant can come that their callbacks may
 	// arrive in the other order.
 	callbacksApart = 10 * time.Minute
@@ -245,28 +247,28 @@ func (g Grant) connect(ctx context.Context, mode string, make func(now int64) gr
 		if err != nil {
 			return nil, err
 		}
-		if a.damaged != nil {
-			return nil, a.damaged
+		if a.Damaged != nil {
+			return nil, a.Damaged
 		}
-		switch a.status {
+		switch a.Status {
 		case string(grant.OutcomeOK):
-			g.c.notifyChange(Change{g.key, "connect", a.snap.Record, a.now})
+			g.c.apps.Notify(Change{Key: g.key, Kind: "connect", Record: a.Snap.Record, At: a.Now})
 			if err := g.Schedule(ctx, pair.RefreshAt); err != nil {
 				g.c.log.Warn().Err(err).Stringer("grant", g.key).Msg("connected, but not scheduled for renewal: Repair will")
 			}
-			a.snap.Pair = pair
-			return g.c.adopt(a.snap.finish()), a.lacks
+			a.Snap.Pair = pair
+			return g.c.mem.Adopt(a.Snap.Finish()), a.Lacks
 		case "repeat":
-			a.snap.needsPair()
-			s, err := g.reconcile(ctx, a)
-			return s, cmp.Or(err, a.lacks)
+			a.Snap.NeedsPair()
+			s, err := g.in().Reconcile(ctx, a)
+			return s, cmp.Or(err, a.Lacks)
 		case "spent":
 			return nil, fmt.Errorf("%w (%s)", ErrSpent, g.key)
 		case "ended":
 			return nil, fmt.Errorf("%w (%s)", ErrEnded, g.key)
 		case "exists":
-			if a.lacks != nil { // it may be what an earlier attempt of the caller's has stored
-				return nil, a.lacks
+			if a.Lacks != nil { // it may be what an earlier attempt of the caller's has stored
+				return nil, a.Lacks
 			}
 			return nil, fmt.Errorf("%w (%s)", ErrExists, g.key)
 		}
@@ -279,27 +281,27 @@ type consent struct{ now, epoch, generation int64 }
 
 // nextConsent comes after whatever is stored or remembered.
 func (g Grant) nextConsent(ctx context.Context) (consent, error) {
-	a, err := g.read(ctx)
-	if err == nil && a.snap == nil && g.Recall() == nil {
-		if told, _ := g.inquire(ctx); told {
-			a, err = g.read(ctx)
+	a, err := g.in().Fetch(ctx)
+	if err == nil && a.Snap == nil && g.Recall() == nil {
+		if told, _ := g.in().Inquire(ctx); told {
+			a, err = g.in().Fetch(ctx)
 		}
 	}
-	if err == nil && g.knowsBetter(a) {
+	if err == nil && g.in().KnowsBetter(a) {
 		// Redis must know again what this process remembers, or the repeat of an old consent is taken for
 		// a new one.
-		if _, err = g.restore(ctx, g.Recall().sure()); err == nil {
-			a, err = g.read(ctx)
+		if _, err = g.in().Restore(ctx, g.Recall().Sure()); err == nil {
+			a, err = g.in().Fetch(ctx)
 		}
 	}
 	if err != nil {
 		return consent{}, err
 	}
-	next := consent{now: a.now, epoch: a.now, generation: 1}
-	if a.snap != nil && max(a.snap.Generation, a.snap.Rev) > 8e15 { // as in connect.lua
-		next.epoch = max(next.epoch, a.snap.Epoch+1)
-	} else if a.snap != nil {
-		next.epoch, next.generation = max(next.epoch, a.snap.Epoch+1), a.snap.Generation+1
+	next := consent{now: a.Now, epoch: a.Now, generation: 1}
+	if a.Snap != nil && max(a.Snap.Generation, a.Snap.Rev) > 8e15 { // as in connect.lua
+		next.epoch = max(next.epoch, a.Snap.Epoch+1)
+	} else if a.Snap != nil {
+		next.epoch, next.generation = max(next.epoch, a.Snap.Epoch+1), a.Snap.Generation+1
 	}
 	if mem := g.Recall(); mem != nil {
 		next.epoch = max(next.epoch, mem.Epoch+1)
@@ -317,32 +319,32 @@ func (g Grant) Disconnect(ctx context.Context, opts ...ChangeOption) error {
 	}
 	end := func(id string) (answer, error) {
 		return g.store(ctx, "disconnect", store.DisconnectScript, []string{ks.Grant(), ks.Secret(), ks.Spare(), ks.Journal(), ks.Unread()}, opts,
-			ks.Events(), g.c.journal, id, grant.Clip(g.by), known, tombstoneLife.Milliseconds())
+			ks.Events(), g.c.journal, id, grant.Clip(g.by), known, inbox.TombstoneLife.Milliseconds())
 	}
 	id := NewID()
 	a, err := end(id)
-	if err == nil && a.snap == nil { // another process may remember a grant that Redis has lost
-		if told, _ := g.inquire(ctx); told {
+	if err == nil && a.Snap == nil { // another process may remember a grant that Redis has lost
+		if told, _ := g.in().Inquire(ctx); told {
 			a, err = end(id)
 		}
 	}
 	switch {
 	case err != nil:
 		return err
-	case a.snap == nil: // there is none
+	case a.Snap == nil: // there is none
 		return nil
-	case a.status != string(grant.OutcomeOK): // a repeat
-		a.snap.needsPair()
-		_, err := g.reconcile(ctx, a)
-		return cmp.Or(err, a.lacks)
+	case a.Status != string(grant.OutcomeOK): // a repeat
+		a.Snap.NeedsPair()
+		_, err := g.in().Reconcile(ctx, a)
+		return cmp.Or(err, a.Lacks)
 	}
-	g.c.notifyChange(Change{g.key, "disconnect", a.snap.Record, a.now})
-	_ = g.c.rdb.ZRem(ctx, g.c.App(g.key.App).keys().Due(shardOf(g.key.Tenant)), g.key.Tenant).Err() // else the process that finds it there removes it
-	if err := g.scheduleAfter(ctx, &a.snap.Record); err != nil {
+	g.c.apps.Notify(Change{Key: g.key, Kind: "disconnect", Record: a.Snap.Record, At: a.Now})
+	_ = g.due().Remove(ctx, g.key.Tenant) // else the process that finds it there removes it
+	if err := g.due().ScheduleAfter(ctx, g.key.Tenant, &a.Snap.Record); err != nil {
 		g.c.log.Warn().Err(err).Stringer("grant", g.key).Msg("disconnected; if it was connected again meanwhile, Repair will schedule it for renewal")
 	}
-	g.c.adopt(a.snap.finish())
-	return a.lacks
+	g.c.mem.Adopt(a.Snap.Finish())
+	return a.Lacks
 }
 
 // Spare returns the grant's spare: a genuine successor that lost against a sibling, or the pair of a
@@ -365,30 +367,13 @@ func (g Grant) Spare(ctx context.Context, base *Snapshot) (grant.Pair, bool, err
 
 // Alive tells the waiters that the holder still has the lease, for ttl from now.
 func (g Grant) Alive(ctx context.Context, ttl time.Duration) error {
-	_, err := g.publish(ctx, grant.AliveEvent(g.c.clock.Told(), ttl))
+	_, err := g.in().Publish(ctx, grant.AliveEvent(g.c.clock.Told(), ttl))
 	return err
 }
 
 // CapLease lets a grant's lease end within d, unless it is extended.
 func (g Grant) CapLease(ctx context.Context, d time.Duration) error {
 	return g.c.rdb.ExpireLT(ctx, g.LockKey(), d).Err()
-}
-
-// Ask asks the other processes for a grant of which Redis has no record, as after a
-// restart without its data: every process that remembers it restores it. It reports whether
-// anybody may be listening.
-//
-// epoch, generation and rev are what the caller knows; only who knows another consent, or a
-// newer state, answers.
-func (g Grant) Ask(ctx context.Context, epoch, generation, rev int64) (bool, error) {
-	n, err := g.publish(ctx, grant.AskEvent(g.c.clock.Told(), epoch, generation, rev, g.c.id))
-	if _, cluster := g.c.rdb.(*redis.ClusterClient); cluster {
-		return err == nil, err // the count is that of one node
-	}
-	if g.c.hub.SessionOf(g.keys().Events()) != 0 {
-		n-- // this process listens too
-	}
-	return n > 0, err
 }
 
 // CanSeal seals s's pair once more, and forgets it: an AEAD that opens need not seal, and that is to

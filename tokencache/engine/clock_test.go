@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
@@ -13,12 +14,12 @@ import (
 func TestDelayedEventDoesNotLengthenATokensLife(t *testing.T) {
 	c := freshCache(t)
 	connect(t, c, acme, 1)
-	p := hot(t, c, acme)
+	hot(t, c, acme)
 	s := c.Grant(acme).Peek()
 	c.clock.Shift(2 * time.Hour) // as if we had been stopped since
 	ev := grant.Event{Kind: "commit", Now: s.At(), Record: s.Record, Sealed: mustSeal(t, c, acme, s.Epoch, s.Generation+1, pairNo(2)(s.At()))}
 	ev.Record.Generation++
-	c.applyEvent(p.e, ev, mono.Now())
+	c.in.ApplyEvent(entryOf(t, c, acme), ev, mono.Now())
 	late := c.Grant(acme).Recall()
 	if late.Generation != s.Generation+1 || late.Valid() || late.Fresh() || late.Until(late.Pair.ExpiresAt) != 0 {
 		t.Errorf("a token for an hour, two hours later: valid %v, fresh %v", late.Valid(), late.Fresh())
@@ -32,9 +33,9 @@ func TestSnapshotCountsByTheMonotonicClock(t *testing.T) {
 	defer mono.Sleepless.Store(mono.Sleepless.Swap(nil)) // a bubble has a time of its own
 	synctest.Test(t, func(t *testing.T) {
 		at := mono.Now()
-		s := (&Snapshot{
-			Pair: grant.Pair{AccessToken: grant.Hide("at"), ExpiresAt: 10_000, RefreshAt: 8_000}, now: 1_000, at: at,
-		}).finish()
+		d := memory.NewDraft(acme, 1_000, at)
+		d.Pair = grant.Pair{AccessToken: grant.Hide("at"), ExpiresAt: 10_000, RefreshAt: 8_000}
+		s := d.Finish()
 		if got := time.Until(s.Token().Expiry); got != 9*time.Second {
 			t.Errorf("expires in %v", got)
 		}
@@ -54,11 +55,13 @@ func TestSnapshotCountsByTheMonotonicClock(t *testing.T) {
 }
 
 func TestPairWithoutRefreshAtIsNeverFresh(t *testing.T) {
-	s := (&Snapshot{Pair: grant.Pair{AccessToken: grant.Hide("at"), ExpiresAt: 10_000}, now: 1_000, at: mono.Now()}).finish()
+	d := memory.NewDraft(acme, 1_000, mono.Now())
+	d.Pair = grant.Pair{AccessToken: grant.Hide("at"), ExpiresAt: 10_000}
+	s := d.Finish()
 	if s.Fresh() || !s.Valid() {
 		t.Errorf("fresh %v, valid %v", s.Fresh(), s.Valid())
 	}
-	if s := (&Snapshot{now: 1_000, at: mono.Now()}).finish(); s.Fresh() || s.Valid() || s.Token() != nil {
+	if s := memory.NewDraft(acme, 1_000, mono.Now()).Finish(); s.Fresh() || s.Valid() || s.Token() != nil {
 		t.Error("a grant without a pair has a token")
 	}
 }

@@ -72,7 +72,7 @@ func FuzzPublishedEventIsTheRecord(f *testing.F) {
 			t.Fatal(err)
 		}
 		for _, want := range []*Snapshot{claimed, failed, committed} {
-			if e := next(t); !reflect.DeepEqual(e.Record, want.Record) || e.Now != want.now || (e.Sealed != "") != (want == committed) {
+			if e := next(t); !reflect.DeepEqual(e.Record, want.Record) || e.Now != want.At() || (e.Sealed != "") != (want == committed) {
 				t.Fatalf("published\n%+v\nstored\n%+v", e, want.Record)
 			}
 		}

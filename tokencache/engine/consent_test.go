@@ -15,6 +15,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/inbox"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
@@ -126,7 +127,7 @@ func (s *scene) loseAndRestore() {
 	s.Helper()
 	hot(s.T, s.other, acme)
 	lose(s.T, s.other, acme)
-	for mono.Now() <= s.other.Grant(acme).Recall().knownAt { // the read is sent after memory knew
+	for !s.other.Grant(acme).Recall().KnownBefore(mono.Now()) { // the read is sent after memory knew
 		time.Sleep(time.Millisecond)
 	}
 	read(s.T, s.other, acme)
@@ -274,7 +275,7 @@ func TestAConnectThatIsRepeatedAtAProcessWhichRemembersChangesNothingThoughRedis
 			s.refresh(3)
 			living := read(t, s.other, acme)
 			lose(t, s.other, acme)
-			for mono.Now() <= s.other.Grant(acme).Recall().knownAt {
+			for !s.other.Grant(acme).Recall().KnownBefore(mono.Now()) {
 				time.Sleep(time.Millisecond)
 			}
 			if err := again(s); err != nil {
@@ -398,7 +399,7 @@ func TestTheSpareOfADisplacedConsentLivesForAMomentOnly(t *testing.T) {
 			disconnect(s.T, s.other, acme)
 			rewind(s.T, s.other, acme, backup)
 			s.must(s.other.rdb.Set(s.Context(), ks.Spare(), spare, 0).Err())
-			for mono.Now() <= s.other.Grant(acme).Recall().knownAt {
+			for !s.other.Grant(acme).Recall().KnownBefore(mono.Now()) {
 				time.Sleep(time.Millisecond)
 			}
 			if r := read(s.T, s.other, acme); r.State != grant.Disconnected {
@@ -476,7 +477,7 @@ func TestATombstoneEndsAfterNinetyDays(t *testing.T) {
 	ends := func(when string, yes bool) {
 		t.Helper()
 		for _, left := range lives() {
-			if yes != (left > tombstoneLife-time.Hour && left <= tombstoneLife) || !yes && left != -1 {
+			if yes != (left > inbox.TombstoneLife-time.Hour && left <= inbox.TombstoneLife) || !yes && left != -1 {
 				t.Errorf("%s its keys have %v to live", when, lives())
 			}
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/due"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/proof"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
@@ -145,7 +146,7 @@ func TestADamagedRecordIsNotHealedFromAnOlderMemory(t *testing.T) {
 }
 
 // giveBackAll is what a process does that hears of a loss.
-func (c *Cache) giveBackAll(t *testing.T) { t.Helper(); _ = c.App("").giveBack(t.Context()) }
+func (c *Cache) giveBackAll(t *testing.T) { t.Helper(); _ = c.in.GiveBack(t.Context(), "") }
 
 func (g Grant) unsealed(t *testing.T, epoch int64) (grant.Pair, error) {
 	t.Helper()
@@ -187,7 +188,7 @@ func TestARecordOfALaterVersionIsLeftAlone(t *testing.T) {
 		"Connect":    func() error { return second(c.Grant(acme).As("x").Connect(t.Context(), pairNo(2))) },
 		"Import":     func() error { return second(c.Grant(acme).As("x").Import(t.Context(), pairNo(2))) },
 		"Disconnect": func() error { return c.Grant(acme).As("x").Disconnect(t.Context()) },
-		"restore":    func() error { return second(c.Grant(base.Key).restore(t.Context(), base)) },
+		"restore":    func() error { return second(c.Grant(base.Key).in().Restore(t.Context(), base)) },
 		"Claim": func() error {
 			_, _, err := c.Grant(base.Key).As("x").Claim(t.Context(), base, NewID(), time.Minute, grant.AtOnce)
 			return err
@@ -273,7 +274,7 @@ func TestKeysOfAnotherTypeAreHealedByAConsent(t *testing.T) {
 				case "masters":
 					key = string(c.names) + ":masters"
 				case "due":
-					key = c.App("zoom").keys().Due(shardOf("acme"))
+					key = c.names.App("zoom").Due(due.ShardOf("acme"))
 				}
 				spoil(t, c.rdb, key, kind)
 				fresh := newCache(t, c.rdb, string(c.names))

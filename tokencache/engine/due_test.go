@@ -13,13 +13,14 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/due"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
 )
 
 // dueAt is when a grant is to be looked at next; 0 for never.
 func dueAt(t testing.TB, c *Cache, k grant.Key) int64 {
 	t.Helper()
-	score, err := c.rdb.ZScore(t.Context(), c.App(k.App).keys().Due(shardOf(k.Tenant)), k.Tenant).Result()
+	score, err := c.rdb.ZScore(t.Context(), c.names.App(k.App).Due(due.ShardOf(k.Tenant)), k.Tenant).Result()
 	if err != nil && err != redis.Nil {
 		t.Fatal(err)
 	}
@@ -60,7 +61,7 @@ func TestAGrantIsDueFromItsConsentOnUntilItIsDisconnected(t *testing.T) {
 	if got := dueAt(t, c, acme); got != base.RefreshAt {
 		t.Errorf("due at %d, its pair at %d", got, base.RefreshAt)
 	}
-	if n := c.rdb.ZCard(t.Context(), string(c.names)+":due:zoom:"+fmt.Sprintf("%02d", shardOf("acme"))).Val(); n != 1 {
+	if n := c.rdb.ZCard(t.Context(), string(c.names)+":due:zoom:"+fmt.Sprintf("%02d", due.ShardOf("acme"))).Val(); n != 1 {
 		t.Error("the due set has another name than the documentation says")
 	}
 	if err := c.Grant(acme).Released(t.Context(), 4711); err != nil || dueAt(t, c, acme) != 4711 {
@@ -116,7 +117,8 @@ func TestWhatADeadProcessTookComesBack(t *testing.T) {
 		return len(again) == 1
 	})
 	// The dead one wakes up and says when to look next: too late, somebody else has it.
-	if err := c.Grant(first[0].Key).Reschedule(t.Context(), first[0], 99, nil); err != nil || fmt.Sprint(dueAt(t, c, acme))+".5" != again[0].score {
+	back := dueAt(t, c, acme)
+	if err := c.Grant(first[0].Key).Reschedule(t.Context(), first[0], 99, nil); err != nil || dueAt(t, c, acme) != back {
 		t.Error("a late word was heard", err)
 	}
 	if err := c.Grant(again[0].Key).Reschedule(t.Context(), again[0], 4711, nil); err != nil || dueAt(t, c, acme) != 4711 {
@@ -248,7 +250,7 @@ func TestDueGrantsAreFoundAheadOfTimeAndCounted(t *testing.T) {
 	schedule(t, c, acme, now+time.Hour.Milliseconds())
 	schedule(t, c, grant.Key{App: "zoom", Tenant: "soon"}, now+time.Minute.Milliseconds())
 	next, _, err := c.App("zoom").NextDue(t.Context())
-	if d := next[shardOf("acme")]; err != nil || d < 59*time.Minute || d > time.Hour {
+	if d := next[due.ShardOf("acme")]; err != nil || d < 59*time.Minute || d > time.Hour {
 		t.Errorf("next in %v, %v", d, err)
 	}
 	if n := slices.Index(next[:], -1); n < 0 || len(takeAll(t, c, "zoom", 0, time.Hour)) != 0 {
@@ -276,7 +278,7 @@ func TestDueGrantsAreCountedByASample(t *testing.T) {
 		for i := range grants / DueShards {
 			due = append(due, redis.Z{Score: float64(now + time.Hour.Milliseconds()), Member: i})
 		}
-		if err := c.rdb.ZAdd(t.Context(), c.App("zoom").keys().Due(shard), due...).Err(); err != nil {
+		if err := c.rdb.ZAdd(t.Context(), c.names.App("zoom").Due(shard), due...).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -306,7 +308,7 @@ func TestALostDueEntryIsPutBack(t *testing.T) {
 			disconnect(t, c, grant.Key{App: "zoom", Tenant: "gone"})
 			schedule(t, c, kept, 4711)
 			for _, k := range append([]grant.Key{other}, lostDue...) {
-				c.rdb.ZRem(t.Context(), c.App(k.App).keys().Due(shardOf(k.Tenant)), k.Tenant)
+				c.rdb.ZRem(t.Context(), c.names.App(k.App).Due(due.ShardOf(k.Tenant)), k.Tenant)
 			}
 			missing, err := c.App("zoom").Repair(t.Context(), 0)
 			if err != nil || missing != len(lostDue) {
@@ -413,7 +415,7 @@ func TestTheFixedEndOfARefreshTokenIsSaidOnce(t *testing.T) {
 		t.Errorf("said again: %s, %v", o, err)
 	}
 	want := []string{"connect", "reauth_due"}
-	if got := journal(t, c, acme); !slices.Equal(got, want) {
+	if got := journaled(t, c, acme); !slices.Equal(got, want) {
 		t.Errorf("journal %v", got)
 	}
 	// A pair whose refresh token ends at the same date leaves it said; a later end, a
@@ -547,7 +549,7 @@ func TestACompactedJournalTakesLessRoomAndKeepsWhatIsNotRoutine(t *testing.T) {
 		t.Errorf("%d bytes, before %d", after, before)
 	}
 	claim(t, c, base, "w")
-	if got := journal(t, c, acme); len(got) != 6 || got[5] != "claim" {
+	if got := journaled(t, c, acme); len(got) != 6 || got[5] != "claim" {
 		t.Errorf("goes on as %v", got)
 	}
 	young := grant.Key{App: "zoom", Tenant: "young"}

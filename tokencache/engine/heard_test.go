@@ -10,6 +10,8 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/inbox"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
@@ -55,10 +57,10 @@ func TestATombstoneThatWasOnlyHeardIsNotWrittenBack(t *testing.T) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	if took := time.Since(start); took < believedFor-time.Second {
+	if took := time.Since(start); took < memory.BelievedFor-time.Second {
 		t.Errorf("believed for %v only: the others had no time", took)
 	}
-	_ = listener.App("").giveBack(t.Context())
+	_ = listener.in.GiveBack(t.Context(), "")
 	if _, err := listener.Grant(acme).Ask(t.Context(), 1, 0, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +116,7 @@ func TestAClaimThatWasOnlyHeardIsBelievedForAWhile(t *testing.T) {
 		}
 		took = time.Since(start)
 	})
-	if took < believedFor-time.Second || took > 2*believedFor {
+	if took < memory.BelievedFor-time.Second || took > 2*memory.BelievedFor {
 		t.Errorf("believed for %v", took)
 	}
 	if calls["publish"] > 2 || calls["hmget"] > reads+2 || calls["evalsha"]+calls["eval"] > 0 {
@@ -130,15 +132,15 @@ func TestAnIncompleteStateThatRedisDoesNotKnowIsNoLoop(t *testing.T) {
 	now := listener.clock.Told()
 	ev := grant.Event{Kind: "commit", Now: now, Record: base.Record}
 	ev.Record.Generation, ev.Record.Rev, ev.Record.RefreshFP, ev.Record.AccessFP = 2, 9, "x", "y"
-	e, _ := listener.hot.load(acme)
-	listener.applyEvent(e, ev, mono.Now())
-	if s := listener.Grant(acme).Recall(); s == nil || !s.incomplete() || s.Generation != 2 {
+	e := entryOf(t, listener, acme)
+	listener.in.ApplyEvent(e, ev, mono.Now())
+	if s := listener.Grant(acme).Recall(); s == nil || !s.Incomplete() || s.Generation != 2 {
 		t.Fatalf("the scene is not set: %v", s)
 	}
 	gone(t, maker)
 	var first error
 	calls := redistest.Commands(t, listener.rdb, func() { _, first = listener.Grant(acme).Read(t.Context()) })
-	if !errors.Is(first, errContradicted) {
+	if !errors.Is(first, inbox.ErrContradicted) {
 		t.Errorf("read: %v", first)
 	}
 	if calls["hmget"] > 1 {
@@ -160,7 +162,7 @@ func TestAReadEndsWhilePushesOvertakeIt(t *testing.T) {
 	t.Parallel()
 	maker, listener, _, base := hearing(t)
 	gone(t, maker)
-	e, _ := listener.hot.load(acme)
+	e := entryOf(t, listener, acme)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	done := make(chan struct{})
@@ -168,7 +170,7 @@ func TestAReadEndsWhilePushesOvertakeIt(t *testing.T) {
 		s := listener.Grant(acme).Recall()
 		ev := grant.Event{Kind: "commit", Now: listener.clock.Told(), Record: base.Record}
 		ev.Record.Generation, ev.Record.RefreshFP = s.Generation+1, "x"
-		listener.applyEvent(e, ev, mono.Now())
+		listener.in.ApplyEvent(e, ev, mono.Now())
 	}
 	listener.rdb.AddHook(redisHook{overtake})
 	go func() {

@@ -15,6 +15,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/hub"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/server"
 )
@@ -162,21 +163,18 @@ func TestAClaimIsRefusedByAServerThatWasNotJudged(t *testing.T) {
 	if root.Exists(t.Context(), c.Grant(acme).keys().Grant()).Val() == 0 { // it had synced already
 		connect(t, c, acme, 1)
 		s = read(t, c, acme)
-		own := *s
-		own.judged = judged.judged
-		judged = &own
+		judged = memory.JudgedOn(judged.Judged(), s)
 	}
 	outcome, got, err := c.Grant(judged.Key).As("a").Claim(t.Context(), judged, NewID(), time.Minute, grant.AfterDeadline)
 	if err != nil || outcome != grant.OutcomeReplaced || got.Claim.Unresolved() {
 		t.Fatalf("%s %v", outcome, err)
 	}
 	again, left, doubtful, err := c.Grant(s.Key).MayHaveLost(t.Context(), aged(s))
-	if err != nil || !doubtful || left <= 0 || again.judged == judged.judged {
+	if err != nil || !doubtful || left <= 0 || again.Judged() == judged.Judged() {
 		t.Errorf("the server is not judged anew: %v %v %v", left, doubtful, err)
 	}
-	own := *s
-	own.judged = again.judged
-	if outcome, _, err := c.Grant(own.Key).As("a").Claim(t.Context(), &own, NewID(), time.Minute, grant.AfterDeadline); err != nil || outcome != grant.OutcomeOK {
+	own := memory.JudgedOn(again.Judged(), s)
+	if outcome, _, err := c.Grant(own.Key).As("a").Claim(t.Context(), own, NewID(), time.Minute, grant.AfterDeadline); err != nil || outcome != grant.OutcomeOK {
 		t.Errorf("the claim where it was judged: %s %v", outcome, err)
 	}
 }
@@ -264,7 +262,7 @@ func TestLateChangesAreReadAgainManyAtATime(t *testing.T) {
 	rdb.AddHook(slow(each))
 	before := calls(t, rdb, "hmget")
 	start := time.Now()
-	if !c.readAgain(t.Context(), mono.Now()) {
+	if !c.in.ReadAgain(t.Context(), mono.Now()) {
 		t.Fatal("not all")
 	}
 	if n := calls(t, rdb, "hmget") - before; n != grants {

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
@@ -63,10 +65,14 @@ func TestWhatIsHeldIsWhatACommitWouldHaveStored(t *testing.T) {
 // A process without a subscriber connection is told of what it does itself.
 func TestWhoMakesAChangeIsToldWithoutASubscription(t *testing.T) {
 	t.Parallel()
-	c := freshCache(t)
+	server := redistest.Own(t)
+	acl := []any{"ACL", "SETUSER", "worker", "on", ">secret", "~*", "&*", "+@all", "-subscribe"}
+	if err := server.Client(t).Do(t.Context(), acl...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	c := newCache(t, server.ClientWith(t, func(o *redis.Options) { o.Username, o.Password = "worker", "secret" }), "tl")
 	var kinds []string
-	w, _ := c.watchers.LoadOrStore("zoom", &watchers[Change]{})
-	w.add(func(ch Change) { kinds = append(kinds, ch.Kind) }, func() {})
+	defer c.App("zoom").OnChange(func(ch Change) { kinds = append(kinds, ch.Kind) })()
 	base := connect(t, c, acme, 1)
 	p := c.Grant(acme).Pin()
 	defer p.Unpin()

@@ -249,8 +249,8 @@ func TestConnectionLivesWhileSomethingIsHot(t *testing.T) {
 		if err := c.App("zoom").Forget(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if running := c.hub.Running(); running || c.hot.size() != 0 {
-			t.Fatalf("hub running: %v, %d grants", running, c.hot.size())
+		if running := c.hub.Running(); running || c.mem.Size() != 0 {
+			t.Fatalf("hub running: %v, %d grants", running, c.mem.Size())
 		}
 		eventually(t, "the connection to close", patience, func() bool { return subscribers() == 0 })
 	}
@@ -367,15 +367,15 @@ func TestHotGrantsAreBounded(t *testing.T) {
 			read(t, c, k)
 		}
 		p.Unpin()
-		if n := c.hot.size(); n > 10 {
+		if n := c.mem.Size(); n > 10 {
 			t.Fatalf("%d hot grants after %d", n, i)
 		}
 	}
 	if c.Grant(pinned).Peek() == nil {
 		t.Error("the pinned grant was forgotten")
 	}
-	if channels := c.hub.Channels(); channels != c.hot.size() {
-		t.Errorf("%d channels for %d grants", channels, c.hot.size())
+	if channels := c.hub.Channels(); channels != c.mem.Size() {
+		t.Errorf("%d channels for %d grants", channels, c.mem.Size())
 	}
 }
 
@@ -399,11 +399,11 @@ func TestBoundHoldsUnderConcurrentUse(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if n := c.hot.size(); n > 10+8 {
+	if n := c.mem.Size(); n > 10+8 {
 		t.Errorf("%d hot grants", n)
 	}
-	for e := range c.hot.all() { // each is subscribed
-		p := c.Grant(e.key).Pin()
+	for e := range c.mem.All() { // each is subscribed
+		p := c.Grant(e.Key).Pin()
 		confirm(t, p)
 		p.Unpin()
 	}

@@ -8,15 +8,6 @@ import (
 
 func (g Grant) keys() store.Keys { return g.c.names.Grant(g.key) }
 
-func (app App) keys() store.AppKeys { return app.c.names.App(app.name) }
-
-// AppKey is the key of an app's own state, and the channel on which its changes are
-// published.
-func (app App) AppKey() string { return app.keys().State() }
-
-// RateKey is the key of an app's budget of requests, and the beginning of others about it.
-func (app App) RateKey() string { return app.keys().Rate() }
-
 // LockKey is the key of the grant's lock, for a Locker.
 func (g Grant) LockKey() string { return g.keys().Lock() }
 

@@ -12,6 +12,8 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/inbox"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/server"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
@@ -44,7 +46,7 @@ func TestCommitRepeatedAfterTheNextGenerationIsNoSpare(t *testing.T) {
 		},
 		"stored by restore": func(t *testing.T, c *Cache, claimed *Snapshot, id string) *Snapshot {
 			held := c.Grant(claimed.Key).As("a").KeepPending(claimed, id, pairNo(2)(claimed.At()))
-			for mono.Now() <= held.knownAt { // the read is sent after memory knew
+			for !held.KnownBefore(mono.Now()) { // the read is sent after memory knew
 				time.Sleep(time.Millisecond)
 			}
 			return read(t, c, acme)
@@ -97,15 +99,15 @@ func TestReplyThatCrossesAnEvictionIsNotCoherent(t *testing.T) {
 	s := connect(t, other, acme, 1)
 	p := c.Grant(acme).Pin()
 	confirm(t, p)
-	late, err := c.Grant(acme).read(t.Context())
+	late, err := c.Grant(acme).in().Fetch(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.Unpin()
-	c.evict(p.e)
+	evict(c, acme)
 	next(t, other, s, "b", 2) // nobody here hears it
 	hot(t, c, acme)
-	if _, err := c.Grant(acme).reconcile(t.Context(), late); err != nil {
+	if _, err := c.Grant(acme).in().Reconcile(t.Context(), late); err != nil {
 		t.Fatal(err)
 	}
 	if s := c.Grant(acme).Peek(); s != nil && s.Generation == 1 {
@@ -143,7 +145,7 @@ func TestPinnedGrantIsAlwaysSubscribed(t *testing.T) {
 		pinners.Go(func() {
 			for range 2000 {
 				p := c.Grant(acme).Pin()
-				if !c.hub.Listens(p.e.channel) {
+				if !c.hub.Listens(c.Grant(acme).EventsChannel()) {
 					t.Error("pinned, but not subscribed")
 				}
 				p.Unpin()
@@ -158,7 +160,7 @@ func TestPairThatIsNotTheStoredOneIsNeverPresented(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	connect(t, c, acme, 1)
-	p := hot(t, c, acme)
+	hot(t, c, acme)
 	mine := c.Grant(acme).Peek()
 	stored := pairNo(2)(mine.At())
 	ks := c.Grant(acme).keys()
@@ -176,7 +178,7 @@ func TestPairThatIsNotTheStoredOneIsNeverPresented(t *testing.T) {
 	ev := grant.Event{Kind: "claim", Now: now.At(), Record: now.Record}
 	ev.Record.Rev++
 	ev.Record.RefreshFP = mine.RefreshFP
-	c.applyEvent(p.e, ev, mono.Now())
+	c.in.ApplyEvent(entryOf(t, c, acme), ev, mono.Now())
 	if c.Grant(acme).Peek() != nil {
 		t.Error("a record is coherent with a pair that is not its own")
 	}
@@ -191,7 +193,7 @@ func TestPairOfAnOlderConsentIsNotPutBesideANewerRecord(t *testing.T) {
 	hset(t, c, acme, "rt_fp", older.RefreshFP)
 	secret := c.Grant(acme).keys().Secret()
 	c.rdb.Del(t.Context(), secret)
-	got, err := c.Grant(older.Key).restore(t.Context(), older)
+	got, err := c.Grant(older.Key).in().Restore(t.Context(), older)
 	if err != nil || !errors.Is(got.Err, grant.ErrSealed) {
 		t.Errorf("%v: the pair's error is %v", err, got.Err)
 	}
@@ -256,7 +258,7 @@ func TestAServerThatDoesNotTellItsAgeIsTrusted(t *testing.T) {
 	}
 	c := newCache(t, server.ClientWith(t, func(o *redis.Options) { o.Username, o.Password = "worker", "secret" }), "tl")
 	old := aged(connect(t, c, acme, 1))
-	if judged, _, doubtful, err := c.Grant(old.Key).MayHaveLost(t.Context(), old); doubtful || err != nil || judged.judged != "" {
+	if judged, _, doubtful, err := c.Grant(old.Key).MayHaveLost(t.Context(), old); doubtful || err != nil || judged.Judged() != "" {
 		t.Errorf("doubted: %v, %v", doubtful, err)
 	}
 	away := newCache(t, server.Client(t), "tl")
@@ -326,9 +328,9 @@ func TestOnlyChangesOfLateAreReadAgain(t *testing.T) {
 		{change: 100 * minute, read: 150 * minute, lost: 151 * minute},            // read of late, and old
 		{change: 100 * minute, read: 100 * minute, lost: 99 * minute, want: true}, // made when the connection had gone
 	} {
-		s := &Snapshot{now: c.read, at: time.Hour}
-		s.IssuedAt = c.change
-		if got := s.changedSince(s.at + time.Duration(c.lost-c.read)*time.Millisecond); got != c.want {
+		d := memory.NewDraft(acme, c.read, time.Hour)
+		d.IssuedAt = c.change
+		if got := d.Finish().ChangedWithin(inbox.AtRisk, time.Hour+time.Duration(c.lost-c.read)*time.Millisecond); got != c.want {
 			t.Errorf("%+v: %v", c, got)
 		}
 	}
@@ -362,7 +364,7 @@ func TestWhoNoticesALossLateGivesBackWhatOnlyItRemembers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []*Cache{first, late} { // which knows how many keys there are
-		c.calm(t.Context(), 8)
+		c.in.Calm(t.Context(), 8)
 	}
 	rdb.FlushAll(t.Context())
 	for _, c := range []*Cache{first, late} {
@@ -380,14 +382,14 @@ func TestALossIsNoticedThoughTheLastCountIsFromBeforeTheGrants(t *testing.T) {
 	t.Parallel()
 	c := newCache(t, redistest.Own(t).Client(t), redistest.Prefix(t))
 	c.proof.Key(t.Context())
-	c.calm(t.Context(), 8)
+	c.in.Calm(t.Context(), 8)
 	connect(t, c, acme, 1)
 	hot(t, c, acme)
 	c.rdb.FlushAll(t.Context())
 	if err := c.rdb.Set(t.Context(), "another", "key", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if c.calm(t.Context(), 8) {
+	if c.in.Calm(t.Context(), 8) {
 		t.Error("not noticed")
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 )
 
 func TestMain(m *testing.M) {
@@ -47,15 +48,31 @@ func closeCache(t testing.TB, c *Cache) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	for e := range c.hot.all() {
-		e.pins.Store(0)
-		c.evict(e)
+	for e := range c.mem.All() {
+		c.mem.Drop(e)
 	}
-	for name := range c.apps.All() {
-		c.App(name).forgetApp()
+	for a := range c.apps.All() {
+		c.apps.Forget(a.Name())
 	}
 	if err := c.hub.Wait(ctx); err != nil {
 		t.Errorf("the hub does not end: %v", err)
+	}
+}
+
+// entryOf is a hot grant's place in memory.
+func entryOf(t testing.TB, c *Cache, k grant.Key) *memory.Entry {
+	t.Helper()
+	e, ok := c.mem.Entry(k)
+	if !ok {
+		t.Fatalf("%s is not hot", k)
+	}
+	return e
+}
+
+// evict forgets a grant unless it is pinned.
+func evict(c *Cache, k grant.Key) {
+	if e, ok := c.mem.Entry(k); ok {
+		c.mem.Evict(e)
 	}
 }
 
@@ -214,8 +231,8 @@ func eventually(t testing.TB, what string, within time.Duration, reached func() 
 	}
 }
 
-// journal is the kinds of a grant's journal entries, in order.
-func journal(t testing.TB, c *Cache, k grant.Key) []string {
+// journaled is the kinds of a grant's journal entries, in order.
+func journaled(t testing.TB, c *Cache, k grant.Key) []string {
 	t.Helper()
 	entries, err := c.rdb.XRange(t.Context(), c.Grant(k).keys().Journal(), "-", "+").Result()
 	if err != nil {

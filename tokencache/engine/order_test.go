@@ -165,7 +165,7 @@ func TestAskedProcessesRestore(t *testing.T) {
 	if s := read(t, cold, acme); s.Generation != base.Generation || s.Pair.RefreshToken.Reveal() != "rt-1" {
 		t.Errorf("%+v", s.Record)
 	}
-	if got := journal(t, cold, acme); len(got) != 1 || got[0] != "restore" {
+	if got := journaled(t, cold, acme); len(got) != 1 || got[0] != "restore" {
 		t.Errorf("journal %v", got)
 	}
 }
@@ -191,9 +191,7 @@ func TestACacheDoesNotAnswerItsOwnQuestion(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, p, "its own messages", func() bool { return p.LeaseNews() > told })
-	p.e.mu.Lock()
-	answers := p.e.answering || p.e.answeredAt != 0
-	p.e.mu.Unlock()
+	answers := entryOf(t, asking, acme).Answers()
 	if answers || len(atIt) > 0 {
 		t.Errorf("it gives itself the grant: %v; it says to itself that it is at it: %v", answers, len(atIt) > 0)
 	}
@@ -228,7 +226,7 @@ func TestAskedProcessesGiveBackALostClaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, p, "the claim", func() bool { return rdb.HGet(t.Context(), name, "claim_id").Val() == claimed.Claim.ID })
-	if got := journal(t, late, acme); strings.Join(got, " ") != "connect claim restore" {
+	if got := journaled(t, late, acme); strings.Join(got, " ") != "connect claim restore" {
 		t.Errorf("who knows no more than asked for says something: %v", got)
 	}
 }

@@ -1,153 +1,62 @@
 package engine
 
 import (
-	"context" // as scripts have it
-	"errors"
-	"fmt"
+	"context"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/tokenlatch/tokenlatch/tokencache/grant"
-	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/inbox"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
+
+// NewID returns an id for one state change. A repeat with the same id, by us or by
+// go-redis after a lost reply, is answered like the first.
+func NewID() string { return store.NewID() }
+
+// answer is what a script returned, parsed.
+type answer = inbox.Answer
+
+func (g Grant) in() inbox.Grant { return g.c.in.Grant(g.key, g.by) }
+
+// run runs a script about one grant.
+func (g Grant) run(ctx context.Context, op string, s *redis.Script, keys []string, args ...any) (answer, error) {
+	return g.in().Run(ctx, op, s, keys, args...)
+}
 
 // Read reads a grant from Redis in one round trip and remembers it if it is pinned or
 // hot. A record that is older than what memory holds, or is gone, is first repaired
 // from memory. The error is ErrNone, or says why Redis did not answer.
-func (g Grant) Read(ctx context.Context) (*Snapshot, error) {
-	for range 10 {
-		a, err := g.read(ctx)
-		if err != nil {
-			return nil, err
-		}
-		s, err := g.reconcile(ctx, a)
-		if err != nil || !s.incomplete() {
-			return s, err
-		}
-		// A push overtook the reply and brought the record alone: read its pair.
-	}
-	return nil, fmt.Errorf("tokencache: read %s: newer states keep coming; try again", g.key)
-}
+func (g Grant) Read(ctx context.Context) (*Snapshot, error) { return g.in().Read(ctx) }
 
 // ReadFresh is for a caller who wants no more than a fresh token of a grant that memory has
 // no room for: a bare GET, which costs two thirds of a Read. The snapshot's record knows
 // the epoch and the times alone. It is nil where there is no fresh token, or only a Read
 // can tell. What it cannot tell is whether the pair is still the record's: a pair that somebody who
 // may write to Redis has put back is served until it expires, though the tenant is disconnected.
-// Asking for the record in the same round trip would cost a fifth more.
-func (g Grant) ReadFresh(ctx context.Context) (*Snapshot, error) {
-	at := mono.Now()
-	now, ok := g.c.clock.Guess(at)
-	if _, hot := g.c.hot.load(g.key); hot || !ok || g.c.hot.size() < g.c.limit || g.c.hot.seen.lately(g.key) {
-		return nil, nil // it is to be read and remembered
-	}
-	sealed, err := g.c.db.Secret(ctx, g.keys().Secret())
-	if err != nil {
-		return nil, fmt.Errorf("tokencache: glance %s: %w", g.key, err)
-	}
-	epoch, err := grant.EpochOf(sealed)
-	if err != nil {
-		return nil, nil // there is none, or it is damaged
-	}
-	s := &Snapshot{Key: g.key, now: now, at: at}
-	if s.Pair, err = g.c.sealer.Open(g.key, epoch, grant.AnyGeneration, sealed); err != nil {
-		return nil, nil // Read says it better
-	}
-	s.State, s.Epoch, s.Schema = grant.Active, epoch, grant.Schema
-	s.IssuedAt, s.ExpiresAt, s.RefreshAt = s.Pair.IssuedAt, s.Pair.ExpiresAt, s.Pair.RefreshAt
-	s.behind = g.c.clock.Behind(&s.Record, now)
-	if s.finish(); !s.Fresh() {
-		return nil, nil
-	}
-	g.c.hot.seen.again(g.key)
-	g.c.cold.note(g.key)
-	return s, nil
+func (g Grant) ReadFresh(ctx context.Context) (*Snapshot, error) { return g.in().ReadFresh(ctx) }
+
+// MayHaveLost reports whether Redis may have lost newer states of a grant: the server has begun a
+// short while ago, by starting or by becoming the master, and has not changed the grant since.
+// left is how long it takes until the other processes are back, of whom one may know better;
+// negative for how long they have been. The error says that Redis does not answer; a server
+// that does not tell (INFO) is not doubted.
+//
+// What it says is about one server: judged is the grant as it may be claimed there, and nowhere else.
+func (g Grant) MayHaveLost(ctx context.Context, s *Snapshot) (judged *Snapshot, left time.Duration, doubtful bool, err error) {
+	return g.in().MayHaveLost(ctx, s)
 }
 
-// read is record, sealed pair and Redis' time, in one round trip.
-func (g Grant) read(ctx context.Context) (answer, error) {
-	ks := g.keys()
-	once := func() (store.Reply, error) {
-		return store.Insist(ctx, g.c.db, func() (store.Reply, error) { return g.c.readOnce(ctx, ks) })
-	}
-	for again := 2; ; again-- {
-		torn := false
-		a, err := g.roundTrip(ctx, "read", once)
-		if a.snap != nil {
-			a.snap.needsPair()
-			torn = errors.Is(a.snap.Err, grant.ErrOtherPair) || errors.Is(a.snap.Err, errNoPair)
-		}
-		if err != nil || !torn || again == 0 {
-			return a, err
-		}
-	}
+// Ask asks the other processes for a grant of which Redis has no record, as after a
+// restart without its data: every process that remembers it restores it. It reports whether
+// anybody may be listening.
+//
+// epoch, generation and rev are what the caller knows; only a process that knows another consent, or a
+// newer state, answers.
+func (g Grant) Ask(ctx context.Context, epoch, generation, rev int64) (bool, error) {
+	return g.in().Ask(ctx, epoch, generation, rev)
 }
 
-// readOnce reads the record before the pair: if somebody changes the grant in between, the pair is
-// one of a later state, and does not open as the record's. A transaction would be of one moment, but a
-// Redis that is out of memory refuses it, and it costs more.
-func (c *Cache) readOnce(ctx context.Context, ks store.Keys) (store.Reply, error) {
-	var record *redis.SliceCmd
-	var secret *redis.StringCmd
-	now, known := c.clock.ToldJustNow(mono.Now())
-	told := !known || c.clock.Many // a Cluster's nodes have a clock each
-	at, err := c.db.Together(ctx, ks.Grant(), told, func(p redis.Pipeliner) {
-		record, secret = p.HMGet(ctx, ks.Grant(), grant.FieldNames...), p.GetRange(ctx, ks.Secret(), 0, grant.MaxSealed)
-	})
-	if err != nil {
-		return store.Reply{}, err // on a Cluster nothing may have been asked
-	}
-	if told {
-		now = at
-	}
-	r := store.Reply{Status: "ok", Now: now, Told: told, Values: record.Val(), Sealed: secret.Val()}
-	if redis.HasErrorPrefix(record.Err(), "WRONGTYPE") {
-		r.Damaged = fmt.Errorf("%w (the key is no HASH)", grant.ErrDamaged)
-	}
-	return r, nil // a secret of another type is none
-}
-
-// reconcile holds what a script found against memory and takes the newer of the two.
-// If that is memory, either a push has overtaken the script's reply, or Redis has lost
-// something and gets it back: a request that was sent after memory knew cannot
-// honestly have found less.
-func (g Grant) reconcile(ctx context.Context, a answer) (*Snapshot, error) {
-	mem := g.Recall()
-	if a.damaged != nil {
-		if sure := mem.sure(); sure != nil {
-			return g.restore(ctx, sure)
-		}
-		return nil, a.damaged
-	}
-	if mem != nil && a.snap != nil && a.snap.Err != nil && mem.Pair.AccessToken.Reveal() != "" &&
-		mem.Epoch == a.snap.Epoch && mem.Generation == a.snap.Generation && mem.RefreshFP == a.snap.RefreshFP {
-		if sure := mem.sure(); errors.Is(a.snap.Err, errNoPair) && sure != nil && sure.RefreshFP == mem.RefreshFP {
-			return g.restore(ctx, sure)
-		}
-		a.snap.Pair, a.snap.Err = mem.Pair, nil // the record is good, and memory has its pair
-	}
-	older := mem != nil && (a.snap == nil || !a.snap.supersedes(mem) && mem.Compare(&a.snap.Record) > 0)
-	sure := mem.sure()
-	switch {
-	case older && a.sent > mem.knownAt && sure != nil && (a.snap == nil || sure.Compare(&a.snap.Record) > 0):
-		return g.restore(ctx, sure)
-	case older && a.sent > mem.knownAt:
-		return g.contradict(ctx, a)
-	case older:
-		return mem, nil
-	case a.snap == nil:
-		g.noteAbsent(a)
-		return nil, grant.ErrNone
-	default:
-		return g.c.adopt(a.snap.finish()), nil
-	}
-}
-
-// accept is Redis' answer as it is, for a grant that is not remembered.
-func (c *Cache) accept(a answer) (*Snapshot, error) {
-	if a.snap == nil {
-		return nil, grant.ErrNone
-	}
-	return a.snap.finish(), nil
-}
+// Rescue is for a process that ends: if Redis has lost its data, it gives back what this process
+// remembers. The error names each grant that Redis did not take.
+func (app App) Rescue(ctx context.Context) error { return app.c.in.Rescue(ctx, app.name) }

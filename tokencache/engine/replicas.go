@@ -3,7 +3,6 @@ package engine
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -29,38 +28,19 @@ func Replicas(n int, within time.Duration) ChangeOption {
 	return func(a *store.Acknowledgement) { a.Replicas, a.Within = n, within }
 }
 
-// store is run for a change that counts once it is acknowledged as the options say; lacks of the
+// store is run for a change that counts once it is acknowledged as the options say; Lacks of the
 // answer says that it is not.
 func (g Grant) store(ctx context.Context, op string, s *redis.Script, keys []string, opts []ChangeOption, args ...any) (answer, error) {
 	var ack store.Acknowledgement
 	for _, o := range opts {
 		o(&ack)
 	}
-	if ack.Replicas == 0 {
-		return g.run(ctx, op, s, keys, args...)
-	}
-	var lacks error
-	a, err := g.roundTrip(ctx, op, func() (store.Reply, error) {
-		cmd, wait, err := g.c.db.RunAndWait(ctx, ack, s, keys, append(args, g.c.proof.Key(ctx)))
-		if err != nil {
-			return store.Reply{}, err
-		}
-		lacks = ack.Lacks(wait)
-		got, err := cmd.Slice()
-		if err != nil {
-			return store.Reply{}, err
-		}
-		return store.ScriptReply(got)
-	})
-	if err == nil && lacks != nil {
-		a.lacks = fmt.Errorf("tokencache: %s %s: %w", op, g.key, lacks)
-	}
-	return a, err
+	return g.in().RunAcknowledged(ctx, op, s, keys, ack, args...)
 }
 
 // Acknowledged has a grant's state, as it is, acknowledged as the options say.
 func (g Grant) Acknowledged(ctx context.Context, opts ...ChangeOption) error {
 	ks := g.keys()
 	a, err := g.store(ctx, "acknowledge", store.AgainScript, []string{ks.Grant()}, opts)
-	return cmp.Or(err, a.damaged, a.lacks)
+	return cmp.Or(err, a.Damaged, a.Lacks)
 }

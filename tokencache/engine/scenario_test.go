@@ -54,6 +54,7 @@ func newPlay(t *testing.T) *play {
 }
 
 func (p *play) step(t *testing.T, d *datadriven.TestData) string {
+	time.Sleep(2 * time.Millisecond) // Redis tells the time in ms: what two steps note differs
 	act, ok := acts[d.Cmd]
 	if !ok {
 		d.Fatalf(t, "unknown directive %s", d.Cmd)
@@ -229,7 +230,7 @@ func (p *play) changes(t *testing.T) string {
 	for _, e := range entries[min(p.lines, len(entries)):] {
 		line := []string{fmt.Sprint(e.Values["kind"])}
 		for _, name := range slices.Sorted(maps.Keys(e.Values)) {
-			if name != "kind" {
+			if name != "kind" && e.Values[name] != "" {
 				line = append(line, name+"="+p.spell(name, fmt.Sprint(e.Values[name]), now))
 			}
 		}

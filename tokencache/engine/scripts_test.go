@@ -573,7 +573,7 @@ var operations = []operation{
 			return old
 		},
 		call: func(w *world, old *Snapshot) result {
-			s, err := w.c.Grant(old.Key).restore(w.Context(), old)
+			s, err := w.c.Grant(old.Key).in().Restore(w.Context(), old)
 			return result{grant.OutcomeOK, s, err}
 		},
 		check: func(w *world, _, now *Snapshot) { has(w, now, "at-2") }},
@@ -740,7 +740,7 @@ func run(t *testing.T, op operation, direct, tested redis.UniversalClient, lossy
 	prefix := redistest.Prefix(t)
 	w := &world{T: t, c: newCache(t, tested, prefix), stage: newCache(t, direct, prefix), k: acme}
 	base := op.stage(w)
-	before := journal(t, w.stage, w.k)
+	before := journaled(t, w.stage, w.k)
 	var rev int64
 	if base != nil {
 		rev, _ = direct.HGet(t.Context(), w.stage.Grant(w.k).keys().Grant(), "rev").Int64()
@@ -760,7 +760,7 @@ func run(t *testing.T, op operation, direct, tested redis.UniversalClient, lossy
 		t.Errorf("answered %q, not %q", got.outcome, op.want)
 	}
 	published := events()
-	added := journal(t, w.stage, w.k)[len(before):]
+	added := journaled(t, w.stage, w.k)[len(before):]
 	if !slices.Equal(added, append([]string{}, op.journal...)) {
 		t.Errorf("journal: %v, not %v", added, op.journal)
 	}

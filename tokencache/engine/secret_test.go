@@ -17,6 +17,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 	"github.com/tokenlatch/tokenlatch/tokencache/seal"
 )
 
@@ -307,7 +308,9 @@ func TestFingerprintTellsNothing(t *testing.T) {
 func TestNoPrinterShowsTheTokensInAnUnexportedField(t *testing.T) {
 	t.Parallel()
 	pair := grant.Pair{AccessToken: grant.Hide(canary + "-access"), RefreshToken: grant.Hide(canary + "-refresh"), ExpiresAt: time.Now().Add(time.Hour).UnixMilli()}
-	snap := (&Snapshot{Pair: pair}).finish()
+	draft := memory.NewDraft(acme, 0, 0)
+	draft.Pair = pair
+	snap := draft.Finish()
 	holder := struct {
 		secret grant.Secret
 		pair   grant.Pair

@@ -49,6 +49,22 @@ func (s Status) String() string {
 	return text
 }
 
+// Status is what people see of the grant's record, at Redis' time now.
+func (k Key) Status(r *Record, now int64) Status {
+	return Status{
+		Key: k, State: r.State, Reason: r.Reason, Generation: r.Generation, Epoch: Time(r.Epoch),
+		IssuedAt: Time(r.IssuedAt), ExpiresAt: Time(r.ExpiresAt), RefreshAt: Time(r.RefreshAt),
+		RefreshTokenExpiresAt: Time(r.RefreshTokenExpiresAt),
+		UsedAt:                Time(r.UsedAt), WarnedAt: Time(r.WarnedAt),
+		AccessTokenFingerprint: r.AccessFP, RefreshTokenFingerprint: r.RefreshFP, By: r.By,
+		ClaimBy: r.Claim.By, ClaimAt: Time(r.Claim.At), ClaimUntil: Time(r.Claim.Until),
+		UnresolvedPresentations: r.Claim.N,
+		Fails:                   r.Fails, RetryAt: Time(r.RetryAt), ErrorAt: Time(r.ErrorAt), Error: r.Error,
+		Rejects: r.Rejects, RejectAt: Time(r.RejectAt),
+		Now: Time(now),
+	}
+}
+
 // Time is a time of Redis' clock, unix ms, for people; 0 is the zero time.
 func Time(ms int64) time.Time {
 	if ms == 0 {

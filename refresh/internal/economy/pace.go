@@ -117,6 +117,13 @@ func (p *Pacer) enter(ctx context.Context, urgent func() bool) (leave func(), er
 	}
 }
 
+// Waits reports whether exchanges of this process wait for the budget.
+func (p *Pacer) Waits() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.queue, func(t *Ticket) bool { return t.since.IsZero() })
+}
+
 func (p *Pacer) unlimited() bool { return p.budget == (provider.Budget{}) && p.ramp() == 0 }
 
 // StandBy waits until an exchange that nobody waits for may try for its lease and its place. What it

@@ -132,6 +132,7 @@ type Exchange struct {
 	Answered chan struct{} // closed when what follows is set
 	Pair     provider.Pair
 	Failure  *provider.Error
+	Took     time.Duration
 }
 
 // Left returns how long it may still take, and be listened to, from now.
@@ -144,6 +145,7 @@ func (x *Exchange) Slow() bool { return time.Since(x.start) >= x.Send }
 type Maker struct {
 	Provider provider.Provider
 	Log      zerolog.Logger
+	Ended    func(tenant string, failure *provider.Error) // is called when one has ended; may be nil
 
 	fallback atomic.Bool // the provider's Fallback is the one that is accepted
 }
@@ -157,6 +159,9 @@ func (m *Maker) Prepare(l Limits, g provider.Grant) (x *Exchange, run func()) {
 		defer close(x.Answered)
 		defer x.End(context.Canceled)
 		x.Pair, x.Failure = m.do(x.lifetime, g)
+		if x.Took = time.Since(x.start); m.Ended != nil {
+			m.Ended(g.Tenant, x.Failure)
+		}
 	}
 }
 

@@ -49,7 +49,7 @@ func (fl *Flights) board(k tokencache.Key, w Want) (f *flight, isNew bool, _ err
 		return f, false, nil
 	}
 	f = &flight{Flights: fl, key: k, grant: fl.App.Grant(k.Tenant), want: w, looked: make(chan struct{}), done: make(chan struct{})}
-	f.callers.Background = w.Background
+	f.callers.Want, f.callers.Background = w.Want, w.Background
 	if err := fl.Work.Add(); err != nil {
 		return nil, false, err
 	}
@@ -61,6 +61,12 @@ func (fl *Flights) board(k tokencache.Key, w Want) (f *flight, isNew bool, _ err
 		fl.Begun()
 	}
 	return f, !flies, nil
+}
+
+// Flies reports whether a flight about a tenant's grant is under way.
+func (fl *Flights) Flies(tenant string) bool {
+	_, ok := fl.all.Load(tenant)
+	return ok
 }
 
 // noteWant notes what those who join it are like.

@@ -13,6 +13,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/journal"
 )
 
 // claim notes that this process presents s's generation. No claim, no exchange. The error is
@@ -21,7 +22,7 @@ func (h *Holder) claim(s *engine.Snapshot) (*engine.Snapshot, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), work.RedisTimeout)
 	defer cancel()
 	id := engine.NewID()
-	outcome, claimed, err := h.grant.Claim(ctx, s, id, h.ClaimTimeout+h.Rules.Patience(), h.Takeover, h.Acked)
+	outcome, claimed, err := h.grant.With(journal.Note{Why: why(h, s)}).Claim(ctx, s, id, h.ClaimTimeout+h.Rules.Patience(), h.Takeover, h.Acked)
 	switch {
 	case err != nil:
 		h.unclaim(s, id, err)
@@ -36,6 +37,21 @@ func (h *Holder) claim(s *engine.Snapshot) (*engine.Snapshot, error) {
 		time.Sleep(policy.Slack) // our clock was a little ahead of Redis': do not ask at full speed
 	}
 	return nil, work.ErrAgain
+}
+
+// why says for what s is presented, for the journal.
+func why(h *Holder, s *engine.Snapshot) string {
+	switch w, background := h.callers.Want, h.callers.Background != nil; {
+	case w.Refused:
+		return journal.ByAPI
+	case background && (s.UsedAt == 0 || s.Now()-s.UsedAt >= h.Rules.IdleAfter.Milliseconds()):
+		return journal.Idle
+	case background, w.Early:
+		return journal.Due
+	case w.After != policy.Position{}:
+		return journal.Forced
+	}
+	return journal.Asked
 }
 
 // unclaim resolves a claim that may have been stored although its reply was lost, or the

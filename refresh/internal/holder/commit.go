@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -21,7 +22,7 @@ import (
 // commit stores the only living pair, and says what becomes of the grant by it. The error is work.ErrAgain if
 // somebody else's result counts.
 func (h *Holder) commit(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, error) {
-	stored, outcome, err := h.store(s, p)
+	stored, outcome, err := h.store(s, p, h.took)
 	switch {
 	case err != nil:
 		return stored, nil // from memory
@@ -43,8 +44,9 @@ func beforeOf(s *engine.Snapshot) pair.Before {
 // store stores the only living pair. If Redis does not take it at once, this process serves it from
 // memory and goes on trying for as long as it lives; that is the error, and the snapshot is what
 // memory holds.
-func (h *Holder) store(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, grant.Outcome, error) {
+func (h *Holder) store(s *engine.Snapshot, p provider.Pair, took time.Duration) (*engine.Snapshot, grant.Outcome, error) {
 	id, pair := engine.NewID(), h.Pairs.OfAnswer(beforeOf(s), p, s.At())
+	noted := h.grant.With(brought(s, p, pair, took))
 	var outcome grant.Outcome
 	var stored *engine.Snapshot
 	done := h.Underway.Add(s)
@@ -59,7 +61,7 @@ func (h *Holder) store(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, g
 	err := h.Keeper.Keep(keep.Keeping{
 		Grant: h.grant, Tenant: h.key.Tenant, What: fmt.Sprintf("%s, generation %d", h.key, s.Generation+1),
 		Attempt: func(ctx context.Context) error {
-			o, st, err := h.grant.Commit(ctx, s, id, pair, false, h.callers.Used.Load(), h.Acked)
+			o, st, err := noted.Commit(ctx, s, id, pair, false, h.callers.Used.Load(), h.Acked)
 			if err == nil {
 				outcome, stored = o, st
 			}

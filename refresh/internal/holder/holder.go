@@ -54,6 +54,7 @@ func (t *Tools) View(s *engine.Snapshot, leaseHeld time.Duration) policy.View {
 type Callers struct {
 	Used   atomic.Bool // somebody has asked for the token
 	Urgent atomic.Bool // and waits for it
+	Want   policy.Want // what the first of them wanted
 	// Background is set if nobody had asked when the work began: the right to try for a place among the
 	// exchanges in flight.
 	Background *economy.Ticket
@@ -79,10 +80,11 @@ type Holder struct {
 	key     tokencache.Key
 	callers *Callers
 
-	Pin    *engine.Pin // set before Lead
-	probed func()      // lets another flight of this process probe the app's circuit
-	spent  *lock.Lease // has done its work
-	due    int64       // Redis time at which the pair that was committed must be looked at
+	Pin    *engine.Pin   // set before Lead
+	probed func()        // lets another flight of this process probe the app's circuit
+	spent  *lock.Lease   // has done its work
+	took   time.Duration // by the last exchange
+	due    int64         // Redis time at which the pair that was committed must be looked at
 }
 
 // New returns the holder of a grant, for a flight.

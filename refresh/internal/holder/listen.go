@@ -18,12 +18,15 @@ var errLate = errors.New("this process was stopped between claim and exchange")
 // exchange presents the refresh token, once, and waits for what comes of it.
 func (h *Holder) exchange(s *engine.Snapshot) (provider.Pair, *provider.Error) {
 	x := h.present(s)
+	h.took = 0
 	switch {
 	case x == nil:
 		return provider.Pair{}, &provider.Error{Class: provider.Unsent, Code: "paused", Err: errLate}
 	case h.answer(s, x):
+		h.took = x.Took
 		return x.Pair, x.Failure
 	}
+	h.took = h.ClaimTimeout
 	h.Log.Error().Err(exchange.ErrHangs).Str("tenant", h.key.Tenant).Int64("generation", s.Generation).Msg("given up: the outcome of this exchange is not known")
 	done := h.Underway.Add(s)
 	h.Work.Go(func() {
@@ -33,7 +36,7 @@ func (h *Holder) exchange(s *engine.Snapshot) (provider.Pair, *provider.Error) {
 			h.keepUnread(s, x.Pair, x.Failure)
 			return
 		}
-		_, _, _ = h.store(s, x.Pair)
+		_, _, _ = h.store(s, x.Pair, x.Took)
 	})
 	return provider.Pair{}, &provider.Error{Class: provider.Ambiguous, Code: policy.CodeHangs, Err: exchange.ErrHangs}
 }

@@ -30,7 +30,7 @@ func (h *Holder) secondOpinion(s *engine.Snapshot, e *provider.Error, turn *econ
 	// Not where it is written that nobody presents: then it is not, and somebody verifies later.
 	ctx, cancel := context.WithTimeout(context.Background(), work.RedisTimeout)
 	defer cancel()
-	outcome, now, err := h.grant.Fail(ctx, s, grant.Failure{
+	outcome, now, err := h.grant.With(failed(s, e, h.took)).Fail(ctx, s, grant.Failure{
 		ID: engine.NewID(), Verdict: grant.VerdictAgain, Error: policy.ErrorText(&refused),
 		Retry: 2*policy.SecondOpinionAfter + policy.SecondOpinionBudget + h.ClaimTimeout + h.Rules.Patience(),
 	})

@@ -16,10 +16,11 @@ import (
 // with it, as the error; that is work.ErrAgain if somebody else's result counts.
 func (h *Holder) publish(s *engine.Snapshot, e *provider.Error, failure grant.Failure) error {
 	failure.ID = engine.NewID()
+	noted := h.grant.With(failed(s, e, h.took))
 	var outcome grant.Outcome
 	var stored *engine.Snapshot
 	attempt := func(ctx context.Context) (err error) {
-		o, st, err := h.grant.Fail(ctx, s, failure)
+		o, st, err := noted.Fail(ctx, s, failure)
 		if err == nil {
 			outcome, stored = o, st
 		}

@@ -114,7 +114,7 @@ const (
 )
 
 // fetchProof asks Redis for the key, and makes one if there is none. A process that has had one
-// goes on with that, as others do; it is put back by rescue (restore.go in engine). Called with fetching held.
+// goes on with that, as others do; it is put back by rescue (restore.go in inbox). Called with fetching held.
 func (p *Proof) fetchProof(ctx context.Context) (key string, fate keyFate, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), Timeout)
 	defer cancel()

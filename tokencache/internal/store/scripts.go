@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -217,6 +218,10 @@ type Reply struct {
 
 	Damaged error
 }
+
+// NewID returns an id for one state change. A repeat with the same id, by us or by
+// go-redis after a lost reply, is answered like the first.
+func NewID() string { return rand.Text()[:16] }
 
 // ScriptReply reads {status, now, record, sealed pair}, and perhaps why nothing was published.
 func ScriptReply(got []any) (Reply, error) {

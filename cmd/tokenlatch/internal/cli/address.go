@@ -2,7 +2,6 @@ package cli
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -11,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/spf13/pflag"
 )
 
 // RedisVariable is where the address of a Redis may stand together with its password:
@@ -23,14 +22,14 @@ var errPasswordShown = errors.New("--redis: a password on the command line can b
 
 // RedisAddr is the Redis to use, from the flags or else the environment; empty is none.
 // No error quotes an address: it may hold a password.
-func RedisAddr(fs *flag.FlagSet, addr, passwordFile string) (string, error) {
+func RedisAddr(fs *pflag.FlagSet, addr, passwordFile string) (string, error) {
 	from := "--redis"
-	if !Given(fs, "redis") {
+	if !fs.Changed("redis") {
 		addr, from = os.Getenv(RedisVariable), RedisVariable
 	} else if showsPassword(addr) {
 		return "", errPasswordShown
 	}
-	withFile := Given(fs, "redis-password-file")
+	withFile := fs.Changed("redis-password-file")
 	switch {
 	case addr == "" && from == RedisVariable && withFile:
 		return "", errors.New("--redis-password-file: goes with --redis or " + RedisVariable + ", which says where that Redis is")
@@ -49,21 +48,21 @@ func RedisAddr(fs *flag.FlagSet, addr, passwordFile string) (string, error) {
 
 // showsPassword reports whether an address holds a password, or what may be meant as one.
 func showsPassword(addr string) bool {
-	u, err := url.Parse(addr)
+	u, err := url.Parse(splitHosts(addr).single())
 	if err != nil || u.Scheme == "" || u.Opaque != "" {
 		return strings.Contains(addr, "@")
 	}
 	_, password := u.User.Password()
-	return password
+	return password || u.Query().Has("password")
 }
 
 func checkAddr(from, addr string, withFile bool) error {
 	if strings.Contains(addr, "://") {
-		opt, err := redis.ParseURL(addr)
+		user, password, err := parse(addr)
 		switch {
 		case err != nil:
-			return errors.New(from + ": not a URL of the form redis://host:port[/db]")
-		case opt.Username != "" && opt.Password == "" && !withFile:
+			return errors.New(from + ": not a URL of the form redis://host:port[/db], redis-sentinel://host,host/?master=name or redis-cluster://host,host")
+		case user != "" && password == "" && !withFile:
 			return errors.New(from + ": names a user and no password: put that into a file that --redis-password-file names, or both into " + RedisVariable)
 		}
 		return nil
@@ -98,7 +97,8 @@ func withPassword(addr, password string) (string, error) {
 	if !strings.Contains(addr, "://") {
 		addr = "redis://" + addr
 	}
-	u, err := url.Parse(addr)
+	hosts := splitHosts(addr)
+	u, err := url.Parse(hosts.single())
 	if err != nil { // checkAddr has parsed it
 		return "", errors.New("the address of Redis does not parse")
 	}
@@ -106,5 +106,5 @@ func withPassword(addr, password string) (string, error) {
 		return "", errors.New("--redis-password-file: " + RedisVariable + " holds a password already")
 	}
 	u.User = url.UserPassword(u.User.Username(), password)
-	return u.String(), nil
+	return splitHosts(u.String()).with(hosts.more), nil
 }

@@ -1,13 +1,13 @@
 package cli_test
 
 import (
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/spf13/pflag"
 
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/cli"
 )
@@ -25,7 +25,7 @@ func passwordFile(t *testing.T, text string) string {
 func addressOf(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	var addr, passwordFile string
-	fs := flag.NewFlagSet("", flag.ContinueOnError)
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
 	fs.StringVar(&addr, "redis", "", "")
 	fs.StringVar(&passwordFile, "redis-password-file", "", "")
 	if err := fs.Parse(args); err != nil {

@@ -1,39 +1,28 @@
 package cli
 
 import (
-	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/spf13/pflag"
 )
 
-// IsHelp reports whether an argument asks for help.
-func IsHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }
-
-// Given reports whether a flag was set by hand.
-func Given(fs *flag.FlagSet, name string) (set bool) {
-	fs.Visit(func(f *flag.Flag) { set = set || f.Name == name })
-	return set
-}
-
-// Dashes spells flags as the help does: package flag writes -name in its errors.
-func Dashes(err error) error {
-	if errors.Is(err, flag.ErrHelp) {
-		return err
-	}
-	return errors.New(strings.NewReplacer("not defined: -", "not defined: --", "argument: -", "argument: --", " for flag -", " for flag --", " for -", " for --").Replace(err.Error()))
-}
-
 // PrintFlags writes what a command's help says of its flags, 80 columns wide.
-func PrintFlags(w io.Writer, fs *flag.FlagSet) {
-	fs.VisitAll(func(f *flag.Flag) {
-		kind, text := flag.UnquoteUsage(f)
+func PrintFlags(w io.Writer, fs *pflag.FlagSet) {
+	fs.VisitAll(func(f *pflag.Flag) {
+		if f.Hidden {
+			return
+		}
+		kind, text := pflag.UnquoteUsage(f)
 		head := "--" + f.Name
+		if f.Shorthand != "" {
+			head = "-" + f.Shorthand + ", " + head
+		}
 		if kind != "" {
 			head += " " + kind
 		}
-		if f.DefValue != "" && f.DefValue != "false" {
+		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "[]" && f.DefValue != "0" && f.DefValue != "0s" {
 			text += " (default " + f.DefValue + ")"
 		}
 		indent := strings.Repeat(" ", 23)

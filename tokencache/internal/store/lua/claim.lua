@@ -18,6 +18,7 @@
 -- ARGV[11] "revival" of a grant that is dead, once its retry_at has come
 -- ARGV[12] id of the claim that the caller knows; "" for none
 -- ARGV[13] "over" if the access token has ended by the caller's clock
+-- ARGV[14] why it is presented, for the journal: "due", "idle", "asked", "refused", "forced"; "" for unsaid
 -- returns  {status, now, record, sealed pair if moved}: "ok", "none", "moved"
 --          (another epoch or generation), "dead" (not active), "wait" (retry_at is
 --          ahead), "claimed" (unresolved, not to be taken over yet), "replaced" (this is
@@ -72,4 +73,5 @@ save(KEYS[1], r, {
   claim_prior = prior > 0 and int(prior) or '', -- an earlier holder may still commit until then
   claim_n = int(n + 1),
 })
-return reply('ok', now, announce(KEYS[3], ARGV[2], ARGV[1], 'claim', now, r, ARGV[4], n > 0 and 'takeover' or ARGV[11]))
+local why = n > 0 and 'takeover' or ARGV[11] ~= '' and ARGV[11] or ARGV[14]
+return reply('ok', now, announce(KEYS[3], ARGV[2], ARGV[1], 'claim', now, r, ARGV[4], why))

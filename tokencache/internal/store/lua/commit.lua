@@ -14,7 +14,10 @@
 -- ARGV[8]  generation that it is sealed as
 -- ARGV[9]  "spare" when the pair is the spare, which is spent by this
 -- ARGV[10] ms by which this must put the refresh token's end off, so that a warning of it falls
--- ARGV[11…] record fields of the pair: name, value, …
+-- ARGV[11] how long the exchange took, ms, for the journal; "" for unknown
+-- ARGV[12] the provider's request id, for the journal
+-- ARGV[13] "narrower" if the pair has less of a scope than the one before; for the journal
+-- ARGV[14…] record fields of the pair: name, value, …
 -- returns  {status, now, record, sealed pair if moved}: "ok"; "moved" (refused: a
 --          newer consent, or a sibling won; then the pair is kept as spare);
 --          "reseal" (nothing is stored yet: seal it as the generation after the
@@ -30,7 +33,7 @@ local beside = bad and num(string.match(pair_of(KEYS[2]), '^(%d+)\n')) or 0
 if beside > epoch and beside < now + 86400000 then return reply(bad, now, {}) end
 if bad then r = {} end -- the pair is the only living one: it begins the record anew
 local set = {}
-for i = 11, #ARGV, 2 do set[ARGV[i]] = ARGV[i + 1] end
+for i = 14, #ARGV, 2 do set[ARGV[i]] = ARGV[i + 1] end
 
 if r.gen then
   if r.commit_id == ARGV[3] then -- a repeat: its reply was lost
@@ -70,7 +73,7 @@ clear_failure(set)
 -- The pair that is replaced has lived undisturbed.
 if num(r.foreign) > 0 and r.foreign_gen ~= r.gen and r.state == 'active' then set.foreign, set.foreign_gen = '', '' end
 if r.warned_at and num(set.rt_expires_at) > num(r.rt_expires_at) + num(ARGV[10]) then set.warned_at = '' end
-local healed = r.state == 'reauthorize' and 'late successor' or ''
+local why = r.state == 'reauthorize' and 'late successor' or ARGV[13]
 if bad then redis.call('DEL', KEYS[1]) end
 if bad or r.state == 'disconnected' then redis.call('PERSIST', KEYS[1]); redis.call('PERSIST', KEYS[4]) end
 -- A refresh proves that this consent is alive: the pair of the one it replaced is not needed.
@@ -78,5 +81,5 @@ if r.spare_epoch or ARGV[9] == 'spare' then redis.call('DEL', KEYS[3]) end
 if r.spare_epoch then set.spare_epoch = '' end
 save(KEYS[1], r, set)
 redis.call('SET', KEYS[2], ARGV[7])
-if ARGV[9] == 'spare' then healed = 'spare' end
-return reply('ok', now, announce(KEYS[4], ARGV[2], ARGV[1], 'commit', now, r, ARGV[4], healed, ARGV[7], ARGV[3]))
+if ARGV[9] == 'spare' then why = 'spare' end
+return reply('ok', now, announce(KEYS[4], ARGV[2], ARGV[1], 'commit', now, r, ARGV[4], why, ARGV[7], ARGV[3], { ms = ARGV[11], req = ARGV[12] }))

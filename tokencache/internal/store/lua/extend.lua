@@ -29,7 +29,7 @@ local set = { claim_until = int(math.max(now + num(ARGV[7]), num(r.claim_until))
 if ARGV[8] ~= '' then
   if new then
     set.error, set.error_at = ARGV[8], int(now)
-    journal(KEYS[3], ARGV[2], 'extend', r, ARGV[3], ARGV[8])
+    journal(KEYS[3], ARGV[2], 'extend', r, ARGV[3], '', nil, { answer = ARGV[8] })
   end
   set.retry_at = int(now + num(ARGV[9]))
 end

@@ -20,6 +20,8 @@
 -- ARGV[12] "deadline": with "keep", no next try before the claim's hard deadline
 -- ARGV[13] "unknown": no rule knows the answer; the first of a row is dated
 -- ARGV[14] by how many ms the deadline comes sooner then, since the exchange has ended: no pair is on its way
+-- ARGV[15] how long the exchange took, ms, for the journal; "" for unknown
+-- ARGV[16] the provider's request id, for the journal
 -- returns  {status, now, record, sealed pair if moved}: "ok", "none", "moved"
 --          (another epoch or generation), "claimed" (another holder took over)
 -- Of a grant that is dead this was a revival: it stays as dead as it was, for the same reason and
@@ -73,4 +75,5 @@ else
 end
 set.retry_at = retry > 0 and int(retry) or ''
 save(KEYS[1], r, set)
-return reply('ok', now, announce(KEYS[3], ARGV[2], ARGV[1], kind, now, r, ARGV[4], kind == 'reauthorize' and ARGV[10] or ARGV[9], nil, ARGV[3]))
+local said = { answer = ARGV[9], ms = ARGV[15], req = ARGV[16] }
+return reply('ok', now, announce(KEYS[3], ARGV[2], ARGV[1], kind, now, r, ARGV[4], ARGV[10], nil, ARGV[3], said))

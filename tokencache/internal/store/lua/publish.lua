@@ -12,10 +12,13 @@ local function publish(channel, body)
 end
 
 -- journal appends an entry, the last `length` stay. All entries have the same fields: Redis stores
--- their names once. A key of another type makes way.
-local function journal(key, length, kind, r, by, why, id)
+-- their names once. A key of another type makes way. `said` is what an exchange brought: answer
+-- (class/code/status), ms (how long it took), req (the provider's request id).
+local function journal(key, length, kind, r, by, why, id, said)
+  said = said or {}
   local args = { key, 'MAXLEN', '=', length, '*',
-    'kind', kind, 'gen', r.gen, 'epoch', r.epoch, 'by', by, 'why', why, 'id', id or '' }
+    'kind', kind, 'gen', r.gen, 'epoch', r.epoch, 'by', by, 'why', why, 'id', id or '',
+    'answer', said.answer or '', 'ms', said.ms or '', 'req', said.req or '' }
   local said = redis.pcall('XADD', unpack(args))
   if type(said) == 'table' and said.err and string.find(said.err, 'WRONGTYPE') then
     redis.call('DEL', key)
@@ -29,8 +32,8 @@ end
 -- an empty line, the sealed pair if it is new. What is not a mere step on the way goes to those who
 -- watch the app's grants too: channel, event. Returns the record's text.
 local steps = { claim = true, reject = true, spare = true, refused = true, revival = true }
-local function announce(key, length, channel, kind, now, r, by, why, sealed, id)
-  journal(key, length, kind, r, by, why, id)
+local function announce(key, length, channel, kind, now, r, by, why, sealed, id, said)
+  journal(key, length, kind, r, by, why, id, said)
   local record = text(r)
   local head = kind .. ' ' .. int(now) .. '\n' .. record
   publish(channel, head .. '\n\n' .. (sealed or ''))

@@ -1,0 +1,291 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/cli"
+	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/oncall"
+	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/term"
+	"github.com/tokenlatch/tokenlatch/refresh/explain"
+	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/inspect"
+	"github.com/tokenlatch/tokenlatch/tokencache/journal"
+)
+
+// explaining are the flags of explain.
+type explaining struct {
+	*globals
+	exitCode, forTenant bool
+}
+
+func newExplain(g *globals) *cobra.Command {
+	x := &explaining{globals: g}
+	cmd := &cobra.Command{
+		Use: "explain {APP TENANT | APP | CODE} [flags]", Short: "why, since when, who acts, and what to do",
+		Long: `Say why a grant is as it is: what has happened, how that is known, who acts
+next, and the command to type. It reads the record, the journal, the lease and
+the app's state, no token and no configuration. So it does not know what only a
+worker knows: Coordinator.Explain says that, too.
+
+With an app alone it counts the app's grants by code: is it one customer, or
+everybody? With a code, as TL302, it prints what docs/codes.md says about it.`,
+		Example: `tokenlatch explain zoom acme
+tokenlatch explain zoom acme --for-tenant   # a sentence for the customer
+tokenlatch explain zoom
+tokenlatch explain TL302`,
+		Args: func(_ *cobra.Command, args []string) error {
+			switch {
+			case len(args) == 0:
+				return cli.Usage(errors.New("APP TENANT, APP or CODE is missing"))
+			case len(args) > 2:
+				return cli.Usage(fmt.Errorf("takes no argument %q", args[2]))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 && codeLike.MatchString(args[0]) {
+				return x.page(args[0])
+			}
+			k := grant.Key{App: args[0], Tenant: "any"}
+			if len(args) == 2 {
+				k.Tenant = args[1]
+			}
+			if err := k.Validate(); err != nil {
+				return cli.Usage(err)
+			}
+			s, err := g.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			if len(args) == 1 {
+				return x.app(cmd.Context(), s, args[0])
+			}
+			return x.grant(cmd.Context(), s, k)
+		},
+	}
+	cmd.Flags().BoolVar(&x.exitCode, "exit-code", false, "exit with 5 if the level is warning or error")
+	cmd.Flags().BoolVar(&x.forTenant, "for-tenant", false, "print a sentence that can be shown to the customer, and no more")
+	return cmd
+}
+
+var codeLike = regexp.MustCompile(`^(?i)TL\d{3}$`)
+
+// page prints what there is to say about a code.
+func (x *explaining) page(code string) error {
+	text, ok := explain.Page(code)
+	if !ok {
+		return &cli.Error{Exit: cli.ExitFailed, Code: "no_such_code", Err: fmt.Errorf("there is no code %s", strings.ToUpper(code)), Hint: "the codes are " + strings.Join(explain.Codes(), " ")}
+	}
+	if x.asJSON() {
+		return x.object(struct {
+			Code string `json:"code"`
+			Text string `json:"text"`
+		}{strings.ToUpper(code), text})
+	}
+	return x.text(text)
+}
+
+// explained is an explanation in JSON: docs/json/explain.schema.json.
+type explained struct {
+	App    string `json:"app"`
+	Tenant string `json:"tenant"`
+	explain.Explanation
+}
+
+func (x *explaining) grant(ctx context.Context, s *session, k grant.Key) error {
+	c, err := caseOf(ctx, s, k)
+	if err != nil {
+		return x.failed(s, err)
+	}
+	e := explain.Judge(c)
+	switch {
+	case x.asJSON():
+		err = x.object(explained{k.App, k.Tenant, e})
+	case x.forTenant:
+		err = x.text(e.ForTenant + "\n")
+	default:
+		err = x.text(term.Render(explanationLines(e, grant.Time(c.Now), x.width()), 0, x.colour()))
+	}
+	return x.verdict(err, e.Level == explain.Warning || e.Level == explain.Error)
+}
+
+func (x *explaining) verdict(err error, trouble bool) error {
+	if err == nil && x.exitCode && trouble {
+		return cli.Ended(cli.ExitFindings)
+	}
+	return err
+}
+
+// width is for how many columns text is broken.
+func (x *explaining) width() int {
+	if w := term.Width(x.stdout); w > 0 {
+		return min(w, 120)
+	}
+	return 100
+}
+
+// caseOf reads what Redis holds of a grant. One that is not there is a case, too.
+func caseOf(ctx context.Context, s *session, k grant.Key) (explain.Case, error) {
+	c := explain.Case{App: k.App, Tenant: k.Tenant}
+	row, err := s.Grant(ctx, k)
+	switch {
+	case errors.Is(err, tokencache.ErrNone):
+	case err != nil:
+		return c, err
+	case row.Err != nil:
+		c.Damaged = row.Err
+	default:
+		c.Record = &row.Record
+	}
+	c.Now = row.Now
+	if c.Trace.Entries, err = s.Journal(ctx, k); err != nil {
+		return c, err
+	}
+	c.Trace.Lease, c.Trace.Left, c.Trace.Now = row.Lease.By, row.Lease.Left, row.Now
+	if c.Trace.Lease != "" {
+		c.Trace.Lease += "/" // a lease's value ends with a nonce
+	}
+	c.State, err = stateOf(ctx, s, k.App)
+	return c, err
+}
+
+func stateOf(ctx context.Context, s *session, app string) (*explain.State, error) {
+	a, err := s.App(ctx, app)
+	switch {
+	case errors.Is(err, tokencache.ErrNone):
+		return &explain.State{}, nil
+	case errors.Is(err, tokencache.ErrDamaged):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return stateFrom(a), nil
+}
+
+func stateFrom(a *engine.AppState) *explain.State {
+	return &explain.State{
+		Open: a.Open, Error: a.Error, OpenedAt: a.OpenedAt, Probes: a.Probes, ProbeAt: a.ProbeAt, Brake: a.Brake,
+		MassAt: a.MassAt, MassTryAt: a.MassTryAt, ThrottledUntil: a.ThrottledUntil, LostAt: a.LostAt,
+	}
+}
+
+// explanationLines are an explanation in words.
+func explanationLines(e explain.Explanation, now time.Time, width int) []term.Line {
+	head := []term.Line{{term.In(toneOfLevel(e.Level), e.Title), term.In(cli.Faint, "  "+e.Code)}}
+	if 2+len([]rune(e.Title))+len(e.Code) > width {
+		head = nil
+		for i, part := range term.Wrap(e.Title, width-len(e.Code)-2) {
+			line := term.Line{term.In(toneOfLevel(e.Level), part)}
+			if i == 0 {
+				line = append(line, term.In(cli.Faint, "  "+e.Code))
+			}
+			head = append(head, line)
+		}
+	}
+	out := head
+	say := func(what, text string) {
+		for i, part := range term.Wrap(text, width-14) {
+			if i > 0 {
+				what = ""
+			}
+			out = append(out, term.Line{term.In(cli.Faint, fmt.Sprintf("  %-12s", what)), term.In(cli.Plain, part)})
+		}
+	}
+	for _, s := range e.Story {
+		at := ""
+		if !s.At.IsZero() {
+			at = oncall.Clock(s.At, now)
+		}
+		say(at, s.Text)
+	}
+	if !e.RetryAt.IsZero() {
+		say("again", "at "+when(e.RetryAt, now))
+	}
+	for _, unknown := range e.Unknown {
+		say("not known", unknown)
+	}
+	say("who acts", strings.ReplaceAll(e.Who, "_", " "))
+	for _, do := range e.Do {
+		say("do", do.Text)
+		if do.Command != "" {
+			out = append(out, term.Line{term.In(cli.Bold, "                "+do.Command)}) // whole: people copy it
+		}
+	}
+	return out
+}
+
+func toneOfLevel(level string) cli.Tone {
+	switch level {
+	case explain.Error:
+		return cli.Alarm
+	case explain.Warning:
+		return cli.Busy
+	}
+	return cli.Calm
+}
+
+// app counts an app's grants by code. Of each it reads the record alone: a journal each would take long.
+func (x *explaining) app(ctx context.Context, s *session, app string) error {
+	state, err := stateOf(ctx, s, app)
+	if err != nil {
+		return x.failed(s, err)
+	}
+	codes := map[string]int{}
+	for row, err := range s.List(ctx, app) {
+		if err != nil {
+			return x.failed(s, err)
+		}
+		codes[codeOf(&row, state)]++
+	}
+	sum := explain.Sum(app, codes)
+	if x.asJSON() {
+		err = x.object(struct {
+			App string `json:"app"`
+			explain.Summary
+		}{app, sum})
+	} else {
+		err = x.sayApp(app, sum)
+	}
+	return x.verdict(err, sum.Trouble > 0)
+}
+
+func codeOf(row *inspect.Row, state *explain.State) string {
+	c := explain.Case{App: row.App, Tenant: row.Tenant, Damaged: row.Err, State: state, Now: row.Now}
+	if row.Err == nil {
+		c.Record = &row.Record
+	}
+	c.Trace = journal.Trace{Now: row.Now}
+	return explain.Judge(c).Code
+}
+
+func (x *explaining) sayApp(app string, sum explain.Summary) error {
+	tone := cli.Calm
+	if sum.Trouble > 0 {
+		tone = cli.Alarm
+	}
+	lines := []term.Line{{term.In(tone, sum.Title)}}
+	for _, c := range sum.Counts {
+		text, _ := explain.Page(c.Code)
+		title, _, _ := strings.Cut(strings.TrimPrefix(text, "## "), "\n")
+		lines = append(lines, term.Line{term.In(cli.Plain, fmt.Sprintf("  %9s  %s", oncall.Count(int64(c.Count)), title))})
+	}
+	if err := x.text(term.Render(lines, 0, x.colour())); err != nil {
+		return err
+	}
+	next := "tokenlatch ls " + oncall.ID(app) + " --trouble lists those in trouble"
+	if sum.Cause != "" {
+		next = "tokenlatch explain " + sum.Cause + " says what to do; " + next
+	}
+	x.talk("%s", next)
+	return nil
+}

@@ -1,0 +1,175 @@
+package oncall
+
+import (
+	"time"
+
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/inspect"
+)
+
+// Grant is a grant in JSON: docs/json/grant.schema.json. Times are UTC, by Redis' clock.
+type Grant struct {
+	App        string    `json:"app"`
+	Tenant     string    `json:"tenant"`
+	State      string    `json:"state"`
+	Trouble    bool      `json:"trouble"`
+	Since      time.Time `json:"since,omitzero"`
+	Why        string    `json:"why"`
+	Who        string    `json:"who"`
+	Reason     string    `json:"reason,omitempty"`
+	Error      string    `json:"error,omitempty"`
+	ErrorAt    time.Time `json:"error_at,omitzero"`
+	Fails      int64     `json:"fails"`
+	RetryAt    time.Time `json:"retry_at,omitzero"`
+	Generation int64     `json:"generation"`
+	Consented  time.Time `json:"consented_at,omitzero"`
+	IssuedAt   time.Time `json:"issued_at,omitzero"`
+	DueAt      time.Time `json:"due_at,omitzero"`
+	ExpiresAt  time.Time `json:"expires_at,omitzero"`
+	ExpiresIn  *int64    `json:"expires_in_seconds,omitempty"`
+	RefreshEnd time.Time `json:"refresh_token_expires_at,omitzero"`
+	UsedAt     time.Time `json:"used_at,omitzero"`
+	By         string    `json:"by,omitempty"`
+	Claim      *Claim    `json:"claim,omitempty"`
+	Now        time.Time `json:"now"`
+}
+
+// Claim is an unresolved claim in JSON.
+type Claim struct {
+	By            string    `json:"by"`
+	At            time.Time `json:"at,omitzero"`
+	Until         time.Time `json:"until,omitzero"`
+	Presentations int64     `json:"presentations"`
+	LeaseBy       string    `json:"lease_by,omitempty"`
+}
+
+// GrantOf is a row, and what was found of it, in JSON.
+func GrantOf(row *inspect.Row, f Finding) Grant {
+	r := &row.Record
+	g := Grant{
+		App: row.App, Tenant: row.Tenant, State: f.State, Trouble: f.Trouble, Since: f.Since.UTC(), Why: f.Why, Who: f.Who,
+		Now: at(row.Now),
+	}
+	if row.Err != nil {
+		return g // its fields cannot be true
+	}
+	g.Reason, g.Error, g.ErrorAt, g.Fails, g.RetryAt = r.Reason, r.Error, at(r.ErrorAt), r.Fails, at(r.RetryAt)
+	g.Generation, g.Consented, g.IssuedAt, g.DueAt, g.ExpiresAt = r.Generation, at(r.Epoch), at(r.IssuedAt), at(r.RefreshAt), at(r.ExpiresAt)
+	g.RefreshEnd, g.UsedAt, g.By = at(r.RefreshTokenExpiresAt), at(r.UsedAt), r.By
+	if r.ExpiresAt != 0 {
+		left := (r.ExpiresAt - row.Now) / 1000
+		g.ExpiresIn = &left
+	}
+	if c := r.Claim; c.Unresolved() {
+		g.Claim = &Claim{By: c.By, At: at(c.At), Until: at(c.Until), Presentations: c.N, LeaseBy: row.Lease.By}
+	}
+	return g
+}
+
+// at is a time of Redis' clock in JSON; 0 is left out.
+func at(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return grant.Time(ms).UTC()
+}
+
+// Entry is a line of a journal in JSON: docs/json/journal.schema.json.
+type Entry struct {
+	ID         string    `json:"id"`
+	At         time.Time `json:"at"`
+	Kind       string    `json:"kind"`
+	Generation int64     `json:"generation"`
+	Epoch      int64     `json:"epoch"`
+	By         string    `json:"by"`
+	Why        string    `json:"why"`
+	Answer     string    `json:"answer,omitempty"`
+	Took       float64   `json:"took_seconds,omitempty"`
+	RequestID  string    `json:"request_id,omitempty"`
+}
+
+// EntryOf is a journal's line in JSON.
+func EntryOf(e inspect.Entry) Entry {
+	return Entry{ID: e.ID, At: at(e.At), Kind: e.Kind, Generation: e.Generation, Epoch: e.Epoch, By: e.By, Why: e.Why,
+		Answer: e.Answer, Took: e.Took.Seconds(), RequestID: e.RequestID}
+}
+
+// Detail is all that inspect tells, in JSON: docs/json/inspect.schema.json.
+type Detail struct {
+	Grant
+	Key                     string  `json:"key"`
+	Epoch                   int64   `json:"epoch"`
+	Revision                int64   `json:"revision"`
+	AccessTokenFingerprint  string  `json:"access_token_fingerprint,omitempty"`
+	RefreshTokenFingerprint string  `json:"refresh_token_fingerprint,omitempty"`
+	Rejects                 int64   `json:"rejects"`
+	Lease                   *Lease  `json:"lease"`
+	Listeners               *int64  `json:"listeners"`
+	Journal                 []Entry `json:"journal"`
+}
+
+// Lease is a lease that is held, in JSON.
+type Lease struct {
+	By   string  `json:"by"`
+	Left float64 `json:"ends_in_seconds"`
+}
+
+// App is an app in JSON: docs/json/apps.schema.json.
+type App struct {
+	App         string    `json:"app"`
+	State       string    `json:"state"`
+	Why         string    `json:"why"`
+	Since       time.Time `json:"since,omitzero"`
+	Until       time.Time `json:"until,omitzero"`
+	Grants      int64     `json:"grants"`
+	InUse       int64     `json:"in_use"`
+	Late        int64     `json:"late"`
+	PerMinute   int64     `json:"exchanges_last_minute"`
+	Failed      int64     `json:"failed"`
+	Reauthorize int64     `json:"reauthorize"`
+	Damaged     int64     `json:"damaged"`
+}
+
+// The states of an app, the worst first.
+const (
+	AppLost      = "data_lost"
+	AppOpen      = "circuit_open"
+	AppBraked    = "braked"
+	AppMassDeath = "mass_death"
+	AppPaused    = "paused"
+	AppRamp      = "ramping"
+	AppOK        = "ok"
+	AppUnknown   = "unknown"
+)
+
+// deathsDoubted is for how long deaths are doubted after too many.
+const deathsDoubted = 24 * time.Hour
+
+// LookAtApp fills in what an app's own state says; nil is an app without one.
+func (a *App) LookAtApp(s *engine.AppState) {
+	if a.State = AppOK; s == nil {
+		return
+	}
+	now := s.Now()
+	switch {
+	case s.LostAt != 0:
+		a.State, a.Since = AppLost, at(s.LostAt)
+		a.Why = "Redis has lost data: restore the backup, or accept the loss"
+	case s.Open && s.Brake != "":
+		a.State, a.Since = AppBraked, at(s.OpenedAt)
+		a.Why = "the provider's successes cannot be read" + answer(s.Error)
+	case s.Open:
+		a.State, a.Since = AppOpen, at(s.OpenedAt)
+		a.Why = "the provider refuses the client" + answer(s.Error)
+	case s.MassAt != 0 && now-s.MassAt < deathsDoubted.Milliseconds():
+		a.State, a.Since = AppMassDeath, at(s.MassAt)
+		a.Why = "the provider calls many grants dead, which is not believed"
+	case s.ThrottledUntil > now:
+		a.State, a.Until = AppPaused, at(s.ThrottledUntil)
+		a.Why = "the provider wants a pause, " + Span(s.Until(s.ThrottledUntil)) + " more"
+	case s.Ramp > 0:
+		a.State = AppRamp
+		a.Why = "beginning again after a pause"
+	}
+}

@@ -1,0 +1,230 @@
+package oncall
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/inspect"
+)
+
+// The states that people see. They say more than the stored ones: a claim whose holder has gone
+// silent, or a pause after a failure.
+const (
+	Active       = "active"       // there is a token, or a refresh brings one
+	Refreshing   = "refreshing"   // a process that has the lease presents the refresh token
+	Waiting      = "waiting"      // there is no token now, and there will be one by itself
+	Suspect      = "suspect"      // trying has not helped so far
+	Reauthorize  = "reauthorize"  // the tenant must consent again
+	Disconnected = "disconnected" // a tombstone
+	Damaged      = "damaged"      // the record cannot be true
+	Newer        = "newer"        // a later version wrote the record
+)
+
+// States are all of them.
+var States = []string{Active, Refreshing, Waiting, Suspect, Reauthorize, Disconnected, Damaged, Newer}
+
+// Who acts next.
+const (
+	Nobody       = "nobody"
+	Tenant       = "tenant"
+	Operator     = "operator"
+	Provider     = "provider"
+	OtherProgram = "other_program"
+)
+
+// Finding is what a record says to people on call.
+type Finding struct {
+	State   string
+	Trouble bool      // somebody should know
+	Since   time.Time // when that state began; zero for unknown
+	Why     string    // one line; "" if all is well
+	Who     string    // who acts next
+}
+
+// slowAfter is how long a refresh may take before it counts as trouble.
+const slowAfter = time.Minute
+
+// Look says what a row means. It is the one place where the command judges a record.
+func Look(row *inspect.Row) Finding {
+	r := &row.Record
+	switch {
+	case errors.Is(row.Err, grant.ErrNewer):
+		return Finding{State: Newer, Trouble: true, Why: "a later version wrote the record: upgrade this command", Who: Operator}
+	case row.Err != nil:
+		return Finding{State: Damaged, Trouble: true, Why: "the record cannot be true" + detail(row.Err), Who: Operator}
+	case r.State == grant.Disconnected:
+		return Finding{State: Disconnected, Since: grant.Time(r.Epoch), Why: "disconnected by " + r.By, Who: Nobody}
+	case r.State == grant.Reauthorize:
+		return dead(r)
+	case r.Claim.Unresolved():
+		return claimed(row)
+	}
+	return living(row)
+}
+
+// detail is what stands in brackets at the end of an error.
+func detail(err error) string {
+	text := err.Error()
+	if i := strings.LastIndex(text, " ("); i >= 0 && strings.HasSuffix(text, ")") {
+		return text[i:]
+	}
+	return ""
+}
+
+// dead is about a grant whose tenant must consent again.
+func dead(r *grant.Record) Finding {
+	f := Finding{State: Reauthorize, Trouble: true, Since: grant.Time(r.ErrorAt), Who: Tenant}
+	if f.Since.IsZero() {
+		f.Since = grant.Time(r.Epoch)
+	}
+	switch r.Reason {
+	case "invalid_grant":
+		f.Why = "the provider refused or revoked the grant" + answer(r.Error)
+	case "lost_response":
+		f.Why = "an exchange's answer was lost, and its token is spent" + answer(r.Error)
+	case "refresh_token_expired":
+		f.Why = "its refresh token had ended"
+	case "external_rotation":
+		f.Why, f.Who = "another program refreshed the same grant, several times in a row", OtherProgram
+	case "refused_for_long":
+		f.Why = "refused to the end in ways that no rule knows" + answer(r.Error)
+	default:
+		f.Why = r.Reason
+	}
+	return f
+}
+
+// claimed is about a grant whose refresh token is being presented, or was.
+func claimed(row *inspect.Row) Finding {
+	c := row.Record.Claim
+	since := time.Duration(row.Now-c.At) * time.Millisecond
+	f := Finding{State: Refreshing, Since: grant.Time(c.At), Who: Nobody}
+	if row.Lease.By != "" {
+		f.Why = fmt.Sprintf("%s presents generation %d, for %s", c.By, row.Record.Generation, Span(since))
+		f.Trouble = since > slowAfter
+		return f
+	}
+	f.State, f.Trouble = Waiting, true
+	f.Why = fmt.Sprintf("%s went silent over generation %d; ", c.By, row.Record.Generation)
+	if left := time.Duration(c.Until-row.Now) * time.Millisecond; left > 0 {
+		f.Why += "hard deadline in " + Span(left)
+	} else {
+		f.Why += "hard deadline passed " + Span(-left) + " ago"
+	}
+	return f
+}
+
+// living is about an active grant that nobody refreshes just now.
+func living(row *inspect.Row) Finding {
+	r := &row.Record
+	expired := r.ExpiresAt != 0 && r.ExpiresAt <= row.Now
+	f := Finding{State: Active, Since: grant.Time(r.IssuedAt), Who: Nobody}
+	switch {
+	case r.Reason != "":
+		f = Finding{State: Suspect, Trouble: true, Since: grant.Time(max(r.ErrorAt, r.IssuedAt)), Why: suspicion(r), Who: Operator}
+		if strings.HasPrefix(r.Error, "mass_death/") {
+			f.Who = Provider
+		}
+	case r.Fails > 0:
+		f = failing(row)
+		if !expired {
+			f.State = Active
+		}
+	case r.Foreign > 0:
+		f.Trouble, f.Who = true, OtherProgram
+		f.Why = "external_rotation? " + times(r.Foreign, "first sign", "%d generations in a row died early")
+	case r.RefreshTokenExpiresAt != 0 && r.RefreshTokenExpiresAt <= row.Now:
+		f.Trouble, f.Who, f.Why = true, Tenant, "its refresh token has ended"
+	case r.WarnedAt != 0:
+		f.Trouble, f.Who = true, Tenant
+		f.Why = "its consent ends in " + Span(time.Duration(r.RefreshTokenExpiresAt-row.Now)*time.Millisecond) + ", whatever is done"
+	}
+	return f
+}
+
+func suspicion(r *grant.Record) string {
+	switch {
+	case r.Reason != Suspect:
+		return r.Reason
+	case strings.HasPrefix(r.Error, "mass_death/"):
+		return "the provider calls many grants dead at once, which is not believed"
+	case r.Error != "":
+		return "answers that no rule knows" + answer(r.Error)
+	}
+	return "an API refuses one access token after the other"
+}
+
+// failing is about a grant whose last exchange failed.
+func failing(row *inspect.Row) Finding {
+	r := &row.Record
+	class, _, _ := strings.Cut(r.Error, "/")
+	f := Finding{State: Waiting, Trouble: true, Since: grant.Time(r.ErrorAt), Who: Provider}
+	switch class {
+	case "app_refused":
+		f.Why, f.Who = "the provider refuses the client", Operator
+	case "reauthorize":
+		f.Why, f.Who = "the provider refuses the grant", Tenant
+	case "throttled":
+		f.Why = "the provider wants a pause"
+	case "unsent":
+		f.Why, f.Who = "the request did not reach the provider", Nobody
+	default:
+		f.Why = "the exchange failed"
+	}
+	f.Why += answer(r.Error)
+	if left := time.Duration(r.WaitsUntil(row.Now)-row.Now) * time.Millisecond; left > 0 {
+		f.Why += "; next try in " + Span(left)
+	} else {
+		f.Why += "; to be tried again"
+	}
+	if r.Fails > 1 {
+		f.Why += fmt.Sprintf(" (%d in a row)", r.Fails)
+	}
+	return f
+}
+
+// answer is what the provider answered, from class/code/status.
+func answer(text string) string {
+	part := strings.Split(text, "/")
+	if len(part) != 3 {
+		return ""
+	}
+	var said []string
+	for _, s := range part[1:] {
+		if s != "" && s != "0" {
+			said = append(said, s)
+		}
+	}
+	if len(said) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(said, ", ") + ")"
+}
+
+func times(n int64, once, often string) string {
+	if n == 1 {
+		return once
+	}
+	return fmt.Sprintf(often, n)
+}
+
+// Acts says who acts, to the person on call.
+func (f Finding) Acts() string {
+	switch f.Who {
+	case Tenant:
+		return "customer"
+	case Operator:
+		return "you"
+	case Provider:
+		return "provider"
+	case OtherProgram:
+		return "you: who else?"
+	}
+	if f.Trouble {
+		return "nobody"
+	}
+	return ""
+}

@@ -1,0 +1,60 @@
+package main
+
+import "github.com/spf13/cobra"
+
+// topics are pages of help that are about no command.
+func topics() []*cobra.Command {
+	return []*cobra.Command{
+		{Use: "redis", Short: "how to name a Redis, and give its password", Long: redisTopic},
+		{Use: "exit-codes", Short: "what the exit codes mean", Long: exitTopic},
+		{Use: "json", Short: "what programs can rely on", Long: jsonTopic},
+	}
+}
+
+const redisTopic = `
+--redis, or the environment variable TOKENLATCH_REDIS:
+
+  host:port
+  redis://[user@]host:port[/db]              rediss:// with TLS
+  unix:///path/to/redis.sock?db=0
+  redis-sentinel://host,host:26379/?master=m  port 26379 where none is given;
+                                              rediss-sentinel:// with TLS
+  redis-cluster://host,host:6379              rediss-cluster:// with TLS
+
+A user and a password are those of the servers, not of the Sentinels. Everybody
+on the machine can read a command line, so --redis takes no password. It may be
+in TOKENLATCH_REDIS (redis://user:password@host:port), or alone in a file that
+--redis-password-file names.
+
+The commands that only look need few rights, and none to a token:
+docs/operations.md has the line for a user who only looks.
+`
+
+const exitTopic = `
+  0    done
+  1    failed: it ran, and the answer is no. Redis did not answer, or there is
+       no such grant
+  2    usage: the command line was not understood
+  3    the tenant must act
+  4    later: retry_after_seconds in the JSON says when
+  5    findings: only with --fail-on or --exit-code
+  6    not confirmed: nothing was changed
+  130  interrupted
+
+3 and 4 come only from commands that fetch a token, or wait for one. None does
+so yet.
+`
+
+const jsonTopic = `
+--json prints a list as one array, [] when it is empty, and one thing as one
+object. --jsonl prints one object a line, as it comes. Data goes to stdout, talk
+to stderr.
+
+An error is one object on stdout, {"error": {"code", "message", "hint",
+"exit"}}, and the same words on stderr. Where an array has begun already, it is
+ended, and the error is on stderr alone: look at the exit code.
+
+Times are RFC 3339 in UTC, by Redis' clock. Names of durations end in _seconds.
+What is not known is left out. Fields may be added; none changes its meaning.
+The schemas are in docs/json/. The text output is for people, and may change.
+`

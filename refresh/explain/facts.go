@@ -1,0 +1,124 @@
+package explain
+
+import (
+	"fmt"
+
+	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/journal"
+)
+
+// tellClaim tells who presents the stored generation.
+func (j *judge) tellClaim(e *Explanation) {
+	if _, ok := j.last(journal.Claim); ok {
+		j.tellJournal(e, nil)
+	} else {
+		e.tell(j.r.Claim.At, "record: claim_by, claim_at", "%s began to present generation %d", by(j.r.Claim.By), j.r.Generation)
+	}
+	if j.r.Claim.N > 1 {
+		e.tell(0, "record: claim_n", "%d presentations of this generation have no outcome", j.r.Claim.N)
+	}
+}
+
+// tellToken tells whether callers are served meanwhile.
+func (j *judge) tellToken(e *Explanation) {
+	if j.Record == nil || j.r.State == grant.Disconnected || j.r.ExpiresAt == 0 {
+		return
+	}
+	switch {
+	case j.r.Refused():
+		e.tell(j.r.ExpiresAt, "record: rejected_gen", "an API has refused the access token, which is served to nobody who says so")
+	case j.Now < j.r.ExpiresAt:
+		e.tell(j.r.ExpiresAt, "record: expires_at", "until then its access token is valid, and served")
+	default:
+		e.tell(j.r.ExpiresAt, "record: expires_at", "its access token ended: callers get an error")
+	}
+}
+
+// tellRevival tells when a dead grant is presented again, in case that it was refused by mistake.
+func (j *judge) tellRevival(e *Explanation) {
+	if j.r.State != grant.Reauthorize || j.r.RetryAt == 0 {
+		return
+	}
+	before := ""
+	if j.r.Revivals > 0 {
+		before = "; it did so " + times(j.r.Revivals) + " since it died"
+	}
+	e.tell(j.r.RetryAt, "record: retry_at, revivals", "Run presents it once more, in case it was refused by mistake%s", before)
+	e.RetryAt = timeOf(j.r.RetryAt)
+}
+
+// unopened says that nobody has looked into the sealed pair.
+func (j *judge) unopened(e *Explanation) {
+	if j.Pair == PairUnknown {
+		e.unknown("whether the workers' keysets open its pair: there is no keyset here")
+	}
+}
+
+// harmless reports whether the profile is known to allow a second presentation at once.
+func (j *judge) harmless() bool {
+	return j.Profile != nil && policy.Rules{Profile: *j.Profile}.Takeover() == grant.AtOnce
+}
+
+// unknownReplay says that nobody knows what a second presentation does, or that it is known.
+func (j *judge) unknownReplay(e *Explanation) {
+	switch {
+	case j.Profile == nil:
+		e.unknown("what the provider does with a refresh token that is presented twice: the app's profile says it, which is not known here. The worst is assumed")
+	case j.harmless():
+	default:
+		e.tell(0, "profile: "+j.Profile.Replay.String(), "%s", replays[j.Profile.Replay.String()])
+	}
+}
+
+var replays = map[string]string{
+	"revokes_family": "the provider revokes a grant whose refresh token is presented twice",
+	"dead":           "the provider refuses a refresh token that is presented twice",
+	"grace":          "the provider accepts a refresh token that is presented twice for a short while, and then revokes the grant",
+}
+
+// firstClaim is the first line by which the stored generation was presented.
+func (j *judge) firstClaim() (journal.Entry, bool) {
+	for _, line := range j.lines() {
+		if line.Kind == journal.Claim {
+			return line, true
+		}
+	}
+	return journal.Entry{}, false
+}
+
+// firstFailure is when the failures in a row began, as far as the journal reaches.
+func (j *judge) firstFailure() int64 {
+	for _, line := range j.lines() {
+		if line.Kind == journal.Fail {
+			return line.At
+		}
+	}
+	return j.r.ErrorAt
+}
+
+// diedAt is when the grant was declared dead.
+func (j *judge) diedAt() int64 {
+	if line, ok := j.last(journal.Reauthorize); ok {
+		return line.At
+	}
+	return j.r.ErrorAt
+}
+
+func times(n int64) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
+}
+
+func generations(n int64) string {
+	if n == 1 {
+		return "at one generation"
+	}
+	return fmt.Sprintf("at %d generations in a row", n)
+}
+
+func share(s *Share) string {
+	return fmt.Sprintf("%d of %d exchanges failed", s.Failed, s.Exchanges)
+}

@@ -1,0 +1,57 @@
+package explain
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Summary says what is the matter with an app as a whole.
+type Summary struct {
+	Grants  int     `json:"grants"`
+	Trouble int     `json:"trouble"` // of which the level is warning or error
+	Counts  []Count `json:"counts"`  // the most frequent code first
+	// Cause is the code of most of those in trouble, and Who acts about it; empty where there is no trouble.
+	Cause string `json:"cause"`
+	Who   string `json:"who"`
+	Title string `json:"title"` // one line
+}
+
+// Count is how many grants have a code.
+type Count struct {
+	Code  string `json:"code"`
+	Count int    `json:"count"`
+}
+
+// Sum sums up the codes of an app's grants: whether the trouble is one tenant's, or everybody's. Codes
+// that are none are left out.
+func Sum(app string, grants map[string]int) Summary {
+	s := Summary{Counts: []Count{}}
+	most := 0
+	for _, k := range kinds {
+		n := grants[k.code]
+		if n <= 0 {
+			continue
+		}
+		s.Grants += n
+		s.Counts = append(s.Counts, Count{k.code, n})
+		if k.level != Warning && k.level != Error {
+			continue
+		}
+		if s.Trouble += n; n > most {
+			most, s.Cause, s.Who = n, k.code, k.who
+		}
+	}
+	slices.SortStableFunc(s.Counts, func(a, b Count) int { return b.Count - a.Count })
+	s.Title = oneLine(fmt.Sprintf("%s: %s", app, s.says(most)))
+	return s
+}
+
+func (s Summary) says(most int) string {
+	switch {
+	case s.Grants == 0:
+		return "there is no grant"
+	case s.Trouble == 0:
+		return fmt.Sprintf("all is well with its %d grants", s.Grants)
+	}
+	return fmt.Sprintf("%d of %d grants are in trouble, most of them (%d) for one reason (%s): %s acts", s.Trouble, s.Grants, most, s.Cause, s.Who)
+}

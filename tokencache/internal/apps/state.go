@@ -1,0 +1,167 @@
+package apps
+
+import (
+	"strings"
+	"time"
+
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/clock"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
+)
+
+// State is what the whole fleet knows of one app, at one moment. Times are Redis' clock,
+// unix ms; 0 means none. It does not change. When all is well only AcceptedAt and ReadAt are set.
+type State struct {
+	App      string
+	Open     bool   // the circuit: the provider refuses the client
+	Error    string // class/code/status of the last refusal, of the one that opened the circuit, or of a pause
+	OpenedAt int64
+	Probes   int64  // refusals in a row since the circuit opened
+	ProbeAt  int64  // before it nobody tries again; while ProbeBy does, when that has ended for sure
+	ProbeBy  string // the process that is trying just now
+	// Refused are the fingerprints of the tenants that were refused in a row, with no
+	// acceptance in between.
+	Refused string
+	// Brake, with Open, are the digests of the profiles with which the provider's successes
+	// cannot be read. Nobody probes; only the tenants in Refused go on.
+	Brake string
+	// AcceptedAt is when it was last noted that the provider accepted the client: at first,
+	// and whenever there had been a doubt.
+	AcceptedAt     int64
+	ReadAt         int64  // when an answer was first read, and found to hold a pair
+	MassAt         int64  // since when more grants have died than is believed
+	MassTryAt      int64  // before it none of those is tried again
+	ThrottledUntil int64  // before it there are no exchanges
+	Limited        string // the tenant that was told to wait, while no other was, and until when
+	Born           string // birth mark of the database, since Redis has lost this app's data
+	LostAt         int64  // since then a tenant without a grant may have had one; 0 once that is accepted
+	Ramp           int64  // after a pause: how many exchanges there may be at once; 0 for no limit
+	By             string
+	Rev            int64 // counts the changes
+
+	probeID          string
+	change, changeID string
+	changedAt        int64
+
+	asOf    int64 // Redis' clock when it was so
+	now     int64 // Redis' clock at `at`; never early
+	at      mono.Time
+	session uint64    // subscription session in which it was read or pushed; 0 none
+	taken   mono.Time // when this process knew it
+}
+
+// Now is Redis' time at this moment, unix ms; as far as this process can tell; it may be ahead by the duration of one request, never behind.
+func (s *State) Now() int64 { return s.now + (mono.Now() - s.at).Milliseconds() }
+
+// At is the Redis time, unix ms, at which it was so.
+func (s *State) At() int64 { return s.asOf }
+
+// Until is how long it is from now to a time of Redis' clock; never negative.
+func (s *State) Until(t int64) time.Duration {
+	return max(0, s.at+clock.Span(t-s.now)-mono.Now())
+}
+
+// believable ends what waits if Redis' clock was set back since this was written, as in app.lua.
+func (s *State) believable() {
+	if s.changedAt > s.now+grant.ClockTolerance {
+		s.ProbeAt, s.ThrottledUntil, s.MassTryAt = 0, 0, 0
+	}
+}
+
+// Read takes the state as its key has it, at Redis' time now: for a reader that remembers nothing.
+func (s *State) Read(fields map[string]string, now int64) {
+	s.asOf, s.now, s.at = now, now, mono.Now()
+	for name, value := range fields {
+		s.set(name, value)
+	}
+	s.believable()
+}
+
+// Unsettled reports whether the next acceptance is to be noted; read says that it has brought
+// a pair.
+func (s *State) Unsettled(read bool) bool {
+	return s.AcceptedAt == 0 || read && s.ReadAt == 0 || s.Open || s.Refused != "" || s.Limited != "" || s.Ramp > 0
+}
+
+// Refuses reports whether a tenant is among those that were refused in a row.
+func (s *State) Refuses(tenant string) bool {
+	return s.Refused != "" && tenant != "" && strings.Contains(s.Refused, tenantFP(tenant))
+}
+
+// Braked reports whether the brake is for a profile's digest.
+func (s *State) Braked(digest string) bool {
+	return s.Open && s.Brake != "" && strings.Contains(s.Brake, digest)
+}
+
+// tenantFP is how an app's state names a tenant.
+func tenantFP(tenant string) string { return grant.Fingerprint(tenant)[:8] }
+
+// doubtful reports whether a state that stops the app's exchanges is to be read again: an
+// operator may have deleted it, which is not pushed.
+func (s *State) doubtful() bool {
+	stopped := s.Open || s.Ramp > 0 || s.ThrottledUntil > s.Now()
+	return stopped && mono.Now()-s.taken > readAgainAfter
+}
+
+const readAgainAfter = 5 * time.Second
+
+// parse reads the state's text, one line a field.
+func (s *State) parse(text string) {
+	for line := range strings.SplitSeq(text, "\n") {
+		field, value, _ := strings.Cut(line, " ")
+		s.set(field, value)
+	}
+	s.believable()
+}
+
+func (s *State) set(name, value string) {
+	n, _ := grant.ParseNumber(value, grant.MaxCounter) // what cannot be true counts as nothing: this state is an economy
+	switch name {
+	case "circuit":
+		s.Open = value == "open"
+	case "error":
+		s.Error = value
+	case "opened_at":
+		s.OpenedAt = n
+	case "probes":
+		s.Probes = n
+	case "probe_at":
+		s.ProbeAt = n
+	case "probe_by":
+		s.ProbeBy = value
+	case "born":
+		s.Born = value
+	case "lost_at":
+		s.LostAt = n
+	case "probe_id":
+		s.probeID = value
+	case "refused":
+		s.Refused = value
+	case "accepted_at":
+		s.AcceptedAt = n
+	case "brake":
+		s.Brake = value
+	case "read_at":
+		s.ReadAt = n
+	case "mass_at":
+		s.MassAt = n
+	case "mass_try_at":
+		s.MassTryAt = n
+	case "limited":
+		s.Limited = value
+	case "ramp":
+		s.Ramp = n
+	case "throttled_until":
+		s.ThrottledUntil = n
+	case "by":
+		s.By = value
+	case "rev":
+		s.Rev = n
+	case "change":
+		s.change = value
+	case "changed_at":
+		s.changedAt = n
+	case "change_id":
+		s.changeID = value
+	}
+}

@@ -148,7 +148,7 @@ func eventfulLife(t *testing.T, keyset string) places {
 	fault("echo", refreshtest.Step{Status: http.StatusBadRequest, Body: leak})
 	fault("teapot", refreshtest.Step{Status: http.StatusTeapot, Body: leak})
 	fault("html", refreshtest.Step{Status: http.StatusOK, Body: "<html>" + canary})
-	fault("wrapped", refreshtest.Step{At: refreshtest.AfterCommit, Status: http.StatusOK, Body: `{"data":{"access_token":"` + canary + `"}}`})
+	fault("wrapped", refreshtest.Step{At: refreshtest.AfterCommit, Status: http.StatusOK, Body: `{"app":{"access_token":"` + canary + `"},"user":{"access_token":"` + canary + `2"}}`})
 	fault("code", refreshtest.Step{Status: http.StatusBadRequest, Body: `{"error":"` + canary + `"}`})
 	fault("drop", refreshtest.Step{At: refreshtest.AfterCommit, Fault: refreshtest.Drop})
 	fault("torn", refreshtest.Step{At: refreshtest.AfterCommit, Fault: refreshtest.Truncate})

@@ -467,7 +467,7 @@ func TestASuccessThatCannotBeReadIsKeptSealed(t *testing.T) {
 			f.connect(w, "readable", true)
 			f.token(w, "readable") // else the app stops
 			f.connect(w, "acme", true)
-			const body = `{"data":{"access_token":"canary-at","refresh_token":"canary-rt","expires_in":3600}}`
+			const body = `{"app":{"access_token":"canary-at","refresh_token":"canary-rt"},"user":{"access_token":"canary-2"}}`
 			f.server.Script(refreshtest.Step{Tenant: "acme", At: refreshtest.AfterCommit, Status: 200, Body: body})
 			gate := f.server.Hold(refreshtest.BeforeCommit, "acme")
 			got := make(chan error, 1)

@@ -65,8 +65,8 @@ func (a Answer) MarshalZerologObject(e *zerolog.Event) {
 // A 2xx answer with an access token is a pair, whatever else it says: it is the
 // only living one. It is also found below the top, where only one object there holds
 // an access token (of two, [Profile.PairIn] says which); in any case and as accessToken;
-// form-encoded; as JSON in a string, in UTF-16 or with rubbish before it; and in gzip that
-// no header tells of. For the rest, the first rule that matches decides:
+// form-encoded or as XML; as JSON in a string, in UTF-16 or with rubbish before it; and in
+// gzip that no header tells of. For the rest, the first rule that matches decides:
 //
 //  1. a phrase, then a code of the profile;
 //  2. "@status" of the profile, where no standard code was sent;

@@ -48,8 +48,10 @@ func readText(body []byte, cut bool) (m members, whole bool) {
 	switch body[0] {
 	case '{':
 		return readJSON(body)
-	case '<', '[', '"':
-		return nil, false // HTML may hold "&access_token=" in a link
+	case '<':
+		return readXML(body) // nor as a form: HTML may hold "&access_token=" in a link
+	case '[', '"':
+		return nil, false
 	}
 	m = readForm(string(body), cut)
 	if object := afterRubbish(body); object != nil && m.find("access_token") == nil {

@@ -24,7 +24,8 @@
 //  2. No redirect is followed and nothing is retried. net/http cannot resend the
 //     request when a reused connection turns out to be dead.
 //  3. The answer is read up to 1 MiB, whatever its Content-Type, and leniently:
-//     a success that cannot be read is a pair that is lost.
+//     a success that cannot be read is a pair that is lost. So pairs and errors are also
+//     found below the top, and under other names; see [Classify].
 //
 // # What an answer means
 //

@@ -99,12 +99,15 @@ func camel(name string) string {
 	return strings.Join(words, "")
 }
 
-// lifeIn reads 3600, "3600", 3600.0 and 1e3 alike, and dates. What is missing, unreadable, zero, negative
+// lifeIn reads 3600, "3600", 3600.0, 1e3 and "3600s" alike, and dates. What is missing, unreadable, zero, negative
 // or over is 0: unsaid.
 func lifeIn(s string, unit time.Duration, at time.Time) time.Duration {
 	f, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
 	switch {
 	case err != nil && !math.IsInf(f, 0):
+		if d, err := time.ParseDuration(strings.TrimSpace(s)); err == nil { // "3600s"
+			return capped(d.Seconds())
+		}
 		return until(parseTime(s), at)
 	case f*unit.Seconds() >= epochSeconds && !at.IsZero():
 		return until(epoch(f), at)

@@ -57,6 +57,9 @@ func TestALifetimeIsReadHoweverItIsSaid(t *testing.T) {
 		{Profile{}, fmt.Sprintf(`"expires_on":"%d"`, s), 30 * day, 0},
 		{Profile{}, fmt.Sprintf(`"expires":%d`, s), 30 * day, 0},
 		{Profile{}, `"expires":3600`, time.Hour, time.Hour}, // as Facebook once said
+		{Profile{}, `"expires_in":"3600s"`, time.Hour, time.Hour},
+		{millis, `"expires_in":"3600s"`, time.Hour, time.Hour},
+		{Profile{}, `"expireTime":"2015-11-20T07:28:00Z"`, 30 * day, 0},
 		{Profile{}, `"expire_in":3600`, time.Hour, time.Hour},
 		{Profile{}, `"expiresIn":3600`, time.Hour, time.Hour},
 		{Profile{}, fmt.Sprintf(`"expires_in":%d`, s), 30 * day, maxLife}, // a date by mistake

@@ -3,6 +3,7 @@ package provider
 import (
 	"bytes"
 	"compress/gzip"
+	"compress/zlib"
 	"encoding/json"
 	"reflect"
 	"strings"
@@ -18,6 +19,14 @@ var plainRead = Pair{AccessToken: "a", RefreshToken: "r", TokenType: "Bearer", E
 func zipped(s string) string {
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
+	_, _ = w.Write([]byte(s))
+	_ = w.Close()
+	return b.String()
+}
+
+func zlibbed(s string) string {
+	var b bytes.Buffer
+	w := zlib.NewWriter(&b)
 	_, _ = w.Write([]byte(s))
 	_ = w.Close()
 	return b.String()
@@ -45,6 +54,10 @@ func TestAPairIsReadInWhateverDressItComes(t *testing.T) {
 		"gzip that nobody told of":      zipped(plainAnswer),
 		"gzip of a form":                zipped("access_token=a&refresh_token=r&token_type=Bearer&expires_in=3600"),
 		"gzip of UTF-16":                zipped(utf16Of("\ufeff"+plainAnswer, true)),
+		"zlib":                          zlibbed(plainAnswer),
+		"XML":                           `<?xml version="1.0"?><OAuth><access_token>a</access_token><refresh_token> r </refresh_token><token_type>Bearer</token_type><expires_in>3600</expires_in></OAuth>`,
+		"XML, one below":                `<r><data><access_token>a</access_token><refresh_token>r</refresh_token><token_type>Bearer</token_type><expires_in>3600</expires_in></data></r>`,
+		"XML, cut behind it":            `<r><access_token>a</access_token><refresh_token>r</refresh_token><token_type>Bearer</token_type><expires_in>3600</expires_in><sco`,
 		"a byte order mark":             "\xef\xbb\xbf" + plainAnswer,
 		"UTF-16, little endian":         utf16Of("\ufeff"+plainAnswer, true),
 		"UTF-16, big endian":            utf16Of("\ufeff"+plainAnswer, false),

@@ -3,6 +3,7 @@ package provider
 import (
 	"bytes"
 	"compress/gzip"
+	"compress/zlib"
 	"encoding/binary"
 	"encoding/json"
 	"io"
@@ -15,23 +16,34 @@ const maxBody = 1 << 20
 // plainText returns a body as UTF-8 text, whatever its headers say: proxies deliver gzip without a word.
 // cut says that its end is missing.
 func plainText(body []byte, cut bool) ([]byte, bool) {
-	if bytes.HasPrefix(body, []byte("\x1f\x8b")) {
-		body, cut = unzip(body, cut)
-	}
+	body, cut = unpacked(body, cut)
 	if order := orderOf(body); order != nil {
 		body = fromUTF16(body, order)
 	}
 	return bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf"))), cut
 }
 
-// unzip returns as much of a body as can be unpacked, or the body where that is nothing.
-func unzip(body []byte, cut bool) ([]byte, bool) {
-	r, err := gzip.NewReader(bytes.NewReader(body))
+// unpacked returns as much of a packed body as can be unpacked, by its magic bytes, or the body where that
+// is nothing.
+func unpacked(body []byte, cut bool) ([]byte, bool) {
+	var r io.Reader
+	var err error
+	switch in := bytes.NewReader(body); {
+	case bytes.HasPrefix(body, []byte("\x1f\x8b")):
+		r, err = gzip.NewReader(in)
+	case bytes.HasPrefix(body, []byte("x\x01")), bytes.HasPrefix(body, []byte("x\x9c")), bytes.HasPrefix(body, []byte("x\xda")):
+		r, err = zlib.NewReader(in)
+	default:
+		return body, cut
+	}
 	if err != nil {
 		return body, cut
 	}
 	text, err := io.ReadAll(io.LimitReader(r, maxBody+1))
-	if len(text) > maxBody {
+	switch {
+	case len(text) == 0:
+		return body, cut
+	case len(text) > maxBody:
 		return text[:maxBody], true
 	}
 	return text, cut || err != nil

@@ -15,9 +15,12 @@ const (
 // codeNames are the members of an error in which its code is, in the order of trust. Case, "_",
 // "-" and "." play no part in names.
 var codeNames = []string{
-	"error", "error_code", "error_type", "code", "reason", "type", "status", "name", "key",
+	"error", "error_code", "error_type", "code", "reason", "type", "status", "name",
 	"errors", "details", "detail", "cause", "fault", "inner_error",
 }
+
+// wrappers are those of them that hold a code below, while a text in them is for people.
+var wrappers = []string{"details", "detail", "cause", "fault", "inner_error"}
 
 // textNames are the members in which an error is told to people.
 var textNames = []string{
@@ -52,10 +55,12 @@ func codesOf(p Profile, m members, status int) (codes []string, any bool) {
 // these. Words come before figures, which mostly are the status once more.
 func codesIn(v any) []string {
 	var words, figures []string
-	walk(v, codeNames, saidDepth, func(s string) {
-		if figure(s) {
+	walk("", v, codeNames, saidDepth, func(name, s string) {
+		switch {
+		case slices.Contains(wrappers, name):
+		case figure(s):
 			figures = append(figures, s)
-		} else {
+		default:
 			words = append(words, s)
 		}
 	})
@@ -80,7 +85,7 @@ func saidIn(m members, names []string) (said []string) {
 		if _, alone := mem.value.(string); alone && !nameIn(mem.name, names) {
 			continue
 		}
-		walk(mem.value, names, saidDepth, func(s string) { said = append(said, s) })
+		walk("", mem.value, names, saidDepth, func(_, s string) { said = append(said, s) })
 	}
 	return said
 }
@@ -89,21 +94,22 @@ func nameIn(name string, names []string) bool {
 	return slices.ContainsFunc(names, func(n string) bool { return sameName(n, name) })
 }
 
-// walk visits the texts of v: v itself, those in a list, and those of an object under names.
-func walk(v any, names []string, depth int, visit func(string)) {
+// walk visits the texts of v: v itself, those in a list, and those of an object under names. name is the one
+// of them that led here.
+func walk(name string, v any, names []string, depth int, visit func(name, s string)) {
 	switch v := v.(type) {
 	case string, json.Number:
 		if s := strings.TrimSpace(text(v)); s != "" {
-			visit(s)
+			visit(name, s)
 		}
 	case []any:
 		for i := 0; depth > 0 && i < len(v); i++ {
-			walk(v[i], names, depth-1, visit)
+			walk(name, v[i], names, depth-1, visit)
 		}
 	case map[string]any:
 		m := membersOf(v)
 		for i := 0; depth > 0 && i < len(names); i++ {
-			walk(m.find(names[i]), names, depth-1, visit)
+			walk(names[i], m.find(names[i]), names, depth-1, visit)
 		}
 	}
 }

@@ -33,6 +33,8 @@ func TestADeadGrantIsFoundWhereverItIsTold(t *testing.T) {
 		`{"fault":{"faultstring":"x","detail":{"errorcode":"invalid_grant"}}}`:                             "invalid_grant",
 		`{"meta":{"code":400,"error_type":"invalid_grant","error_message":"x"}}`:                           "invalid_grant",
 		`invalid_grant`: "invalid_grant",
+		`<OAuth><error>invalid_grant</error></OAuth>`:                       "invalid_grant",
+		`<r><errors><error><code>invalid_grant</code></error></errors></r>`: "invalid_grant",
 	} {
 		_, err := Classify(Profile{}, Answer{Status: 400, Body: []byte(body)}, canaryRefresh)
 		if e := asError(t, err); e.Class != Reauthorize || e.Code != want {
@@ -80,6 +82,8 @@ func TestWhatIsNoErrorOfAnAnswerNamesNoCode(t *testing.T) {
 		`{"request":{"grant":"invalid_grant"}}`:                               "",
 		`{"message":"not an invalid_grant, though"}`:                          "",
 		`{"message":"Invalid grant"}`:                                         "",
+		`{"error":{"code":400,"detail":"for people"}}`:                        "400",
+		`{"error":{"detail":"word"}}`:                                         "",
 		`{"code":400}`:                                                        "",
 		`{"errors":[]}`:                                                       "",
 		`{"errors":[[[[[[[[["invalid_grant"]]]]]]]]]}`:                        "",

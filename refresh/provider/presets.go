@@ -29,6 +29,7 @@ var presets = map[string]func() Profile{
 	"okta":       Okta,
 	"quickbooks": QuickBooks,
 	"salesforce": Salesforce,
+	"shopify":    Shopify,
 	"slack":      Slack,
 	"x":          X,
 	"xero":       Xero,
@@ -93,9 +94,30 @@ func Salesforce() Profile {
 		Replay:           ReplayRevokesFamily, // D
 		KillsAccessToken: Yes,                 // known of a replay only: the stricter
 		RefreshTokenIdle: 30 * day,            // –, a policy
+		// The login host may redirect to the tenant's own (I), which each answer names (D).
+		TokenURLs:  []string{"{instance_url}/services/oauth2/token", "https://login.salesforce.com/services/oauth2/token"},
+		TokenHosts: []string{".salesforce.com"},
+		RevokeURL:  "https://login.salesforce.com/services/oauth2/revoke", // D
 		Phrases: []Phrase{
 			// Of parallel exchanges the others are told so, as invalid_grant (–).
 			{Code: "invalid_grant", Contains: "token request is already being processed", Class: Busy},
+		},
+	}
+}
+
+// Shopify is for apps with expiring offline tokens. Tenants are shops: acme, or acme.myshopify.com.
+func Shopify() Profile {
+	return Profile{
+		Name:             "shopify",
+		Replay:           ReplaySamePair,                                                      // D, August 2026: the old one works until its successor is used
+		KillsAccessToken: Yes,                                                                 // not known: the stricter
+		RefreshTokenIdle: 90 * day,                                                            // 2
+		AccessTokenLife:  time.Hour,                                                           // D, December 2025
+		TokenURLs:        []string{"https://{tenant}.myshopify.com/admin/oauth/access_token"}, // D: a host per shop
+		AuthStyle:        oauth2.AuthStyleInParams,                                            // D
+		Phrases: []Phrase{
+			// Of a dead refresh token, with 401 (S).
+			{Code: "invalid_request", Contains: "active refresh_token", Class: Reauthorize},
 		},
 	}
 }
@@ -182,6 +204,10 @@ func Microsoft() Profile {
 		KillsAccessToken: No,             // –
 		RefreshTokenIdle: 90 * day,       // D; single-page apps have 24 h that nothing extends
 		AccessTokenLife:  time.Hour,      // D: 60 to 90 minutes
+		// An app's own API is refused without a scope (I).
+		Request: Request{Scopes: true},
+		// The tenant is the directory's id or name.
+		TokenURLs: []string{"https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token"}, // D
 		Codes: map[string]Class{
 			"interaction_required": Reauthorize, // D
 		},
@@ -220,6 +246,11 @@ func Auth0() Profile {
 		Name:             "auth0",
 		Replay:           ReplayRevokesFamily, // D; in the overlap window the direct predecessor works, but it may be 0
 		KillsAccessToken: Yes,                 // with the family
+		// The issuer is the member iss of an ID token: keep it as "issuer" (WithExtra). Custom domains go
+		// into TokenHosts.
+		TokenURLs:  []string{"{issuer}/oauth/token"}, // D
+		TokenHosts: []string{".auth0.com"},
+		RevokeURL:  "{issuer}/oauth/revoke", // D
 	}
 }
 
@@ -230,6 +261,10 @@ func Okta() Profile {
 		Name:             "okta",
 		Replay:           ReplayRevokesFamily, // the grace may be 0 (D); the stricter
 		KillsAccessToken: Yes,                 // not known: the stricter
+		// An authorization server of the org; its issuer is to be kept as "issuer" (WithExtra).
+		TokenURLs:  []string{"{issuer}/v1/token"}, // D
+		TokenHosts: []string{".okta.com", ".oktapreview.com", ".okta-emea.com"},
+		RevokeURL:  "{issuer}/v1/revoke", // D
 	}
 }
 
@@ -287,8 +322,9 @@ func Box() Profile {
 func Zendesk() Profile {
 	return Profile{
 		Name:             "zendesk",
-		Replay:           ReplayRevokesFamily, // refused (–); that the successor lives on is not known: the stricter
-		KillsAccessToken: Yes,                 // D
+		Replay:           ReplayRevokesFamily,                                   // refused (–); that the successor lives on is not known: the stricter
+		KillsAccessToken: Yes,                                                   // D
+		TokenURLs:        []string{"https://{tenant}.zendesk.com/oauth/tokens"}, // D: a host per account
 	}
 }
 
@@ -303,6 +339,11 @@ func Zoho() Profile {
 		Codes: map[string]Class{
 			"Access_Denied": Throttled, // D: the ten in ten minutes
 		},
+		// One per data centre (D). The callback of the consent names it: keep it (WithExtra).
+		TokenURLs: []string{"{accounts-server}/oauth/v2/token"},
+		TokenHosts: []string{"accounts.zoho.com", "accounts.zoho.eu", "accounts.zoho.in", "accounts.zoho.com.au", "accounts.zoho.jp",
+			"accounts.zoho.uk", "accounts.zoho.sa", "accounts.zoho.com.cn", "accounts.zohocloud.ca"},
+		RevokeURL: "{accounts-server}/oauth/v2/token/revoke", // D
 	}
 }
 

@@ -42,7 +42,7 @@ var limits = map[string]struct{ exports, circle, methods, lines int }{
 	"tokencache/seal":            {8, 0, 3, 20},
 	"lock":                       {8, 0, 7, 45},
 	"refresh":                    {30, 0, 25, 35},
-	"refresh/internal/bearer":    {9, 0, 7, 25},
+	"refresh/internal/bearer":    {11, 0, 7, 25},
 	"refresh/internal/economy":   {10, 0, 20, 45},
 	"refresh/internal/exchange":  {7, 0, 8, 25},
 	"refresh/internal/flight":    {6, 0, 20, 60},
@@ -53,7 +53,7 @@ var limits = map[string]struct{ exports, circle, methods, lines int }{
 	"refresh/internal/renew":     {5, 0, 20, 50},
 	"refresh/internal/trouble":   {5, 0, 8, 25},
 	"refresh/internal/work":      {10, 0, 6, 20},
-	"refresh/provider":           {71, 2, 17, 35},
+	"refresh/provider":           {73, 2, 17, 35},
 	"refresh/refreshtest":        {34, 3, 28, 35},
 }
 

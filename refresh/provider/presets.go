@@ -25,6 +25,7 @@ var presets = map[string]func() Profile{
 	"google":     Google,
 	"hubspot":    HubSpot,
 	"linkedin":   LinkedIn,
+	"meta":       Meta,
 	"microsoft":  Microsoft,
 	"okta":       Okta,
 	"quickbooks": QuickBooks,
@@ -130,6 +131,10 @@ func Slack() Profile {
 		KillsAccessToken: No,                  // –; at most two live ones
 		AccessTokenLife:  12 * time.Hour,      // D
 		// An unused refresh token does not age (I).
+		APIRefusals: []APIRefusal{
+			{Status: 200, Member: "error", Value: "token_expired"}, // D
+			{Status: 200, Member: "error", Value: "token_revoked"}, // D
+		},
 		Codes: map[string]Class{
 			"invalid_refresh_token": Reauthorize, // D
 			"invalid_client_id":     AppRefused,  // D
@@ -187,11 +192,13 @@ func QuickBooks() Profile {
 func Google() Profile {
 	return Profile{
 		Name:             "google",
-		Replay:           ReplayHarmless,           // –
-		KillsAccessToken: No,                       // –
-		RefreshTokenIdle: 180 * day,                // D: six months
-		AccessTokenLife:  time.Hour,                // D
-		AuthStyle:        oauth2.AuthStyleInParams, // as in x/oauth2's google.Endpoint
+		Replay:           ReplayHarmless,                                          // –
+		KillsAccessToken: No,                                                      // –
+		RefreshTokenIdle: 180 * day,                                               // D: six months
+		AccessTokenLife:  time.Hour,                                               // D
+		AuthStyle:        oauth2.AuthStyleInParams,                                // as in x/oauth2's google.Endpoint
+		RevokeURL:        "https://oauth2.googleapis.com/revoke",                  // D
+		APIRefusals:      []APIRefusal{{Status: 403, Challenge: "invalid_token"}}, // I: some of its APIs
 	}
 }
 
@@ -221,6 +228,21 @@ func Microsoft() Profile {
 			// like a removed app, though then in every directory.
 			{Contains: "AADSTS700016", Class: Reauthorize},
 			{Contains: "AADSTS7000112", Class: Reauthorize},
+		},
+	}
+}
+
+// Meta is the Graph API of Facebook, Instagram and Threads. It has no refresh tokens as RFC 6749 knows
+// them: this is for apps behind an endpoint, or an [Exchanger], that has.
+func Meta() Profile {
+	return Profile{
+		Name:             "meta",
+		Replay:           ReplayRevokesFamily, // not known: the strictest
+		KillsAccessToken: Yes,                 // not known: the stricter
+		AccessTokenLife:  60 * day,            // D: of a long-lived token
+		APIRefusals: []APIRefusal{
+			{Status: 400, Member: "error.code", Value: "190"}, // D: the token has expired or is invalid
+			{Status: 401, Member: "error.code", Value: "190"}, // D
 		},
 	}
 }

@@ -9,7 +9,7 @@ import (
 
 func TestEveryPresetIsValidAndUnderItsName(t *testing.T) {
 	names := PresetNames()
-	if len(names) != 20 || !slices.IsSorted(names) {
+	if len(names) != 21 || !slices.IsSorted(names) {
 		t.Fatalf("%d names: %v", len(names), names)
 	}
 	for _, name := range names {
@@ -60,7 +60,7 @@ func TestACallerCannotChangeAnotherCallersPreset(t *testing.T) {
 	delete(all, "zoom")
 
 	if Slack().Codes["invalid_refresh_token"] != Reauthorize || Microsoft().Phrases[0].Class != Throttled ||
-		HubSpot().CodeKeys[0] != "status" || len(Presets()) != 20 {
+		HubSpot().CodeKeys[0] != "status" || len(Presets()) != 21 {
 		t.Error("a preset was changed from outside")
 	}
 }

@@ -76,6 +76,8 @@ type Profile struct {
 	// which it is renewed while still being served: 0 < RefreshAhead < 1. Default
 	// 0.1, which 0 stands for.
 	RefreshAhead float64
+	// APIRefusals are responses of the provider's APIs that refuse the access token without a 401.
+	APIRefusals []APIRefusal
 	// Request is what is asked of the token endpoint besides what RFC 6749 says.
 	Request Request
 	// TokenURLs say where refresh tokens are redeemed if that depends on the tenant, for [PerTenant]: the
@@ -172,6 +174,7 @@ func (p Profile) refreshExpiryNames() []string {
 func (p Profile) clone() Profile {
 	p.Request = p.Request.clone()
 	p.TokenURLs, p.TokenHosts = slices.Clone(p.TokenURLs), slices.Clone(p.TokenHosts)
+	p.APIRefusals = slices.Clone(p.APIRefusals)
 	p.Codes = maps.Clone(p.Codes)
 	p.CodeKeys = slices.Clone(p.CodeKeys)
 	p.Phrases = slices.Clone(p.Phrases)

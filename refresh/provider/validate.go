@@ -14,7 +14,7 @@ import (
 
 // Validate reports every rule that the profile breaks. [OAuth2] calls it.
 func (p Profile) Validate() error {
-	return errors.Join(p.validateReplay(), p.validateTimes(), p.validateAnswers(), p.validateBudget(), p.Request.validate(), validateAddresses(p))
+	return errors.Join(p.validateReplay(), p.validateTimes(), p.validateAnswers(), p.validateBudget(), p.Request.validate(), validateAddresses(p), validateRefusals(p.APIRefusals))
 }
 
 func (p Profile) validateBudget() error {

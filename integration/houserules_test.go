@@ -41,7 +41,7 @@ var limits = map[string]struct{ exports, circle, methods, lines int }{
 	"tokencache/internal/store":  {50, 3, 20, 45},
 	"tokencache/seal":            {8, 0, 3, 20},
 	"lock":                       {8, 0, 7, 45},
-	"refresh":                    {30, 0, 25, 35},
+	"refresh":                    {33, 0, 25, 35},
 	"refresh/internal/bearer":    {11, 0, 7, 25},
 	"refresh/internal/economy":   {10, 0, 20, 45},
 	"refresh/internal/exchange":  {7, 0, 8, 25},
@@ -53,8 +53,8 @@ var limits = map[string]struct{ exports, circle, methods, lines int }{
 	"refresh/internal/renew":     {5, 0, 20, 50},
 	"refresh/internal/trouble":   {5, 0, 8, 25},
 	"refresh/internal/work":      {10, 0, 6, 20},
-	"refresh/provider":           {73, 2, 17, 35},
-	"refresh/refreshtest":        {34, 3, 28, 35},
+	"refresh/provider":           {74, 2, 17, 35},
+	"refresh/refreshtest":        {34, 3, 29, 35},
 }
 
 func TestHouseRules(t *testing.T) {

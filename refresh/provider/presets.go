@@ -168,9 +168,10 @@ func Xero() Profile {
 		Name:             "xero",
 		Replay:           ReplayGrace, // S
 		Grace:            30 * time.Minute,
-		KillsAccessToken: Yes,              // second hand only: the stricter
-		RefreshTokenIdle: 30 * day,         // S; 60 is said too: the stricter
-		AccessTokenLife:  30 * time.Minute, // D
+		KillsAccessToken: Yes,                                            // second hand only: the stricter
+		RefreshTokenIdle: 30 * day,                                       // S; 60 is said too: the stricter
+		AccessTokenLife:  30 * time.Minute,                               // D
+		RevokeURL:        "https://identity.xero.com/connect/revocation", // D
 	}
 }
 
@@ -320,9 +321,10 @@ func GitHub() Profile {
 func GitLab() Profile {
 	return Profile{
 		Name:             "gitlab",
-		Replay:           ReplayDead,    // I: refused, the family lives on
-		KillsAccessToken: Yes,           // D, at once
-		AccessTokenLife:  2 * time.Hour, // D
+		Replay:           ReplayDead,                        // I: refused, the family lives on
+		KillsAccessToken: Yes,                               // D, at once
+		AccessTokenLife:  2 * time.Hour,                     // D
+		RevokeURL:        "https://gitlab.com/oauth/revoke", // D: below your own host, if you have one
 	}
 }
 
@@ -385,9 +387,10 @@ func LinkedIn() Profile {
 func X() Profile {
 	return Profile{
 		Name:             "x",
-		Replay:           ReplayRevokesFamily, // not known: the strictest
-		KillsAccessToken: Yes,                 // not known: the stricter
-		AccessTokenLife:  2 * time.Hour,       // –
+		Replay:           ReplayRevokesFamily,                 // not known: the strictest
+		KillsAccessToken: Yes,                                 // not known: the stricter
+		AccessTokenLife:  2 * time.Hour,                       // –
+		RevokeURL:        "https://api.x.com/2/oauth2/revoke", // D
 		Codes: map[string]Class{
 			// Of a dead refresh token (–). A malformed request would say so too, but
 			// OAuth2's are well-formed.

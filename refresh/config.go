@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -62,6 +63,10 @@ type Config struct {
 	// fewer while Sentinel or the Cluster takes the one that is furthest (equal replica-priority) and
 	// that one is alive. A master must not start again with older data than it had and stay the master.
 	Replicas int
+	// Refused reports whether a response of an API refuses the access token, for APIs that do not say so
+	// with 401, beside Profile.APIRefusals: Client and Transport then do as after a 401. It may read the first 16 KiB
+	// of the body, which the caller gets all the same, and must not keep the response.
+	Refused func(*http.Response) bool
 	// InsecureHosts are hosts to which Client and Transport may send access tokens
 	// unencrypted over http, e.g. a sidecar: host or host:port as in a URL, in any case. A
 	// host without port is port 80. Default: the loopback interface only.

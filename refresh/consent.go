@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/oauth2"
 
@@ -128,16 +129,23 @@ func firstPair(call string, tok *oauth2.Token, mints bool, pairs *pair.Maker, op
 }
 
 // Disconnect ends the grant, for instance when the tenant uninstalls the app. Whatever
-// an exchange under way still brings is refused. It does not revoke the token at the
-// provider (RFC 7009).
-func (c *Coordinator) Disconnect(ctx context.Context, tenant string) error {
+// an exchange under way still brings is refused.
+//
+// With [Revoke] the token is then revoked at the provider as well, as far as that can be done: a pair
+// that an exchange under way brings is not. If it fails, the error is an *Error with the
+// code "not_revoked", and the grant is disconnected all the same. A repeat finds no token any more.
+func (c *Coordinator) Disconnect(ctx context.Context, tenant string, opts ...DisconnectOption) error {
 	k := c.key(tenant)
 	if err := k.Validate(); err != nil {
 		return err
+	}
+	var had *engine.Snapshot
+	if slices.Contains(opts, Revoke) {
+		had, _ = c.flights.Lookup(ctx, k) // what fails here fails below, or there is nothing to revoke
 	}
 	if err := c.app.Grant(tenant).Disconnect(ctx, c.tools.Acked); err != nil {
 		return c.about(k, err)
 	}
 	c.log.Info().Str("tenant", tenant).Msg("disconnected")
-	return nil
+	return c.revoke(ctx, k, had)
 }

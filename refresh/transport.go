@@ -35,7 +35,9 @@ func (c *Coordinator) Client(tenant string) *http.Client {
 // say what it is about) is reported with [Coordinator.Reject], and the request is sent
 // once more with the newer token. The second answer is returned whatever it is; so is a 401
 // that names another reason, such as insufficient_scope, and every 403. An API that goes on
-// refusing is bounded by Reject.
+// refusing is bounded by Reject. Responses that provider.Profile's APIRefusals or Config.Refused
+// name are handled like such a 401, whatever their status; up to 16 KiB of a body are looked at for
+// that, and only where a rule is about its status.
 //
 // The second attempt needs the request's body again: from GetBody, which [http.NewRequest]
 // sets for bytes and strings, else from a buffer of up to 1 MiB per request that keeps what
@@ -52,7 +54,7 @@ func (c *Coordinator) Client(tenant string) *http.Client {
 // errors.As with *Error also through http.Client's *url.Error:
 //
 //   - what Reject says after a 401, e.g. ErrReauthorize; the text names the API's host
-//   - ErrUnavailable, Code "body_not_replayable", Status 401: send the request again
+//   - ErrUnavailable, Code "body_not_replayable", Status of the refusal: send the request again
 //   - ErrClientConfig, Code "insecure_url": nothing was sent
 //   - the cause with which the request's ctx ended
 func (c *Coordinator) Transport(tenant string, base http.RoundTripper) http.RoundTripper {
@@ -61,6 +63,7 @@ func (c *Coordinator) Transport(tenant string, base http.RoundTripper) http.Roun
 	}
 	return &transport{
 		c: c, tenant: tenant, base: base, token: c.handle(tenant),
+		known: refusals{c.cfg.Provider.Profile.APIRefusals, c.cfg.Refused},
 	}
 }
 
@@ -69,6 +72,7 @@ type transport struct {
 	tenant string
 	base   http.RoundTripper
 	token  func(context.Context) (*oauth2.Token, error)
+	known  refusals
 }
 
 // Format names the grant, whatever the verb: what is inside changes all the time.
@@ -102,12 +106,12 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		body = first
 	}
 	resp, err := t.send(req, body, tok)
-	if err != nil || !bearer.RefusesToken(resp) {
+	if err != nil || !t.known.refuses(resp) {
 		first.Release()
 		return resp, err
 	}
 	bearer.Drain(resp.Body)
-	return t.again(req, first, tok.AccessToken)
+	return t.again(req, first, tok.AccessToken, resp.StatusCode)
 }
 
 // entitled reports whether a request may carry the access token. It may not once a
@@ -154,8 +158,8 @@ func (t *transport) send(req *http.Request, body io.ReadCloser, tok *oauth2.Toke
 }
 
 // again is the second attempt, after the API has refused the access token.
-func (t *transport) again(req *http.Request, first *bearer.Tee, refused string) (*http.Response, error) {
-	tok, err := t.newer(req, refused)
+func (t *transport) again(req *http.Request, first *bearer.Tee, refused string, status int) (*http.Response, error) {
+	tok, err := t.newer(req, refused, status)
 	if err != nil {
 		first.Abandon()
 		return nil, err
@@ -163,13 +167,13 @@ func (t *transport) again(req *http.Request, first *bearer.Tee, refused string) 
 	body, err := bearer.BodyAgain(req, first)
 	if err != nil {
 		first.Abandon()
-		return nil, t.notReplayed(req, err)
+		return nil, t.notReplayed(req, status, err)
 	}
 	return t.send(req, body, tok)
 }
 
 // newer is the token after the refused one. The request's ctx may end meanwhile.
-func (t *transport) newer(req *http.Request, refused string) (*oauth2.Token, error) {
+func (t *transport) newer(req *http.Request, refused string, status int) (*oauth2.Token, error) {
 	ctx := req.Context()
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
@@ -181,17 +185,17 @@ func (t *transport) newer(req *http.Request, refused string) (*oauth2.Token, err
 			return tok, nil
 		}
 	}
-	return nil, fmt.Errorf("refresh: the API at %s answered 401 to the access token, and there is no newer one: %w", req.URL.Host, err)
+	return nil, fmt.Errorf("refresh: the API at %s answered %d to the access token, and there is no newer one: %w", req.URL.Host, status, err)
 }
 
 // notReplayed is the error of a request that was refused and could not be sent again.
-func (t *transport) notReplayed(req *http.Request, why error) error {
+func (t *transport) notReplayed(req *http.Request, status int, why error) error {
 	if ctx := req.Context(); ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	err := t.error(ErrUnavailable, "body_not_replayable", fmt.Errorf(
 		"the API at %s refused the access token; a newer one is ready now, but %w: send the request again, or set GetBody", req.URL.Host, why))
-	err.Status, err.RetryAfter = http.StatusUnauthorized, time.Millisecond
+	err.Status, err.RetryAfter = status, time.Millisecond
 	return err
 }
 

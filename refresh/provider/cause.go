@@ -52,6 +52,8 @@ var (
 	errSecondPost  = errors.New("an exchange is one request: a second one was refused")
 	errNoResponse  = errors.New("the transport returned neither an answer nor an error")
 	errNotBuilt    = errors.New("a TokenEndpoint is made by OAuth2, ClientCredentials or JWTBearer")
+	errUnshaped    = errors.New("the request could not be written: the function given to Authenticate failed, or the body could not be read")
+	errUnsigned    = errors.New("the request could not be signed: see to the key given to ClientAssertion or DPoP")
 	errLate        = fmt.Errorf("the exchange's deadline passed before the request was sent, perhaps while this process was stopped: %w", context.DeadlineExceeded)
 )
 
@@ -59,7 +61,7 @@ var (
 var plain = []error{
 	errLate, io.ErrUnexpectedEOF, io.EOF, net.ErrClosed, http.ErrSchemeMismatch,
 	context.DeadlineExceeded, context.Canceled, os.ErrDeadlineExceeded,
-	errBodyTooLong, errSecondPost, errNoResponse, errNotBuilt,
+	errBodyTooLong, errSecondPost, errNoResponse, errNotBuilt, errUnshaped, errUnsigned, errNoTenant,
 }
 
 // plainTexts are constant texts of net/http that have no exported error.

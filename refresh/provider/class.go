@@ -77,6 +77,7 @@ type Error struct {
 	Err        error         // cause, without token material; may be nil. errors.Is works through it
 
 	unread *unread // nil for none
+	again  bool
 }
 
 // Error is one line, whatever stands in the fields.
@@ -118,6 +119,11 @@ func (e *Error) Throttles() bool {
 func (e *Error) ClientRefused() bool {
 	return e.Class == AppRefused && strings.EqualFold(e.Code, "invalid_client")
 }
+
+// AskAgain reports whether the provider refused the request without looking at the refresh token, and said
+// what it misses: the same exchange may ask once more at once. So it is where [DPoP] did not know the
+// server's nonce (RFC 9449 §8).
+func (e *Error) AskAgain() bool { return e.again }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }

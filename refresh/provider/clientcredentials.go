@@ -2,6 +2,7 @@ package provider
 
 import (
 	"errors"
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -10,17 +11,12 @@ import (
 	"golang.org/x/oauth2/clientcredentials"
 )
 
-// tenantMark stands for the grant's tenant in what a mint sends.
-const tenantMark = "{tenant}"
-
-var errNoTenant = errors.New("the grant names no tenant, for which {tenant} stands in the request")
-
 // ClientCredentials is a provider that mints access tokens from the app's own
 // credentials (RFC 6749 §4.4): no refresh token, nothing is spent. Its Exchanger
 // is a [*TokenEndpoint].
 //
 // cfg needs ClientID, TokenURL (https, except on the loopback interface) and
-// AuthStyle, for which p.AuthStyle stands in. Scopes are sent. In the values of
+// AuthStyle, for which p.AuthStyle stands in. Scopes are sent. In TokenURL and the values of
 // EndpointParams the text {tenant} stands for the grant's tenant, and grant_type
 // may be overridden, for providers that call theirs differently:
 //
@@ -32,48 +28,65 @@ var errNoTenant = errors.New("the grant names no tenant, for which {tenant} stan
 // A mint has nothing to replay and no refresh token that could end: the returned
 // Profile says ReplayHarmless and neither RefreshTokenIdle nor RefreshTokenLife,
 // whatever p says.
-func ClientCredentials(cfg *clientcredentials.Config, p Profile) (Provider, error) {
+func ClientCredentials(cfg *clientcredentials.Config, p Profile, opts ...Option) (Provider, error) {
 	if cfg == nil || cfg.ClientID == "" {
 		return Provider{}, errors.New("provider: ClientCredentials: ClientID is missing: it names your app to the token endpoint")
 	}
-	if err := errors.Join(p.Validate(), checkParams(cfg)); err != nil {
+	a, err := newAsking(p, opts)
+	if a.signs && cfg.ClientSecret == "" {
+		err = errNoKey("ClientCredentials")
+	}
+	if err := errors.Join(p.Validate(), err, checkParams(cfg)); err != nil {
 		return Provider{}, err
 	}
-	host, err := tokenHost("ClientCredentials: TokenURL", cfg.TokenURL)
+	sample, err := tokenURLFor(cfg.TokenURL, Profile{TokenHosts: p.TokenHosts}, Grant{Tenant: sampleTenant(p.TokenHosts)})
+	if err != nil && cfg.TokenURL != "" {
+		return Provider{}, fmt.Errorf("provider: ClientCredentials: TokenURL: %w", err)
+	}
+	host, err := tokenHost("ClientCredentials: TokenURL", sample)
 	if err != nil {
 		return Provider{}, err
 	}
-	style, err := authStyle("ClientCredentials: AuthStyle", cfg.AuthStyle, p.AuthStyle)
+	style, err := a.style("ClientCredentials: AuthStyle", cfg.AuthStyle, p.AuthStyle)
 	if err != nil {
 		return Provider{}, err
 	}
-	return minting(host, p, askClientCredentials(forTenant(cfg, style, tenantMark))), nil
+	return minting(host, p, a, askClientCredentials(a, p.TokenHosts, forTenant(cfg, style, tenantMark))), nil
 }
 
 // minting is a provider whose exchanges spend nothing.
-func minting(host string, p Profile, ask func(Grant) (request, error)) Provider {
+func minting(host string, p Profile, a asking, ask func(Grant) (request, error)) Provider {
 	p = p.clone()
 	p.Replay, p.Grace = ReplayHarmless, 0
 	p.RefreshTokenIdle, p.RefreshTokenLife = 0, 0
-	return Provider{Profile: p, Exchanger: newEndpoint(host, p, ask), Mints: true}
+	return Provider{Profile: p, Exchanger: newEndpoint(host, p, a, ask), Mints: true}
 }
 
-func askClientCredentials(own *clientcredentials.Config) func(Grant) (request, error) {
-	named := slices.ContainsFunc(slices.Collect(paramValues(own.EndpointParams)), hasTenantMark)
+func askClientCredentials(a asking, hosts []string, own *clientcredentials.Config) func(Grant) (request, error) {
+	named := hasTenantMark(own.TokenURL) || slices.ContainsFunc(slices.Collect(paramValues(own.EndpointParams)), hasTenantMark)
 	var private []string // what may be a secret
 	for name, values := range own.EndpointParams {
 		if name != "grant_type" && name != "scope" {
 			private = append(private, values...)
 		}
 	}
+	client := credentials{id: own.ClientID, secret: own.ClientSecret, url: own.TokenURL, style: own.AuthStyle}
+	own.ClientSecret = a.shownSecret(own.ClientSecret)
 	return func(g Grant) (request, error) {
 		if named && g.Tenant == "" {
 			return request{}, &Error{Class: Unsent, Err: errNoTenant}
 		}
+		address, err := addressOf(own.TokenURL, hosts, g)
+		if err != nil {
+			return request{}, notAsked(err)
+		}
+		client, cfg := client, forTenant(own, own.AuthStyle, g.Tenant)
+		client.url, cfg.TokenURL = address, address
 		return request{
-			source:  forTenant(own, own.AuthStyle, g.Tenant).TokenSource,
-			secrets: slices.Concat(basicSecrets(own.ClientID, own.ClientSecret), private, []string{g.AccessToken}),
+			source:  cfg.TokenSource,
+			secrets: slices.Concat(basicSecrets(client.id, client.secret), private, []string{g.AccessToken}),
 			mints:   true,
+			client:  client,
 		}, nil
 	}
 }
@@ -95,8 +108,6 @@ func forTenant(cfg *clientcredentials.Config, style oauth2.AuthStyle, tenant str
 		AuthStyle:      style,
 	}
 }
-
-func hasTenantMark(s string) bool { return strings.Contains(s, tenantMark) }
 
 func paramValues(params url.Values) func(yield func(string) bool) {
 	return func(yield func(string) bool) {

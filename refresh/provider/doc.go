@@ -21,6 +21,7 @@
 //  1. The client authenticates in one way that is stated beforehand
 //     (oauth2.Config.Endpoint.AuthStyle or Profile.AuthStyle). Finding it out by
 //     trial, as x/oauth2 does by default, presents the token twice.
+//     A client may show a key instead ([ClientAssertion], [MutualTLS], [DPoP]).
 //  2. No redirect is followed and nothing is retried. net/http cannot resend the
 //     request when a reused connection turns out to be dead.
 //  3. The answer is read up to 1 MiB, whatever its Content-Type, and leniently:
@@ -63,6 +64,9 @@
 // Where sources conflict or are silent, a preset takes the stricter reading.
 // Presets leave AuthStyle open unless it is certain. To change one, assign to the
 // fields of the copy that the function returns.
+//
+// A profile also says what is asked of the token endpoint ([Request]), where that is per tenant
+// ([PerTenant]), and how APIs refuse a token without a 401 ([APIRefusal]).
 //
 // # What is not promised
 //

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -44,6 +45,7 @@ type TokenEndpoint struct {
 	profile Profile
 	host    string
 	ask     func(Grant) (request, error) // a func: printers that walk fields find no secret
+	asking  func() asking                // a func, too
 }
 
 // request is what one exchange asks.
@@ -51,10 +53,13 @@ type request struct {
 	source  func(ctx context.Context) oauth2.TokenSource // writes it
 	secrets []string                                     // that it presents; none may come back as an error code
 	mints   bool                                         // it presents no refresh token
+	client  credentials                                  // that ask
 }
 
-func newEndpoint(host string, p Profile, ask func(Grant) (request, error)) *TokenEndpoint {
-	return &TokenEndpoint{Transport: newTransport(), profile: p.clone(), host: host, ask: ask}
+func newEndpoint(host string, p Profile, a asking, ask func(Grant) (request, error)) *TokenEndpoint {
+	transport := newTransport()
+	transport.TLSClientConfig = a.tls
+	return &TokenEndpoint{Transport: transport, profile: p.clone(), host: host, ask: ask, asking: func() asking { return a }}
 }
 
 // Exchange asks for a new pair in one POST and classifies the answer; see
@@ -73,7 +78,10 @@ func (t *TokenEndpoint) Exchange(ctx context.Context, g Grant) (Pair, error) {
 		ctx, cancel = context.WithTimeout(ctx, exchangeTimeout)
 		defer cancel()
 	}
-	pair, err := Classify(t.profile, t.post(ctx, req), req.secrets...)
+	d := &draft{ctx: ctx, grant: g, client: req.client}
+	answer := t.post(ctx, req, d)
+	pair, err := Classify(t.profile, answer, slices.Concat(req.secrets, d.secrets)...)
+	err = t.asking().hear(d, answer, err)
 	if req.mints {
 		// Nothing here presents a refresh token (RFC 6749 §4.4.3 wants none sent): one that
 		// is kept would be a secret more to lose.
@@ -84,11 +92,12 @@ func (t *TokenEndpoint) Exchange(ctx context.Context, g Grant) (Pair, error) {
 
 // post has x/oauth2 write the request and ignores what it makes of the answer:
 // it drops pairs that it cannot parse, and its errors print secrets.
-func (t *TokenEndpoint) post(ctx context.Context, req request) Answer {
+func (t *TokenEndpoint) post(ctx context.Context, req request, d *draft) Answer {
 	if ctx.Err() != nil {
 		return Answer{Err: endOf(ctx), Unsent: true}
 	}
-	once := &onePost{ctx: ctx, base: t.transport()}
+	shape := func(r *http.Request) error { return t.asking().shape(r, d) }
+	once := &onePost{ctx: ctx, base: t.transport(), shape: shape}
 	client := &http.Client{
 		Transport:     once,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -27,11 +27,15 @@ import (
 // besides the assertion, so AuthStyle plays no part.
 //
 // The returned Profile is changed as [ClientCredentials] changes it.
-func JWTBearer(cfg *jwt.Config, p Profile) (Provider, error) {
+func JWTBearer(cfg *jwt.Config, p Profile, opts ...Option) (Provider, error) {
 	if cfg == nil || cfg.Email == "" {
 		return Provider{}, errors.New("provider: JWTBearer: Email is missing: it names your app as the assertion's issuer")
 	}
-	if err := p.Validate(); err != nil {
+	a, err := newAsking(p, opts)
+	if a.signs {
+		err = errNoKey("JWTBearer")
+	}
+	if err := errors.Join(p.Validate(), err); err != nil {
 		return Provider{}, err
 	}
 	host, err := tokenHost("JWTBearer: TokenURL", cfg.TokenURL)
@@ -42,7 +46,7 @@ func JWTBearer(cfg *jwt.Config, p Profile) (Provider, error) {
 	if err != nil {
 		return Provider{}, err
 	}
-	return minting(host, p, askJWT(own)), nil
+	return minting(host, p, a, askJWT(own)), nil
 }
 
 func askJWT(own *jwt.Config) func(Grant) (request, error) {
@@ -57,6 +61,7 @@ func askJWT(own *jwt.Config) func(Grant) (request, error) {
 			source:  func(ctx context.Context) oauth2.TokenSource { return cfg.TokenSource(ctx) },
 			secrets: []string{g.AccessToken}, // the key is never sent
 			mints:   true,
+			client:  credentials{id: cfg.Email, url: cfg.TokenURL},
 		}, nil
 	}
 }

@@ -3,7 +3,7 @@ package provider
 import (
 	"context"
 	"errors"
-	"net/url"
+	"slices"
 
 	"golang.org/x/oauth2"
 )
@@ -14,79 +14,58 @@ var errNoRefreshToken = errors.New("the grant has no refresh token: ask for one 
 // is a [*TokenEndpoint].
 //
 // cfg needs ClientID, Endpoint.TokenURL (https, except on the loopback interface)
-// and Endpoint.AuthStyle, for which p.AuthStyle stands in. Its other fields are
-// not looked at: the scope is not sent again, so the grant keeps the one it has.
-func OAuth2(cfg *oauth2.Config, p Profile) (Provider, error) {
+// and Endpoint.AuthStyle, for which p.AuthStyle stands in. Its Scopes are sent where
+// [Request.Scopes] says so; else the grant keeps the scope it has. Its other fields are
+// not looked at. Where the address or the client depends on the tenant, see [PerTenant].
+func OAuth2(cfg *oauth2.Config, p Profile, opts ...Option) (Provider, error) {
+	a, err := newAsking(p, opts)
+	if err := errors.Join(p.Validate(), err); err != nil {
+		return Provider{}, err
+	}
+	client, err := a.clientOf("OAuth2", cfg, p)
+	if err != nil {
+		return Provider{}, err
+	}
+	ask := func(g Grant) (request, error) { return redeem(a, client, g) }
+	return Provider{Profile: p.clone(), Exchanger: newEndpoint(hostOf(client.url), p, a, ask)}, nil
+}
+
+// clientOf are the credentials in cfg, if they can be shown.
+func (a asking) clientOf(call string, cfg *oauth2.Config, p Profile) (credentials, error) {
 	if cfg == nil || cfg.ClientID == "" {
-		return Provider{}, errors.New("provider: OAuth2: ClientID is missing: it names your app to the token endpoint")
+		return credentials{}, errors.New("provider: " + call + ": ClientID is missing: it names your app to the token endpoint")
 	}
-	if err := p.Validate(); err != nil {
-		return Provider{}, err
+	if a.signs && cfg.ClientSecret == "" {
+		return credentials{}, errNoKey(call)
 	}
-	host, err := tokenHost("OAuth2: Endpoint.TokenURL", cfg.Endpoint.TokenURL)
+	if hasTenantMark(cfg.ClientID) {
+		return credentials{}, errors.New("provider: " + call + ": ClientID holds {tenant}, which means nothing there: PerTenant takes a function that makes the configuration of each tenant")
+	}
+	if _, err := tokenHost(call+": Endpoint.TokenURL", cfg.Endpoint.TokenURL); err != nil {
+		return credentials{}, err
+	}
+	style, err := a.style(call+": Endpoint.AuthStyle", cfg.Endpoint.AuthStyle, p.AuthStyle)
 	if err != nil {
-		return Provider{}, err
+		return credentials{}, err
 	}
-	style, err := authStyle("OAuth2: Endpoint.AuthStyle", cfg.Endpoint.AuthStyle, p.AuthStyle)
-	if err != nil {
-		return Provider{}, err
+	return credentials{id: cfg.ClientID, secret: cfg.ClientSecret, url: cfg.Endpoint.TokenURL, style: style, scopes: slices.Clone(cfg.Scopes)}, nil
+}
+
+// redeem is the request that presents a grant's refresh token.
+func redeem(a asking, c credentials, g Grant) (request, error) {
+	if g.RefreshToken == "" {
+		return request{}, &Error{Class: Reauthorize, Err: errNoRefreshToken}
 	}
 	own := oauth2.Config{
-		ClientID:     cfg.ClientID,
-		ClientSecret: cfg.ClientSecret,
-		Endpoint:     oauth2.Endpoint{TokenURL: cfg.Endpoint.TokenURL, AuthStyle: style},
+		ClientID:     c.id,
+		ClientSecret: a.shownSecret(c.secret),
+		Endpoint:     oauth2.Endpoint{TokenURL: c.url, AuthStyle: c.style},
 	}
-	ask := func(g Grant) (request, error) {
-		if g.RefreshToken == "" {
-			return request{}, &Error{Class: Reauthorize, Err: errNoRefreshToken}
-		}
-		return request{
-			source: func(ctx context.Context) oauth2.TokenSource {
-				return own.TokenSource(ctx, &oauth2.Token{RefreshToken: g.RefreshToken})
-			},
-			secrets: append(basicSecrets(own.ClientID, own.ClientSecret), g.RefreshToken, g.AccessToken),
-		}, nil
-	}
-	return Provider{Profile: p.clone(), Exchanger: newEndpoint(host, p, ask)}, nil
-}
-
-// authStyle refuses auto-detection, which asks a second time after any error of
-// the first.
-func authStyle(field string, styles ...oauth2.AuthStyle) (oauth2.AuthStyle, error) {
-	for _, s := range styles {
-		if explicit(s) {
-			return s, nil
-		}
-		if s != oauth2.AuthStyleAutoDetect {
-			break
-		}
-	}
-	return 0, errors.New("provider: " + field + " must be explicit, auto-detection asks a second time after an error and may present a refresh token twice: " +
-		"write oauth2.AuthStyleInHeader (client_secret_basic) or oauth2.AuthStyleInParams (client_secret_post), as your provider's documentation says")
-}
-
-func explicit(s oauth2.AuthStyle) bool {
-	return s == oauth2.AuthStyleInHeader || s == oauth2.AuthStyleInParams
-}
-
-// tokenHost checks the address that secrets are sent to. Its errors do not quote
-// it, since it may hold some.
-func tokenHost(field, raw string) (string, error) {
-	if raw == "" {
-		return "", errors.New("provider: " + field + " is missing")
-	}
-	u, err := url.Parse(raw)
-	switch {
-	case err != nil || u.Hostname() == "":
-		return "", errors.New("provider: " + field + " is not an absolute URL")
-	case u.User != nil:
-		return "", errors.New("provider: " + field + " must not hold a user or password: write ClientID and ClientSecret")
-	case u.Fragment != "":
-		return "", errors.New("provider: " + field + " must not have a fragment (RFC 6749 §3.2)")
-	case u.Scheme == "https", u.Scheme == "http" && Loopback(u.Hostname()):
-		return u.Host, nil
-	default:
-		return "", errors.New("provider: " + field + " must be https: it is sent secrets; " +
-			"http is for the loopback interface only, written as localhost, 127.0.0.1 or [::1]")
-	}
+	return request{
+		source: func(ctx context.Context) oauth2.TokenSource {
+			return own.TokenSource(ctx, &oauth2.Token{RefreshToken: g.RefreshToken})
+		},
+		secrets: append(basicSecrets(c.id, c.secret), g.RefreshToken, g.AccessToken),
+		client:  c,
+	}, nil
 }

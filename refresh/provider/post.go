@@ -18,7 +18,8 @@ type onePost struct {
 	// none at all, and would hang as long as the server does.
 	ctx    context.Context
 	base   http.RoundTripper
-	used   bool // no mutex: http.Client calls RoundTrip on its caller's goroutine
+	shape  func(*http.Request) error // makes it what is sent; nil changes nothing
+	used   bool                      // no mutex: http.Client calls RoundTrip on its caller's goroutine
 	answer Answer
 }
 
@@ -31,9 +32,15 @@ func (o *onePost) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errSecondPost
 	}
 	o.used = true
-	body := &tellingBody{ctx: o.ctx, body: req.Body, read: req.Body == nil}
 	once := req.Clone(o.ctx)
 	once.GetBody = nil
+	if o.shape != nil && once.Body != nil {
+		if err := o.shape(once); err != nil {
+			o.answer = Answer{Err: err, Unsent: true}
+			return nil, err
+		}
+	}
+	body := &tellingBody{ctx: o.ctx, body: once.Body, read: once.Body == nil}
 	once.Body = body
 
 	resp, err := o.base.RoundTrip(once)

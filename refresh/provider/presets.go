@@ -25,10 +25,12 @@ var presets = map[string]func() Profile{
 	"google":     Google,
 	"hubspot":    HubSpot,
 	"linkedin":   LinkedIn,
+	"meta":       Meta,
 	"microsoft":  Microsoft,
 	"okta":       Okta,
 	"quickbooks": QuickBooks,
 	"salesforce": Salesforce,
+	"shopify":    Shopify,
 	"slack":      Slack,
 	"x":          X,
 	"xero":       Xero,
@@ -94,9 +96,30 @@ func Salesforce() Profile {
 		KillsAccessToken: Yes,                 // known of a replay only: the stricter
 		RefreshTokenIdle: 30 * day,            // –, a policy
 		KeepExtra:        []string{"id"},      // D; instance_url is kept anyway
+		// The login host may redirect to the tenant's own (I), which each answer names (D).
+		TokenURLs:  []string{"{instance_url}/services/oauth2/token", "https://login.salesforce.com/services/oauth2/token"},
+		TokenHosts: []string{".salesforce.com"},
+		RevokeURL:  "https://login.salesforce.com/services/oauth2/revoke", // D
 		Phrases: []Phrase{
 			// Of parallel exchanges the others are told so, as invalid_grant (–).
 			{Code: "invalid_grant", Contains: "token request is already being processed", Class: Busy},
+		},
+	}
+}
+
+// Shopify is for apps with expiring offline tokens. Tenants are shops: acme, or acme.myshopify.com.
+func Shopify() Profile {
+	return Profile{
+		Name:             "shopify",
+		Replay:           ReplaySamePair,                                                      // D, August 2026: the old one works until its successor is used
+		KillsAccessToken: Yes,                                                                 // not known: the stricter
+		RefreshTokenIdle: 90 * day,                                                            // 2
+		AccessTokenLife:  time.Hour,                                                           // D, December 2025
+		TokenURLs:        []string{"https://{tenant}.myshopify.com/admin/oauth/access_token"}, // D: a host per shop
+		AuthStyle:        oauth2.AuthStyleInParams,                                            // D
+		Phrases: []Phrase{
+			// Of a dead refresh token, with 401 (S).
+			{Code: "invalid_request", Contains: "active refresh_token", Class: Reauthorize},
 		},
 	}
 }
@@ -112,6 +135,10 @@ func Slack() Profile {
 		TokenTypes:       map[string]string{"bot": "Bearer", "user": "Bearer"},           // I: the API wants Bearer of both
 		KeepExtra:        []string{"enterprise", "authed_user", "bot_user_id", "app_id"}, // D
 		// An unused refresh token does not age (I).
+		APIRefusals: []APIRefusal{
+			{Status: 200, Member: "error", Value: "token_expired"}, // D
+			{Status: 200, Member: "error", Value: "token_revoked"}, // D
+		},
 		Codes: map[string]Class{
 			"invalid_refresh_token": Reauthorize, // D
 			"invalid_client_id":     AppRefused,  // D
@@ -145,9 +172,10 @@ func Xero() Profile {
 		Name:             "xero",
 		Replay:           ReplayGrace, // S
 		Grace:            30 * time.Minute,
-		KillsAccessToken: Yes,              // second hand only: the stricter
-		RefreshTokenIdle: 30 * day,         // S; 60 is said too: the stricter
-		AccessTokenLife:  30 * time.Minute, // D
+		KillsAccessToken: Yes,                                            // second hand only: the stricter
+		RefreshTokenIdle: 30 * day,                                       // S; 60 is said too: the stricter
+		AccessTokenLife:  30 * time.Minute,                               // D
+		RevokeURL:        "https://identity.xero.com/connect/revocation", // D
 	}
 }
 
@@ -169,11 +197,13 @@ func QuickBooks() Profile {
 func Google() Profile {
 	return Profile{
 		Name:             "google",
-		Replay:           ReplayHarmless,           // –
-		KillsAccessToken: No,                       // –
-		RefreshTokenIdle: 180 * day,                // D: six months
-		AccessTokenLife:  time.Hour,                // D
-		AuthStyle:        oauth2.AuthStyleInParams, // as in x/oauth2's google.Endpoint
+		Replay:           ReplayHarmless,                                          // –
+		KillsAccessToken: No,                                                      // –
+		RefreshTokenIdle: 180 * day,                                               // D: six months
+		AccessTokenLife:  time.Hour,                                               // D
+		AuthStyle:        oauth2.AuthStyleInParams,                                // as in x/oauth2's google.Endpoint
+		RevokeURL:        "https://oauth2.googleapis.com/revoke",                  // D
+		APIRefusals:      []APIRefusal{{Status: 403, Challenge: "invalid_token"}}, // I: some of its APIs
 	}
 }
 
@@ -186,6 +216,10 @@ func Microsoft() Profile {
 		KillsAccessToken: No,             // –
 		RefreshTokenIdle: 90 * day,       // D; single-page apps have 24 h that nothing extends
 		AccessTokenLife:  time.Hour,      // D: 60 to 90 minutes
+		// An app's own API is refused without a scope (I).
+		Request: Request{Scopes: true},
+		// The tenant is the directory's id or name.
+		TokenURLs: []string{"https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token"}, // D
 		Codes: map[string]Class{
 			"interaction_required": Reauthorize, // D
 		},
@@ -199,6 +233,21 @@ func Microsoft() Profile {
 			// like a removed app, though then in every directory.
 			{Contains: "AADSTS700016", Class: Reauthorize},
 			{Contains: "AADSTS7000112", Class: Reauthorize},
+		},
+	}
+}
+
+// Meta is the Graph API of Facebook, Instagram and Threads. It has no refresh tokens as RFC 6749 knows
+// them: this is for apps behind an endpoint, or an [Exchanger], that has.
+func Meta() Profile {
+	return Profile{
+		Name:             "meta",
+		Replay:           ReplayRevokesFamily, // not known: the strictest
+		KillsAccessToken: Yes,                 // not known: the stricter
+		AccessTokenLife:  60 * day,            // D: of a long-lived token
+		APIRefusals: []APIRefusal{
+			{Status: 400, Member: "error.code", Value: "190"}, // D: the token has expired or is invalid
+			{Status: 401, Member: "error.code", Value: "190"}, // D
 		},
 	}
 }
@@ -224,6 +273,11 @@ func Auth0() Profile {
 		Name:             "auth0",
 		Replay:           ReplayRevokesFamily, // D; in the overlap window the direct predecessor works, but it may be 0
 		KillsAccessToken: Yes,                 // with the family
+		// The issuer is the member iss of an ID token: keep it as "issuer" (WithExtra). Custom domains go
+		// into TokenHosts.
+		TokenURLs:  []string{"{issuer}/oauth/token"}, // D
+		TokenHosts: []string{".auth0.com"},
+		RevokeURL:  "{issuer}/oauth/revoke", // D
 	}
 }
 
@@ -234,6 +288,10 @@ func Okta() Profile {
 		Name:             "okta",
 		Replay:           ReplayRevokesFamily, // the grace may be 0 (D); the stricter
 		KillsAccessToken: Yes,                 // not known: the stricter
+		// An authorization server of the org; its issuer is to be kept as "issuer" (WithExtra).
+		TokenURLs:  []string{"{issuer}/v1/token"}, // D
+		TokenHosts: []string{".okta.com", ".oktapreview.com", ".okta-emea.com"},
+		RevokeURL:  "{issuer}/v1/revoke", // D
 	}
 }
 
@@ -267,9 +325,10 @@ func GitHub() Profile {
 func GitLab() Profile {
 	return Profile{
 		Name:             "gitlab",
-		Replay:           ReplayDead,    // I: refused, the family lives on
-		KillsAccessToken: Yes,           // D, at once
-		AccessTokenLife:  2 * time.Hour, // D
+		Replay:           ReplayDead,                        // I: refused, the family lives on
+		KillsAccessToken: Yes,                               // D, at once
+		AccessTokenLife:  2 * time.Hour,                     // D
+		RevokeURL:        "https://gitlab.com/oauth/revoke", // D: below your own host, if you have one
 	}
 }
 
@@ -291,8 +350,9 @@ func Box() Profile {
 func Zendesk() Profile {
 	return Profile{
 		Name:             "zendesk",
-		Replay:           ReplayRevokesFamily, // refused (–); that the successor lives on is not known: the stricter
-		KillsAccessToken: Yes,                 // D
+		Replay:           ReplayRevokesFamily,                                   // refused (–); that the successor lives on is not known: the stricter
+		KillsAccessToken: Yes,                                                   // D
+		TokenURLs:        []string{"https://{tenant}.zendesk.com/oauth/tokens"}, // D: a host per account
 	}
 }
 
@@ -307,6 +367,11 @@ func Zoho() Profile {
 		Codes: map[string]Class{
 			"Access_Denied": Throttled, // D: the ten in ten minutes
 		},
+		// One per data centre (D). The callback of the consent names it: keep it (WithExtra).
+		TokenURLs: []string{"{accounts-server}/oauth/v2/token"},
+		TokenHosts: []string{"accounts.zoho.com", "accounts.zoho.eu", "accounts.zoho.in", "accounts.zoho.com.au", "accounts.zoho.jp",
+			"accounts.zoho.uk", "accounts.zoho.sa", "accounts.zoho.com.cn", "accounts.zohocloud.ca"},
+		RevokeURL: "{accounts-server}/oauth/v2/token/revoke", // D
 	}
 }
 
@@ -326,9 +391,10 @@ func LinkedIn() Profile {
 func X() Profile {
 	return Profile{
 		Name:             "x",
-		Replay:           ReplayRevokesFamily, // not known: the strictest
-		KillsAccessToken: Yes,                 // not known: the stricter
-		AccessTokenLife:  2 * time.Hour,       // –
+		Replay:           ReplayRevokesFamily,                 // not known: the strictest
+		KillsAccessToken: Yes,                                 // not known: the stricter
+		AccessTokenLife:  2 * time.Hour,                       // –
+		RevokeURL:        "https://api.x.com/2/oauth2/revoke", // D
 		Codes: map[string]Class{
 			// Of a dead refresh token (–). A malformed request would say so too, but
 			// OAuth2's are well-formed.

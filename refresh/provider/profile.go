@@ -83,6 +83,19 @@ type Profile struct {
 	// which it is renewed while still being served: 0 < RefreshAhead < 1. Default
 	// 0.1, which 0 stands for.
 	RefreshAhead float64
+	// APIRefusals are responses of the provider's APIs that refuse the access token without a 401.
+	APIRefusals []APIRefusal
+	// Request is what is asked of the token endpoint besides what RFC 6749 says.
+	Request Request
+	// TokenURLs say where refresh tokens are redeemed if that depends on the tenant, for [PerTenant]: the
+	// first is taken whose marks the grant fills in. A mark is {tenant}, or in braces the name of a
+	// member of the answers, e.g. "{instance_url}/services/oauth2/token".
+	TokenURLs []string
+	// TokenHosts are the only hosts to which a mark may lead: a name, or a name after a dot for all
+	// below it. Required where a mark is the whole host.
+	TokenHosts []string
+	// RevokeURL is where tokens are revoked (RFC 7009); it may hold the same marks. Empty: not known.
+	RevokeURL string
 	// Budget is how many requests the provider allows the app; the zero value is any number.
 	Budget Budget
 	// AuthStyle is how the client authenticates (RFC 6749 §2.3.1), used where the
@@ -161,6 +174,9 @@ func (p Profile) Lifetime(expiresIn time.Duration) time.Duration {
 
 // clone keeps a caller's later changes to its maps and slices out.
 func (p Profile) clone() Profile {
+	p.Request = p.Request.clone()
+	p.TokenURLs, p.TokenHosts = slices.Clone(p.TokenURLs), slices.Clone(p.TokenHosts)
+	p.APIRefusals = slices.Clone(p.APIRefusals)
 	p.Codes = maps.Clone(p.Codes)
 	p.CodeKeys = slices.Clone(p.CodeKeys)
 	p.Phrases = slices.Clone(p.Phrases)

@@ -139,3 +139,11 @@ func TestTheRefreshTokensLifeIsReadAlikeFromAConsentAndFromARefresh(t *testing.T
 		}
 	}
 }
+
+func TestAnAPIRefusalThatWouldMatchEveryAnswerIsRefused(t *testing.T) {
+	for _, r := range []APIRefusal{{}, {Status: 200}, {Status: 42, Value: "x"}, {Status: 200, Member: "error"}} {
+		if (Profile{APIRefusals: []APIRefusal{r}}).Validate() == nil {
+			t.Errorf("%+v was accepted", r)
+		}
+	}
+}

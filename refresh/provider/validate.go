@@ -14,7 +14,7 @@ import (
 
 // Validate reports every rule that the profile breaks. [OAuth2] calls it.
 func (p Profile) Validate() error {
-	return errors.Join(p.validateReplay(), p.validateTimes(), p.validateAnswers(), p.validateBudget())
+	return errors.Join(p.validateReplay(), p.validateTimes(), p.validateAnswers(), p.validateBudget(), p.Request.validate(), validateAddresses(p), validateRefusals(p.APIRefusals))
 }
 
 func (p Profile) validateBudget() error {
@@ -134,4 +134,23 @@ func (p Profile) broken(field, format string, args ...any) error {
 		name = "profile"
 	}
 	return fmt.Errorf("provider: %s: %s %s", oneLine(name), field, fmt.Sprintf(format, args...))
+}
+
+// validateAddresses refuses patterns by which secrets could be sent anywhere.
+func validateAddresses(p Profile) error {
+	var broken []error
+	for _, pattern := range append([]string{p.RevokeURL}, p.TokenURLs...) {
+		if at := mark.FindStringIndex(pattern); at != nil && len(p.TokenHosts) == 0 && wholeHost(pattern, at) {
+			broken = append(broken, p.broken("TokenHosts", "must say which hosts may be sent secrets: the whole host of an address is up to the grant"))
+		}
+		if rest := mark.ReplaceAllString(pattern, ""); strings.ContainsAny(rest, "{}") {
+			broken = append(broken, p.broken("TokenURLs and RevokeURL", "must hold marks such as {tenant} or {instance_url} only"))
+		}
+	}
+	for _, h := range p.TokenHosts {
+		if !hostLike(strings.TrimPrefix(h, ".")) {
+			broken = append(broken, p.broken("TokenHosts", "must hold names of hosts such as login.example.com, or .example.com for those below it"))
+		}
+	}
+	return errors.Join(broken...)
 }

@@ -60,6 +60,12 @@
 // within a minute; redirect_uri and code_verifier must fit. Its redemption is the consent, as
 // Grant is; a second one revokes what came of the first.
 //
+// # Revocation
+//
+// A POST to [Server.RevokeURL] revokes a token (RFC 7009): a refresh token with all that came of its consent,
+// an access token alone. The client authenticates as at the token endpoint. The ledger does not hold these
+// requests.
+//
 // # Control by HTTP
 //
 // Config.Control lets a person with curl, or a test in another process, call some of the methods:
@@ -87,7 +93,7 @@
 //
 // # What is not simulated
 //
-// Log-in, more than one client, public clients, scopes, token revocation requests (RFC 7009), TLS, HTTP/2, rate
+// Log-in, more than one client, public clients, scopes, TLS, HTTP/2, rate
 // limits (script a 429). The server keeps its state in memory and forgets
 // nothing, the ledger included.
 package refreshtest

@@ -92,6 +92,9 @@ func (s *Server) AuthURL() string { return s.URL + "/authorize" }
 // TokenURL is the token endpoint.
 func (s *Server) TokenURL() string { return s.URL + "/token" }
 
+// RevokeURL is the revocation endpoint (RFC 7009).
+func (s *Server) RevokeURL() string { return s.URL + "/revoke" }
+
 // APIURL is the API behind the tokens: any path below it answers the tenant's
 // name to a living access token and 401 to every other.
 func (s *Server) APIURL() string { return s.URL + "/api/" }
@@ -115,6 +118,7 @@ func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/authorize", authorizationEndpoint{s.world}.serve)
 	mux.HandleFunc("/token", tokenEndpoint{s.world}.serve)
+	mux.HandleFunc("/revoke", revocationEndpoint{s.world}.serve)
 	mux.HandleFunc("/api/", api{s.world}.serve)
 	if s.world.cfg.Control {
 		control{s.world}.addTo(mux)

@@ -216,7 +216,12 @@ func (m *Maker) ask(ctx context.Context, e provider.Exchanger, g provider.Grant)
 			pair, err = provider.Pair{}, &provider.Error{Class: provider.Ambiguous, Code: "panic", Err: errPanic}
 		}
 	}()
-	return e.Exchange(ctx, g)
+	pair, err = e.Exchange(ctx, g)
+	var refused *provider.Error
+	if errors.As(err, &refused) && refused.AskAgain() { // once: it knows now what was missing
+		pair, err = e.Exchange(ctx, g)
+	}
+	return pair, err
 }
 
 var (

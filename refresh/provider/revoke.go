@@ -1,0 +1,93 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"golang.org/x/oauth2"
+)
+
+// Revoker is an [Exchanger] that can also revoke what it has exchanged (RFC 7009). It may be called
+// again: revoking twice is harmless.
+type Revoker interface {
+	Revoke(ctx context.Context, g Grant) error
+}
+
+var errNoRevokeURL = errors.New("the profile has no RevokeURL: write where the provider revokes tokens, or revoke there by hand")
+
+// Revoke revokes the grant's refresh token at [Profile.RevokeURL], with which the provider should end its
+// access tokens as well (RFC 7009 §2.1); the access token where the grant has no other. nil: the
+// provider says that it is dead, now or before. The error is an [*Error].
+func (t *TokenEndpoint) Revoke(ctx context.Context, g Grant) error {
+	if t.ask == nil {
+		return &Error{Class: Unsent, Err: errNotBuilt}
+	}
+	address, err := t.revokeURL(g)
+	if err != nil {
+		return err
+	}
+	req, err := t.ask(g)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
+	defer cancel()
+	d := &draft{ctx: ctx, grant: g, client: req.client}
+	answer := t.postRevocation(ctx, address, g, d)
+	if answer.Status/100 == 2 {
+		return nil
+	}
+	_, err = Classify(t.profile, answer, slices.Concat(req.secrets, d.secrets)...)
+	var e *Error
+	if errors.As(err, &e) && e.Status/100 == 4 && (e.Code == "invalid_token" || e.Code == "invalid_grant") {
+		return nil // dead already; RFC 7009 §2.2 wants 200 for that
+	}
+	return err
+}
+
+func (t *TokenEndpoint) revokeURL(g Grant) (string, error) {
+	if t.profile.RevokeURL == "" {
+		return "", &Error{Class: AppRefused, Code: "revoke_url", Err: errNoRevokeURL}
+	}
+	address, err := addressOf(t.profile.RevokeURL, t.profile.TokenHosts, g)
+	if err == nil {
+		_, err = tokenHost("Profile: RevokeURL", address)
+	}
+	if err != nil {
+		return "", &Error{Class: AppRefused, Code: "revoke_url", Err: err}
+	}
+	return address, nil
+}
+
+// postRevocation asks as the token endpoint is asked, without what is about tokens to come.
+func (t *TokenEndpoint) postRevocation(ctx context.Context, address string, g Grant, d *draft) Answer {
+	a := t.asking()
+	a.Params, a.Scopes, a.proves = nil, false, nil
+	form := url.Values{"token": {g.RefreshToken}, "token_type_hint": {"refresh_token"}}
+	if g.RefreshToken == "" {
+		form = url.Values{"token": {g.AccessToken}, "token_type_hint": {"access_token"}}
+	}
+	c, secret := d.client, a.shownSecret(d.client.secret)
+	if c.style == oauth2.AuthStyleInParams {
+		form.Set("client_id", c.id)
+		if secret != "" {
+			form.Set("client_secret", secret)
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(form.Encode()))
+	if err != nil {
+		return Answer{Err: err, Unsent: true}
+	}
+	if c.style == oauth2.AuthStyleInHeader {
+		req.SetBasicAuth(url.QueryEscape(c.id), url.QueryEscape(secret))
+	}
+	once := &onePost{ctx: ctx, base: t.transport(), shape: func(r *http.Request) error { return a.shape(r, d) }}
+	if resp, err := once.RoundTrip(req); err == nil {
+		_ = closeBody(resp.Body)
+	}
+	return once.answer
+}

@@ -1,0 +1,111 @@
+package refresh_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/oauth2"
+
+	"github.com/tokenlatch/tokenlatch/refresh"
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
+	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
+	"github.com/tokenlatch/tokenlatch/tokencache"
+)
+
+// disconnected asserts that the grant is one that a tenant has ended.
+func (f *fleet) disconnected(w *worker, tenant string) {
+	f.t.Helper()
+	if st, err := w.Status(f.ctx(), tenant); err != nil || st.State != tokencache.Disconnected {
+		f.t.Errorf("state %v, %v", st.State, err)
+	}
+}
+
+func TestDisconnectRevokesAtTheProviderIfAsked(t *testing.T) {
+	for _, style := range []oauth2.AuthStyle{oauth2.AuthStyleInHeader, oauth2.AuthStyleInParams} {
+		f := newFleet(t, refreshtest.Config{Profile: provider.Profile{AuthStyle: style}})
+		f.profile.RevokeURL = f.server.RevokeURL()
+		w := f.worker()
+		for _, tenant := range []string{"kept", "revoked"} {
+			f.connect(w, tenant, true)
+			f.token(w, tenant)
+		}
+		kept, _ := f.server.Living("kept")
+		gone, _ := f.server.Living("revoked")
+		if err := w.Disconnect(f.ctx(), "kept"); err != nil || !f.server.Alive(kept) {
+			t.Errorf("without Revoke: alive %v, %v", f.server.Alive(kept), err)
+		}
+		for range 2 { // a repeat has nothing to revoke, and says so by nothing
+			if err := w.Disconnect(f.ctx(), "revoked", refresh.Revoke); err != nil || f.server.Alive(gone) {
+				t.Errorf("with Revoke: alive %v, %v", f.server.Alive(gone), err)
+			}
+		}
+		f.disconnected(w, "revoked")
+		if err := w.Disconnect(f.ctx(), "nobody", refresh.Revoke); err != nil {
+			t.Errorf("nobody: %v", err)
+		}
+	}
+}
+
+// A process that has never seen the grant revokes it as well.
+func TestDisconnectRevokesWhatAnotherProcessHasRefreshed(t *testing.T) {
+	f := newFleet(t, refreshtest.Config{})
+	f.profile.RevokeURL = f.server.RevokeURL()
+	w, other := f.worker(), f.worker()
+	f.connect(w, "acme", true)
+	f.token(w, "acme")
+	living, _ := f.server.Living("acme")
+	if err := other.Disconnect(f.ctx(), "acme", refresh.Revoke); err != nil || f.server.Alive(living) {
+		t.Errorf("alive %v, %v", f.server.Alive(living), err)
+	}
+}
+
+func TestDisconnectSaysWhenItCouldNotRevoke(t *testing.T) {
+	var asked atomic.Int32
+	for _, c := range []struct {
+		name  string
+		url   func(t *testing.T) string
+		kind  error
+		asked int32
+		ok    bool
+	}{
+		{"no address", func(*testing.T) string { return "" }, refresh.ErrClientConfig, 0, false},
+		{"a provider that is away", answers(&asked, 503, ""), refresh.ErrUnavailable, 3, false},
+		{"a provider that refuses the client", answers(&asked, 401, `{"error":"invalid_client"}`), refresh.ErrClientConfig, 1, false},
+		{"a provider that refuses", answers(&asked, 400, `{"error":"unsupported_token_type"}`), refresh.ErrUnavailable, 1, false},
+		{"a token that is dead already", answers(&asked, 400, `{"error":"invalid_token"}`), nil, 1, true},
+	} {
+		asked.Store(0)
+		f := newFleet(t, refreshtest.Config{TokenPrefix: "canary-"})
+		f.profile.RevokeURL = c.url(t)
+		w := f.worker()
+		f.connect(w, "acme", false)
+		err := w.Disconnect(f.ctx(), "acme", refresh.Revoke)
+		if c.ok {
+			if err != nil {
+				t.Errorf("%s: %v", c.name, err)
+			}
+		} else if kind(t, err, c.kind, "not_revoked"); strings.Contains(err.Error(), "canary") {
+			t.Errorf("%s: leaks: %v", c.name, err)
+		}
+		if asked.Load() != c.asked {
+			t.Errorf("%s: asked %d times, want %d", c.name, asked.Load(), c.asked)
+		}
+		f.disconnected(w, "acme")
+	}
+}
+
+func answers(asked *atomic.Int32, status int, body string) func(*testing.T) string {
+	return func(t *testing.T) string {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked.Add(1)
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, body)
+		}))
+		t.Cleanup(s.Close)
+		return s.URL
+	}
+}

@@ -106,11 +106,11 @@ func (d *draft) hide(secrets ...string) {
 }
 
 // style is how the client shows its secret, if it shows one.
-func (a asking) style(field string, styles ...oauth2.AuthStyle) (oauth2.AuthStyle, error) {
+func (a asking) style(field, secret string, styles ...oauth2.AuthStyle) (oauth2.AuthStyle, error) {
 	if a.keyed {
 		return oauth2.AuthStyleInParams, nil
 	}
-	if a.unstyled && !slices.ContainsFunc(styles, explicit) {
+	if a.unstyled && (secret == "" || !slices.ContainsFunc(styles, explicit)) {
 		return oauth2.AuthStyleInParams, nil
 	}
 	return authStyle(field, styles...)
@@ -176,7 +176,9 @@ func (a asking) fill(d *draft) error {
 	}
 	for name, values := range a.Header {
 		d.header[name] = slices.Clone(values)
-		d.hide(values...)
+		if !slices.Contains(plainHeaders, name) {
+			d.hide(values...)
+		}
 	}
 	for _, do := range slices.Concat(a.shapes, a.proves) {
 		if err := do(d); err != nil {
@@ -185,6 +187,9 @@ func (a asking) fill(d *draft) error {
 	}
 	return nil
 }
+
+// plainHeaders hold no secrets, but words that an error's code may share.
+var plainHeaders = []string{"Accept", "Accept-Language", "Content-Type", "User-Agent"}
 
 func (a asking) encode(form url.Values) (body []byte, media string, err error) {
 	if !a.JSON {

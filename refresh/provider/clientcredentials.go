@@ -47,7 +47,7 @@ func ClientCredentials(cfg *clientcredentials.Config, p Profile, opts ...Option)
 	if err != nil {
 		return Provider{}, err
 	}
-	style, err := a.style("ClientCredentials: AuthStyle", cfg.AuthStyle, p.AuthStyle)
+	style, err := a.style("ClientCredentials: AuthStyle", cfg.ClientSecret, cfg.AuthStyle, p.AuthStyle)
 	if err != nil {
 		return Provider{}, err
 	}

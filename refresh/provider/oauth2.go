@@ -44,7 +44,7 @@ func (a asking) clientOf(call string, cfg *oauth2.Config, p Profile) (credential
 	if _, err := tokenHost(call+": Endpoint.TokenURL", cfg.Endpoint.TokenURL); err != nil {
 		return credentials{}, err
 	}
-	style, err := a.style(call+": Endpoint.AuthStyle", cfg.Endpoint.AuthStyle, p.AuthStyle)
+	style, err := a.style(call+": Endpoint.AuthStyle", cfg.ClientSecret, cfg.Endpoint.AuthStyle, p.AuthStyle)
 	if err != nil {
 		return credentials{}, err
 	}

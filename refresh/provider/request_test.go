@@ -94,6 +94,7 @@ func TestARequestHasTheFormThatTheProviderWants(t *testing.T) {
 		{name: "another grant type", opts: []Option{Params(url.Values{"grant_type": {"ig_refresh_token"}})}, want: with(url.Values{"grant_type": {"ig_refresh_token"}})},
 		{name: "less", opts: []Option{Params(url.Values{"grant_type": nil})}, want: with(nil, "grant_type")},
 		{name: "options over the profile", profile: Request{Params: url.Values{"a": {"1"}, "b": {"1"}}}, opts: []Option{Params(url.Values{"b": {"2"}})}, want: with(url.Values{"a": {"1"}, "b": {"2"}})},
+		{name: "no secret in a known header", profile: Request{Header: http.Header{"Accept": {"application/json"}}}, want: usual, header: http.Header{"Accept": {"application/json"}}},
 		{name: "User-Agent", opts: []Option{Header(http.Header{"user-agent": {"acme/1.0"}})}, want: usual, header: http.Header{"User-Agent": {"acme/1.0"}}},
 		{name: "a key in the header", profile: Request{Header: http.Header{"X-Api-Key": {"k"}}}, want: usual, header: http.Header{"X-Api-Key": {"k"}}},
 		{name: "TikTok Business: JSON", opts: []Option{JSONBody}, want: usual, json: true},
@@ -134,7 +135,7 @@ func TestAMintIsAskedForInTheSameForms(t *testing.T) {
 // verified is the payload of a JWT that the key has signed, and its header.
 func verified(t *testing.T, signed string, key any, algorithm jose.SignatureAlgorithm) (map[string]any, jose.Header) {
 	t.Helper()
-	sig, err := jose.ParseSigned(signed, []jose.SignatureAlgorithm{algorithm})
+	sig, err := jose.ParseSignedCompact(signed, []jose.SignatureAlgorithm{algorithm})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,7 +298,7 @@ func TestAClientShowsItsCertificate(t *testing.T) {
 	t.Cleanup(s.Close)
 	roots := x509.NewCertPool()
 	roots.AddCert(s.Certificate())
-	p, err := OAuth2(&oauth2.Config{ClientID: "id", Endpoint: oauth2.Endpoint{TokenURL: s.URL}}, Profile{},
+	p, err := OAuth2(&oauth2.Config{ClientID: "id", Endpoint: oauth2.Endpoint{TokenURL: s.URL}}, Profile{AuthStyle: oauth2.AuthStyleInHeader},
 		MutualTLS(&tls.Config{RootCAs: roots, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}))
 	if err != nil {
 		t.Fatal(err)

@@ -226,14 +226,13 @@ func (w *worker) webhook(rw http.ResponseWriter, r *http.Request) {
 // failed tells the sender whether to send the webhook again.
 func (w *worker) failed(rw http.ResponseWriter, err error) {
 	w.log.Warn().Err(err).Msg("a webhook is not done")
-	var e *refresh.Error
 	switch {
 	case errors.Is(err, refresh.ErrReauthorize), errors.Is(err, refresh.ErrNotConnected):
 		fmt.Fprintln(rw, "the customer must connect first") // 200: to send it again does not help
 	case errors.Is(err, refresh.ErrClientConfig): // the operator must act
 		http.Error(rw, "misconfigured", http.StatusInternalServerError)
 	default: // the provider, Redis or the API, for now
-		if errors.As(err, &e) {
+		if e, ok := errors.AsType[*refresh.Error](err); ok {
 			rw.Header().Set("Retry-After", fmt.Sprint(1+int(e.RetryAfter.Seconds())))
 		}
 		http.Error(rw, "try again later", http.StatusServiceUnavailable)

@@ -151,6 +151,7 @@ type happening struct {
 
 // slot is a worker's place in the fleet: when it is killed, another takes the place.
 type slot struct {
+	eaten   []*redistest.Eaten // replies that are still to be lost
 	proxies []*redistest.Proxy
 	routes  map[string]string
 

@@ -36,7 +36,7 @@ func TestASilentNodeOfAClusterIsSaidAndTheRestIsShown(t *testing.T) {
 	c.Nodes[1].Pause(t)
 	defer c.Nodes[1].Resume(t)
 	addr := "redis-cluster://" + strings.Join(c.Addrs(), ",")
-	code, stdout, stderr := told(t, nil, "ls", "--json", "--timeout", "8s", "--redis", addr)
+	code, stdout, stderr := told(t, nil, "ls", "--json", "--timeout", "4s", "--redis", addr)
 	if code != cli.ExitFailed || !strings.Contains(stderr, c.Nodes[1].Addr()) || !strings.Contains(stderr, "hint: ") {
 		t.Errorf("code %d: %s", code, stderr)
 	}

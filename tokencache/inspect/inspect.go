@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -190,7 +191,30 @@ func (in *Inspector) nodes(ctx context.Context) (nodes []redis.Cmdable, err erro
 	if len(nodes) == 0 {
 		return in.db.Nodes(ctx)
 	}
-	return nodes, nil
+	return silentLast(ctx, nodes), nil
+}
+
+// silentLast puts the nodes that do not answer behind the others: what those have is shown at once, and before
+// the Cluster counts as down because of the silent one.
+func silentLast(ctx context.Context, nodes []redis.Cmdable) []redis.Cmdable {
+	silent := make([]bool, len(nodes))
+	var asked sync.WaitGroup
+	for i, node := range nodes {
+		asked.Go(func() {
+			_, err := store.Bounded(ctx, store.NodePatience, func(ctx context.Context) (string, error) { return node.Ping(ctx).Result() })
+			silent[i] = err != nil
+		})
+	}
+	asked.Wait()
+	var speaking, rest []redis.Cmdable
+	for i, node := range nodes {
+		if silent[i] {
+			rest = append(rest, node)
+		} else {
+			speaking = append(speaking, node)
+		}
+	}
+	return append(speaking, rest...)
 }
 
 // said adds to an error of Redis what an operator must mend, if it says so.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -65,5 +66,65 @@ func TestCloseWaitsUntilAFirstMintHasGivenItsLeaseBack(t *testing.T) {
 	close(h.letGo)
 	if err := errors.Join(<-closed, <-minted); err != nil {
 		t.Error(err)
+	}
+}
+
+// counted counts the commands that name a word, and tells of each.
+type counted struct {
+	word string
+	n    *atomic.Int64
+	came chan string // told as far as it has room
+}
+
+func (c counted) note(cmds ...redis.Cmder) {
+	for _, cmd := range cmds {
+		if text := cmd.String(); strings.Contains(text, c.word) {
+			c.n.Add(1)
+			select {
+			case c.came <- text:
+			default:
+			}
+		}
+	}
+}
+
+func (c counted) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (c counted) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error { c.note(cmds...); return next(ctx, cmds) }
+}
+
+func (c counted) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error { c.note(cmd); return next(ctx, cmd) }
+}
+
+// However slow the provider is: who waits for a first mint hears that its holder lives, and does not ask.
+func TestWhoWaitsForAFirstMintDoesNotPoll(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{Profile: provider.ZoomServerToServer()})
+	f.lease = 1500 * time.Millisecond
+	gate := f.server.Hold(refreshtest.AfterCommit)
+	rdb := f.redis.Client(t)
+	w, waits := f.worker(f.minter(1)), f.workerOn(rdb, f.minter(1))
+	minted := make(chan error, 2)
+	go func() { minted <- w.Connect(f.ctx(), "acme", nil) }()
+	gate.Await(t)
+	tried := counted{"{zoom:acme}:lock", new(atomic.Int64), make(chan string, 1)}
+	rdb.AddHook(tried)
+	go func() { minted <- waits.Connect(f.ctx(), "acme", nil) }()
+	<-tried.came
+	time.Sleep(f.lease / 3) // its try is over
+	asked := counted{"{zoom:acme}:", new(atomic.Int64), nil}
+	rdb.AddHook(asked)
+	time.Sleep(2 * f.lease)
+	if n := asked.n.Load(); n > 2 {
+		t.Errorf("%d commands about the grant in two leases", n)
+	}
+	gate.Release()
+	if err := errors.Join(<-minted, <-minted); err != nil {
+		t.Error(err)
+	}
+	if n := len(f.server.Ledger()); n != 1 {
+		t.Errorf("%d mints", n)
 	}
 }

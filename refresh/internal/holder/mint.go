@@ -40,6 +40,10 @@ func (m *Mint) First(ctx context.Context, k tokencache.Key, g engine.Grant) erro
 	_ = h.Pin.Confirmed(waiting) // else the lease's end is waited for
 	for waiting.Err() == nil {
 		news := h.Pin.Changed()                              // before looking, so that nothing falls in between
+		if held := h.Pin.LeaseHeld(); held > 0 && known(h) { // its holder lives, and has nothing yet
+			work.Pause(waiting, held, news)
+			continue
+		}
 		if _, err := m.missing(waiting, h); err != nil {
 			return orNil(err)
 		}
@@ -59,6 +63,12 @@ func (m *Mint) First(ctx context.Context, k tokencache.Key, g engine.Grant) erro
 }
 
 func ready() error { return nil }
+
+// known reports whether memory knows that a grant needs its first pair: a heartbeat is news, too.
+func known(h *Holder) bool {
+	s := h.grant.Peek()
+	return h.grant.KnownAbsent() || s != nil && s.State != tokencache.Active
+}
 
 // errThere says that there is nothing to mint.
 var errThere = errors.New("the grant is active")

@@ -121,7 +121,7 @@ func (p *Pacer) enter(ctx context.Context, urgent func() bool) (leave func(), er
 func (p *Pacer) Waits() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.ContainsFunc(p.queue, func(t *Ticket) bool { return t.since.IsZero() })
+	return len(p.queue) > 0
 }
 
 func (p *Pacer) unlimited() bool { return p.budget == (provider.Budget{}) && p.ramp() == 0 }

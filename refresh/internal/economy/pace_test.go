@@ -131,3 +131,29 @@ func TestAFewRenewalsOfAProcessTryAtOnce(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// An explanation asks whether exchanges wait, while they come and go.
+func TestWhetherExchangesWaitCanBeAskedAtAnyTime(t *testing.T) {
+	t.Parallel()
+	p := paced(t, 4)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for ctx.Err() == nil {
+			p.Waits()
+		}
+	}()
+	for range 50 {
+		leave, err := p.enter(t.Context(), always)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leave()
+	}
+	cancel()
+	<-ended
+	if p.Waits() {
+		t.Error("nobody waits")
+	}
+}

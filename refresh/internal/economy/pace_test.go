@@ -157,3 +157,29 @@ func TestWhetherExchangesWaitCanBeAskedAtAnyTime(t *testing.T) {
 		t.Error("nobody waits")
 	}
 }
+
+// A renewal that must look at its grant again gives its place back and takes another. What gives the first
+// back comes later, and must not end the second.
+func TestAPlaceThatIsTakenAnewIsNotGivenBackWithTheOld(t *testing.T) {
+	t.Parallel()
+	p := paced(t, 1)
+	one := NewTicket(never)
+	leave, err := p.enterNow(one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if leave, err = p.enterNow(one); err == nil {
+			break
+		}
+		if !errors.Is(err, ErrNoPlace) || time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+	defer leave()
+	time.Sleep(10 * policy.Slack) // the first is given back by now
+	if _, err := p.enterNow(NewTicket(never)); !errors.Is(err, ErrNoPlace) {
+		t.Errorf("two at once, and there is one place: %v", err)
+	}
+}

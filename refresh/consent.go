@@ -9,6 +9,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/tokenlatch/tokenlatch/refresh/internal/pair"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
@@ -140,12 +141,16 @@ func (c *Coordinator) Disconnect(ctx context.Context, tenant string, opts ...Dis
 		return err
 	}
 	var had *engine.Snapshot
+	var unread error
 	if slices.Contains(opts, Revoke) {
-		had, _ = c.flights.Lookup(ctx, k) // what fails here fails below, or there is nothing to revoke
+		had, unread = c.flights.Lookup(ctx, k)
 	}
 	if err := c.app.Grant(tenant).Disconnect(ctx, c.tools.Acked); err != nil {
 		return c.about(k, err)
 	}
 	c.log.Info().Str("tenant", tenant).Msg("disconnected")
+	if unread != nil && c.judge.Of(tenant, unread).Who != policy.WhoNotConnected { // else there is nothing to revoke
+		return notRevoked(k, unread)
+	}
 	return c.revoke(ctx, k, had)
 }

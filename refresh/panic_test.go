@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/refresh"
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 )
@@ -57,5 +58,49 @@ func TestACallerThatPanicsLeavesNoFlightBehind(t *testing.T) {
 	}
 	if !panicked {
 		t.Error("the call has not panicked: nothing is proven")
+	}
+}
+
+// brittle is an AEAD that panics when it seals, while it is told to.
+type brittle struct {
+	tokencache.AEAD
+	panics atomic.Bool
+}
+
+func (a *brittle) Encrypt(text, ad []byte) ([]byte, error) {
+	if a.panics.Load() {
+		panic("an AEAD's")
+	}
+	return a.AEAD.Encrypt(text, ad)
+}
+
+// An HTTP server recovers what its handler panics with. A lease that was left behind would be extended for as
+// long as the process lives, and nobody could mint for the tenant.
+func TestAFirstMintThatPanicsLeavesNoLeaseBehind(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{Profile: provider.ZoomServerToServer()})
+	f.lease = time.Second
+	aead := &brittle{AEAD: tokencache.Plaintext}
+	w := f.worker(f.minter(1), func(cfg *refresh.Config) {
+		cache, err := tokencache.New(cfg.Cache.Redis(), tokencache.Config{Prefix: f.prefix, AEAD: aead})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Cache = cache
+	})
+	panicked := false
+	aead.panics.Store(true)
+	func() {
+		defer func() { panicked = recover() != nil }()
+		_ = w.Connect(f.ctx(), "acme", nil)
+	}()
+	aead.panics.Store(false)
+	if !panicked {
+		t.Fatal("the call has not panicked: nothing is proven")
+	}
+	ctx, cancel := context.WithTimeout(f.ctx(), 5*f.lease)
+	defer cancel()
+	if err := f.worker(f.minter(1)).Connect(ctx, "acme", nil); err != nil {
+		t.Error(err)
 	}
 }

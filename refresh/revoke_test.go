@@ -1,6 +1,8 @@
 package refresh_test
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -8,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
 	"golang.org/x/oauth2"
 
 	"github.com/tokenlatch/tokenlatch/refresh"
@@ -95,6 +98,59 @@ func TestDisconnectSaysWhenItCouldNotRevoke(t *testing.T) {
 			t.Errorf("%s: asked %d times, want %d", c.name, asked.Load(), c.asked)
 		}
 		f.disconnected(w, "acme")
+	}
+}
+
+// failsOnce lets the first command fail that names a word.
+type failsOnce struct {
+	word string
+	done *atomic.Bool
+}
+
+var errOnce = errors.New("a connection that broke")
+
+func (h failsOnce) hits(cmd redis.Cmder) bool {
+	return strings.Contains(cmd.String(), h.word) && h.done.CompareAndSwap(false, true)
+}
+
+func (h failsOnce) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h failsOnce) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		for _, cmd := range cmds {
+			if h.hits(cmd) {
+				cmd.SetErr(errOnce)
+				return errOnce
+			}
+		}
+		return next(ctx, cmds)
+	}
+}
+
+func (h failsOnce) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if h.hits(cmd) {
+			cmd.SetErr(errOnce)
+			return errOnce
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// The token could not be read, the grant could be ended: whoever asked for both must hear that the token may live.
+func TestDisconnectSaysWhenItCouldNotReadWhatToRevoke(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	f.profile.RevokeURL = f.server.RevokeURL()
+	f.connect(f.worker(), "acme", false)
+	living, _ := f.server.Living("acme")
+	rdb := f.redis.Client(t)
+	w := f.workerOn(rdb)
+	rdb.AddHook(failsOnce{"{zoom:acme}:", new(atomic.Bool)})
+	err := w.Disconnect(f.ctx(), "acme", refresh.Revoke)
+	f.disconnected(w, "acme")
+	if f.server.Alive(living) {
+		kind(t, err, refresh.ErrUnavailable, "not_revoked")
 	}
 }
 

@@ -121,7 +121,7 @@ func (p *Pacer) enter(ctx context.Context, urgent func() bool) (leave func(), er
 func (p *Pacer) Waits() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.ContainsFunc(p.queue, func(t *Ticket) bool { return t.since.IsZero() })
+	return len(p.queue) > 0
 }
 
 func (p *Pacer) unlimited() bool { return p.budget == (provider.Budget{}) && p.ramp() == 0 }
@@ -363,7 +363,9 @@ func (p *Pacer) leave(t *Ticket) {
 	if t.ramp { // else a provider that answers at once would have the whole crowd
 		rest = engine.RampStep - time.Since(t.since)
 	}
-	p.asker.later(p.closed, rest, func(ctx context.Context) error { return p.giveBack(ctx, t) })
+	given := *t // a renewal may take its next place before this one is given back
+	t.place, t.id = false, engine.NewID()
+	p.asker.later(p.closed, rest, func(ctx context.Context) error { return p.giveBack(ctx, &given) })
 }
 
 func (p *Pacer) giveBack(ctx context.Context, t *Ticket) error {

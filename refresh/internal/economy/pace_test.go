@@ -131,3 +131,55 @@ func TestAFewRenewalsOfAProcessTryAtOnce(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// An explanation asks whether exchanges wait, while they come and go.
+func TestWhetherExchangesWaitCanBeAskedAtAnyTime(t *testing.T) {
+	t.Parallel()
+	p := paced(t, 4)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for ctx.Err() == nil {
+			p.Waits()
+		}
+	}()
+	for range 50 {
+		leave, err := p.enter(t.Context(), always)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leave()
+	}
+	cancel()
+	<-ended
+	if p.Waits() {
+		t.Error("nobody waits")
+	}
+}
+
+// A renewal that must look at its grant again gives its place back and takes another. What gives the first
+// back comes later, and must not end the second.
+func TestAPlaceThatIsTakenAnewIsNotGivenBackWithTheOld(t *testing.T) {
+	t.Parallel()
+	p := paced(t, 1)
+	one := NewTicket(never)
+	leave, err := p.enterNow(one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if leave, err = p.enterNow(one); err == nil {
+			break
+		}
+		if !errors.Is(err, ErrNoPlace) || time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+	defer leave()
+	time.Sleep(10 * policy.Slack) // the first is given back by now
+	if _, err := p.enterNow(NewTicket(never)); !errors.Is(err, ErrNoPlace) {
+		t.Errorf("two at once, and there is one place: %v", err)
+	}
+}

@@ -38,14 +38,13 @@ func (h *Holder) lead(ctx context.Context, a economy.Applicant, news <-chan stru
 	if err != nil {
 		return err
 	}
+	end := func() { h.release(lease) } // also after a panic that somebody recovers: this process would extend it for good
+	defer func() { end() }()
 	if err := h.Judge.Fit(ctx, h.key.Tenant); err != nil { // only the holder asks
-		h.release(lease)
 		return err
 	}
-	if err = do(lease); errors.Is(err, work.ErrAgain) || errors.Is(err, economy.ErrNoPlace) {
-		h.release(lease) // the next round may want it
-	} else {
-		h.spent = lease
+	if err = do(lease); !errors.Is(err, work.ErrAgain) && !errors.Is(err, economy.ErrNoPlace) { // else the next round may want it
+		end = func() { h.spent = lease }
 	}
 	return err
 }

@@ -27,6 +27,10 @@ type Mint struct {
 // First mints the first access token of a grant, in one process of all that are asked. A grant that is
 // active already is left as it is: workers may call this whenever they start.
 func (m *Mint) First(ctx context.Context, k tokencache.Key, g engine.Grant) error {
+	if err := m.Work.Add(); err != nil {
+		return err
+	}
+	defer m.Work.Done()
 	waiting, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(m.Work.Waiting, func() { cancel(context.Cause(m.Work.Waiting)) })()
@@ -35,7 +39,11 @@ func (m *Mint) First(ctx context.Context, k tokencache.Key, g engine.Grant) erro
 	defer h.Pin.Unpin()
 	_ = h.Pin.Confirmed(waiting) // else the lease's end is waited for
 	for waiting.Err() == nil {
-		news := h.Pin.Changed() // before looking, so that nothing falls in between
+		news := h.Pin.Changed()                              // before looking, so that nothing falls in between
+		if held := h.Pin.LeaseHeld(); held > 0 && known(h) { // its holder lives, and has nothing yet
+			work.Pause(waiting, held, news)
+			continue
+		}
 		if _, err := m.missing(waiting, h); err != nil {
 			return orNil(err)
 		}
@@ -55,6 +63,12 @@ func (m *Mint) First(ctx context.Context, k tokencache.Key, g engine.Grant) erro
 }
 
 func ready() error { return nil }
+
+// known reports whether memory knows that a grant needs its first pair: a heartbeat is news, too.
+func known(h *Holder) bool {
+	s := h.grant.Peek()
+	return h.grant.KnownAbsent() || s != nil && s.State != tokencache.Active
+}
 
 // errThere says that there is nothing to mint.
 var errThere = errors.New("the grant is active")

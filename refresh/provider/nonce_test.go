@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestParallelExchangesAllHearTheNonce(t *testing.T) {

@@ -85,8 +85,11 @@ func Classify(p Profile, a Answer, secrets ...string) (Pair, error) {
 		return Pair{}, noAnswer(a)
 	}
 	m, whole := readMembers(a.Body, a.Err != nil)
-	if at, ok := placeOf(p, m, whole); ok && a.Status/100 == 2 {
-		pair, ok := readPair(p, at, dateOf(a.Header))
+	if a.Status/100 != 2 {
+		return Pair{}, p.refusal(a, m, secrets)
+	}
+	if at, ok := placeOf(p, m, whole); ok {
+		pair, ok := readPair(p, at, dateOf(a.Header), secrets)
 		if ok && !(at.echoes(secrets) && p.refusal(a, m, secrets).Class != Ambiguous) {
 			pair.RequestID = requestID(p, a.Header, append([]string{pair.AccessToken, pair.RefreshToken}, secrets...))
 			return pair, nil
@@ -106,7 +109,7 @@ func noAnswer(a Answer) *Error {
 // readPair is what a 2xx answer brought. Without a refresh token it means that the
 // presented one is kept (RFC 6749 §6), which a body that was cut cannot say:
 // taking it so would present a spent refresh token later.
-func readPair(p Profile, at place, date time.Time) (Pair, bool) {
+func readPair(p Profile, at place, date time.Time, presented []string) (Pair, bool) {
 	pair := Pair{
 		AccessToken:  at.text("access_token"),
 		RefreshToken: at.text("refresh_token"),
@@ -114,6 +117,9 @@ func readPair(p Profile, at place, date time.Time) (Pair, bool) {
 		Scope:        scopeOf(at.find("scope")),
 	}
 	pair.ExpiresIn = p.AccessTokenLifetime(pair.AccessToken, at.find, date)
+	if pair.RefreshToken == "" && p.Replay != ReplayHarmless {
+		pair.RefreshToken = at.refreshTokenElsewhere(presented)
+	}
 	if pair.RefreshToken == "" && !at.whole && p.Replay != ReplayHarmless {
 		return Pair{}, false
 	}

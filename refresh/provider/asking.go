@@ -94,6 +94,7 @@ type draft struct {
 	form    url.Values
 	header  http.Header
 	secrets []string // that it shows, besides those known beforehand
+	nonce   any      // of its DPoP proof; nil for none
 }
 
 func (d *draft) hide(secrets ...string) {
@@ -207,14 +208,14 @@ func (a asking) encode(form url.Values) (body []byte, media string, err error) {
 }
 
 // hear tells the options what an answer's header says. An answer that they need before they can ask
-// properly has refused the request, whatever the status: the refresh token was not looked at.
+// properly has refused the request: the refresh token was not looked at. A 5xx never proves that.
 func (a asking) hear(d *draft, answer Answer, err error) error {
 	again := false
 	for _, hear := range a.hears {
 		again = hear(d, answer.Header) || again
 	}
 	var e *Error
-	if again && errors.As(err, &e) && e.Code == codeWantsNonce {
+	if again && answer.Status/100 == 4 && errors.As(err, &e) && e.Code == codeWantsNonce {
 		e.Class, e.again = Busy, true
 	}
 	return err

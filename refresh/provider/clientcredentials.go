@@ -77,6 +77,9 @@ func askClientCredentials(a asking, hosts []string, own *clientcredentials.Confi
 			return request{}, &Error{Class: Unsent, Err: errNoTenant}
 		}
 		address, err := addressOf(own.TokenURL, hosts, g)
+		if err == nil {
+			_, err = tokenHost("ClientCredentials: TokenURL", address)
+		}
 		if err != nil {
 			return request{}, notAsked(err)
 		}

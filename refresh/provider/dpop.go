@@ -26,7 +26,7 @@ func DPoP(key crypto.Signer) Option {
 			a.broken = append(a.broken, errors.New("provider: DPoP: the key is missing"))
 			return
 		}
-		if _, err := p.proof("https://token"); err != nil {
+		if _, err := p.proof("https://token", nil); err != nil {
 			a.broken = append(a.broken, errors.New("provider: DPoP: the key must be ECDSA on P-256, P-384 or P-521, Ed25519, or RSA"))
 		}
 		a.proves = append(a.proves, p.prove)
@@ -41,7 +41,8 @@ type prover struct {
 }
 
 func (p *prover) prove(d *draft) error {
-	proof, err := p.proof(d.client.url)
+	d.nonce, _ = p.nonces.Load(hostOf(d.client.url))
+	proof, err := p.proof(d.client.url, d.nonce)
 	if err != nil {
 		return errors.Join(errUnsigned, err)
 	}
@@ -49,22 +50,23 @@ func (p *prover) prove(d *draft) error {
 	return nil
 }
 
-// hear keeps the nonce of an answer, and reports whether it is a new one.
+// hear keeps the nonce of an answer, and reports whether the proof had another one: exchanges of several
+// tenants hear of it at once.
 func (p *prover) hear(d *draft, header http.Header) bool {
 	nonce := header.Get("DPoP-Nonce")
 	if nonce == "" {
 		return false
 	}
-	before, _ := p.nonces.Swap(hostOf(d.client.url), nonce)
-	return before != nonce
+	p.nonces.Store(hostOf(d.client.url), nonce)
+	return d.nonce != nonce
 }
 
-func (p *prover) proof(address string) (string, error) {
+func (p *prover) proof(address string, nonce any) (string, error) {
 	key, algorithm := joseKey(p.key(), "", "")
 	claims := map[string]any{
 		"jti": rand.Text(), "htm": http.MethodPost, "htu": withoutQuery(address), "iat": jwt.NewNumericDate(time.Now()),
 	}
-	if nonce, ok := p.nonces.Load(hostOf(address)); ok {
+	if nonce != nil {
 		claims["nonce"] = nonce
 	}
 	options := (&jose.SignerOptions{EmbedJWK: true}).WithType("dpop+jwt")

@@ -76,8 +76,8 @@ func tokenURLFor(written string, p Profile, g Grant) (string, error) {
 	}
 	err := error(&errAddress{text: "Endpoint.TokenURL is missing: write it, or give the profile TokenURLs"})
 	for _, pattern := range patterns {
-		if at := mark.FindStringIndex(pattern); at != nil && len(p.TokenHosts) == 0 && wholeHost(pattern, at) {
-			return "", &errAddress{text: "the whole host of the address is up to the grant: say in Profile.TokenHosts which may be sent secrets"}
+		if len(p.TokenHosts) == 0 && openHost(pattern) {
+			return "", &errAddress{text: "the host of the address is up to the grant: say in Profile.TokenHosts which may be sent secrets"}
 		}
 		var address string
 		if address, err = addressOf(pattern, p.TokenHosts, g); err == nil {

@@ -16,49 +16,62 @@ var pairNames = []string{"access_token", "refresh_token", "token_type", "scope",
 type place struct {
 	own    members // the object that holds the access token
 	around members // what is beside it at the top
-	whole  bool    // nothing of own was cut off
-	below  bool    // own is not the top itself
+	top    members
+	whole  bool   // nothing of own was cut off
+	below  bool   // own is not the top itself
+	in     string // the member of the top that own is in
+	rival  bool   // the top has an access token of its own
 	names  map[string]string
 }
 
 // placeOf finds the pair: where the profile says, else at the top, else in the only object below that
 // holds an access token. Of two nobody knows which is the grant's.
 func placeOf(p Profile, m members, whole bool) (place, bool) {
-	top := place{own: m, whole: whole, names: p.MemberNames}
+	top := place{own: m, top: m, whole: whole, names: p.MemberNames}
+	rival := top.text("access_token") != ""
 	if head, _, _ := strings.Cut(p.PairIn, "."); head != "" {
 		if at := below(top, member{name: head, value: m.at(p.PairIn)}); len(at) == 1 {
-			return at[0], true
+			return at[0].beside(head, rival), true
 		}
 	}
-	if top.text("access_token") != "" {
+	if rival {
 		return top, true
 	}
 	var all []place
-	for _, mem := range m {
-		all = append(all, below(top, mem)...)
+	for i := 0; i < len(m) && len(all) < 2; i++ {
+		all = append(all, below(top, m[i])...)
 	}
 	if len(all) != 1 {
 		return place{}, false
 	}
-	return all[0], true
+	return all[0].beside(all[0].in, false), true
 }
 
-// below returns the places of access tokens in a member of the top, not looking for further ones inside
-// of those.
+// beside is a place with what is around it: all at the top but the member that it was found in.
+func (at place) beside(in string, rival bool) place {
+	at.around = slices.DeleteFunc(slices.Clone(at.top), func(mem member) bool { return sameName(mem.name, in) })
+	at.rival = rival
+	return at
+}
+
+// below returns the places of access tokens in a member of the top, two at most, not looking for further
+// ones inside of those.
 func below(top place, in member) (all []place) {
 	var look func(v any, whole bool, depth int)
 	object := func(m members, whole bool, depth int) {
-		at := place{own: m, whole: whole, below: true, names: top.names}
+		at := place{own: m, top: top.own, in: in.name, whole: whole, below: true, names: top.names}
 		if at.text("access_token") == "" {
 			for _, mem := range m {
 				look(mem.value, whole, depth-1)
 			}
 			return
 		}
-		at.around = slices.DeleteFunc(slices.Clone(top.own), func(mem member) bool { return sameName(mem.name, in.name) })
 		all = append(all, at)
 	}
 	look = func(v any, whole bool, depth int) {
+		if len(all) > 1 {
+			return
+		}
 		switch v := v.(type) {
 		case map[string]any:
 			if depth > 0 {
@@ -82,7 +95,11 @@ func below(top place, in member) (all []place) {
 // find returns a member of a pair by its name in the standard. What is not beside the access token may
 // be at the top.
 func (at place) find(name string) any {
-	for _, m := range []members{at.own, at.around} {
+	where := []members{at.own, at.around}
+	if at.rival { // what is around is about the other pair
+		where = where[:1]
+	}
+	for _, m := range where {
 		for _, called := range []string{at.names[name], name} {
 			if v := m.at(called); called != "" && v != nil {
 				return v
@@ -93,6 +110,44 @@ func (at place) find(name string) any {
 }
 
 func (at place) text(name string) string { return text(at.find(name)) }
+
+// refreshTokenElsewhere is the only refresh token of the answer that is in no object of another access
+// token, and was not presented: a provider that rotates has spent that one.
+func (at place) refreshTokenElsewhere(presented []string) string {
+	own, found := at.text("access_token"), ""
+	many := false
+	var look func(v any, depth int)
+	object := func(m members, depth int) {
+		here := place{own: m, names: at.names}
+		if token := here.text("access_token"); token != "" && token != own {
+			return
+		}
+		if said := here.text("refresh_token"); said != "" && said != found && !slices.Contains(presented, said) {
+			many = found != ""
+			found = said
+		}
+		for i := 0; i < len(m) && !many; i++ {
+			look(m[i].value, depth-1)
+		}
+	}
+	look = func(v any, depth int) {
+		switch v := v.(type) {
+		case map[string]any:
+			if depth > 0 {
+				object(membersOf(v), depth)
+			}
+		case []any:
+			for i := 0; depth > 0 && i < len(v) && !many; i++ {
+				look(v[i], depth-1)
+			}
+		}
+	}
+	object(at.top, placeDepth+1)
+	if object(at.own, placeDepth+1); many {
+		return ""
+	}
+	return found
+}
 
 // echoes reports whether the access token is one that was presented, found below the top: an answer
 // that says no may quote the request.

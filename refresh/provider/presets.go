@@ -99,7 +99,7 @@ func Salesforce() Profile {
 		// The login host may redirect to the tenant's own (I), which each answer names (D).
 		TokenURLs:  []string{"{instance_url}/services/oauth2/token", "https://login.salesforce.com/services/oauth2/token"},
 		TokenHosts: []string{".salesforce.com"},
-		RevokeURL:  "https://login.salesforce.com/services/oauth2/revoke", // D
+		RevokeURL:  "/services/oauth2/revoke", // D: at the same host, a sandbox's or a tenant's
 		Phrases: []Phrase{
 			// Of parallel exchanges the others are told so, as invalid_grant (–).
 			{Code: "invalid_grant", Contains: "token request is already being processed", Class: Busy},
@@ -277,7 +277,7 @@ func Auth0() Profile {
 		// into TokenHosts.
 		TokenURLs:  []string{"{issuer}/oauth/token"}, // D
 		TokenHosts: []string{".auth0.com"},
-		RevokeURL:  "{issuer}/oauth/revoke", // D
+		RevokeURL:  "/oauth/revoke", // D
 	}
 }
 
@@ -291,7 +291,7 @@ func Okta() Profile {
 		// An authorization server of the org; its issuer is to be kept as "issuer" (WithExtra).
 		TokenURLs:  []string{"{issuer}/v1/token"}, // D
 		TokenHosts: []string{".okta.com", ".oktapreview.com", ".okta-emea.com"},
-		RevokeURL:  "{issuer}/v1/revoke", // D
+		RevokeURL:  "revoke", // D: beside .../v1/token
 	}
 }
 
@@ -325,10 +325,10 @@ func GitHub() Profile {
 func GitLab() Profile {
 	return Profile{
 		Name:             "gitlab",
-		Replay:           ReplayDead,                        // I: refused, the family lives on
-		KillsAccessToken: Yes,                               // D, at once
-		AccessTokenLife:  2 * time.Hour,                     // D
-		RevokeURL:        "https://gitlab.com/oauth/revoke", // D: below your own host, if you have one
+		Replay:           ReplayDead,      // I: refused, the family lives on
+		KillsAccessToken: Yes,             // D, at once
+		AccessTokenLife:  2 * time.Hour,   // D
+		RevokeURL:        "/oauth/revoke", // D: at your own host, if you have one
 	}
 }
 
@@ -371,7 +371,7 @@ func Zoho() Profile {
 		TokenURLs: []string{"{accounts-server}/oauth/v2/token"},
 		TokenHosts: []string{"accounts.zoho.com", "accounts.zoho.eu", "accounts.zoho.in", "accounts.zoho.com.au", "accounts.zoho.jp",
 			"accounts.zoho.uk", "accounts.zoho.sa", "accounts.zoho.com.cn", "accounts.zohocloud.ca"},
-		RevokeURL: "{accounts-server}/oauth/v2/token/revoke", // D
+		RevokeURL: "/oauth/v2/token/revoke", // D
 	}
 }
 

@@ -92,9 +92,11 @@ type Profile struct {
 	// member of the answers, e.g. "{instance_url}/services/oauth2/token".
 	TokenURLs []string
 	// TokenHosts are the only hosts to which a mark may lead: a name, or a name after a dot for all
-	// below it. Required where a mark is the whole host.
+	// below it. Required where a mark is the whole host, or its end: of "https://{tenant}.example.com" the
+	// end is fixed, of "https://login.{domain}" it is not.
 	TokenHosts []string
-	// RevokeURL is where tokens are revoked (RFC 7009); it may hold the same marks. Empty: not known.
+	// RevokeURL is where tokens are revoked (RFC 7009); it may hold the same marks. Without a host it
+	// is at the token endpoint's: "/oauth/revoke", or "revoke" for what is beside it. Empty: not known.
 	RevokeURL string
 	// Budget is how many requests the provider allows the app; the zero value is any number.
 	Budget Budget

@@ -26,11 +26,11 @@ func (t *TokenEndpoint) Revoke(ctx context.Context, g Grant) error {
 	if t.ask == nil {
 		return &Error{Class: Unsent, Err: errNotBuilt}
 	}
-	address, err := t.revokeURL(g)
+	req, err := t.ask(g)
 	if err != nil {
 		return err
 	}
-	req, err := t.ask(g)
+	address, err := t.revokeURL(g, req.client.url)
 	if err != nil {
 		return err
 	}
@@ -38,29 +38,47 @@ func (t *TokenEndpoint) Revoke(ctx context.Context, g Grant) error {
 	defer cancel()
 	d := &draft{ctx: ctx, grant: g, client: req.client}
 	answer := t.postRevocation(ctx, address, g, d)
-	if answer.Status/100 == 2 {
+	if answer.Status/100 == 2 && !saysNo(answer) {
 		return nil
 	}
 	_, err = Classify(t.profile, answer, slices.Concat(req.secrets, d.secrets)...)
 	var e *Error
-	if errors.As(err, &e) && e.Status/100 == 4 && (e.Code == "invalid_token" || e.Code == "invalid_grant") {
+	if errors.As(err, &e) && e.Status < 500 && (e.Code == "invalid_token" || e.Code == "invalid_grant") {
 		return nil // dead already; RFC 7009 §2.2 wants 200 for that
 	}
 	return err
 }
 
-func (t *TokenEndpoint) revokeURL(g Grant) (string, error) {
+// saysNo reports whether a success names an error.
+func saysNo(a Answer) bool {
+	m, _ := readMembers(a.Body, a.Err != nil)
+	return text(m.find("error")) != ""
+}
+
+// revokeURL is where a grant's tokens are revoked whose token endpoint is at that address.
+func (t *TokenEndpoint) revokeURL(g Grant, endpoint string) (string, error) {
 	if t.profile.RevokeURL == "" {
 		return "", &Error{Class: AppRefused, Code: "revoke_url", Err: errNoRevokeURL}
 	}
 	address, err := addressOf(t.profile.RevokeURL, t.profile.TokenHosts, g)
 	if err == nil {
+		address = besides(endpoint, address)
 		_, err = tokenHost("Profile: RevokeURL", address)
 	}
 	if err != nil {
 		return "", &Error{Class: AppRefused, Code: "revoke_url", Err: err}
 	}
 	return address, nil
+}
+
+// besides is an address, from another one on if it names no host. What is no address is as it was.
+func besides(endpoint, address string) string {
+	from, err := url.Parse(endpoint)
+	ref, err2 := url.Parse(address)
+	if err != nil || err2 != nil || ref.IsAbs() || ref.Host != "" {
+		return address
+	}
+	return from.ResolveReference(ref).String()
 }
 
 // postRevocation asks as the token endpoint is asked, without what is about tokens to come.

@@ -10,6 +10,9 @@ const tenantMark = "{tenant}"
 
 // sampleTenant stands for a tenant while a configuration is checked.
 func sampleTenant(hosts []string) string {
+	if len(hosts) > 0 && !strings.HasPrefix(hosts[0], ".") {
+		return hosts[0]
+	}
 	if len(hosts) > 0 {
 		return "tenant" + hosts[0]
 	}

@@ -66,7 +66,7 @@ func fill(before, after, name, value string) (string, error) {
 		return base(name, value)
 	case strings.Contains(before, "?"):
 		return url.QueryEscape(value), nil
-	case strings.Contains(strings.TrimPrefix(before, "https://"), "/"):
+	case pastHost(before):
 		if value == "." || value == ".." {
 			return "", &errAddress{text: name + " cannot be a part of an address"}
 		}
@@ -82,13 +82,22 @@ func fill(before, after, name, value string) (string, error) {
 	return value, nil
 }
 
+// pastHost reports whether the beginning of an address holds all of its host.
+func pastHost(before string) bool {
+	scheme, rest, ok := strings.Cut(before, "://")
+	if !ok {
+		rest = scheme
+	}
+	return strings.Contains(rest, "/")
+}
+
 // base is the beginning of an address, as a member of an answer has it: with or without https://.
 func base(name, value string) (string, error) {
 	if !strings.Contains(value, "://") {
 		value = "https://" + value
 	}
 	u, err := url.Parse(value)
-	if err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	if err != nil || u.Hostname() == "" || u.User != nil || strings.ContainsAny(value, "?#") {
 		return "", &errAddress{text: name + " is not an address"}
 	}
 	return strings.TrimSuffix(value, "/"), nil
@@ -109,7 +118,11 @@ func hostLike(s string) bool {
 }
 
 // among reports whether a host is one of hosts, or below one that begins with a dot. No hosts: any is.
+// What is no plain name is none of them: an IPv6 address may have a zone that ends like a host.
 func among(host string, hosts []string) bool {
+	if len(hosts) > 0 && !hostLike(host) {
+		return false
+	}
 	for _, h := range hosts {
 		if strings.EqualFold(host, h) || strings.HasPrefix(h, ".") && len(host) > len(h) && strings.EqualFold(host[len(host)-len(h):], h) {
 			return true
@@ -118,13 +131,23 @@ func among(host string, hosts []string) bool {
 	return len(hosts) == 0
 }
 
-// wholeHost reports whether the first mark of a pattern is all that says its host.
-func wholeHost(pattern string, at []int) bool {
-	if at[0] == 0 {
-		return true
+// openHost reports whether it is up to the grant whose host a pattern leads to: what is after the last
+// mark in the host does not end in a name with a dot below which it is, such as ".example.com".
+func openHost(pattern string) bool {
+	_, rest, ok := strings.Cut(pattern, "://")
+	if at := mark.FindStringIndex(pattern); !ok || at != nil && at[0] == 0 {
+		return at != nil
 	}
-	after := pattern[at[1]:]
-	return strings.TrimPrefix(pattern[:at[0]], "https://") == "" && !strings.HasPrefix(after, ".")
+	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
+		rest = rest[:end]
+	}
+	marks := mark.FindAllStringIndex(rest, -1)
+	if len(marks) == 0 {
+		return false
+	}
+	fixed, _, _ := strings.Cut(rest[marks[len(marks)-1][1]:], ":")
+	_, parent, _ := strings.Cut(fixed, ".")
+	return !strings.Contains(parent, ".")
 }
 
 // tokenHost checks the address that secrets are sent to. Its errors do not quote

@@ -140,8 +140,8 @@ func (p Profile) broken(field, format string, args ...any) error {
 func validateAddresses(p Profile) error {
 	var broken []error
 	for _, pattern := range append([]string{p.RevokeURL}, p.TokenURLs...) {
-		if at := mark.FindStringIndex(pattern); at != nil && len(p.TokenHosts) == 0 && wholeHost(pattern, at) {
-			broken = append(broken, p.broken("TokenHosts", "must say which hosts may be sent secrets: the whole host of an address is up to the grant"))
+		if len(p.TokenHosts) == 0 && openHost(pattern) {
+			broken = append(broken, p.broken("TokenHosts", "must say which hosts may be sent secrets: the host of an address is up to the grant"))
 		}
 		if rest := mark.ReplaceAllString(pattern, ""); strings.ContainsAny(rest, "{}") {
 			broken = append(broken, p.broken("TokenURLs and RevokeURL", "must hold marks such as {tenant} or {instance_url} only"))

@@ -3,6 +3,7 @@ package provider
 import (
 	"bytes"
 	"encoding/xml"
+	"io"
 	"strings"
 )
 
@@ -13,6 +14,7 @@ const xmlDepth = 50
 // HTML is none, since it may hold anything.
 func readXML(body []byte) (m members, whole bool) {
 	dec := xml.NewDecoder(bytes.NewReader(body))
+	dec.CharsetReader = func(_ string, r io.Reader) (io.Reader, error) { return r, nil } // tokens are ASCII, whatever is declared
 	for {
 		t, err := dec.Token()
 		if err != nil {

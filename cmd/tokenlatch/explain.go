@@ -33,7 +33,7 @@ func newExplain(g *globals) *cobra.Command {
 		Long: `Say why a grant is as it is: what has happened, how that is known, who acts
 next, and the command to type. It reads the record, the journal, the lease and
 the app's state, no token and no configuration. So it does not know what only a
-worker knows: Coordinator.Explain says that, too.
+worker knows: Coordinator.Explain says that, too. Times are UTC.
 
 With an app alone it counts the app's grants by code: is it one customer, or
 everybody? With a code, as TL302, it prints what docs/codes.md says about it.`,
@@ -170,7 +170,7 @@ func stateFrom(a *engine.AppState) *explain.State {
 	}
 }
 
-// explanationLines are an explanation in words.
+// explanationLines are an explanation in words. All its times are UTC, as those in its sentences are.
 func explanationLines(e explain.Explanation, now time.Time, width int) []term.Line {
 	head := []term.Line{{term.In(toneOfLevel(e.Level), e.Title), term.In(cli.Faint, "  "+e.Code)}}
 	if 2+len([]rune(e.Title))+len(e.Code) > width {
@@ -195,12 +195,12 @@ func explanationLines(e explain.Explanation, now time.Time, width int) []term.Li
 	for _, s := range e.Story {
 		at := ""
 		if !s.At.IsZero() {
-			at = oncall.Clock(s.At, now)
+			at = oncall.UTC(s.At, now)
 		}
 		say(at, s.Text)
 	}
 	if !e.RetryAt.IsZero() {
-		say("again", "at "+when(e.RetryAt, now))
+		say("again", "at "+oncall.UTC(e.RetryAt, now)+" UTC ("+oncall.From(e.RetryAt, now)+")")
 	}
 	for _, unknown := range e.Unknown {
 		say("not known", unknown)

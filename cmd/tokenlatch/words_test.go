@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/term"
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/refresh/explain"
 	"github.com/tokenlatch/tokenlatch/tokencache/journal"
 )
@@ -32,5 +33,15 @@ func TestALineOfTheJournalHasWhatTheProviderAnswered(t *testing.T) {
 		if !strings.Contains(line, want) {
 			t.Errorf("%q lacks %s", line, want)
 		}
+	}
+}
+
+// After a FLUSHALL there may be no grant that says anything: the app's own trouble must be said.
+func TestAnAppThatHasLostItsDataSaysSo(t *testing.T) {
+	server := redistest.Own(t)
+	loseData(t, server.Client(t))
+	_, stdout, stderr := told(t, server, "explain", "zoom")
+	if !strings.Contains(stdout, "Redis has lost data") || !strings.Contains(stderr, "tokenlatch accept-loss zoom") {
+		t.Errorf("%s%s", stdout, stderr)
 	}
 }

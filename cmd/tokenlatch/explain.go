@@ -33,7 +33,7 @@ func newExplain(g *globals) *cobra.Command {
 		Long: `Say why a grant is as it is: what has happened, how that is known, who acts
 next, and the command to type. It reads the record, the journal, the lease and
 the app's state, no token and no configuration. So it does not know what only a
-worker knows: Coordinator.Explain says that, too.
+worker knows: Coordinator.Explain says that, too. Times are UTC.
 
 With an app alone it counts the app's grants by code: is it one customer, or
 everybody? With a code, as TL302, it prints what docs/codes.md says about it.`,
@@ -170,7 +170,7 @@ func stateFrom(a *engine.AppState) *explain.State {
 	}
 }
 
-// explanationLines are an explanation in words.
+// explanationLines are an explanation in words. All its times are UTC, as those in its sentences are.
 func explanationLines(e explain.Explanation, now time.Time, width int) []term.Line {
 	head := []term.Line{{term.In(toneOfLevel(e.Level), e.Title), term.In(cli.Faint, "  "+e.Code)}}
 	if 2+len([]rune(e.Title))+len(e.Code) > width {
@@ -195,12 +195,12 @@ func explanationLines(e explain.Explanation, now time.Time, width int) []term.Li
 	for _, s := range e.Story {
 		at := ""
 		if !s.At.IsZero() {
-			at = oncall.Clock(s.At, now)
+			at = oncall.UTC(s.At, now)
 		}
 		say(at, s.Text)
 	}
 	if !e.RetryAt.IsZero() {
-		say("again", "at "+when(e.RetryAt, now))
+		say("again", "at "+oncall.UTC(e.RetryAt, now)+" UTC ("+oncall.From(e.RetryAt, now)+")")
 	}
 	for _, unknown := range e.Unknown {
 		say("not known", unknown)
@@ -231,6 +231,10 @@ func (x *explaining) app(ctx context.Context, s *session, app string) error {
 	if err != nil {
 		return x.failed(s, err)
 	}
+	whole := oncall.App{App: app}
+	if a, err := s.App(ctx, app); err == nil {
+		whole.LookAtApp(a)
+	}
 	codes := map[string]int{}
 	for row, err := range s.List(ctx, app) {
 		if err != nil {
@@ -245,7 +249,7 @@ func (x *explaining) app(ctx context.Context, s *session, app string) error {
 			explain.Summary
 		}{app, sum})
 	} else {
-		err = x.sayApp(app, sum)
+		err = x.sayApp(&whole, sum)
 	}
 	return x.verdict(err, sum.Trouble > 0)
 }
@@ -256,12 +260,16 @@ func codeOf(row *inspect.Row, state *explain.State) string {
 	return explain.Judge(c).Code
 }
 
-func (x *explaining) sayApp(app string, sum explain.Summary) error {
+func (x *explaining) sayApp(whole *oncall.App, sum explain.Summary) error {
+	app := whole.App
 	tone := cli.Calm
 	if sum.Trouble > 0 {
 		tone = cli.Alarm
 	}
 	lines := []term.Line{{term.In(tone, sum.Title)}}
+	if whole.Why != "" { // what no grant's record says: Redis has lost data, the circuit is open, …
+		lines = append(lines, term.Line{term.In(cli.Alarm, "  the app: "+whole.State+": "+whole.Why)})
+	}
 	for _, c := range sum.Counts {
 		text, _ := explain.Page(c.Code)
 		title, _, _ := strings.Cut(strings.TrimPrefix(text, "## "), "\n")
@@ -273,6 +281,9 @@ func (x *explaining) sayApp(app string, sum explain.Summary) error {
 	next := "tokenlatch ls " + oncall.ID(app) + " --trouble lists those in trouble"
 	if sum.Cause != "" {
 		next = "tokenlatch explain " + sum.Cause + " says what to do; " + next
+	}
+	if whole.State == oncall.AppLost {
+		next += "; tokenlatch accept-loss " + oncall.ID(app) + " says how to accept the loss"
 	}
 	x.talk("%s", next)
 	return nil

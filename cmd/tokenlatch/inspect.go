@@ -235,6 +235,15 @@ func entryLine(e inspect.Entry, now time.Time, width int) term.Line {
 	if e.Why != "" {
 		line = append(line, term.In(cli.Plain, "  "+e.Why))
 	}
+	if e.Answer != "" {
+		line = append(line, term.In(cli.Plain, "  "+e.Answer))
+	}
+	if e.Took > 0 {
+		line = append(line, term.In(cli.Faint, "  after "+e.Took.String()))
+	}
+	if e.RequestID != "" {
+		line = append(line, term.In(cli.Faint, "  request id "+e.RequestID))
+	}
 	return line
 }
 

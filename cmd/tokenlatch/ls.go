@@ -219,7 +219,10 @@ func (f *found) said() string {
 	if !f.Trouble {
 		return f.Why
 	}
-	return f.Why + " [" + oncall.CodeOf(&f.Row) + "]"
+	if code := oncall.CodeOf(&f.Row); !strings.HasPrefix(code, "TL1") { // what is the matter is in the journal: explain knows
+		return f.Why + " [" + code + "]"
+	}
+	return f.Why
 }
 
 // take shows a grant, or keeps it to be sorted. done says that no more are wanted.

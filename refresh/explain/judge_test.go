@@ -191,7 +191,7 @@ var table = []judged{
 
 	{"an open circuit", with(over(), func(c *Case) {
 		c.State = &State{Open: true, Error: "app_refused/invalid_client/401", OpenedAt: ago(mins), Probes: 4, ProbeAt: noon + 4*sec}
-	}), "TL401", Error, Operator, "refuses the app's client, invalid_client (HTTP 401)", "several tenants were refused with invalid_client (HTTP 401)"},
+	}), "TL401", Error, Operator, "refuses the app's client, invalid_client (HTTP 401)", "the client was refused with invalid_client (HTTP 401)"},
 	{"a client refused for one tenant", failed("app_refused/unauthorized_client/400"), "TL401", Error, Operator, "refuses the client for this tenant", "w1 began to present generation 2"},
 	{"another keyset", with(fresh(), func(c *Case) { c.Pair, c.Process.Name = PairSealed, "w7" }), "TL402", Error, Operator, "a key that w7 does not have", "w1 stored generation 2"},
 	{"http", with(fresh(), func(c *Case) { c.Process = Process{Name: "w7", Code: "insecure_url"} }), "TL403", Error, Operator, "not sent over http", "nothing was sent"},

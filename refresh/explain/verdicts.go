@@ -43,7 +43,12 @@ func sayDue(j *judge, e *Explanation) {
 		e.advise(j.command("journal", "-f"), "nothing: the next caller starts a refresh, and so does Run; this shows it")
 	} else {
 		e.Title = "has NO VALID TOKEN since " + j.at(j.r.ExpiresAt) + ": the next caller refreshes it and waits for that"
-		e.tell(j.r.ExpiresAt, "record: expires_at", "its access token ended, and nobody has asked for one since")
+		if j.r.Fails > 0 {
+			e.tell(j.r.ExpiresAt, "record: expires_at", "its access token ended")
+			e.tell(j.r.ErrorAt, "record: error, error_at, fails", "the last exchange failed, %s: %s in a row; nobody has tried since", answer(j.r.Error), times(j.r.Fails))
+		} else {
+			e.tell(j.r.ExpiresAt, "record: expires_at", "its access token ended, and nobody has asked for one since")
+		}
 		e.advise(j.command("journal", "-f"), "if it is in use, look whether any process calls Run", "this shows the next refresh")
 	}
 	e.unknown("whether a process calls Run for this app")
@@ -145,7 +150,11 @@ func sayHeldBack(j *judge, e *Explanation) {
 		e.tell(j.r.ExpiresAt, "record: expires_at", "its access token ended: the next caller, or Run, presents the refresh token once more")
 	}
 	j.unknownReplay(e)
-	e.unknown("whether the provider answered %s: it stored nothing", by(j.r.Claim.By))
+	if j.r.Fails > 0 && j.r.ErrorAt >= j.r.Claim.At {
+		e.unknown("whether the refresh token is spent: what came of the exchange does not say it")
+	} else {
+		e.unknown("whether the provider answered %s: it stored nothing", by(j.r.Claim.By))
+	}
 	e.advise(j.command("explain"), "nothing; look again once it has been tried")
 }
 
@@ -243,6 +252,7 @@ func sayUnconnected(j *judge, e *Explanation) {
 	if j.State == nil {
 		e.unknown("whether Redis has lost this app's data: the app's state was not looked at")
 	}
+	e.unknown("whether Redis has come back empty just now: workers notice that within seconds, so look again before you ask the customer")
 	e.advise(j.appCommand("ls"), "look whether app and tenant are spelled as your program spells them", "send the customer to your consent page", "this lists the tenants that there are")
 }
 
@@ -265,7 +275,7 @@ func sayClientRefused(j *judge, e *Explanation) {
 		text = cmp.Or(j.State.Error, text)
 		e.Title = "CANNOT BE REFRESHED: the provider refuses the app's client, " + answer(text) + "; the circuit is open since " + j.at(j.State.OpenedAt)
 		e.Since, e.RetryAt = timeOf(j.State.OpenedAt), timeOf(j.State.ProbeAt)
-		e.tell(j.State.OpenedAt, "app: circuit, refused", "several tenants were refused with %s, with none accepted in between: the circuit opened, no tenant is at fault", answer(text))
+		e.tell(j.State.OpenedAt, "app: circuit, refused", "the client was refused with %s, and nobody accepted in between: the circuit opened, no tenant is at fault", answer(text))
 		e.tell(j.State.ProbeAt, "app: probes, probe_at", "one exchange at a time tries whether the client is accepted again; it was refused %d times since", j.State.Probes)
 		e.unknown("whether the client was deleted, its secret changed or its endpoint moved: the provider's console shows that")
 	} else {
@@ -430,7 +440,7 @@ func sayLostData(j *judge, e *Explanation) {
 	e.tell(j.State.LostAt, "app: lost_at", "Redis came back without this app's data; workers gave back what they remembered")
 	e.tell(j.Now, "record", "nobody remembered this tenant")
 	e.unknown("whether this tenant was ever connected")
-	e.advise(j.appCommand("ls"), "restore the backup of Redis: what workers know better stays", "if there is none, accept the loss (Coordinator.AcceptLoss); ask no customer before that", "this lists what is there")
+	e.advise(j.appCommand("accept-loss"), "restore the backup of Redis: what workers know better stays", "if there is none, accept the loss; ask no customer before that", "this says how, and changes nothing before it is confirmed")
 }
 
 // TL7xx: somebody else.

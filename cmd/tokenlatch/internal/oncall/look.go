@@ -61,7 +61,7 @@ func Look(row *inspect.Row) Finding {
 		return Finding{State: Disconnected, Since: grant.Time(r.Epoch), Why: "disconnected by " + r.By, Who: Nobody}
 	case r.State == grant.Reauthorize:
 		return dead(r)
-	case r.Claim.Unresolved():
+	case r.Claim.Unresolved() && (row.Lease.By != "" || !answered(row)):
 		return claimed(row)
 	}
 	return living(row)
@@ -114,6 +114,13 @@ func dead(r *grant.Record) Finding {
 		f.Why = r.Reason
 	}
 	return f
+}
+
+// answered reports whether the exchange under an unresolved claim has ended, without telling whether the
+// refresh token is spent, and nobody may present it yet.
+func answered(row *inspect.Row) bool {
+	r := &row.Record
+	return r.Fails > 0 && r.ErrorAt >= r.Claim.At && r.WaitsUntil(row.Now) != 0 && !strings.Contains(r.Error, "/slow_exchange/")
 }
 
 // claimed is about a grant whose refresh token is being presented, or was.

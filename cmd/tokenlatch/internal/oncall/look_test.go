@@ -68,6 +68,7 @@ func TestARecordSaysItsStateSinceWhyAndWhoActs(t *testing.T) {
 		"silent":          {claim(2000, 14_000, ""), oncall.Waiting, true, 0, "w2 went silent over generation 7; hard deadline in 14s", oncall.Nobody},
 		"silent for long": {claim(5*minute, -minute, ""), oncall.Waiting, true, 5 * minute, "hard deadline passed 60s ago", oncall.Nobody},
 		"500":             {failed("ambiguous/http_500/500"), oncall.Waiting, true, minute, "failed (http_500, 500); next try in 9s", oncall.Provider},
+		"500, unresolved": {func(r *inspect.Row) { claim(2*minute, minute, "")(r); failed("ambiguous//500")(r) }, oncall.Waiting, true, minute, "failed (500); next try in 9s", oncall.Provider},
 		"throttled":       {failed("throttled//429"), oncall.Waiting, true, minute, "a pause (429); next", oncall.Provider},
 		"client":          {failed("app_refused/invalid_client/401"), oncall.Waiting, true, minute, "refuses the client", oncall.Operator},
 		"unsent":          {failed("unsent/dns/0"), oncall.Waiting, true, minute, "did not reach the provider (dns)", oncall.Nobody},

@@ -25,8 +25,12 @@ func Span(d time.Duration) string {
 }
 
 // Clock is a time as people read it beside now: the time of day, or the date before it if that is another.
-func Clock(t, now time.Time) string {
-	t, now = t.Local(), now.Local()
+func Clock(t, now time.Time) string { return clock(t.Local(), now.Local()) }
+
+// UTC is the same in UTC, for what stands beside the words of an explanation.
+func UTC(t, now time.Time) string { return clock(t.UTC(), now.UTC()) }
+
+func clock(t, now time.Time) string {
 	switch {
 	case t.IsZero() || t.Unix() <= 0:
 		return "-"

@@ -76,8 +76,9 @@ type Error struct {
 	RequestID  string        // the answer's, by which the provider's support finds it; may be empty
 	Err        error         // cause, without token material; may be nil. errors.Is works through it
 
-	unread *unread // nil for none
-	again  bool
+	unread  *unread // nil for none
+	again   bool
+	unasked bool
 }
 
 // Error is one line, whatever stands in the fields.
@@ -124,6 +125,10 @@ func (e *Error) ClientRefused() bool {
 // what it misses: the same exchange may ask once more at once. So it is where [DPoP] did not know the
 // server's nonce (RFC 9449 §8).
 func (e *Error) AskAgain() bool { return e.again }
+
+// NotAsked reports whether the provider was not asked at all, since there is no address, or no client, for
+// this tenant ([PerTenant]). It is an [AppRefused] that says nothing about the app.
+func (e *Error) NotAsked() bool { return e.unasked }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }

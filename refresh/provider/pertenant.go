@@ -66,7 +66,9 @@ func (a asking) clientFor(cfg func(Grant) (*oauth2.Config, error), p Profile, g 
 }
 
 // notAsked is the failure of an exchange that cannot be asked for, as the app is configured.
-func notAsked(why error) *Error { return &Error{Class: AppRefused, Code: "token_url", Err: why} }
+func notAsked(why error) *Error {
+	return &Error{Class: AppRefused, Code: "token_url", Err: why, unasked: true}
+}
 
 // tokenURLFor is where a grant's refresh token is redeemed: written says, else the profile.
 func tokenURLFor(written string, p Profile, g Grant) (string, error) {

@@ -16,7 +16,7 @@ func (c *Circuit) noteFailure(a admission, e *provider.Error) {
 	case policy.AcceptsClient(e):
 		c.NoteAcceptance(engine.Acceptance{})
 		return
-	case e.Class == provider.AppRefused:
+	case e.Class == provider.AppRefused && !e.NotAsked():
 		if !a.Refused || a.probe != "" {
 			c.notify(func(ctx context.Context) error { return c.noteRefusal(ctx, a, e) })
 		}

@@ -106,11 +106,8 @@ func (c *Inbox) Weigh(ctx context.Context) {
 	if len(hints) == 0 && !c.proof.Late() {
 		return
 	}
-	var lost bool
-	var err error
-	if !c.Calm(ctx, 8) || len(hints) > 0 {
-		lost, err = c.Identify(ctx)
-	}
+	c.lookAtServer(ctx)
+	lost, err := c.Identify(ctx)
 	switch {
 	case err == nil && lost:
 		err = c.rescue(ctx)

@@ -5,7 +5,6 @@ import (
 	"crypto/sha1"
 	"errors"
 	"fmt"
-	"math"
 	"sync"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/apps"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/proof"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
@@ -22,12 +22,12 @@ import (
 // Then the processes' memories are the only copies of the grants, and each is gone with its process:
 //
 //  1. The proof key is missing, or another one: that tells a lost database from a new one. A
-//     process looks for it at the beginning of each subscriber session, before it closes without
-//     one, and when the database holds fewer keys than before, at which it looks every three
-//     seconds and before it closes.
+//     process looks for it at the beginning of each subscriber session, every three seconds, and
+//     before it closes.
 //  2. The process that notices it says so in the app's state (lost_at), once for the fleet, by push.
 //  3. Every process gives back all that it remembers, unasked; the newest state wins. Then it puts
-//     the key back, if that is still gone.
+//     the key back, if that is still gone, with the number of this loss: the processes of other apps that
+//     look only then must notice it, too.
 //  4. A tenant of whom nobody knows is then not "not connected": nobody can tell. That holds
 //     until an operator accepts the loss.
 
@@ -49,6 +49,9 @@ func (c *Inbox) rescue(ctx context.Context) error {
 	var failed error
 	lostAt := map[*apps.Place]int64{}
 	for a := range c.apps.All() {
+		if proof.Earlier(now, was) {
+			break // a backup: whoever is not in it is known to have been lost, if anybody was
+		}
 		at, err := a.SayLost(ctx, c.name, birthMark(was), birthMark(now))
 		failed = errors.Join(failed, err)
 		if err == nil {
@@ -108,28 +111,14 @@ func (c *Inbox) Rescue(ctx context.Context, app string) error {
 	if !c.proof.Known() || !c.mem.Grants(app).Any() {
 		return nil // it has never known this database, or has nothing to give
 	}
-	a := c.apps.Place(app)
-	// In a session a loss that another process has noticed is heard of; between two it is not.
-	if session := c.hub.Session(); session%2 == 0 && c.Calm(ctx, math.MaxInt64) && c.hub.Session() == session {
-		if a.Owes() {
-			return c.GiveBack(ctx, app)
-		}
-		return nil
-	}
 	lost, err := c.Identify(ctx)
 	switch {
 	case lost:
 		return c.rescue(ctx)
-	case err != nil:
-		return nil // nobody knows of a loss
-	}
-	// Another process may have noticed it first: then the key is there again, and so are most grants.
-	// The news may be on its way, and what it sets off would find nothing left to give.
-	a.Invalidate()
-	if _, err := a.State(ctx); err == nil && a.Owes() {
+	case err == nil && c.apps.Place(app).Owes():
 		return c.GiveBack(ctx, app)
 	}
-	return nil
+	return nil // nobody knows of a loss
 }
 
 // giveRest gives back what this process remembers of an app whose data another process has found

@@ -3,15 +3,11 @@ package inbox
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strconv"
-	"strings"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/proof"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/server"
-	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
 // Whether this is still the database that this process knows, on the server that it knows.
@@ -28,29 +24,16 @@ func (c *Inbox) Identify(ctx context.Context) (lost bool, err error) {
 	return lost, err
 }
 
-// Calm reports whether there is no reason to ask for the proof key, see [proof.Proof.Calm]. It does not know
-// where Redis does not tell how many keys there are: a Cluster, a user without INFO.
-func (c *Inbox) Calm(ctx context.Context, part int64) bool {
-	n, told := c.countKeys(ctx)
-	return c.proof.Calm(n, told, c.mem.Known(), part)
-}
-
-// countKeys is how many keys the database has, by INFO.
-func (c *Inbox) countKeys(ctx context.Context) (n int64, told bool) {
-	client, ok := c.rdb.(*redis.Client)
-	if !ok {
-		return 0, false
+// lookAtServer asks Redis what it says of itself. A Cluster's nodes are looked at elsewhere, and a user
+// without INFO does not learn it.
+func (c *Inbox) lookAtServer(ctx context.Context) {
+	if client, ok := c.rdb.(*redis.Client); ok {
+		ctx, cancel := context.WithTimeout(ctx, proof.Timeout)
+		defer cancel()
+		if text, err := client.Info(ctx, "server", "replication").Result(); err == nil {
+			c.sameServer(ctx, text)
+		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, proof.Timeout)
-	defer cancel()
-	text, err := client.Info(ctx, "server", "replication", "keyspace").Result()
-	if err != nil {
-		return 0, false
-	}
-	c.sameServer(ctx, text)
-	counts, _, _ := strings.Cut(strings.TrimPrefix(store.InfoOf(text)[fmt.Sprint("db", client.Options().DB)], "keys="), ",")
-	n, err = strconv.ParseInt(counts, 10, 64)
-	return n, err == nil // an empty database is not listed
 }
 
 // sameServer takes what Redis says of itself every few seconds: memory is not believed where it is another

@@ -123,16 +123,6 @@ func (m *Memory) All() iter.Seq[*Entry] { return m.hot.all() }
 // Size is how many grants are hot.
 func (m *Memory) Size() int { return m.hot.size() }
 
-// Known is how many of them this process knows a state of.
-func (m *Memory) Known() (n int64) {
-	for e := range m.hot.all() {
-		if e.snap.Load() != nil {
-			n++
-		}
-	}
-	return n
-}
-
 // Invalidate makes all of it incoherent until it is read again: messages were missed.
 func (m *Memory) Invalidate() {
 	for e := range m.hot.all() {

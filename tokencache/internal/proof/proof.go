@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,7 +37,8 @@ import (
 //
 // digest is SHA-1 over a key, channel and body (twice, as in HMAC, so that nothing can be appended).
 // The key lies beside the grants in `tl:proof`. Every user who may read grants can read it; no message
-// shows it. Scripts get it as their last argument, since it lies in another Cluster slot.
+// shows it. Scripts get it as their last argument, since it lies in another Cluster slot. After a dot
+// stands how often it was put back: a process that looks only then sees that there was a loss.
 //
 // A process that may listen can repeat what it has heard. So each message also says when it was
 // made, and is believed for ten seconds: what comes later counts as not proven.
@@ -51,12 +53,10 @@ type Proof struct {
 	clock *clock.Clock
 	log   zerolog.Logger
 
-	key atomic.Pointer[string]
+	key atomic.Pointer[string] // as it stands in Redis: with the count
 
 	fetching sync.Mutex // held by the one that asks Redis; guards what follows
 	asked    mono.Time  // when Redis was last asked for the key
-	counted  mono.Time  // when its keys were last counted
-	keys     int64      // how many there were then
 	was      string     // the key of a database that is gone, until all of it that is known is given back
 
 	unproven atomic.Int64 // messages
@@ -75,12 +75,10 @@ func New(db *store.Store, clock *clock.Clock, log zerolog.Logger) *Proof {
 
 const (
 	frame = "tl2 "
-	// LookEvery is how often a process looks whether Redis has become emptier.
+	// LookEvery is how often a process looks whether this is still the database that it knows.
 	LookEvery = 3 * time.Second
 	// tick is how often hints are looked at.
 	tick = time.Second
-	// identifyEvery is how often it asks for the key all the same.
-	identifyEvery = 10 * time.Minute
 	// Timeout bounds one look for the key. Without it a process still works, by reading.
 	Timeout = time.Second
 	// MinProof is the length of the shortest key that proves anything, as in proof.lua.
@@ -90,18 +88,43 @@ const (
 // Key returns the key, from memory if this process has had it; "" if Redis does not tell.
 func (p *Proof) Key(ctx context.Context) string {
 	if key := p.key.Load(); key != nil {
-		return *key
+		return secretOf(*key)
 	}
 	p.fetching.Lock()
 	defer p.fetching.Unlock()
 	if key := p.key.Load(); key != nil {
-		return *key
+		return secretOf(*key)
 	}
 	if p.asked != 0 && mono.Now()-p.asked < 2*Timeout {
 		return "" // its node is away: not every change must wait for it
 	}
 	key, _, _ := p.fetchProof(ctx)
-	return key
+	return secretOf(key)
+}
+
+// secretOf is a key without the count of its losses.
+func secretOf(key string) string {
+	secret, _, _ := strings.Cut(key, ".")
+	return secret
+}
+
+// losses is how often a key was put back.
+func losses(key string) int {
+	_, count, _ := strings.Cut(key, ".")
+	n, _ := strconv.Atoi(count)
+	return n
+}
+
+// afterLoss is the key as it is put back, the same from every process that knew this one: messages are
+// still proven by the same secret.
+func afterLoss(key string) string {
+	return fmt.Sprintf("%s.%d", secretOf(key), losses(key)+1)
+}
+
+// Earlier reports whether a database with the key now is an earlier one of that with the key was: a backup
+// was restored.
+func Earlier(now, was string) bool {
+	return secretOf(now) == secretOf(was) && losses(now) < losses(was)
 }
 
 // keyFate is what has become of the key that this process knows.
@@ -114,7 +137,8 @@ const (
 )
 
 // fetchProof asks Redis for the key, and makes one if there is none. A process that has had one
-// goes on with that, as others do; it is put back by rescue (restore.go in inbox). Called with fetching held.
+// goes on with its secret, as others do; it is put back by rescue (restore.go in inbox). Called with fetching
+// held.
 func (p *Proof) fetchProof(ctx context.Context) (key string, fate keyFate, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), Timeout)
 	defer cancel()
@@ -164,23 +188,12 @@ func (p *Proof) Identify(ctx context.Context) (lost, noticed bool, err error) {
 	_, fate, err := p.fetchProof(ctx)
 	if noticed = before != nil && fate != keyKept && (p.was == "" || fate == keyChanged); noticed && p.was == "" {
 		p.was = *before
+		if fate == keyGone {
+			next := afterLoss(*before)
+			p.key.Store(&next)
+		}
 	}
 	return p.was != "", noticed, err
-}
-
-// A grant is three keys and more. Two may go while all is well: a lock, and a spare that is not
-// needed any more.
-const fewKeys = 2
-
-// Calm takes how many keys the database has, if Redis told that, and how many grants this process
-// remembers. It reports whether there is no reason to ask for the key: the database does not hold fewer
-// keys than before, one in `part` and a few aside, and the key was asked for not long ago.
-func (p *Proof) Calm(n int64, told bool, grants, part int64) bool {
-	p.fetching.Lock()
-	defer p.fetching.Unlock()
-	calm := told && n >= p.keys-p.keys/part-fewKeys && n > 2*grants && p.was == "" && mono.Now()-p.asked < identifyEvery
-	p.counted, p.keys = mono.Now(), n
-	return calm
 }
 
 // Gone are the key of a database that is gone, and the one that this process has now; "" for none.
@@ -247,7 +260,7 @@ func (p *Proof) Proven(channel, payload string) (body string, ok bool) {
 	if !framed || key == nil {
 		return "", false
 	}
-	return body, subtle.ConstantTimeCompare([]byte(sum), []byte(digest(*key, channel, body))) == 1
+	return body, subtle.ConstantTimeCompare([]byte(sum), []byte(digest(secretOf(*key), channel, body))) == 1
 }
 
 // Stale reports whether a message was made long ago, or does not say when.
@@ -285,7 +298,7 @@ func (p *Proof) Doubt(channel, payload string) {
 func (p *Proof) Late() bool {
 	p.fetching.Lock()
 	defer p.fetching.Unlock()
-	return mono.Now()-max(p.asked, p.counted) >= LookEvery
+	return mono.Now()-p.asked >= LookEvery
 }
 
 // Take returns what must be looked at again; nothing within a second of the last time.

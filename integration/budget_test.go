@@ -67,8 +67,7 @@ func (f *fleet) storm(workers []*process) (calls map[string]int, beats int) {
 	f.living("acme")
 	beats, holders := calls["pexpire"], 0
 	for i, c := range counts {
-		c.Trips -= c.Commands["info"] // it looks around every few seconds, whatever goes on
-		delete(c.Commands, "info")
+		calls["get"] -= c.Looks["get"]
 		if c.Commands["evalsha"] > 0 {
 			holders++
 			if c.Trips-holderBeat*beats > holderTrips {

@@ -74,6 +74,7 @@ type report struct {
 
 	Commands map[string]int       `json:",omitempty"` // counts: what this process asked of Redis
 	Trips    int                  `json:",omitempty"` // counts: in so many round trips
+	Looks    map[string]int       `json:",omitempty"` // counts: what it asked besides, as it does at rest
 	Sent     map[string]time.Time `json:",omitempty"` // counts: point → when the command that led there was sent
 }
 

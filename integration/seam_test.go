@@ -33,7 +33,7 @@ func newSeam(say func(answer)) *seam {
 	return &seam{say: say, traffic: noTraffic(), claims: map[string]string{}}
 }
 
-func noTraffic() report { return report{Commands: map[string]int{}, Sent: map[string]time.Time{}} }
+func noTraffic() report { return report{Commands: map[string]int{}, Looks: map[string]int{}, Sent: map[string]time.Time{}} }
 
 // arm catches whoever reaches the point next, once.
 func (s *seam) arm(point string) {
@@ -75,6 +75,12 @@ func beats(cmd redis.Cmder) bool {
 	return cmd.Name() == "publish" && strings.Contains(fmt.Sprint(cmd.Args()[1]), ":heartbeat:")
 }
 
+// looksAround reports whether it is a look whether this is still the same database, and server: there is one
+// every few seconds, whatever goes on.
+func looksAround(cmd redis.Cmder) bool {
+	return cmd.Name() == "info" || cmd.Name() == "get" && strings.HasSuffix(fmt.Sprint(cmd.Args()[1]), ":proof")
+}
+
 // trip counts one round trip and its commands, and notes which point each has led to.
 func (s *seam) trip(sent time.Time, cmds []redis.Cmder, points []string) {
 	if connects(cmds[0]) || beats(cmds[0]) {
@@ -82,6 +88,10 @@ func (s *seam) trip(sent time.Time, cmds []redis.Cmder, points []string) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if looksAround(cmds[0]) {
+		s.traffic.Looks[cmds[0].Name()]++
+		return
+	}
 	s.traffic.Trips++
 	for i, cmd := range cmds {
 		s.traffic.Commands[cmd.Name()]++

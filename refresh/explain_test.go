@@ -195,7 +195,7 @@ func TestExplainAWrongClientSecret(t *testing.T) {
 	f.connect(w, "acme", true)
 	_, err := w.Token(f.ctx(), "acme")
 	kind(t, err, refresh.ErrClientConfig, "invalid_client")
-	e := f.explained(f.named("w2"), "acme", "TL401", explain.Operator, "several tenants were refused with invalid_client (HTTP 401)")
+	e := f.explained(f.named("w2"), "acme", "TL401", explain.Operator, "the client was refused with invalid_client (HTTP 401)")
 	if text, _ := json.Marshal(e); strings.Contains(string(text), "canary-wrong") || !strings.Contains(e.Title, "the circuit is open since") {
 		t.Errorf("%s", text)
 	}

@@ -87,7 +87,10 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 	c.hub = hub.New(hub.Config{
 		Redis: rdb, Log: cfg.Log, Heartbeats: c.names.Heartbeats(),
 		Deliver: func(channel, payload string) { c.in.Receive(channel, payload) }, Publish: c.db.Beat,
-		Ready:  func(ctx context.Context) { _, _ = c.in.Identify(ctx) }, // without the key nothing that is pushed is believed
+		Ready: func(ctx context.Context) { // without the key nothing that is pushed is believed
+			c.proof.Reconnected()
+			_, _ = c.in.Identify(ctx)
+		},
 		Begun:  func(ctx context.Context, lost mono.Time) bool { return c.in.SessionBegun(ctx, lost) },
 		Along:  func(ctx context.Context) { c.servers.WatchMasters(ctx, c.in.ReadAgain) },
 		Ticked: func(ctx context.Context) { c.in.Weigh(ctx) }, Unanswered: c.db.Unanswered, Masters: c.db.Masters,

@@ -53,7 +53,8 @@ type Proof struct {
 	clock *clock.Clock
 	log   zerolog.Logger
 
-	key atomic.Pointer[string] // as it stands in Redis: with the count
+	key     atomic.Pointer[string] // as it stands in Redis: with the count
+	learned atomic.Int64           // when Redis was last asked what time it is, as a mono.Time; 0 for never
 
 	fetching sync.Mutex // held by the one that asks Redis; guards what follows
 	asked    mono.Time  // when Redis was last asked for the key
@@ -77,6 +78,8 @@ const (
 	frame = "tl2 "
 	// LookEvery is how often a process looks whether this is still the database that it knows.
 	LookEvery = 3 * time.Second
+	// learnEvery is how often Redis is asked what time it is, besides the times that its scripts tell.
+	learnEvery = 10 * time.Minute
 	// tick is how often hints are looked at.
 	tick = time.Second
 	// Timeout bounds one look for the key. Without it a process still works, by reading.
@@ -148,7 +151,9 @@ func (p *Proof) fetchProof(ctx context.Context) (key string, fate keyFate, err e
 		mine = *p.key.Load()
 	}
 	key, err = p.db.Redis.Get(ctx, p.names.Proof()).Result()
-	_ = p.LearnTime(ctx)
+	if learned := p.learned.Load(); (learned == 0 || p.asked-mono.Time(learned) >= learnEvery) && p.LearnTime(ctx) == nil {
+		p.learned.Store(int64(p.asked))
+	}
 	if errors.Is(err, redis.Nil) && known {
 		return mine, keyGone, nil
 	}
@@ -219,6 +224,9 @@ func (p *Proof) PutBack(ctx context.Context, was, now string) error {
 	}
 	return nil
 }
+
+// Reconnected says that this may be another server, whose clock is another one.
+func (p *Proof) Reconnected() { p.learned.Store(0) }
 
 // LearnTime asks Redis what time it is: that tells how old a message is.
 func (p *Proof) LearnTime(ctx context.Context) error {

@@ -174,7 +174,7 @@ func (j *judge) served() string {
 	_, recovered := j.recovered()
 	last, ok := j.last("")
 	switch {
-	case j.r.WarnedAt != 0:
+	case j.r.WarnedAt != 0, j.r.RefreshTokenExpiresAt != 0 && j.r.RefreshTokenExpiresAt <= j.Now:
 		return "TL307"
 	case ok && last.Kind == journal.Restore:
 		return "TL601"
@@ -281,6 +281,9 @@ func (j *judge) diedEarly(generation int64) (journal.Entry, bool) {
 func (j *judge) firstSign() (journal.Entry, bool) {
 	if j.r.Foreign == 0 || j.r.ForeignGen < j.r.Generation-1 {
 		return journal.Entry{}, false
+	}
+	if len(j.Trace.Entries) == 0 { // the journal was not read; the record has counted it
+		return journal.Entry{}, true
 	}
 	return j.diedEarly(j.r.ForeignGen)
 }

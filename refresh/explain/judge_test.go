@@ -188,6 +188,10 @@ var table = []judged{
 	{"a fixed end ahead", with(fresh(), func(c *Case) {
 		c.Record.WarnedAt, c.Record.RefreshTokenExpiresAt = ago(day), noon+13*day
 	}), "TL307", Warning, Tenant, "its consent ENDS at 2026-12-09 12:00:00 UTC (in 13 days)", "the tenant consented"},
+	{"an end that has come", with(fresh(), func(c *Case) { c.Record.RefreshTokenExpiresAt = ago(sec) }), "TL307", Warning, Tenant, "has a REFRESH TOKEN THAT HAS ENDED", "w1 stored generation 2"},
+	{"dies early, by the record alone", with(fresh(), func(c *Case) {
+		c.Record.Foreign, c.Record.ForeignGen, c.Trace.Entries = 1, c.Record.Generation-1, nil
+	}), "TL701", Info, OtherProgram, "perhaps ANOTHER PROGRAM", "at one generation the access token died early"},
 
 	{"an open circuit", with(over(), func(c *Case) {
 		c.State = &State{Open: true, Error: "app_refused/invalid_client/401", OpenedAt: ago(mins), Probes: 4, ProbeAt: noon + 4*sec}

@@ -257,6 +257,10 @@ func sayUnconnected(j *judge, e *Explanation) {
 }
 
 func sayEndsSoon(j *judge, e *Explanation) {
+	if j.r.RefreshTokenExpiresAt <= j.Now {
+		sayOver(j, e)
+		return
+	}
 	e.Title = "works, but its consent ENDS at " + j.at(j.r.RefreshTokenExpiresAt) + ", whatever is done"
 	e.Since = timeOf(j.r.WarnedAt)
 	e.tell(j.r.Epoch, "record: epoch", "the tenant consented")
@@ -264,6 +268,20 @@ func sayEndsSoon(j *judge, e *Explanation) {
 	e.tell(j.r.RefreshTokenExpiresAt, "record: rt_expires_at", "the refresh token ends; refreshing does not put that off")
 	e.ForTenant = "The connection to your account ends on " + timeOf(j.r.RefreshTokenExpiresAt).Format("2 January 2006") + ". Please connect your account again before that."
 	e.advise(j.command("journal", "-f"), "ask the customer to connect again before that date", "this shows when they have")
+}
+
+// sayOver is about a grant whose refresh token has ended, while its last access token may still be served.
+func sayOver(j *judge, e *Explanation) {
+	e.Title = "has a REFRESH TOKEN THAT HAS ENDED, at " + j.at(j.r.RefreshTokenExpiresAt)
+	if j.r.ExpiresAt > j.Now {
+		e.Title += "; its access token is served until " + j.at(j.r.ExpiresAt)
+	}
+	e.Since = timeOf(j.r.RefreshTokenExpiresAt)
+	j.tellPair(e)
+	e.tell(j.r.RefreshTokenExpiresAt, "record: rt_expires_at", "the refresh token ended, by what the provider or its profile says")
+	e.unknown("whether the provider still takes it: the next exchange tries it once")
+	e.ForTenant = endsSoon
+	e.advise(j.command("journal", "-f"), "send the customer to your consent page", "this shows when they have connected again")
 }
 
 // TL4xx: the operator acts.

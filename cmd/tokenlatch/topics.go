@@ -21,6 +21,10 @@ const redisTopic = `
                                               rediss-sentinel:// with TLS
   redis-cluster://host,host:6379              rediss-cluster:// with TLS
 
+With TLS the query may name PEM files: ca_file, whose certificates are trusted,
+and cert_file with key_file, which the client shows:
+rediss://host:port/?ca_file=ca.pem&cert_file=me.pem&key_file=me.key
+
 A user and a password are those of the servers, not of the Sentinels. Everybody
 on the machine can read a command line, so --redis takes no password. It may be
 in TOKENLATCH_REDIS (redis://user:password@host:port), or alone in a file that

@@ -64,7 +64,7 @@ func sayUnderway(j *judge, e *Explanation) {
 	e.Since, e.RetryAt = timeOf(at), timeOf(j.r.Claim.Until)
 	j.tellClaim(e)
 	if j.leaseKnown() {
-		e.tell(j.Now, "lease", "%s holds the lease, for %s more unless it extends it: it lives", by(j.r.Claim.By), span(j.Trace.Left))
+		e.tell(j.Now, "lease", "%s holds the lease, for %s more unless it extends it: it lives, or has died since it last did so", by(j.r.Claim.By), span(j.Trace.Left))
 	} else {
 		e.unknown("whether %s still lives: the lease was not looked at", by(j.r.Claim.By))
 	}

@@ -88,7 +88,7 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		Redis: rdb, Log: cfg.Log, Heartbeats: c.names.Heartbeats(),
 		Deliver: func(channel, payload string) { c.in.Receive(channel, payload) }, Publish: c.db.Beat,
 		Ready: func(ctx context.Context) { // without the key nothing that is pushed is believed
-			c.proof.Reconnected()
+			c.proof.DoubtTime()
 			_, _ = c.in.Identify(ctx)
 		},
 		Begun:  func(ctx context.Context, lost mono.Time) bool { return c.in.SessionBegun(ctx, lost) },

@@ -106,6 +106,9 @@ func (c *Inbox) Weigh(ctx context.Context) {
 	if len(hints) == 0 && !c.proof.Late() {
 		return
 	}
+	if len(hints) > 0 {
+		c.proof.DoubtTime()
+	}
 	c.lookAtServer(ctx)
 	lost, err := c.Identify(ctx)
 	if err == nil { // else Redis is away, of which the heartbeat tells

@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 // InfoOf reads the name:value lines of INFO.
@@ -93,6 +94,13 @@ func Unfit(err error) error {
 	return nil
 }
 
+// A connection that ends under a command is tried again so often, after a pause that doubles: a network that
+// fails for a moment closes several in a row.
+const (
+	closings     = 4
+	closingPause = 100 * time.Millisecond
+)
+
 // LostReply reports whether a connection ended under a command.
 func LostReply(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
@@ -113,8 +121,10 @@ func (st *Store) Fit(ctx context.Context, k grant.Key, thorough bool) error {
 			return &unfitError{todoTLS, err}
 		case !heard && !st.answers(ctx):
 			return err
-		case again == 2:
+		case again == closings:
 			return &unfitError{todoClosed, err}
+		case mono.Sleep(ctx, closingPause<<again) != nil:
+			return err
 		}
 		denied, err = st.tryOut(ctx, k, thorough)
 	}
@@ -206,8 +216,8 @@ func (st *Store) needs(k grant.Key) (args []any) {
 // ClosedAt is err, which says that the connection ended under a transaction; or an ErrUnfit, if that
 // happens again and again while plain commands are answered.
 func (st *Store) ClosedAt(ctx context.Context, err error) error {
-	for range 2 {
-		if !st.answers(ctx) {
+	for again := range closings {
+		if !st.answers(ctx) || again > 0 && mono.Sleep(ctx, closingPause<<(again-1)) != nil {
 			return err
 		}
 		_, again := Bounded(ctx, NodePatience, func(ctx context.Context) ([]redis.Cmder, error) {

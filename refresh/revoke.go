@@ -15,8 +15,8 @@ import (
 // DisconnectOption alters what Disconnect does.
 type DisconnectOption uint8
 
-// Revoke also revokes the grant's token at the provider (RFC 7009), if the Exchanger can: that of
-// provider.OAuth2 and kin does where Profile.RevokeURL is set.
+// Revoke also revokes the grant's token at the provider (RFC 7009), if the Exchanger is a
+// provider.Revoker. The TokenEndpoint of package provider is one; it needs Profile.RevokeURL.
 const Revoke DisconnectOption = 1
 
 // codeNotRevoked is of a grant that is disconnected here, and lives on at the provider.

@@ -32,8 +32,8 @@ func newTransport() *http.Transport {
 }
 
 // TokenEndpoint exchanges refresh tokens, or mints access tokens, at one token
-// endpoint. It is made by [OAuth2], [ClientCredentials] or [JWTBearer] and safe
-// for concurrent use.
+// endpoint. [OAuth2], [PerTenant], [ClientCredentials] and [JWTBearer] make one. It is
+// safe for concurrent use.
 type TokenEndpoint struct {
 	// Transport sends the requests. At first it is a [*http.Transport] that keeps
 	// connections for 2 s only; change or replace it before the first exchange,
@@ -62,8 +62,8 @@ func newEndpoint(host string, p Profile, a asking, ask func(Grant) (request, err
 	return &TokenEndpoint{Transport: transport, profile: p.clone(), host: host, ask: ask, asking: func() asking { return a }}
 }
 
-// Exchange asks for a new pair in one POST and classifies the answer; see
-// [Classify]. It ends with ctx, or after 30 s where ctx has no deadline. Its
+// Exchange asks for a new pair in one POST, and classifies the answer: see
+// [Classify]. It ends with ctx, or after 30 s if ctx has no deadline. Its
 // error is always an [*Error].
 func (t *TokenEndpoint) Exchange(ctx context.Context, g Grant) (Pair, error) {
 	if t.ask == nil {

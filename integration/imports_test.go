@@ -93,10 +93,11 @@ func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
 		"refresh/internal/bearer":    {},
 		"refresh/internal/exchange":  {"refresh/provider"},
 		"refresh/internal/pair":      {"tokencache/grant", "refresh/internal/policy", "refresh/provider"},
+		"refresh/internal/observe":   {"refresh/provider"},
 		"refresh/internal/work":      {},
 		"refresh/internal/policy":    {"tokencache/grant", "refresh/provider"},
 		"refresh/explain":            {"tokencache/grant", "tokencache/journal", "refresh/internal/policy", "refresh/provider"},
-		"refresh":                    {"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/journal", "tokencache/inspect", "tokencache/internal/apps", "tokencache/internal/clock", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/memory", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh/explain", "refresh/internal/bearer", "refresh/internal/economy", "refresh/internal/exchange", "refresh/internal/flight", "refresh/internal/holder", "refresh/internal/keep", "refresh/internal/pair", "refresh/internal/policy", "refresh/internal/renew", "refresh/internal/trouble", "refresh/internal/work", "refresh/provider"},
+		"refresh":                    {"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/journal", "tokencache/inspect", "tokencache/internal/apps", "tokencache/internal/clock", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/memory", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh/explain", "refresh/internal/bearer", "refresh/internal/economy", "refresh/internal/exchange", "refresh/internal/flight", "refresh/internal/holder", "refresh/internal/keep", "refresh/internal/observe", "refresh/internal/pair", "refresh/internal/policy", "refresh/internal/renew", "refresh/internal/trouble", "refresh/internal/work", "refresh/provider"},
 		"refresh/refreshtest":        {"refresh/provider"},
 	}
 	for _, p := range packages(t) {
@@ -116,13 +117,13 @@ func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
 // The rooms of refresh, lower ones first: each knows those alone that it names.
 func TestRoomsOfRefreshKnowOnlyWhatTheyNeed(t *testing.T) {
 	mayKnow := map[string][]string{
-		"bearer": {}, "policy": {}, "work": {}, "exchange": {},
+		"bearer": {}, "policy": {}, "work": {}, "exchange": {}, "observe": {},
 		"pair":    {"policy"},
 		"trouble": {"policy"},
 		"keep":    {"policy", "work"},
 		"economy": {"policy", "work"},
-		"holder":  {"economy", "exchange", "keep", "pair", "policy", "trouble", "work"},
-		"flight":  {"economy", "holder", "policy", "work"},
+		"holder":  {"economy", "exchange", "keep", "observe", "pair", "policy", "trouble", "work"},
+		"flight":  {"economy", "holder", "observe", "policy", "work"},
 		"renew":   {"economy", "flight", "policy", "trouble", "work"},
 	}
 	for _, p := range packages(t) {

@@ -37,6 +37,17 @@ type (
 	Reading = observe.Reading
 )
 
+// What an Observer counts; [Count.Labels] are the labels that each may have.
+const (
+	CountServed    = observe.Served
+	CountTakeovers = observe.Takeovers
+	CountSaves     = observe.Saves
+	CountRejects   = observe.Rejects
+)
+
+// Outcomes are all that exchanges have.
+func Outcomes() []Outcome { return observe.Outcomes() }
+
 // Observers tells several, in this order: the ctx that one returns for an exchange is the next one's. Give one
 // result to all coordinators of a process, since Observers are told apart by ==.
 func Observers(all ...Observer) Observer { return observe.Observers(all...) }

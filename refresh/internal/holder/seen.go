@@ -18,9 +18,9 @@ func (s seen) result(outcome observe.Outcome, got bool) string {
 	case got:
 		return observe.Recovered
 	case outcome == observe.Adopted:
-		return "adopted"
+		return observe.ByOthers
 	case s.dead:
 		return observe.Lost
 	}
-	return "failed"
+	return observe.Failed
 }

@@ -7,7 +7,9 @@ const (
 	FromRefresh = "refresh"
 
 	Recovered = "recovered"
+	ByOthers  = "adopted"
 	Lost      = "lost"
+	Failed    = "failed"
 
 	LateCommit    = "late_commit"
 	Spare         = "spare"

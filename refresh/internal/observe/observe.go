@@ -80,6 +80,14 @@ const (
 	Refused     Outcome = "refused"     // an answer of 4xx that no rule knows
 )
 
+// Failed reports whether the exchange brought nothing that counts.
+func (o Outcome) Failed() bool { return o != Refreshed && o != Kept && o != Adopted }
+
+// Outcomes are all of them.
+func Outcomes() []Outcome {
+	return []Outcome{Refreshed, Kept, Adopted, Reauthorize, Throttled, AppRefused, Unsent, Ambiguous, Busy, Refused}
+}
+
 // Wait is one caller's wait for a refresh.
 type Wait struct {
 	App, Tenant string
@@ -127,12 +135,19 @@ const (
 	Rejects Count = "rejects"
 )
 
-// Labels are the labels that each count may have, so that metrics are there from the beginning.
-var Labels = map[Count][]string{
-	Served:    {FromMemory, FromRedis, FromRefresh},
-	Takeovers: {Recovered, "adopted", Lost, "failed"},
-	Saves:     {LateCommit, Spare, Restore, Takeover, SecondOpinion},
-	Rejects:   {Forced, Newer, Suspect, External},
+// Labels are the labels that a count may have, so that metrics are there from the beginning.
+func (c Count) Labels() []string {
+	switch c {
+	case Served:
+		return []string{FromMemory, FromRedis, FromRefresh}
+	case Takeovers:
+		return []string{Recovered, ByOthers, Lost, Failed}
+	case Saves:
+		return []string{LateCommit, Spare, Restore, Takeover, SecondOpinion}
+	case Rejects:
+		return []string{Forced, Newer, Suspect, External}
+	}
+	return nil
 }
 
 // Reading is what one coordinator's counters and gauges say now.

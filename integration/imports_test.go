@@ -71,6 +71,8 @@ func below(path, parent string) bool { return path == parent || strings.HasPrefi
 
 // Data flows one way: cmd → refresh → {lock, tokencache}.
 func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
+	inner := []string{"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/journal", "tokencache/inspect", "tokencache/internal/apps", "tokencache/internal/clock", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/memory", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh/explain", "refresh/internal/bearer", "refresh/internal/economy", "refresh/internal/exchange", "refresh/internal/flight", "refresh/internal/holder", "refresh/internal/keep", "refresh/internal/observe", "refresh/internal/pair", "refresh/internal/policy", "refresh/internal/renew", "refresh/internal/trouble", "refresh/internal/work", "refresh/provider"}
+	below := append(slices.Clone(inner), "refresh")
 	mayKnow := map[string][]string{
 		"lock":                       {},
 		"tokencache":                 {"tokencache/engine", "tokencache/grant", "tokencache/journal", "tokencache/inspect", "tokencache/internal/apps", "tokencache/internal/clock", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/memory", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store"},
@@ -93,10 +95,13 @@ func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
 		"refresh/internal/bearer":    {},
 		"refresh/internal/exchange":  {"refresh/provider"},
 		"refresh/internal/pair":      {"tokencache/grant", "refresh/internal/policy", "refresh/provider"},
+		"refresh/internal/observe":   {"refresh/provider"},
 		"refresh/internal/work":      {},
 		"refresh/internal/policy":    {"tokencache/grant", "refresh/provider"},
 		"refresh/explain":            {"tokencache/grant", "tokencache/journal", "refresh/internal/policy", "refresh/provider"},
-		"refresh":                    {"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/journal", "tokencache/inspect", "tokencache/internal/apps", "tokencache/internal/clock", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/memory", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh/explain", "refresh/internal/bearer", "refresh/internal/economy", "refresh/internal/exchange", "refresh/internal/flight", "refresh/internal/holder", "refresh/internal/keep", "refresh/internal/pair", "refresh/internal/policy", "refresh/internal/renew", "refresh/internal/trouble", "refresh/internal/work", "refresh/provider"},
+		"refresh":                    inner,
+		"refresh/metrics":            below,
+		"refresh/otel":               below,
 		"refresh/refreshtest":        {"refresh/provider"},
 	}
 	for _, p := range packages(t) {
@@ -116,13 +121,13 @@ func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
 // The rooms of refresh, lower ones first: each knows those alone that it names.
 func TestRoomsOfRefreshKnowOnlyWhatTheyNeed(t *testing.T) {
 	mayKnow := map[string][]string{
-		"bearer": {}, "policy": {}, "work": {}, "exchange": {},
+		"bearer": {}, "policy": {}, "work": {}, "exchange": {}, "observe": {},
 		"pair":    {"policy"},
 		"trouble": {"policy"},
 		"keep":    {"policy", "work"},
 		"economy": {"policy", "work"},
-		"holder":  {"economy", "exchange", "keep", "pair", "policy", "trouble", "work"},
-		"flight":  {"economy", "holder", "policy", "work"},
+		"holder":  {"economy", "exchange", "keep", "observe", "pair", "policy", "trouble", "work"},
+		"flight":  {"economy", "holder", "observe", "policy", "work"},
 		"renew":   {"economy", "flight", "policy", "trouble", "work"},
 	}
 	for _, p := range packages(t) {
@@ -155,6 +160,8 @@ var importRules = []struct {
 	{"github.com/go-redsync/redsync", is("lock"), true},
 	{"github.com/tink-crypto", is("tokencache/seal"), true},
 	{"github.com/alicebob/miniredis", either(command, support), false},
+	{"github.com/prometheus", either(is("refresh/metrics"), command), false},
+	{"go.opentelemetry.io", is("refresh/otel"), true},
 	{"net/http", either(is("refresh", "refresh/internal/bearer", "refresh/provider"), command, support), false},
 	{"golang.org/x/oauth2/clientcredentials", either(is("refresh/provider"), command), false},
 	{"embed", either(is("tokencache/internal/store", "refresh/explain"), command, support), false},
@@ -196,13 +203,13 @@ func TestEachDependencyIsImportedInItsPlaceOnly(t *testing.T) {
 }
 
 // The core must not pull in what only some users need.
-func TestTheCoreDoesNotLinkTinkOrMiniredis(t *testing.T) {
+func TestTheCoreDoesNotLinkWhatOnlySomeUsersNeed(t *testing.T) {
 	for _, p := range packages(t) {
 		if !slices.Contains([]string{"lock", "tokencache", "tokencache/engine", "tokencache/grant", "refresh", "refresh/provider"}, p.short()) {
 			continue
 		}
 		for _, dep := range p.Deps {
-			if below(dep, "github.com/tink-crypto") || below(dep, "github.com/alicebob/miniredis") || dep == "testing" {
+			if below(dep, "github.com/tink-crypto") || below(dep, "github.com/alicebob/miniredis") || below(dep, "github.com/prometheus") || below(dep, "go.opentelemetry.io") || dep == "testing" {
 				t.Errorf("%s links %s", p.short(), dep)
 			}
 		}

@@ -96,15 +96,15 @@ func crowd(b *testing.B, n int) (*fleet, []string) {
 }
 
 // roomy is a worker whose memory has room for n grants, and which seals like real ones.
-func (f *fleet) roomy(n int) *worker {
+func (f *fleet) roomy(n int, alter ...func(*refresh.Config)) *worker {
 	f.t.Helper()
-	return f.worker(func(cfg *refresh.Config) {
+	return f.worker(append(alter, func(cfg *refresh.Config) {
 		cache, err := tokencache.New(cfg.Cache.Redis(), tokencache.Config{Prefix: f.prefix, AEAD: sealer(), HotGrants: n})
 		if err != nil {
 			f.t.Fatal(err)
 		}
 		cfg.Cache = cache
-	})
+	})...)
 }
 
 // sealer is the AEAD of one new keyset.
@@ -268,4 +268,23 @@ func TestHotTokenDoesNotAllocate(t *testing.T) {
 	if n := testing.AllocsPerRun(1000, func() { _, _ = w.Token(context.Background(), "acme") }); n != 0 {
 		t.Errorf("%v allocations per call", n)
 	}
+}
+
+// BenchmarkTokenHotObserved is what an Observer adds to Token of a hot grant, in turns with the same without one.
+func BenchmarkTokenHotObserved(b *testing.B) {
+	f, names := crowd(b, 1)
+	bare := f.roomy(1)
+	observed := f.roomy(1, newRecorder().by)
+	heat(b, bare, names)
+	heat(b, observed, names)
+	ctx := context.Background()
+	call := func(w *worker) func(int) {
+		return func(int) {
+			if tok, err := w.Token(ctx, names[0]); tok == nil {
+				b.Error(err)
+			}
+		}
+	}
+	duel{ours: call(observed), theirs: call(bare), parallel: runtime.GOMAXPROCS(0), calls: 200_000}.run(b, "bare", 1.5)
+	allocations(b, func() { _, _ = observed.Token(ctx, names[0]) })
 }

@@ -46,6 +46,7 @@ func (c *Coordinator) Close(ctx context.Context) error {
 	if err := c.events.close(ctx); err != nil {
 		return errors.Join(rescued, err)
 	}
+	defer c.seen.ended()
 	if err := c.app.Forget(ctx); err != nil {
 		return errors.Join(rescued, fmt.Errorf("refresh: close: %w", err))
 	}

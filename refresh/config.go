@@ -82,6 +82,9 @@ type Config struct {
 	// OnEvent is called for what happens to grants and to the app, one event at a time: see
 	// [Event]. It may be slow: 4,096 events wait for it, and then the oldest are dropped.
 	OnEvent func(Event)
+	// Observer is told what happens, for metrics and traces: one of packages refresh/metrics and
+	// refresh/otel, or both by [Observers]. Default: nobody is told, which costs nothing.
+	Observer Observer
 	// Log is silent by default.
 	Log zerolog.Logger
 }
@@ -99,6 +102,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	}
 	if err := (tokencache.Key{App: cfg.App, Tenant: "any"}).Validate(); err != nil {
 		return cfg, fmt.Errorf("refresh: Config.App: %w", err)
+	}
+	if err := observable(cfg.Observer); err != nil {
+		return cfg, err
 	}
 	hosts, err := bearer.HostPorts(cfg.InsecureHosts)
 	if err != nil {

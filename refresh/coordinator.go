@@ -11,6 +11,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/internal/flight"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/holder"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/keep"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/observe"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/pair"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/renew"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/trouble"
@@ -36,6 +37,7 @@ type Coordinator struct {
 
 	tally    tally        // how its exchanges ended
 	insecure lastInsecure // request that was not sent
+	seen     observed     // by Config.Observer
 }
 
 // New returns a Coordinator. If the configuration cannot work, the error names the field and the
@@ -49,9 +51,10 @@ func New(cfg Config) (*Coordinator, error) {
 		cfg: cfg, app: cfg.Cache.App(cfg.App).As(cfg.Locker.Name()), log: cfg.Log.With().Str("app", cfg.App).Logger(),
 		grants: cfg.Cache.App(cfg.App).Grants(), work: work.NewGroup(),
 	}
+	c.seen.app = observe.New(cfg.App, cfg.Observer)
 	c.judge = &trouble.Judge{App: c.app, Process: cfg.Locker.Name(), Log: c.log}
 	c.tools = newTools(cfg, c.app, c.judge, c.work, c.log)
-	c.tools.Exchanges.Ended = c.tally.note
+	c.tools.Exchanges.Ended, c.tools.Observe = c.tally.note, c.seen.app
 	var uses sync.Once
 	c.flights = flight.New(flight.Config{
 		Tools: c.tools, Cache: cfg.Cache, App: c.app, Grants: c.grants, Replicas: cfg.Replicas,
@@ -62,6 +65,7 @@ func New(cfg Config) (*Coordinator, error) {
 	if p := cfg.Provider.Profile; p.AccessTokenLife == 0 {
 		c.log.Info().Stringer("assumed", p.Lifetime(0)).Msg("where an answer says no lifetime, its access token is taken to live that long: if your provider never says one, set Profile.AccessTokenLife")
 	}
+	c.seen.begin(cfg.Observer, cfg.App, cfg.Cache, func() int { return keep.Pending(c.tools.Keeper) })
 	return c, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/tokenlatch/tokenlatch/refresh/internal/flight"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/observe"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 )
 
@@ -44,6 +45,7 @@ func (c *Coordinator) Reject(ctx context.Context, tenant, accessToken string) er
 		}
 	}
 	if s.Pair.AccessToken.Reveal() != accessToken {
+		c.seen.app.Counted(observe.Rejects, observe.Newer)
 		return nil
 	}
 	newer := flight.NewerThan(s)

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/tokenlatch/tokenlatch/refresh/internal/flight"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/observe"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
@@ -25,6 +26,7 @@ import (
 // ErrNotConnected, or the cause with which ctx ended.
 func (c *Coordinator) Token(ctx context.Context, tenant string) (*oauth2.Token, error) {
 	if tok := c.grants.Fresh(tenant); tok != nil {
+		c.seen.hot.Add()
 		return tok, nil
 	}
 	return c.token(ctx, c.key(tenant))
@@ -34,6 +36,7 @@ func (c *Coordinator) Token(ctx context.Context, tenant string) (*oauth2.Token, 
 func (c *Coordinator) token(ctx context.Context, k tokencache.Key) (*oauth2.Token, error) {
 	if s := c.app.Grant(k.Tenant).Peek(); s != nil && s.Valid() {
 		c.flights.MaybeRenew(k, s)
+		c.seen.hot.Add()
 		return s.Token(), nil
 	}
 	s, err := c.await(ctx, k, policy.Want{})
@@ -49,7 +52,9 @@ func (c *Coordinator) await(ctx context.Context, k tokencache.Key, w policy.Want
 	if err := k.Validate(); err != nil {
 		return nil, err
 	}
-	s, err := c.flights.Await(ctx, k, flight.Want{Want: w})
+	ride := c.seen.ride()
+	s, err := c.flights.Await(ctx, k, flight.Want{Want: w}, ride)
+	c.seen.tell(ctx, ride, k.Tenant, w == policy.Want{}, s, err)
 	if err != nil {
 		return nil, c.answer(k, err)
 	}
@@ -61,6 +66,7 @@ func (c *Coordinator) handle(tenant string) func(context.Context) (*oauth2.Token
 	hot, k := c.grants.Handle(tenant), c.key(tenant)
 	return func(ctx context.Context) (*oauth2.Token, error) {
 		if tok := hot.Fresh(); tok != nil {
+			c.seen.hot.Add()
 			return tok, nil
 		}
 		return c.token(ctx, k)
@@ -74,15 +80,18 @@ func (c *Coordinator) handle(tenant string) func(context.Context) (*oauth2.Token
 // longer. Each caller gets another RetryAfter, so that a queue's jobs do not all call at once.
 func (c *Coordinator) TryToken(ctx context.Context, tenant string) (*oauth2.Token, error) {
 	if tok := c.grants.Fresh(tenant); tok != nil {
+		c.seen.hot.Add()
 		return tok, nil
 	}
 	k := c.key(tenant)
 	if err := k.Validate(); err != nil {
 		return nil, err
 	}
+	peeked := c.app.Grant(tenant).Peek()
 	s, err := c.flights.FirstLook(ctx, k)
 	if err != nil {
 		if mem := c.flights.Recall(k); mem != nil && !errors.Is(err, tokencache.ErrNone) {
+			c.seen.app.Counted(observe.Served, observe.FromMemory)
 			return mem.Token(), nil
 		}
 		return nil, c.about(k, err)
@@ -91,6 +100,7 @@ func (c *Coordinator) TryToken(ctx context.Context, tenant string) (*oauth2.Toke
 	switch d := policy.Decide(v, policy.Want{}); d.Act {
 	case policy.ActServe:
 		c.flights.MaybeRenew(k, s)
+		c.seen.served(s == peeked, observe.FromRedis)
 		return s.Token(), nil
 	case policy.ActGiveUp:
 		return nil, c.about(k, d.Trouble)

@@ -142,6 +142,16 @@ func processName() string {
 	return host + "/" + strconv.Itoa(os.Getpid())
 }
 
+// Watch has w told from now on what happens between this process and Redis, until stop is called; once,
+// however often it is given: watchers are told apart by ==.
+func (c *Cache) Watch(w store.Watcher) (stop func()) { return c.db.Watchers.Add(w) }
+
+// HotGrants is how many grants this process has in memory.
+func (c *Cache) HotGrants() int { return c.mem.Size() }
+
+// Sessions is how many subscriber connections of this process have been believed so far.
+func (c *Cache) Sessions() uint64 { return c.hub.Session() / 2 }
+
 // Format prints the prefix, whatever the verb: what is inside changes all the time.
 func (c *Cache) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "tokencache.Cache(%s)", string(c.names)) }
 

@@ -3,6 +3,7 @@
 package exchange
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ type Limits struct {
 	// HangUp says, when the time to send is over, that it need not be listened to for longer: presenting
 	// again does no harm for now. Nil: it does.
 	HangUp func() bool
+	Values context.Context // the exchange has these; nil for none
 }
 
 // lifetime is the ctx of one exchange: it ends with the limit of the request, and later if that
@@ -44,7 +46,7 @@ type lifetime struct {
 
 func newLifetime(l Limits) *lifetime {
 	x := &lifetime{Limits: l, start: time.Now(), done: make(chan struct{})}
-	x.Context = provider.WithSending(context.Background(), x.sending)
+	x.Context = provider.WithSending(context.WithoutCancel(cmp.Or(l.Values, context.Background())), x.sending)
 	x.mu.Lock() // the timer may fire before it is noted
 	defer x.mu.Unlock()
 	x.timer = time.AfterFunc(l.Send, x.Timeout)

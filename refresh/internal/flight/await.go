@@ -15,11 +15,11 @@ import (
 var errShortLived = errors.New("the provider's access tokens expire before they arrive")
 
 // Await waits until a flight has brought what is wanted. The error is a *policy.Trouble, or says that the
-// caller has left.
+// caller has left. ride, if there is one, tells how it was.
 //
 // A thousand callers stand here until one push wakes them all, and each has to fetch its own
 // stack into the CPU's cache then: the wait is in this function, so that there is less of it.
-func (fl *Flights) Await(ctx context.Context, k tokencache.Key, w Want) (*engine.Snapshot, error) {
+func (fl *Flights) Await(ctx context.Context, k tokencache.Key, w Want, ride *Ride) (*engine.Snapshot, error) {
 	// A flight that is joined may have wanted less. Of those that wanted the same the first
 	// may have ended for its own reasons, and a pair may have expired on its way.
 	join := fl.join
@@ -27,9 +27,12 @@ func (fl *Flights) Await(ctx context.Context, k tokencache.Key, w Want) (*engine
 		join = fl.joinAndWait
 	}
 	for same := 0; same < 3; {
-		f, err := join(k, w)
+		f, err := join(ctx, k, w)
 		if err != nil {
 			return nil, fl.Judge.Of(k.Tenant, err)
+		}
+		if ride != nil {
+			ride.flight = f
 		}
 		var silent <-chan time.Time
 		if fl.recall(k, w) != nil {
@@ -123,7 +126,7 @@ func (fl *Flights) MaybeRenew(k tokencache.Key, s *engine.Snapshot) {
 	if s.Claim.Unresolved() && s.ClaimUntil() <= now && s.OpensAt(fl.Takeover) > now {
 		return // a holder died, and nobody may present before the token has expired
 	}
-	_, _ = fl.join(k, Want{Want: policy.Want{Early: true}})
+	_, _ = fl.join(context.Background(), k, Want{Want: policy.Want{Early: true}})
 }
 
 // Lookup is the grant as it is now, valid or not. The caller may leave by its ctx.
@@ -142,7 +145,7 @@ func (fl *Flights) Lookup(ctx context.Context, k tokencache.Key) (*engine.Snapsh
 	case ctx.Err() != nil:
 		return nil, work.Left(ctx, k)
 	case errors.Is(err, tokencache.ErrNone):
-		return fl.Await(ctx, k, Want{}) // another process may remember it
+		return fl.Await(ctx, k, Want{}, nil) // another process may remember it
 	default:
 		return nil, err
 	}

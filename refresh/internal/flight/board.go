@@ -1,6 +1,7 @@
 package flight
 
 import (
+	"context"
 	"errors"
 
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
@@ -8,8 +9,8 @@ import (
 )
 
 // join returns the grant's flight, a new one if there is none. The error is work.ErrClosed.
-func (fl *Flights) join(k tokencache.Key, w Want) (*flight, error) {
-	f, isNew, err := fl.board(k, w)
+func (fl *Flights) join(ctx context.Context, k tokencache.Key, w Want) (*flight, error) {
+	f, isNew, err := fl.board(ctx, k, w)
 	if isNew {
 		fl.Work.Go(f.run)
 		fl.Work.Done()
@@ -19,8 +20,8 @@ func (fl *Flights) join(k tokencache.Key, w Want) (*flight, error) {
 
 // joinAndWait is join for a caller that stays until the end: it has the short look itself. Most
 // tokens that memory has no room for are had without a goroutine.
-func (fl *Flights) joinAndWait(k tokencache.Key, w Want) (*flight, error) {
-	f, isNew, err := fl.board(k, w)
+func (fl *Flights) joinAndWait(ctx context.Context, k tokencache.Key, w Want) (*flight, error) {
+	f, isNew, err := fl.board(ctx, k, w)
 	if !isNew {
 		return f, err
 	}
@@ -43,13 +44,16 @@ func (fl *Flights) joinAndWait(k tokencache.Key, w Want) (*flight, error) {
 var errPanicked = errors.New("the goroutine that looked the grant up has panicked")
 
 // board is join without a start of what is new; that has been added to work.
-func (fl *Flights) board(k tokencache.Key, w Want) (f *flight, isNew bool, _ error) {
+func (fl *Flights) board(ctx context.Context, k tokencache.Key, w Want) (f *flight, isNew bool, _ error) {
 	if f, ok := fl.all.Load(k.Tenant); ok {
 		f.noteWant(w)
 		return f, false, nil
 	}
 	f = &flight{Flights: fl, key: k, grant: fl.App.Grant(k.Tenant), want: w, looked: make(chan struct{}), done: make(chan struct{})}
 	f.callers.Want, f.callers.Background = w.Want, w.Background
+	if fl.Observe != nil {
+		f.callers.Ctx = context.WithoutCancel(ctx)
+	}
 	if err := fl.Work.Add(); err != nil {
 		return nil, false, err
 	}

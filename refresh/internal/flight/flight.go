@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/tokenlatch/tokenlatch/refresh/internal/observe"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/work"
 	"github.com/tokenlatch/tokenlatch/tokencache"
@@ -64,7 +65,7 @@ func (f *flight) notify(s *engine.Snapshot, err error) {
 	if err != nil {
 		f.trouble = f.Judge.Of(f.key.Tenant, err)
 	}
-	f.snap = s
+	f.snap, f.end = s, end{f.busy, f.heard, f.callers.Exchange}
 	f.all.Delete(f.key.Tenant)
 	close(f.done)
 }
@@ -128,7 +129,8 @@ func (f *flight) orUnfit(err error) error {
 // look reads the grant from coherent memory, else from Redis, and from other processes where Redis has
 // none. The error is work.ErrAgain if those were asked.
 func (f *flight) look() (s *engine.Snapshot, coherent bool, err error) {
-	if s = f.grant.Peek(); s == nil {
+	s = f.grant.Peek()
+	if f.heard = s != nil; !f.heard {
 		s, err = f.grant.Read(f.Work.Waiting)
 	}
 	coherent = f.grant.Peek() != nil
@@ -164,6 +166,19 @@ func (f *flight) lead(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapsho
 	return f.holder.Lead(s, news)
 }
 
+// resultOf is what became of an access token that an API refused.
+func resultOf(outcome grant.Outcome, now *engine.Snapshot) string {
+	switch {
+	case outcome == grant.OutcomeWait:
+		return observe.Suspect
+	case outcome == grant.OutcomeOK && now.Reason == policy.ReasonExternal:
+		return observe.External
+	case outcome == grant.OutcomeOK:
+		return observe.Forced
+	}
+	return observe.Newer
+}
+
 // report notes that an API refused the access token. Then the record says whether that
 // may force an exchange.
 func (f *flight) report(s *engine.Snapshot) error {
@@ -171,6 +186,7 @@ func (f *flight) report(s *engine.Snapshot) error {
 	if err != nil {
 		return err
 	}
+	f.Observe.Counted(observe.Rejects, resultOf(outcome, now))
 	log := f.Log.Info()
 	if outcome == grant.OutcomeWait {
 		log = f.Log.Warn().Str("reason", policy.ReasonSuspect).Dur("retry_in_ms", now.Until(now.RejectAt))

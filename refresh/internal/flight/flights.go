@@ -3,6 +3,7 @@
 package flight
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -65,6 +66,7 @@ type flight struct {
 	hasRead bool           // it has had the short look, see readFresh
 	brief   bool           // snap is no more than a fresh token
 	busy    bool           // it has wanted the lease, or waited
+	heard   bool           // what it saw last was in coherent memory
 	asked   time.Time      // the other processes, whether they know better than Redis; zero for never
 	claim   standing       // the claim about which they were last asked
 
@@ -73,9 +75,16 @@ type flight struct {
 	first    *engine.Snapshot
 	firstErr error
 
-	done    chan struct{} // closed when snap and trouble are set, after looked
+	done    chan struct{} // closed when what follows is set, after looked
 	snap    *engine.Snapshot
 	trouble *policy.Trouble
+	end     end
+}
+
+// end is what a flight's callers may tell an observer of it.
+type end struct {
+	busy, heard bool
+	exchange    context.Context // nil if this process made none
 }
 
 // standing is a claim as it stood until its hard deadline.

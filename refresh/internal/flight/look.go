@@ -27,7 +27,7 @@ func (fl *Flights) FirstLook(ctx context.Context, k tokencache.Key) (*engine.Sna
 	if s := fl.App.Grant(k.Tenant).Peek(); s != nil && s.Valid() {
 		return s, nil
 	}
-	f, err := fl.join(k, Want{})
+	f, err := fl.join(ctx, k, Want{})
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/tokenlatch/tokenlatch/refresh/internal/keep"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/observe"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/pair"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/work"
@@ -25,11 +26,13 @@ func (h *Holder) commit(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, 
 	stored, outcome, err := h.store(s, p, h.took)
 	switch {
 	case err != nil:
+		h.seen.commit = stored.CommitID
 		return stored, nil // from memory
 	case outcome != grant.OutcomeOK:
+		h.seen.moved = true
 		return nil, work.ErrAgain
 	}
-	h.due = stored.RefreshAt
+	h.due, h.seen.commit = stored.RefreshAt, stored.CommitID
 	if !p.Usable() {
 		return h.unusable(s, stored)
 	}
@@ -72,6 +75,7 @@ func (h *Holder) store(s *engine.Snapshot, p provider.Pair, took time.Duration) 
 		Late: func(ctx context.Context) {
 			told()
 			if outcome == grant.OutcomeOK {
+				h.Observe.Counted(observe.Saves, observe.LateCommit)
 				_ = h.grant.Schedule(ctx, stored.RefreshAt)
 			}
 		},

@@ -4,6 +4,7 @@
 package holder
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/internal/economy"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/exchange"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/keep"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/observe"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/pair"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/trouble"
@@ -36,6 +38,7 @@ type Tools struct {
 	Underway        *keep.Underway
 	Economy         *economy.Economy
 	Judge           *trouble.Judge
+	Observe         *observe.App
 	Work            *work.Group
 	Log             zerolog.Logger
 }
@@ -60,6 +63,9 @@ type Callers struct {
 	Background *economy.Ticket
 	// SendAway gives them an error although the work goes on; nil for not at all.
 	SendAway func(*policy.Trouble)
+
+	Ctx      context.Context // of the first of them, for the observer; nil for nobody's
+	Exchange context.Context // what the observer has made of it for the last exchange
 }
 
 // Absent reports whether nobody waits.
@@ -85,6 +91,7 @@ type Holder struct {
 	spent  *lock.Lease   // has done its work
 	took   time.Duration // by the last exchange
 	due    int64         // Redis time at which the pair that was committed must be looked at
+	seen   seen          // of the exchange under way
 }
 
 // New returns the holder of a grant, for a flight.

@@ -52,7 +52,9 @@ func (h *Holder) lead(ctx context.Context, a economy.Applicant, news <-chan stru
 // tryLease tries the lease once. The error is work.ErrAgain if somebody else holds it.
 func (h *Holder) tryLease(ctx context.Context) (*lock.Lease, error) {
 	told := h.Pin.LeaseNews()
+	ended := h.Observe.Redis("lease")
 	lease, err := h.Locker.Try(ctx, h.grant.LockKey())
+	ended()
 	var held *lock.HeldError
 	if !errors.As(err, &held) {
 		return lease, err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/refresh/internal/exchange"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/observe"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
@@ -36,7 +37,9 @@ func (h *Holder) exchange(s *engine.Snapshot) (provider.Pair, *provider.Error) {
 			h.keepUnread(s, x.Pair, x.Failure)
 			return
 		}
-		_, _, _ = h.store(s, x.Pair, x.Took)
+		if _, outcome, err := h.store(s, x.Pair, x.Took); err == nil && outcome == grant.OutcomeOK {
+			h.Observe.Counted(observe.Saves, observe.LateCommit)
+		}
 	})
 	return provider.Pair{}, &provider.Error{Class: provider.Ambiguous, Code: policy.CodeHangs, Err: exchange.ErrHangs}
 }
@@ -60,6 +63,7 @@ func (h *Holder) present(s *engine.Snapshot) *exchange.Exchange {
 			l.HangUp = func() bool { return window() > policy.FirstRetry/2 }
 		}
 	}
+	l.Values = tellBegin(h, s)
 	x, run := h.Exchanges.Prepare(l, provider.Grant{
 		App: s.App, Tenant: s.Tenant, Generation: s.Generation,
 		AccessToken: s.Pair.AccessToken.Reveal(), RefreshToken: s.Pair.RefreshToken.Reveal(),

@@ -7,6 +7,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/lock"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/exchange"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/observe"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/pair"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/work"
@@ -120,7 +121,7 @@ func (m *Mint) mint(ctx context.Context, h *Holder, lease *lock.Lease) error {
 		g.Generation = before.Generation
 	}
 	start := time.Now()
-	p, failed := m.exchange(g)
+	p, failed := m.exchange(ctx, g)
 	if failed != nil {
 		turn.NoteFailure(failed)
 		return m.refused.note(h.key.Tenant, failed)
@@ -136,8 +137,11 @@ func (m *Mint) mint(ctx context.Context, h *Holder, lease *lock.Lease) error {
 }
 
 // exchange spends nothing: nobody waits for an Exchanger that ignores its ctx.
-func (m *Mint) exchange(g provider.Grant) (provider.Pair, *provider.Error) {
-	x, run := m.Exchanges.Prepare(exchange.Limits{Send: m.ExchangeTimeout}, g)
+func (m *Mint) exchange(caller context.Context, g provider.Grant) (p provider.Pair, failed *provider.Error) {
+	start := time.Now()
+	ctx, ended := m.Observe.Exchange(caller, observe.Exchange{Tenant: g.Tenant, Generation: g.Generation, Why: "mint"})
+	defer func() { ended(observe.EndOf(p, failed, time.Since(start))) }()
+	x, run := m.Exchanges.Prepare(exchange.Limits{Send: m.ExchangeTimeout, Values: ctx}, g)
 	if err := m.Work.Begin(run); err != nil {
 		x.End(context.Canceled)
 		return provider.Pair{}, &provider.Error{Class: provider.Unsent, Code: "closed", Err: err}

@@ -30,10 +30,11 @@ func (h *Holder) publish(s *engine.Snapshot, e *provider.Error, failure grant.Fa
 		return err
 	}
 	if outcome != grant.OutcomeOK {
+		h.seen.moved = true
 		return work.ErrAgain // somebody else's result counts
 	}
 	if stored.State == tokencache.Reauthorize {
-		h.due = stored.RetryAt
+		h.due, h.seen.dead = stored.RetryAt, true
 	}
 	t := policy.TroubleOf(h.View(stored, 0), e, failure)
 	return &t

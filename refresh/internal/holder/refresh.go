@@ -31,17 +31,21 @@ func (h *Holder) refresh(lease *lock.Lease, s *engine.Snapshot) (*engine.Snapsho
 		return nil, err
 	}
 	defer turn.Leave()
+	h.seen = seen{takeover: s.Claim.Unresolved()}
 	if s, err = h.claim(s); err != nil {
 		turn.GiveBack()
 		return nil, err
 	}
 	defer h.Underway.Add(s)()
 	pair, failure := h.exchange(s)
+	defer func() { tellAll(h, s, pair, failure) }()
 	if h.needsSecondOpinion(s, failure) {
+		tellEnd(h, s, pair, failure)
 		turn.NoteFailure(failure)
 		if s, err = h.secondOpinion(s, failure, turn); err != nil {
 			return nil, err
 		}
+		h.seen.second = true
 		pair, failure = h.exchange(s)
 	}
 	if failure != nil {

@@ -7,11 +7,13 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/tokenlatch/tokenlatch/refresh/internal/observe"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/work"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 // recordFailure publishes what came of a failed exchange, so that everybody gets the same
@@ -52,7 +54,10 @@ func (h *Holder) verify(s *engine.Snapshot, e *provider.Error, reason string) er
 		h.Log.Warn().Str("tenant", h.key.Tenant).Int64("generation", s.Generation).
 			Msg("refused by the provider: trying the spare pair")
 		spare.ExpiresAt, spare.RefreshAt = s.Now(), s.Now() // its family may be dead: present it next
-		_, _, err := h.grant.Commit(ctx, s, engine.NewID(), spare, true, h.callers.Used.Load())
+		outcome, _, err := h.grant.Commit(ctx, s, engine.NewID(), spare, true, h.callers.Used.Load())
+		if err == nil && outcome == grant.OutcomeOK {
+			h.Observe.Counted(observe.Saves, observe.Spare)
+		}
 		return cmp.Or(err, work.ErrAgain)
 	}
 	reason = cmp.Or(reason, policy.ReasonFor(&s.Record, s.Now()))

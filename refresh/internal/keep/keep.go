@@ -44,6 +44,18 @@ func (k *Keeper) Empty() <-chan struct{} { return k.kept.empty() }
 // Left is an error that names everything that Keep goes on with; nil for nothing.
 func (k *Keeper) Left() error { return k.kept.left() }
 
+// Pending is how much Keep has failed to store, and goes on with.
+func Pending(k *Keeper) (n int) {
+	k.kept.mu.Lock()
+	defer k.kept.mu.Unlock()
+	for _, one := range k.kept.what {
+		if one.err != nil {
+			n++
+		}
+	}
+	return n
+}
+
 // Keeping is something that exists here alone until Redis takes it: a pair, above all.
 type Keeping struct {
 	Grant   engine.Grant

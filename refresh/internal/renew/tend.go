@@ -116,7 +116,7 @@ func (r *Run) renew(ctx context.Context, s *engine.Snapshot, due int64) (next in
 			}
 			return 0, nil, err
 		}
-		got, err = r.Flights.Await(ctx, s.Key, flight.Want{Want: flight.NewerThan(s), Background: t})
+		got, err = r.Flights.Await(ctx, s.Key, flight.Want{Want: flight.NewerThan(s), Background: t}, nil)
 		p.EndTry(t)
 	}
 	var failed *policy.Trouble
@@ -151,7 +151,7 @@ func (r *Run) revive(ctx context.Context, s *engine.Snapshot) (next int64, seen 
 	}
 	again := flight.NewerThan(s)
 	again.Revival = true
-	got, err := r.Flights.Await(ctx, s.Key, flight.Want{Want: again, Background: t})
+	got, err := r.Flights.Await(ctx, s.Key, flight.Want{Want: again, Background: t}, nil)
 	var failed *policy.Trouble
 	switch {
 	case errors.Is(err, economy.ErrNoPlace):

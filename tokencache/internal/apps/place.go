@@ -60,6 +60,7 @@ func (a *Place) State(ctx context.Context) (*State, error) {
 		}
 		return reading{now, fields.Val()}, fields.Err()
 	})
+	a.all.db.Watchers.Took("app_state", sent)
 	if err != nil {
 		a.all.db.Unanswered(err)
 		return nil, fmt.Errorf("tokencache: state of app %s: %w", a.name, err)
@@ -122,6 +123,7 @@ func (a *Place) news() {
 func (a *Place) change(ctx context.Context, op string, s *redis.Script, args ...any) (made, status string, _ *State, err error) {
 	session, sent := a.all.hub.SessionOf(a.channel), mono.Now()
 	got, err := a.all.db.Publish(ctx, s, []string{a.channel}, args...).Slice()
+	a.all.db.Watchers.Took("app_change", sent)
 	var r store.Reply
 	if err == nil {
 		r, err = store.ScriptReply(got)

@@ -49,6 +49,7 @@ func (g Grant) roundTrip(ctx context.Context, op string, ask func() (store.Reply
 	mono.Wake()
 	sent := mono.Now()
 	r, err := ask()
+	g.c.db.Watchers.Took(op, sent)
 	g.c.db.Unanswered(err)
 	if store.LostReply(err) {
 		err = g.c.db.ClosedAt(ctx, err)

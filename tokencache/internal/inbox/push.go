@@ -66,6 +66,7 @@ func (c *Inbox) believe(channel, payload string) {
 // generation, or comes with it; else the grant must be read.
 func (c *Inbox) ApplyEvent(e *memory.Entry, ev grant.Event, at mono.Time) {
 	s, session := memory.NewDraft(e.Key, c.clock.Arrived(at, ev.Now), at), c.hub.SessionOf(e.Channel)
+	c.db.Watchers.Pushed(s.Now() - ev.Now)
 	s.Record = ev.Record
 	s.Aged(c.clock.Behind(&s.Record, s.Now()))
 	s.Heard(nil)

@@ -44,6 +44,7 @@ func (g Grant) ReadFresh(ctx context.Context) (*memory.Snapshot, error) {
 		return nil, nil // it is to be read and remembered
 	}
 	sealed, err := g.c.db.Secret(ctx, g.keys().Secret())
+	g.c.db.Watchers.Took("token", at)
 	if err != nil {
 		return nil, fmt.Errorf("tokencache: glance %s: %w", g.key, err)
 	}

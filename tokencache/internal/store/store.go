@@ -18,6 +18,8 @@ type Store struct {
 	log   zerolog.Logger
 	// Proof is what a script that publishes signs with; see publish.lua.
 	Proof func(ctx context.Context) string
+	// Watchers are told how long operations take, among other things.
+	Watchers watchers
 
 	rides    rides
 	plainLua atomic.Bool // the server knows no first line with flags

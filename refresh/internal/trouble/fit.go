@@ -18,6 +18,7 @@ const fitEvery = time.Second
 // that is missing would be found when the first token expires.
 type fitness struct {
 	fit, thoroughly atomic.Bool
+	refused         atomic.Bool // something that is needed, and nothing has shown since that it is allowed
 
 	mu    sync.Mutex // guards what follows
 	asked time.Time

@@ -79,7 +79,7 @@ func Unfit(err error) error {
 		return false
 	}
 	switch {
-	case has("noperm", "no permissions"):
+	case has("noperm", "no permissions", "user executing the script can't"):
 		return &unfitError{todoRights, err}
 	case has("noauth", "wrongpass", "invalid password", "auth <password> called", "hello must be called"):
 		return &unfitError{todoLogin, err}

@@ -311,4 +311,3 @@ func TestTheTableOfHealthIsWhole(t *testing.T) {
 		t.Errorf("%d codes: nothing is proven", seen)
 	}
 }
-

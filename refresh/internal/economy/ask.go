@@ -10,7 +10,6 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/work"
-	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // economyPatience is how long an exchange waits for Redis to say what would spare the
@@ -108,9 +107,3 @@ func (a *asker) note(err error) {
 		a.log.Warn().Err(err).Msg("Redis does not answer for the app's circuit, pauses and budget: exchanges go on without, in this process at a tenth of the budget")
 	}
 }
-
-// Rests reports whether Redis did not answer for the app of late.
-func (e *Economy) Rests() bool { return e.asker.resting() }
-
-// Brakes reports whether an app is stopped as long as its answers are read by this process's profile.
-func (e *Economy) Brakes(s *engine.AppState) bool { return s.Braked(e.digest) }

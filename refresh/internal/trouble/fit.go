@@ -61,3 +61,10 @@ func (f *fitness) say(log zerolog.Logger, process string, err error) {
 		log.Error().Err(err).Str("process", process).Msg("Redis, or what leads to it, must be mended: until then nothing is refreshed")
 	}
 }
+
+// look is what Redis last said when it was asked how it is.
+type look struct {
+	mu          sync.Mutex // guards what follows
+	at          time.Time
+	unfit, away error
+}

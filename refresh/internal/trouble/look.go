@@ -2,18 +2,10 @@ package trouble
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
-
-// look is what Redis last said when it was asked how it is.
-type look struct {
-	mu          sync.Mutex // guards what follows
-	at          time.Time
-	unfit, away error
-}
 
 // KnownFit reports whether Redis has said that it can do what is needed, and has refused nothing since.
 func (j *Judge) KnownFit() bool { return j.fitness.fit.Load() && !j.fitness.refused.Load() }
@@ -43,12 +35,6 @@ func (j *Judge) Look(ctx context.Context) (unfit, away error) {
 		j.fitness.refused.Store(false)
 	}
 	return l.unfit, l.away
-}
-
-// refused notes that Redis refuses what is needed.
-func (j *Judge) refused(unfit error) {
-	j.fitness.refused.Store(true)
-	j.fitness.say(j.Log, j.Process, unfit)
 }
 
 // Unopened names the keys that sealed pairs which this process could not open.

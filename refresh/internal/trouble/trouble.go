@@ -110,6 +110,12 @@ func (j *Judge) asked(ctx context.Context, tenant string, thorough bool) error {
 	return err
 }
 
+// refused notes that Redis refuses what is needed.
+func (j *Judge) refused(unfit error) {
+	j.fitness.refused.Store(true)
+	j.fitness.say(j.Log, j.Process, unfit)
+}
+
 // NoteUnopened notes that an error is about a pair which this process could not open, and reports whether
 // it is. The log says once for each key which process needs which keyset.
 func (j *Judge) NoteUnopened(tenant string, err error) bool {

@@ -145,6 +145,19 @@ func (st *Store) Fit(ctx context.Context, k grant.Key, thorough bool) error {
 	return nil
 }
 
+// Denied names the commands that workers need for a grant and that the client's user may not give: "command
+// key", each. Nothing is executed. The error is an ErrUnfit where the question is refused.
+func (st *Store) Denied(ctx context.Context, k grant.Key) ([]string, error) {
+	denied, err := st.tryOut(ctx, k, false)
+	if unfit := Unfit(err); unfit != nil {
+		return nil, unfit
+	}
+	if len(denied) == 1 && denied[0] == "old" {
+		return nil, &unfitError{todoVersion, nil}
+	}
+	return denied, err
+}
+
 // tryOut names the commands that the client's user may not give.
 func (st *Store) tryOut(ctx context.Context, k grant.Key, thorough bool) (denied []string, err error) {
 	return Bounded(ctx, NodePatience, func(ctx context.Context) ([]string, error) {

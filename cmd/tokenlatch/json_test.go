@@ -52,6 +52,7 @@ var jsonOf = map[string]struct {
 	"explain":     {[]string{"zoom", "dead"}, "explain", "explain"},
 	"journal":     {[]string{"zoom", "dead"}, "journal", "journal-entry"},
 	"accept-loss": {[]string{"zoom", "--confirm", "zoom"}, "accept-loss", "accept-loss"},
+	"doctor":      {nil, "doctor", "doctor-check"},
 	"version":     {nil, "version", "version"},
 }
 

@@ -80,7 +80,7 @@ func Unfit(err error) error {
 		return false
 	}
 	switch {
-	case has("noperm", "no permissions"):
+	case has("noperm", "no permissions", "user executing the script can't"):
 		return &unfitError{todoRights, err}
 	case has("noauth", "wrongpass", "invalid password", "auth <password> called", "hello must be called"):
 		return &unfitError{todoLogin, err}
@@ -153,6 +153,19 @@ func (st *Store) Fit(ctx context.Context, k grant.Key, thorough bool) error {
 		st.log.Error().Strs("refused", useful).Msg("this Redis' user lacks rights that are needed for pushes, renewals or the app's state: \"Rights in Redis\" in docs/operations.md lists the commands, keys and channels to allow")
 	}
 	return nil
+}
+
+// Denied names the commands that workers need for a grant and that the client's user may not give: "command
+// key", each. Nothing is executed. The error is an ErrUnfit where the question is refused.
+func (st *Store) Denied(ctx context.Context, k grant.Key) ([]string, error) {
+	denied, err := st.tryOut(ctx, k, false)
+	if unfit := Unfit(err); unfit != nil {
+		return nil, unfit
+	}
+	if len(denied) == 1 && denied[0] == "old" {
+		return nil, &unfitError{todoVersion, nil}
+	}
+	return denied, err
 }
 
 // tryOut names the commands that the client's user may not give.

@@ -226,3 +226,21 @@ func CommandLine(addr string) []string {
 	}
 	return slices.Clip(line)
 }
+
+// Sentinels are the addresses of the Sentinels in an address, and the name that they watch; none for any other.
+func Sentinels(addr string) (addrs []string, master string) {
+	if several(addr) != "sentinel" {
+		return nil, ""
+	}
+	o, err := sentinels(addr)
+	if err != nil {
+		return nil, ""
+	}
+	return o.SentinelAddrs, o.MasterName
+}
+
+// Encrypted reports whether nobody on a network can read what an address' client and Redis say.
+func Encrypted(addr string) bool {
+	scheme, _, _ := strings.Cut(addr, "://")
+	return scheme == "unix" || strings.HasPrefix(scheme, "rediss")
+}

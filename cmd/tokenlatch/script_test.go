@@ -21,14 +21,22 @@ func TestScripts(t *testing.T) {
 			env.Setenv(cli.RedisVariable, "redis://"+server.Addr())
 			env.Setenv("REDIS_ADDR", server.Addr())
 			env.Setenv("TZ", "UTC")
-			env.Values["server"] = server
+			env.Values["server"], env.Values["world"] = server, &world{} // app fills it in
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"tell":   func(ts *testscript.TestScript, _ bool, _ []string) { tell(t, serverOf(ts).Client(t)) },
-			"lose":   func(ts *testscript.TestScript, _ bool, _ []string) { loseData(t, serverOf(ts).Client(t)) },
-			"json":   parsesAs,
-			"tokens": showsNoToken,
+			"tell":       func(ts *testscript.TestScript, _ bool, _ []string) { tell(t, serverOf(ts).Client(t)) },
+			"lose":       func(ts *testscript.TestScript, _ bool, _ []string) { loseData(t, serverOf(ts).Client(t)) },
+			"json":       parsesAs,
+			"tokens":     showsNoToken,
+			"app":        func(ts *testscript.TestScript, _ bool, args []string) { prepareApp(t, ts, args) },
+			"grants":     func(ts *testscript.TestScript, _ bool, args []string) { connectAll(ts, args) },
+			"fails":      func(ts *testscript.TestScript, _ bool, args []string) { failNext(ts, args) },
+			"respend":    func(ts *testscript.TestScript, _ bool, args []string) { respend(ts, args[0], args[1]) },
+			"revoke":     func(ts *testscript.TestScript, _ bool, args []string) { worldOf(ts).provider.Revoke(args[0]) },
+			"answer":     func(ts *testscript.TestScript, _ bool, args []string) { writeAnswer(ts, args) },
+			"until-over": func(ts *testscript.TestScript, _ bool, args []string) { untilOver(ts, args[0]) },
+			"claims":     func(ts *testscript.TestScript, _ bool, args []string) { claimSilently(ts, args) },
 		},
 	})
 }

@@ -53,6 +53,7 @@ var jsonOf = map[string]struct {
 	"journal":     {[]string{"zoom", "dead"}, "journal", "journal-entry"},
 	"accept-loss": {[]string{"zoom", "--confirm", "zoom"}, "accept-loss", "accept-loss"},
 	"version":     {nil, "version", "version"},
+	"wait":        {[]string{"zoom", "fine", "--for", "active", "--timeout", "50ms"}, "wait", "wait"},
 	"token":       {[]string{"zoom", "acme"}, "token", "token"},
 	"refresh":     {[]string{"zoom", "acme"}, "grant", "grant"},
 	"connect":     {[]string{"zoom", "acme", "--confirm", "acme"}, "grant", "grant"},

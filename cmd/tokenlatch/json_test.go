@@ -67,12 +67,32 @@ var needsApp = map[string]bool{"token": true, "refresh": true, "connect": true, 
 // completion prints a script, help prints help.
 var silentOnJSON = map[string]bool{"demo": true, "fake": true, "completion": true, "help": true}
 
+// endless are the commands that go on until they are interrupted: --json makes no sense there. Each has a test of
+// its own for what --jsonl prints.
+var endless = map[string]bool{"watch": true}
+
+func TestAnEndlessCommandTakesNoJSONArray(t *testing.T) {
+	server := redistest.Own(t)
+	for name := range endless {
+		code, stdout, _ := told(t, server, name, "--json")
+		parsed(t, stdout, "error")
+		if code != cli.ExitUsage || !strings.Contains(stdout, "give --jsonl") {
+			t.Errorf("%s: code %d, %s", name, code, stdout)
+		}
+		code, stdout, stderr := told(t, nil, name, "--jsonl", "--redis", "127.0.0.1:1")
+		parsed(t, stdout, "error")
+		if code != cli.ExitFailed || !strings.Contains(stderr, "hint: redis-cli -h 127.0.0.1 -p 1 ping") {
+			t.Errorf("%s: code %d, %s", name, code, stderr)
+		}
+	}
+}
+
 func TestEachCommandsJSONFitsItsSchema(t *testing.T) {
 	full, empty := redistest.Own(t), redistest.Own(t)
 	tell(t, full.Client(t))
 	own := configured(t)
 	for _, cmd := range newRoot(nil, nil).Commands() {
-		if cmd.Hidden || cmd.IsAdditionalHelpTopicCommand() || silentOnJSON[cmd.Name()] {
+		if cmd.Hidden || cmd.IsAdditionalHelpTopicCommand() || silentOnJSON[cmd.Name()] || endless[cmd.Name()] {
 			continue
 		}
 		of, known := jsonOf[cmd.Name()]

@@ -41,29 +41,43 @@ func (in *Inspector) Watch(ctx context.Context, app string) iter.Seq2[grant.Key,
 const (
 	pingEvery  = 3 * time.Second
 	silentFor  = 10 * time.Second
-	perPattern = 2 // channels, or patterns, of a subscription
+	perPattern = 2 // channels, or patterns, that are listened to
 )
 
 var errSilent = errors.New("the connection that listens has gone silent")
 
+// ear is one connection that listens.
+type ear struct {
+	names   store.Names
+	timeout time.Duration
+	app     string // "" for all
+	tell    func(grant.Key) bool
+	ps      *redis.PubSub
+	missing int // subscriptions that are to be confirmed still
+}
+
 // listen tells of changes while one connection lives. It returns errEnough if nobody wants more.
 func (in *Inspector) listen(ctx context.Context, app string, tell func(grant.Key) bool) error {
-	ps := in.db.Redis.Subscribe(ctx)
+	e := &ear{names: in.names, timeout: in.timeout, app: app, tell: tell, ps: in.db.Redis.Subscribe(ctx), missing: perPattern}
 	var reading sync.WaitGroup
 	defer reading.Wait()
-	defer ps.Close()
-	_, err := store.Bounded(ctx, in.timeout, func(ctx context.Context) (struct{}, error) { return struct{}{}, in.subscribe(ctx, ps, app) })
+	defer e.ps.Close()
+	_, err := store.Bounded(ctx, in.timeout, func(ctx context.Context) (struct{}, error) { return struct{}{}, e.subscribe(ctx) })
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	got := make(chan any)
-	failed := make(chan error, 1)
-	reading.Go(func() { failed <- receive(ctx, ps, got) })
+	got, failed := make(chan any), make(chan error, 1)
+	reading.Go(func() { failed <- e.receive(ctx, got) })
+	return e.hear(ctx, got, failed)
+}
+
+// hear delivers what comes, and asks a silent connection whether it lives.
+func (e *ear) hear(ctx context.Context, got <-chan any, failed <-chan error) error {
 	ping := time.NewTicker(pingEvery)
 	defer ping.Stop()
-	heard, missing := mono.Now(), perPattern
+	heard := mono.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -74,28 +88,28 @@ func (in *Inspector) listen(ctx context.Context, app string, tell func(grant.Key
 			if mono.Now()-heard > silentFor {
 				return errSilent
 			}
-			_, _ = store.Bounded(ctx, pingEvery, func(ctx context.Context) (struct{}, error) { return struct{}{}, ps.Ping(ctx) })
+			_, _ = store.Bounded(ctx, pingEvery, func(ctx context.Context) (struct{}, error) { return struct{}{}, e.ps.Ping(ctx) })
 		case m := <-got:
 			heard = mono.Now()
-			if more, err := in.deliver(m, &missing, tell); err != nil || !more {
+			if err := e.deliver(m); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-func (in *Inspector) subscribe(ctx context.Context, ps *redis.PubSub, app string) error {
-	if app == "" {
-		return ps.PSubscribe(ctx, in.names.Changes()+"*", in.names.AllApps())
+func (e *ear) subscribe(ctx context.Context) error {
+	if e.app == "" {
+		return e.ps.PSubscribe(ctx, e.names.Changes()+"*", e.names.AllApps())
 	}
-	names := in.names.App(app)
-	return ps.Subscribe(ctx, names.Changes(), names.State())
+	names := e.names.App(e.app)
+	return e.ps.Subscribe(ctx, names.Changes(), names.State())
 }
 
 // receive hands on what comes until the connection ends, or ctx.
-func receive(ctx context.Context, ps *redis.PubSub, to chan<- any) error {
+func (e *ear) receive(ctx context.Context, to chan<- any) error {
 	for {
-		m, err := ps.Receive(ctx)
+		m, err := e.ps.Receive(ctx)
 		if err != nil {
 			return err
 		}
@@ -109,32 +123,31 @@ func receive(ctx context.Context, ps *redis.PubSub, to chan<- any) error {
 
 var errAnew = errors.New("the connection was lost")
 
-// deliver tells what a message is about. missing counts the subscriptions that are to be confirmed still.
-func (in *Inspector) deliver(m any, missing *int, tell func(grant.Key) bool) (more bool, err error) {
+// deliver tells what a message is about.
+func (e *ear) deliver(m any) error {
 	switch m := m.(type) {
 	case *redis.Subscription:
-		switch *missing--; {
-		case *missing < 0:
-			return false, errAnew // go-redis has connected again by itself
-		case *missing == 0 && !tell(grant.Key{}):
-			return false, errEnough
+		switch e.missing--; {
+		case e.missing < 0:
+			return errAnew // go-redis has connected again by itself
+		case e.missing == 0 && !e.tell(grant.Key{}):
+			return errEnough
 		}
 	case *redis.Message:
-		if k, ok := in.about(m.Channel, m.Payload); ok && !tell(k) {
-			return false, errEnough
+		if k, ok := e.about(m.Channel, m.Payload); ok && !e.tell(k) {
+			return errEnough
 		}
 	}
-	return true, nil
+	return nil
 }
 
 // about is what a message is about: below the line that proves its sender it names the grant's own channel.
-func (in *Inspector) about(channel, payload string) (grant.Key, bool) {
-	if app, ok := in.names.AppAt(channel); ok {
-		k := grant.Key{App: app}
-		return k, grant.Key{App: app, Tenant: "-"}.Validate() == nil
+func (e *ear) about(channel, payload string) (grant.Key, bool) {
+	if app, ok := e.names.AppAt(channel); ok {
+		return grant.Key{App: app}, grant.Key{App: app, Tenant: "-"}.Validate() == nil
 	}
 	_, body, _ := strings.Cut(payload, "\n")
 	name, _, _ := strings.Cut(body, "\n")
-	k, ok := in.names.GrantOf(name)
-	return k, ok && k.Validate() == nil && in.names.App(k.App).Changes() == channel
+	k, ok := e.names.GrantOf(name)
+	return k, ok && k.Validate() == nil && e.names.App(k.App).Changes() == channel
 }

@@ -137,7 +137,7 @@ func configured(t *testing.T) *redistest.Server {
 	w := newWorld(t, dir, server, provider.Profile{AuthStyle: oauth2.AuthStyleInHeader})
 	w.connect("acme", "other")
 	t.Setenv(settings.Variable, w.config)
-	w.write("answer.json", `{"access_token":"`+canary+`","refresh_token":"`+canary+`","expires_in":3600}`)
+	w.write("answer.json", `{"tenant":"moved","access_token":"`+canary+`","refresh_token":"`+canary+`","expires_in":3600}`)
 	stdin, was := filepath.Join(dir, "answer.json"), os.Stdin
 	f, err := os.Open(stdin)
 	if err != nil {

@@ -57,11 +57,13 @@ var jsonOf = map[string]struct {
 	"token":       {[]string{"zoom", "acme"}, "token", "token"},
 	"refresh":     {[]string{"zoom", "acme"}, "grant", "grant"},
 	"connect":     {[]string{"zoom", "acme", "--confirm", "acme"}, "grant", "grant"},
+	"export":      {[]string{"--sealed"}, "exports", "export"},
+	"import":      {[]string{"-", "--app", "zoom"}, "import", "import-line"},
 	"disconnect":  {[]string{"zoom", "other", "--confirm", "other"}, "grant", "grant"},
 }
 
 // needsApp are the commands that need an app's configuration, and a Redis whose pairs its keyset opens.
-var needsApp = map[string]bool{"token": true, "refresh": true, "connect": true, "disconnect": true}
+var needsApp = map[string]bool{"token": true, "refresh": true, "connect": true, "disconnect": true, "export": true, "import": true}
 
 // silentOnJSON are the commands that print no JSON of ours: demo has a report of its own, fake serves,
 // completion prints a script, help prints help.

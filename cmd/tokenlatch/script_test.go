@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -36,6 +37,8 @@ func TestScripts(t *testing.T) {
 			"revoke":     func(ts *testscript.TestScript, _ bool, args []string) { worldOf(ts).provider.Revoke(args[0]) },
 			"answer":     func(ts *testscript.TestScript, _ bool, args []string) { writeAnswer(ts, args) },
 			"until-over": func(ts *testscript.TestScript, _ bool, args []string) { untilOver(ts, args[0]) },
+			"other":      func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("OTHER", redistest.Own(t).Addr()) },
+			"lines":      func(ts *testscript.TestScript, _ bool, args []string) { countLines(ts, args) },
 			"claims":     func(ts *testscript.TestScript, _ bool, args []string) { claimSilently(ts, args) },
 		},
 	})
@@ -82,4 +85,11 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	testscript.Main(m, map[string]func(){"tokenlatch": main})
+}
+
+// countLines is the script command "lines FILE N": the file has so many lines.
+func countLines(ts *testscript.TestScript, args []string) {
+	if n := strings.Count(ts.ReadFile(args[0]), "\n"); strconv.Itoa(n) != args[1] {
+		ts.Fatalf("%s has %d lines, not %s:\n%s", args[0], n, args[1], ts.ReadFile(args[0]))
+	}
 }

@@ -36,7 +36,7 @@ var limits = map[string]struct{ exports, circle, methods, lines int }{
 	"tokencache/internal/apps":   {12, 2, 23, 51},
 	"tokencache/internal/due":    {8, 0, 18, 26},
 	"tokencache/journal":         {31, 0, 1, 20},
-	"tokencache/inspect":         {7, 0, 23, 30},
+	"tokencache/inspect":         {7, 0, 26, 30},
 	"tokencache/internal/clock":  {5, 0, 12, 30},
 	"tokencache/internal/server": {10, 0, 10, 40},
 	"tokencache/internal/proof":  {10, 0, 20, 40},

@@ -108,6 +108,7 @@ func (e *Error) Unwrap() []error {
 var hints = map[string]string{
 	trouble.NotReplicated: "too few replicas of Redis acknowledge what is stored: see to them and to their links (INFO replication on the master), or lower Config.Replicas",
 	trouble.ReadOnly:      "this client is connected to a replica: after a failover it finds the master by itself; else give it the master's address, or use a Sentinel or Cluster client",
+	policy.ReasonLifetime: "this grant's access tokens die at the same age again and again, before the end that the provider says: set Profile.ExpiresInUnit or MaxAccessTokenLife",
 	policy.ReasonExternal: "not the first time that this grant's tokens die before this fleet has used them: look for another program, a staging system perhaps, that refreshes the same grant",
 }
 

@@ -75,6 +75,9 @@ type Error struct {
 	RetryAfter time.Duration // the provider's wish (RFC 9110 §10.2.3); 0 when unsaid
 	RequestID  string        // the answer's, by which the provider's support finds it; may be empty
 	Err        error         // cause, without token material; may be nil. errors.Is works through it
+	// Host is the token endpoint's where that depends on the tenant; else empty. A refusal of the client
+	// or a wish for a pause is that host's then, until a second host says the same.
+	Host string
 
 	unread  *unread // nil for none
 	again   bool

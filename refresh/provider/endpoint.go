@@ -46,6 +46,7 @@ type TokenEndpoint struct {
 	host    string
 	ask     func(Grant) (request, error) // a func: printers that walk fields find no secret
 	asking  func() asking                // a func, too
+	hosts   *hosts                       // nil: there is one
 }
 
 // request is what one exchange asks.
@@ -82,6 +83,7 @@ func (t *TokenEndpoint) Exchange(ctx context.Context, g Grant) (Pair, error) {
 	answer := t.post(ctx, req, d)
 	pair, err := Classify(t.profile, answer, slices.Concat(req.secrets, d.secrets)...)
 	err = t.asking().hear(d, answer, err)
+	t.hosts.name(err, req.client.url)
 	if req.mints {
 		// Nothing here presents a refresh token (RFC 6749 §4.4.3 wants none sent): one that
 		// is kept would be a secret more to lose.

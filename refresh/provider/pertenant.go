@@ -37,7 +37,9 @@ func PerTenant(cfg func(Grant) (*oauth2.Config, error), p Profile, opts ...Optio
 		}
 		return redeem(a, c, g)
 	}
-	return Provider{Profile: p, Exchanger: newEndpoint("a host per tenant", p, a, ask)}, nil
+	t := newEndpoint("a host per tenant", p, a, ask)
+	t.hosts = hostsOf(p.TokenURLs...)
+	return Provider{Profile: p, Exchanger: t}, nil
 }
 
 // clientFor are the credentials for one grant. Its errors are an [*Error]: nothing was sent.

@@ -32,7 +32,7 @@ type house struct {
 var limits = map[string]struct{ exports, circle, methods, lines int }{
 	"tokencache":                 {30, 0, 0, 10},
 	"tokencache/engine":          {29, 2, 46, 47},
-	"tokencache/grant":           {70, 3, 10, 40},
+	"tokencache/grant":           {70, 4, 12, 40},
 	"tokencache/internal/apps":   {12, 2, 23, 51},
 	"tokencache/internal/due":    {8, 0, 18, 26},
 	"tokencache/journal":         {31, 0, 1, 20},
@@ -47,7 +47,7 @@ var limits = map[string]struct{ exports, circle, methods, lines int }{
 	"tokencache/internal/store":  {48, 3, 20, 41},
 	"tokencache/seal":            {8, 0, 3, 20},
 	"lock":                       {8, 0, 7, 45},
-	"refresh":                    {49, 0, 26, 35},
+	"refresh":                    {52, 0, 25, 35},
 	"refresh/explain":            {30, 4, 45, 40},
 	"refresh/internal/bearer":    {11, 0, 7, 25},
 	"refresh/internal/economy":   {10, 0, 20, 45},
@@ -57,13 +57,13 @@ var limits = map[string]struct{ exports, circle, methods, lines int }{
 	"refresh/internal/keep":      {4, 0, 7, 40},
 	"refresh/internal/observe":   {52, 0, 7, 25},
 	"refresh/internal/pair":      {4, 0, 3, 30},
-	"refresh/internal/policy":    {107, 0, 9, 35},
+	"refresh/internal/policy":    {110, 0, 9, 35},
 	"refresh/internal/renew":     {5, 0, 20, 50},
 	"refresh/internal/trouble":   {5, 0, 12, 30},
 	"refresh/internal/work":      {10, 0, 6, 20},
 	"refresh/metrics":            {2, 2, 14, 40},
 	"refresh/otel":               {2, 0, 2, 25},
-	"refresh/provider":           {74, 2, 17, 35},
+	"refresh/provider":           {96, 2, 17, 35},
 	"refresh/refreshtest":        {34, 3, 29, 35},
 }
 

@@ -112,22 +112,7 @@ func LostReply(err error) bool {
 // nothing is known. Rights without which the rest works are said in the log. thorough asks in a
 // transaction, of which a proxy may know nothing.
 func (st *Store) Fit(ctx context.Context, k grant.Key, thorough bool) error {
-	denied, err := st.tryOut(ctx, k, thorough)
-	// A connection that ends can be the network's trouble, or a server's that restarts: only what
-	// happens again and again, to a server that answers in between, is a proxy's way to say no.
-	for again := 0; LostReply(err); again++ {
-		switch first, heard := greeting(ctx, st.Redis); {
-		case heard && first == tlsAlert:
-			return &unfitError{todoTLS, err}
-		case !heard && !st.answers(ctx):
-			return err
-		case again == closings:
-			return &unfitError{todoClosed, err}
-		case mono.Sleep(ctx, closingPause<<again) != nil:
-			return err
-		}
-		denied, err = st.tryOut(ctx, k, thorough)
-	}
+	denied, err := tryOut(ctx, st, k, thorough)
 	if unfit := Unfit(err); unfit != nil {
 		return unfit
 	}
@@ -168,8 +153,28 @@ func (st *Store) Denied(ctx context.Context, k grant.Key) ([]string, error) {
 	return denied, err
 }
 
-// tryOut names the commands that the client's user may not give.
-func (st *Store) tryOut(ctx context.Context, k grant.Key, thorough bool) (denied []string, err error) {
+// tryOut names the commands that the client's user may not give. A connection that ends can be the network's
+// trouble, or a server's that restarts: only what happens again and again, to a server that answers in
+// between, is a proxy's way to say no.
+func tryOut(ctx context.Context, st *Store, k grant.Key, thorough bool) (denied []string, err error) {
+	denied, err = st.tryOnce(ctx, k, thorough)
+	for again := 0; LostReply(err); again++ {
+		switch first, heard := greeting(ctx, st.Redis); {
+		case heard && first == tlsAlert:
+			return nil, &unfitError{todoTLS, err}
+		case !heard && !st.answers(ctx):
+			return nil, err
+		case again == closings:
+			return nil, &unfitError{todoClosed, err}
+		case mono.Sleep(ctx, closingPause<<again) != nil:
+			return nil, err
+		}
+		denied, err = st.tryOnce(ctx, k, thorough)
+	}
+	return denied, err
+}
+
+func (st *Store) tryOnce(ctx context.Context, k grant.Key, thorough bool) (denied []string, err error) {
 	return Bounded(ctx, NodePatience, func(ctx context.Context) ([]string, error) {
 		ask := func(on redis.Scripter) *redis.Cmd {
 			return fitScript.Eval(ctx, on, []string{st.Names.Grant(k).Grant()}, st.needs(k)...)

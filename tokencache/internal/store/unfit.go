@@ -143,7 +143,7 @@ func (st *Store) Fit(ctx context.Context, k grant.Key, thorough bool) error {
 // Denied names the commands that workers need for a grant and that the client's user may not give: "command
 // key", each. Nothing is executed. The error is an ErrUnfit where the question is refused.
 func (st *Store) Denied(ctx context.Context, k grant.Key) ([]string, error) {
-	denied, err := st.tryOut(ctx, k, false)
+	denied, err := tryOut(ctx, st, k, false)
 	if unfit := Unfit(err); unfit != nil {
 		return nil, unfit
 	}

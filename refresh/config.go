@@ -82,8 +82,8 @@ type Config struct {
 	// OnEvent is called for what happens to grants and to the app, one event at a time: see
 	// [Event]. It may be slow: 4,096 events wait for it, and then the oldest are dropped.
 	OnEvent func(Event)
-	// Observer is told what happens, for metrics and traces: one of packages refresh/metrics and
-	// refresh/otel, or both by [Observers]. Default: nobody is told, which costs nothing.
+	// Observer hears what happens, for metrics and traces. Packages refresh/metrics and refresh/otel
+	// make one each; [Observers] joins them. Default: none, which costs nothing.
 	Observer Observer
 	// Log is silent by default.
 	Log zerolog.Logger

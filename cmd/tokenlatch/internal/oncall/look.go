@@ -237,20 +237,23 @@ func times(n int64, once, often string) string {
 	return fmt.Sprintf(often, n)
 }
 
-// Acts says who acts, to the person on call.
+// Acts says who acts, to the person on call; "" if there is nothing to do.
 func (f Finding) Acts() string {
-	switch f.Who {
+	if f.Who == Nobody && !f.Trouble {
+		return ""
+	}
+	return Actor(f.Who)
+}
+
+// Actor is what people on call call those who act.
+func Actor(who string) string {
+	switch who {
 	case Tenant:
 		return "customer"
 	case Operator:
 		return "you"
-	case Provider:
-		return "provider"
 	case OtherProgram:
 		return "you: who else?"
 	}
-	if f.Trouble {
-		return "nobody"
-	}
-	return ""
+	return who
 }

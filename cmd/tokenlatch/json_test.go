@@ -55,9 +55,9 @@ var jsonOf = map[string]struct {
 	"version":     {nil, "version", "version"},
 }
 
-// silentOnJSON are the commands that print no JSON of ours: demo has a report of its own, fake serves,
+// silentOnJSON are the commands that print no JSON of ours: demo has a report of its own, fake and exporter serve,
 // completion prints a script, help prints help.
-var silentOnJSON = map[string]bool{"demo": true, "fake": true, "completion": true, "help": true}
+var silentOnJSON = map[string]bool{"demo": true, "fake": true, "exporter": true, "completion": true, "help": true}
 
 func TestEachCommandsJSONFitsItsSchema(t *testing.T) {
 	full, empty := redistest.Own(t), redistest.Own(t)

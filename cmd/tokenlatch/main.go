@@ -75,7 +75,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	g := newGlobals(root, stdout, stderr)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return g.check(cmd) }
 	root.AddCommand(
-		newLs(g), newApps(g), newInspect(g), newExplain(g), newJournal(g), newAcceptLoss(g),
+		newLs(g), newApps(g), newInspect(g), newExplain(g), newJournal(g), newAcceptLoss(g), newExporter(g),
 		newDemo(), newFake(), newVersion(g), newCompletion(), newWorker(),
 	)
 	root.AddCommand(topics()...)

@@ -31,7 +31,6 @@ lint: ## gofmt, go vet, staticcheck, go.mod
 	go mod tidy -diff
 
 alerts: ## the alerts of docs/ops, against their tests (PROMTOOL)
-	integration/with-promtool check rules docs/ops/alerts.yaml
 	integration/with-promtool test rules docs/ops/alerts_test.yaml
 
 demo: ## worker processes, webhook storms and killed holders; needs nothing installed

@@ -146,12 +146,14 @@ func TestAnImportThatRunsAgainChangesNothing(t *testing.T) {
 	for tenant := range rows {
 		f.living(tenant)
 	}
-	var refreshed []*sent
-	for i := 0; i < len(rows); i += 3 {
-		refreshed = append(refreshed, workers[i%2].send(order{Op: "refresh", Tenant: fmt.Sprint("row-", i), Callers: 1}))
-	}
-	if got := gather(refreshed); len(got.Errors) > 0 {
-		t.Fatal(got.Errors, got.Texts)
+	for i := 0; i < len(rows); {
+		var refreshed []*sent
+		for ; i < len(rows) && len(refreshed) < 32; i += 3 { // more at once would time this machine
+			refreshed = append(refreshed, workers[i%2].send(order{Op: "refresh", Tenant: fmt.Sprint("row-", i), Callers: 1}))
+		}
+		if got := gather(refreshed); len(got.Errors) > 0 {
+			t.Fatal(got.Errors, got.Texts)
+		}
 	}
 	if err := f.ops.Disconnect(f.ctx(), "row-1"); err != nil {
 		t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,9 +13,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/tokenlatch/tokenlatch/refresh/provider"
 )
 
 // pages returns the texts for people by path, README and docs/ among them.
@@ -323,49 +319,6 @@ func exportedIn(t *testing.T, dir string) map[string]bool {
 		}
 	}
 	return names
-}
-
-func TestTheTableOfPresetsSaysWhatTheySay(t *testing.T) {
-	t.Parallel()
-	const columns = 6 // that are facts; the last one is for people
-	told := map[string][]string{}
-	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z0-9]+)` (\\|.*)\\|$").FindAllStringSubmatch(read(t, "../docs/providers.md"), -1) {
-		cells := strings.Split(m[2], "|")[1:]
-		for i := range cells {
-			cells[i] = strings.TrimSpace(cells[i])
-		}
-		if _, ok := provider.Preset(m[1]); ok && len(cells) == columns {
-			told[m[1]] = cells[:columns-1]
-		}
-	}
-	for _, name := range provider.PresetNames() {
-		p, _ := provider.Preset(name)
-		replay := "`" + p.Replay.String() + "`"
-		if p.Grace > 0 {
-			replay += ", " + span(p.Grace)
-		}
-		want := []string{replay, p.KillsAccessToken.String(), span(p.AccessTokenLife), span(p.RefreshTokenIdle), span(p.RefreshTokenLife)}
-		if !slices.Equal(told[name], want) {
-			t.Errorf("docs/providers.md says of %s\n%q, the preset\n%q", name, told[name], want)
-		}
-	}
-	if len(told) != len(provider.PresetNames()) {
-		t.Errorf("the table has %v", slices.Sorted(maps.Keys(told)))
-	}
-}
-
-// span is a time as people write it in a table.
-func span(d time.Duration) string {
-	const day = 24 * time.Hour
-	for _, unit := range []struct {
-		of   time.Duration
-		name string
-	}{{365 * day, "y"}, {day, "d"}, {time.Hour, "h"}, {time.Minute, "min"}} {
-		if d != 0 && d%unit.of == 0 {
-			return fmt.Sprintf("%d %s", d/unit.of, unit.name)
-		}
-	}
-	return ""
 }
 
 // Whoever stands in front of the Makefile asks it what there is.

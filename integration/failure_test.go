@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/refresh/explain"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache"
@@ -26,6 +27,7 @@ func TestInvalidGrantIsHeardTwiceAndIsOneAnswerForAll(t *testing.T) {
 	within(t, "telling all", secondOpinion+2*promise, func() { f.refused(gather(asked), 8*250, "reauthorize/invalid_grant") })
 	f.presented("acme", 2)
 	f.dead("acme", "invalid_grant")
+	f.explained("acme", "TL301", explain.Tenant, "began to present generation 1")
 	if n := f.journaled("acme", "reauthorize"); n != 1 {
 		t.Errorf("%d state changes, want 1", n)
 	}
@@ -93,6 +95,7 @@ func TestTheWholeFleetHonoursRetryAt(t *testing.T) {
 				t.Errorf("tried the lease before retry_at: %v", calls)
 			}
 			f.presented("acme", 1)
+			f.explained("acme", "TL201", explain.Nobody, "began to present generation 1")
 			time.Sleep(r.RetryMax + 50*time.Millisecond) // as the error says
 			f.served(herd(workers, "acme", 50), 4*50)
 			f.presented("acme", 2)
@@ -112,6 +115,7 @@ func TestAWrongClientSecretMarksNoTenant(t *testing.T) {
 	if st := f.status("acme"); st.State != tokencache.Active {
 		t.Errorf("state %s", st.State)
 	}
+	f.explained("acme", "TL401", explain.Operator, "")
 }
 
 // An answer that is lost after the provider's commit takes the pair with it. What is
@@ -136,6 +140,7 @@ func TestALostAnswer(t *testing.T) {
 				f.refused(r, waitingTotal, "reauthorize/lost_response")
 				f.ledger(tenant, 2, 2, 1) // the one recovery presentation of rule 6.7
 				f.dead(tenant, "lost_response")
+				f.explained(tenant, "TL302", explain.Tenant, "began to present generation 1")
 			})
 		}
 		t.Run("before the provider's commit/"+mode.name, func(t *testing.T) {
@@ -187,6 +192,7 @@ func afterLostAnswer(t *testing.T, p provider.Profile, step refreshtest.Step) (*
 	f.server.SetLatency(0, 0)
 	f.refused(r, waitingTotal, "unavailable/")
 	f.presented(tenant, 1)
+	f.explained(tenant, "TL201|TL203", explain.Nobody, "began to present generation 1")
 	hard := f.status(tenant).ClaimUntil
 	time.Sleep(r.RetryMax + 50*time.Millisecond)
 	again := herd(workers, tenant, waitingEach)

@@ -33,6 +33,7 @@ type fleet struct {
 // newFleet takes timings that a test can wait for; alter changes them.
 func newFleet(t testing.TB, rs *redistest.Server, cfg refreshtest.Config, alter ...func(*setup)) *fleet {
 	t.Helper()
+	commandPath(t) // before any time is measured
 	f := &fleet{t: t, redis: rs, server: refreshtest.Start(t, cfg), rdb: rs.Client(t)}
 	o := f.server.OAuth2Config()
 	f.setup = setup{

@@ -16,7 +16,10 @@ func TestMain(m *testing.M) {
 		os.Exit(workerMain())
 	}
 	waitTogether()
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		removeCommand()
+		os.Exit(code)
+	}))
 }
 
 // waitTogether lets more tests run at a time than there are cores: they mostly wait

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/refresh/explain"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache"
@@ -173,7 +174,31 @@ func catch(t *testing.T, rs *redistest.Server, point string, p provider.Profile)
 		c.gate.Release()
 		c.holder.awaitPoint(point)
 	}
+	c.caught()
 	return c
+}
+
+// caught asserts what a person on call is told while the holder stands at its point, with its lease.
+func (c *cell) caught() {
+	c.t.Helper()
+	switch c.point {
+	case afterLease:
+		c.explained(tenant, "TL207|TL102", explain.Nobody, "")
+	case afterCommit:
+		c.explained(tenant, "TL101", explain.Nobody, "")
+	default:
+		c.explained(tenant, "TL103|TL202", explain.Nobody, "worker-1 began to present generation 1") // 202: its lease has run out
+	}
+}
+
+// silent asserts what a person on call is told between the end of a dead holder's lease and its hard deadline.
+func (c *cell) silent() {
+	c.t.Helper()
+	c.eventually("the lease to run out", func() bool { return c.rdb.Exists(c.ctx(), c.key(tenant, "lock")).Val() == 0 })
+	e := c.explained(tenant, "TL202", explain.Nobody, "worker-1 began to present generation 1")
+	if !e.RetryAt.Equal(c.hard.UTC()) && e.RetryAt.Sub(c.hard).Abs() > time.Second {
+		c.t.Errorf("others may take over at %v, and %v is said", c.hard, e.RetryAt)
+	}
 }
 
 // strike does it to the holder. A request that the provider already has is then
@@ -188,6 +213,9 @@ func (c *cell) strike(do func()) {
 
 func (c *cell) kill() {
 	c.strike(c.holder.kill)
+	if c.fate.waiters == deadline {
+		c.silent()
+	}
 	c.results(time.Now())
 	c.end()
 }
@@ -253,8 +281,10 @@ func (c *cell) results(since time.Time) {
 	if c.fate.lost {
 		c.refused(r, waitingTotal, "reauthorize/lost_response")
 		c.dead(tenant, "lost_response")
+		c.explained(tenant, "TL302", explain.Tenant, "worker-1 began to present generation 1")
 	} else {
 		c.served(r, waitingTotal)
+		c.explained(tenant, "TL101|TL105", explain.Nobody, "")
 	}
 	limit := promise
 	switch c.fate.waiters {

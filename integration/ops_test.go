@@ -38,7 +38,7 @@ func named(text string) map[string]bool {
 func made(t *testing.T) map[string]bool {
 	t.Helper()
 	all := map[string]bool{}
-	for _, dir := range []string{"../refresh/metrics", "../cmd/tokenlatch/internal/exporter"} {
+	for _, dir := range []string{"../refresh/metrics", "../cmd/tokenlatch/internal/fleet"} {
 		files, err := filepath.Glob(dir + "/*.go")
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: %v", dir, err)

@@ -2,10 +2,12 @@ package integration
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
+	"github.com/tokenlatch/tokenlatch/refresh/explain"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 )
 
@@ -51,7 +53,11 @@ func TestAPausedRedisCostsNoPair(t *testing.T) {
 		w.do(order{Op: "warm", Tenant: "warm"})
 	}
 	holder, i := f.holder(workers, "acme")
+	f.explained("acme", "TL103", explain.Nobody, holder.name+" began to present generation 1")
 	f.redis.Pause(t)
+	if stdout, _, code := f.typed("explain", app, "acme", "--json", "--timeout", "300ms"); code != 1 || !strings.Contains(stdout, `"code":"redis_timeout"`) {
+		t.Errorf("exit code %d: %s", code, stdout)
+	}
 	gate.Release()
 	within(t, "serving the new pair from the holder's memory", 3*time.Second, func() { f.served(asked[i].report(), 50) })
 	within(t, "serving valid pairs from memory", time.Second, func() { f.served(herd(workers, "warm", 50), 3*50) })
@@ -122,6 +128,8 @@ func TestWarmWorkersRestoreWhatRedisLost(t *testing.T) {
 	}
 	f.rdb.FlushAll(f.ctx())
 	f.served(herd(workers, "acme", 20), 3*20)
+	f.eventually("the grant to be given back", func() bool { return f.rdb.Exists(f.ctx(), f.key("acme", "grant")).Val() == 1 })
+	f.explained("acme", "TL601|TL206", explain.Nobody, "gave back generation 1")
 	f.presented("acme", 0)
 	// The pair expires, Redis loses it, and all want a new one at once: the record is
 	// restored, and presented once.
@@ -218,6 +226,8 @@ func TestProcessesGiveBackWhatRedisHasLost(t *testing.T) {
 				if n := stored(); n != grants {
 					t.Errorf("%d of %d grants are there", n, grants)
 				}
+				f.explained(tenant(0), "TL601", explain.Nobody, "gave back generation 2")
+				f.explained("nobody knows", "TL606", explain.Operator, "Redis came back without this app's data")
 				for i := range grants {
 					f.living(tenant(i))
 					f.presented(tenant(i), 1)

@@ -33,7 +33,9 @@ func newSeam(say func(answer)) *seam {
 	return &seam{say: say, traffic: noTraffic(), claims: map[string]string{}}
 }
 
-func noTraffic() report { return report{Commands: map[string]int{}, Looks: map[string]int{}, Sent: map[string]time.Time{}} }
+func noTraffic() report {
+	return report{Commands: map[string]int{}, Looks: map[string]int{}, Sent: map[string]time.Time{}}
+}
 
 // arm catches whoever reaches the point next, once.
 func (s *seam) arm(point string) {

@@ -79,10 +79,10 @@ func (l *Locker) TTL() time.Duration { return l.ttl }
 // Name is the holder's name that others see.
 func (l *Locker) Name() string { return l.name }
 
-// Try asks for the lease of key and never waits for a holder. Of several servers it asks again, for a
-// fraction of a second, while contenders have got votes and none a majority. The error is a
-// *HeldError, a Redis error, or the cause of ctx if that ends first; in the last
-// case a lease that arrives late is given back.
+// Try asks for the lease of key, and never waits for a holder. With several servers it asks again, for
+// a fraction of a second, while other processes have votes and none has a majority. The error is a
+// *HeldError, a Redis error, or the cause of ctx if that ends first. If ctx ends first, Try gives back
+// a lease that arrives later.
 func (l *Locker) Try(ctx context.Context, key string) (*Lease, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, err

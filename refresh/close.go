@@ -11,12 +11,14 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/internal/work"
 )
 
-// Close ends the coordinator. Callers that wait get an error; exchanges in flight are
-// finished, for which Close waits until ctx ends. Pairs that Redis has not taken are tried
-// again at once, for CommitPatience at most. Its error says what was still under way then, and names
-// each grant whose pair only this process has: they go on as long as the process lives, and Close
-// may be called again. If Redis has lost its data, Close gives back what this process remembers; the
-// error names what Redis did not take.
+// Close ends the coordinator. Callers that wait get an error. Close waits for the exchanges in
+// flight until ctx ends. If Redis has not taken a pair, Close tries to store it again at once, for
+// CommitPatience at most. If Redis has lost its data, Close gives back what this process
+// remembers.
+//
+// The error says what was still under way, names each grant whose pair only this process has, and
+// names what Redis did not take. This work goes on as long as the process lives, and Close may be
+// called again.
 func (c *Coordinator) Close(ctx context.Context) error {
 	c.work.Close()
 	drained := make(chan struct{})
@@ -60,9 +62,9 @@ func rescue(ctx context.Context, app engine.App) error {
 	return nil
 }
 
-// AcceptLoss says that an operator accepts what Redis has lost: a tenant of whom no worker
-// remembers a grant counts as not connected again, and its customer may be asked to consent. Before,
-// restore a backup if there is one; see the event data_lost.
+// AcceptLoss says that an operator accepts what Redis has lost: see the event data_lost. If there
+// is a backup, restore it before. After AcceptLoss, a tenant counts as not connected again if no
+// worker remembers its grant, and you may ask that customer to consent.
 func (c *Coordinator) AcceptLoss(ctx context.Context) error {
 	if err := c.app.AcceptLoss(ctx); err != nil {
 		return fmt.Errorf("refresh: app %s: AcceptLoss: %w", c.cfg.App, err)

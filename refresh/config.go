@@ -29,58 +29,61 @@ const (
 
 // Config of a Coordinator. App, Cache and Provider are required.
 type Config struct {
-	// App is the OAuth client registration, e.g. "zoom"; it stands in every key.
+	// App is the OAuth client registration, e.g. "zoom"; it is part of every key.
 	App string
 	// Cache keeps the grants.
 	Cache *tokencache.Cache
-	// Provider is how the app's provider behaves and how to ask it.
+	// Provider says how the app's provider behaves, and asks it for tokens.
 	Provider provider.Provider
 	// Name of this process, as people see it in records, journals and events. Default: the
 	// Locker's, which is host/pid.
 	Name string
 	// Locker hands out the leases. Default: one over the cache's Redis.
 	Locker *lock.Locker
-	// ExchangeTimeout is within which a request leaves, and callers have an answer. Default
-	// 30 s. Where presenting the refresh token again does harm, the provider is listened to for 5
-	// minutes all the same, if the Exchanger calls provider.Sending.
+	// ExchangeTimeout is the time within which a request leaves, and callers have an answer.
+	// Default 30 s. Where presenting the refresh token again does harm, the holder listens to the
+	// provider for 5 minutes all the same, if the Exchanger calls provider.Sending.
 	ExchangeTimeout time.Duration
-	// ClaimTimeout is how long a claim stands for its exchange. Default ExchangeTimeout + 5 s; must
-	// be at least 100 ms over ExchangeTimeout.
+	// ClaimTimeout is how long a claim stands for its exchange. Default ExchangeTimeout + 5 s; at
+	// least ExchangeTimeout + 100 ms.
 	ClaimTimeout time.Duration
-	// CommitPatience is how much longer a claim stands, since its holder may have the pair and be cut
-	// off from Redis: then others may take over. So long a dead holder's grant waits, too, where
-	// presenting again does harm. It is also how long Close waits for a Redis that takes no writes.
-	// Default 60 s.
+	// CommitPatience is how much longer a claim stands: its holder may have the pair and be cut
+	// off from Redis. After that, others may take over. Where presenting again does harm, the grant
+	// of a dead holder waits for so long, too. It is also how long Close waits for a Redis that
+	// takes no writes. Default 60 s.
 	CommitPatience time.Duration
 	// Replicas is how many replicas of Redis must have acknowledged a claim before its refresh
 	// token is presented, a consent before Connect, Import or Disconnect returns nil, and a new
-	// pair before it is no longer committed again. Set it wherever a replica can take the master's
-	// place, as by Sentinel or in a Cluster: such a failover loses what was not replicated, and a
-	// token could be presented twice. While fewer acknowledge, within a second, nothing is refreshed:
-	// the error is ErrUnavailable with code "not_replicated". Default 0: nobody waits.
+	// pair before its holder stops committing it again. Set it wherever a replica can take the
+	// master's place, as with Sentinel or in a Cluster: such a failover loses what was not
+	// replicated, and a token could be presented twice. While fewer replicas acknowledge within a
+	// second, nothing is refreshed: the error is ErrUnavailable with code "not_replicated". Default
+	// 0: no process waits.
 	//
-	// It holds if the replica that is promoted is one that has acknowledged: n of n replicas, or
-	// fewer while Sentinel or the Cluster takes the one that is furthest (equal replica-priority) and
-	// that one is alive. A master must not start again with older data than it had and stay the master.
+	// The promoted replica must be one that has acknowledged. That is so if Replicas is the number
+	// of all replicas. With fewer it is so while Sentinel or the Cluster promotes the most advanced
+	// replica (equal replica-priority), and that one is alive. A master must not start again with
+	// older data than it had, and stay the master.
 	Replicas int
-	// Refused reports whether a response of an API refuses the access token, for APIs that do not say so
-	// with 401, beside Profile.APIRefusals: Client and Transport then do as after a 401. It may read the first 16 KiB
-	// of the body, which the caller gets all the same, and must not keep the response.
+	// Refused reports whether a response of an API refuses the access token. It is for APIs that do
+	// not say so with 401, in addition to Profile.APIRefusals: Client and Transport then do as after
+	// a 401. It may read the first 16 KiB of the body, which the caller gets all the same. It must
+	// not keep the response.
 	Refused func(*http.Response) bool
 	// InsecureHosts are hosts to which Client and Transport may send access tokens
 	// unencrypted over http, e.g. a sidecar: host or host:port as in a URL, in any case. A
 	// host without port is port 80. Default: the loopback interface only.
 	InsecureHosts []string
-	// IdleAfter is how long after its access token was last asked for a grant counts as in
-	// use: Run renews it before it expires. Later it is refreshed only as often as keeps
-	// its refresh token alive. Default 25 h, so that what is used daily at the same hour
-	// is kept ready.
+	// IdleAfter is how long a grant counts as in use after a caller last asked for its access
+	// token. While it is in use, Run renews the token before it expires. Later Run refreshes the
+	// grant only as often as keeps its refresh token alive. Default 25 h: a grant that is used once
+	// a day at the same hour is always in use.
 	IdleAfter time.Duration
-	// OnEvent is called for what happens to grants and to the app, one event at a time:
-	// see [Event]. It may take its time, up to a few thousand events behind.
+	// OnEvent is called for what happens to grants and to the app, one event at a time: see
+	// [Event]. It may be slow: 4,096 events wait for it, and then the oldest are dropped.
 	OnEvent func(Event)
-	// Observer is told what happens, for metrics and traces: one of packages refresh/metrics and
-	// refresh/otel, or both by [Observers]. Default: nobody is told, which costs nothing.
+	// Observer hears what happens, for metrics and traces. Packages refresh/metrics and refresh/otel
+	// make one each; [Observers] joins them. Default: none, which costs nothing.
 	Observer Observer
 	// Log is silent by default.
 	Log zerolog.Logger

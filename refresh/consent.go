@@ -15,23 +15,24 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
-// Connect stores the pair of a new consent: what oauth2.Config.Exchange returned after
-// the tenant authorized the app. It wins over everything older, also over an exchange
-// that is under way. Of the answer's further members those are kept that say where the
-// API is and who consented (see Profile.KeepExtra), and those that WithExtra gives.
+// Connect stores the pair of a new consent: what oauth2.Config.Exchange returned after the tenant
+// authorized the app. It wins over everything older, also over an exchange that is under way.
+// With the pair it keeps those members of the answer that say where the API is and who consented
+// (see Profile.KeepExtra), and those that WithExtra gives.
 //
-// A repeat changes nothing: a caller that got an error (the reply of Redis was lost, perhaps) may call
-// Connect again with the same token, whatever has happened in between. A token whose refresh token
-// this fleet has redeemed already is refused (tokencache.ErrSpent): what is stored is newer. So is
-// one whose consent Disconnect has ended since; the error is of kind ErrNotConnected then.
+// A repeat changes nothing. So after an error (perhaps only the reply of Redis was lost) a caller
+// may call Connect again with the same token, whatever has happened in between. Connect refuses a
+// token whose refresh token this fleet has redeemed already (tokencache.ErrSpent): what is stored
+// is newer. It also refuses a token whose consent Disconnect has ended since: that error is of
+// kind ErrNotConnected.
 //
-// The pair of a consent that another one replaces within ten minutes is kept: callbacks can come in
-// the other order, and the provider may have ended the one that comes last. It is tried before the
-// grant is declared dead.
+// Callbacks of two consents can arrive in the wrong order, and the provider may have ended the
+// one that arrives last. So if another consent replaces this one within ten minutes, its pair is
+// kept, and tried before the grant is declared dead.
 //
-// Where no consent is needed (provider.ClientCredentials and kin), tok is nil: the first access
-// token is minted, by one process, and a grant that is there already is left as it is. So
-// workers may call it whenever they start.
+// Where no consent is needed (provider.ClientCredentials, provider.JWTBearer), give a nil tok. One
+// process then mints the first access token. A grant that is there already stays as it is. So
+// workers may call Connect whenever they start.
 func (c *Coordinator) Connect(ctx context.Context, tenant string, tok *oauth2.Token, opts ...ConnectOption) error {
 	k := c.key(tenant)
 	if err := k.Validate(); err != nil {
@@ -63,10 +64,10 @@ type ConnectOption func(*connecting)
 
 type connecting struct{ extra map[string]any }
 
-// WithExtra keeps further members of the provider's answer, or of the consent's callback, with the
-// grant: Token's Extra tells them from the first token on. What the answer's token says by itself
-// and the profile keeps (Profile.KeepExtra) need not be given. Members of the answers to refreshes are kept by
-// themselves. A refresh token among them is dropped.
+// WithExtra keeps further members with the grant: of the provider's answer, or of the consent's
+// callback. Token(…).Extra(name) returns them from the first token on. You need not give the
+// members that Connect keeps by itself (Profile.KeepExtra), nor those of the answers to refreshes,
+// which are all kept. A refresh token among them is dropped.
 func WithExtra(members map[string]any) ConnectOption {
 	return func(c *connecting) { c.extra = members }
 }
@@ -80,12 +81,12 @@ const (
 	Exists ImportResult = "exists"
 )
 
-// Import is Connect for grants that are moved here from elsewhere: it stores the pair of a tenant
-// that has no grant, and never touches one that has. So an import that was broken off can be run
-// again as a whole, also while the grants that it brought are refreshed already. Where you do not
+// Import is Connect for grants that you move here from another store. It stores the pair of a
+// tenant that has no grant, and never changes a grant that exists. So if an import breaks off,
+// you can run it again as a whole, also while its grants are refreshed already. If you do not
 // know tok.Expiry, set it to now.
 //
-// It asks the other processes first whether they remember a grant that Redis has lost.
+// Import first asks the other processes whether they remember a grant that Redis has lost.
 func (c *Coordinator) Import(ctx context.Context, tenant string, tok *oauth2.Token, opts ...ConnectOption) (ImportResult, error) {
 	k := c.key(tenant)
 	if err := k.Validate(); err != nil {
@@ -129,12 +130,12 @@ func firstPair(call string, tok *oauth2.Token, mints bool, pairs *pair.Maker, op
 	}, nil
 }
 
-// Disconnect ends the grant, for instance when the tenant uninstalls the app. Whatever
-// an exchange under way still brings is refused.
+// Disconnect ends the grant, for instance when the tenant uninstalls the app. If an exchange under
+// way brings a pair after that, Redis refuses the pair.
 //
-// With [Revoke] the token is then revoked at the provider as well, as far as that can be done: a pair
-// that an exchange under way brings is not. If it fails, the error is an *Error with the
-// code "not_revoked", and the grant is disconnected all the same. A repeat finds no token any more.
+// With [Revoke] it then also revokes the token at the provider. It cannot revoke a pair that an
+// exchange under way brings. If revoking fails, the error is an *Error with the code
+// "not_revoked", and the grant is disconnected all the same. A repeat finds no token any more.
 func (c *Coordinator) Disconnect(ctx context.Context, tenant string, opts ...DisconnectOption) error {
 	k := c.key(tenant)
 	if err := k.Validate(); err != nil {

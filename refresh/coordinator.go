@@ -40,7 +40,8 @@ type Coordinator struct {
 	seen     observed     // by Config.Observer
 }
 
-// New returns a Coordinator. It refuses, in words, a configuration that cannot work.
+// New returns a Coordinator. If the configuration cannot work, the error names the field and the
+// rule. New does not wait for Redis.
 func New(cfg Config) (*Coordinator, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {

@@ -18,17 +18,18 @@ import (
 // The kinds of errors say who acts next. Ask with errors.Is; errors.As with *Error
 // tells the facts.
 var (
-	// ErrReauthorize: the tenant must consent again. Nothing else helps.
+	// ErrReauthorize: the tenant must act, and authorize the app again. Nothing else helps.
 	ErrReauthorize = errors.New("the tenant must authorize the app again")
-	// ErrClientConfig: the operator must act: client id or secret, scopes, the keyset
-	// that seals the tokens, a Redis that cannot do what is needed, or a profile by which answers cannot be read. It is the error of one
-	// tenant that the provider refuses as if it refused the client; of all tenants only once
-	// several were refused with none accepted in between.
+	// ErrClientConfig: the operator must act. Something is wrong with client id or secret, the
+	// scopes, the keyset that seals the tokens, a Redis that cannot do what is needed, or a profile
+	// by which answers cannot be read. If the provider refuses one tenant as if it refused the
+	// client, only that tenant gets this error. All tenants get it once several were refused, and
+	// none was accepted in between.
 	ErrClientConfig = errors.New("the operator must mend the app's configuration")
 	// ErrUnavailable: the provider or Redis does not answer usably. Try again after
 	// Error.RetryAfter.
 	ErrUnavailable = errors.New("unavailable for now, try again later")
-	// ErrPending: TryToken does not wait; a refresh is under way.
+	// ErrPending: a refresh is under way, and TryToken does not wait for it.
 	ErrPending = errors.New("a refresh is under way")
 	// ErrNotConnected: the tenant has never connected the app, or has disconnected it.
 	ErrNotConnected = errors.New("the tenant has not connected the app")
@@ -107,6 +108,7 @@ func (e *Error) Unwrap() []error {
 var hints = map[string]string{
 	trouble.NotReplicated: "too few replicas of Redis acknowledge what is stored: see to them and to their links (INFO replication on the master), or lower Config.Replicas",
 	trouble.ReadOnly:      "this client is connected to a replica: after a failover it finds the master by itself; else give it the master's address, or use a Sentinel or Cluster client",
+	policy.ReasonLifetime: "this grant's access tokens die at the same age again and again, before the end that the provider says: set Profile.ExpiresInUnit or MaxAccessTokenLife",
 	policy.ReasonExternal: "not the first time that this grant's tokens die before this fleet has used them: look for another program, a staging system perhaps, that refreshes the same grant",
 }
 

@@ -33,14 +33,15 @@ const (
 
 // Event is one thing that has happened, for metrics, mails and pages. It holds no token.
 //
-// Redis pushes it with the change itself, in one step, to every process that listens: one
-// change comes to all of them, with the same ID. To act exactly once, let the ID decide, for
-// instance by SET NX in Redis. The process that made the change gets it also without a
-// subscriber connection. What nobody could hear, since the one listener died over it, Run
-// finds in the grant when it comes by, if that is still its last change.
+// Redis publishes a change in the step that makes it. The event reaches every process that
+// listens, with the same ID. To act once, deduplicate on ID, for instance by SET NX in Redis. The
+// process that made the change gets the event even without a subscriber connection.
+//
+// If no process was listening, Run reports the grant's latest change when it next checks the
+// grant. Earlier changes remain in the journal only.
 type Event struct {
 	Kind EventKind
-	// ID is the same in all processes, and of no other change.
+	// ID is the same in all processes. No other change has it.
 	ID  string
 	App string
 	// Tenant is empty for events about the app.

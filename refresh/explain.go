@@ -15,12 +15,13 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache/journal"
 )
 
-// Explain says why a tenant's grant is as it is, since when, who acts next, and what to do: what Redis
-// holds of it, and what this process knows besides. It presents nothing. It costs a few reads: it is for
-// people, not for each request.
+// Explain says why a tenant's grant is as it is, since when, who acts next, and what to do. It uses
+// what Redis holds of the grant, and what this process knows besides. It presents nothing. It costs
+// a few reads: call it for people, not for each request.
 //
-// A grant that is not there, a pair that does not open and a Redis that refuses a command are explained
-// too. The error is of kind ErrUnavailable where Redis does not answer, or the cause with which ctx ended.
+// It also explains a grant that is not there, a pair that does not open, and a Redis that refuses a
+// command. If Redis does not answer, the error is of kind ErrUnavailable. If ctx ends, the error is
+// the cause with which it ended.
 func (c *Coordinator) Explain(ctx context.Context, tenant string) (explain.Explanation, error) {
 	k := c.key(tenant)
 	if err := k.Validate(); err != nil {

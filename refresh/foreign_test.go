@@ -70,9 +70,9 @@ func TestAccessTokensThatDieEarlyAgainAndAgainAreToldApart(t *testing.T) {
 			t.Errorf("%q after %d", st.Reason, i)
 		}
 		tok := f.token(f.worker(), "acme")
-		// A quarter of an hour later, with most of its hour before it.
+		// A quarter of an hour later and more, with most of its hour before it.
 		now := f.redisNow(w)
-		f.alter(w, "acme", "issued_at", now-(15*time.Minute).Milliseconds())
+		f.alter(w, "acme", "issued_at", now-(time.Duration(15+5*i)*time.Minute).Milliseconds())
 		if err := f.worker().Reject(f.ctx(), "acme", tok.AccessToken); err != nil {
 			t.Fatal(err)
 		}

@@ -2,9 +2,9 @@ package refresh
 
 import "context"
 
-// Events returns a channel of what happens from now on, until ctx ends or the coordinator
-// is closed; then it is closed. What other processes do is heard as soon as this one's
-// subscription stands, a moment later. A reader that is thousands of events behind misses the oldest.
+// Events returns a channel of what happens from now on. The channel is closed when ctx ends or the
+// coordinator is closed. This process hears of the others' changes once it has subscribed, a
+// moment later. A reader that is more than 4,096 events behind misses the oldest.
 func (c *Coordinator) Events(ctx context.Context) <-chan Event {
 	out := make(chan Event)
 	ctx, cancel := context.WithCancel(ctx)

@@ -10,21 +10,23 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 )
 
-// Reject reports that an API answered 401 to an access token (RFC 6750 §3.1,
-// invalid_token), and waits until a newer one is there: after nil, Token returns another
-// than the one that was refused. If that is the grant's current one, one refresh is made
-// across the fleet, however many report it; if not, a newer one is there already.
+// Reject reports that an API answered 401 to an access token (RFC 6750 §3.1, invalid_token), and
+// waits for a newer one: after nil, Token returns another token than the refused one. If the
+// refused token is the grant's current one, the fleet makes one refresh, however many callers
+// report the token. Otherwise a newer token is there already.
 //
-// A fresh access token (up to 10 minutes old) that is refused too forces one more refresh at
-// once, the next ones only 1, 2, 4, 8, 16 and 30 minutes (and up to a quarter more) after
-// the one before, or once the token is 10 minutes old. A refusal before that makes the
-// grant "suspect": the error is of kind ErrUnavailable with that code, status 401 and
-// RetryAfter. An API that refuses every token costs at most 10 exchanges in the first hour,
-// then 6 an hour. Token goes on serving meanwhile: other APIs may well accept what this one
-// refuses. What they refuse waits too; [Coordinator.Refresh] does not. The row is
-// forgotten an hour after its last wait, and by a new consent.
+// A token is fresh while it is up to 10 minutes old. If an API refuses a fresh token too, that
+// forces one more refresh at once. The next ones come only 1, 2, 4, 8, 16 and 30 minutes (and up
+// to a quarter more) after the one before, or once the token is 10 minutes old. A refusal before
+// that makes the grant "suspect": the error is of kind ErrUnavailable with that code, status 401
+// and RetryAfter. So an API that refuses every token costs at most 10 exchanges in the first
+// hour, then 6 an hour.
 //
-// Otherwise errors are those of Token. accessToken is the token alone, without "Bearer".
+// Meanwhile Token goes on serving the token: other APIs may accept it. A Reject of another API
+// waits too, but [Coordinator.Refresh] does not. The count begins anew an hour after the last
+// wait, and with a new consent.
+//
+// Other errors are those of Token. accessToken is the token alone, without "Bearer".
 func (c *Coordinator) Reject(ctx context.Context, tenant, accessToken string) error {
 	k := c.key(tenant)
 	if err := k.Validate(); err != nil {

@@ -15,8 +15,8 @@ import (
 // DisconnectOption alters what Disconnect does.
 type DisconnectOption uint8
 
-// Revoke also revokes the grant's token at the provider (RFC 7009), if the Exchanger can: that of
-// provider.OAuth2 and kin does where Profile.RevokeURL is set.
+// Revoke also revokes the grant's token at the provider (RFC 7009), if the Exchanger is a
+// provider.Revoker. The TokenEndpoint of package provider is one; it needs Profile.RevokeURL.
 const Revoke DisconnectOption = 1
 
 // codeNotRevoked is of a grant that is disconnected here, and lives on at the provider.
@@ -41,7 +41,7 @@ func (c *Coordinator) revoke(ctx context.Context, k tokencache.Key, s *engine.Sn
 		AccessToken: s.Pair.AccessToken.Reveal(), RefreshToken: s.Pair.RefreshToken.Reveal(), Scope: s.Pair.Scope, Extra: s.Pair.Extra}
 	err := errNoToken
 	if g.AccessToken != "" || g.RefreshToken != "" {
-		err = c.revokeAt(ctx, g)
+		err = revokeAt(ctx, c.cfg.Provider, g)
 	}
 	if err == nil {
 		c.log.Info().Str("tenant", k.Tenant).Msg("revoked at the provider")
@@ -65,9 +65,9 @@ func notRevoked(k tokencache.Key, why error) *Error {
 
 // revokeAt asks the Exchanger, and the Fallback if the first is refused. Revoking twice is harmless, so it
 // is tried again.
-func (c *Coordinator) revokeAt(ctx context.Context, g provider.Grant) error {
+func revokeAt(ctx context.Context, p provider.Provider, g provider.Grant) error {
 	err := errNoRevoker
-	for _, e := range []provider.Exchanger{c.cfg.Provider.Exchanger, c.cfg.Provider.Fallback} {
+	for _, e := range []provider.Exchanger{p.Exchanger, p.Fallback} {
 		r, ok := e.(provider.Revoker)
 		if !ok {
 			continue

@@ -6,21 +6,22 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/internal/renew"
 )
 
-// Run renews the app's grants in the background until ctx ends, and returns nil then; the
-// renewals under way are finished by Close. Any number of processes may run it, none has to:
-// each grant that is due is renewed by one of them, in the same way as by Token.
+// Run renews the app's grants in the background until ctx ends, and then returns nil. Close
+// finishes the renewals that are under way. Any number of processes may call Run, or none: one
+// of them renews each grant that is due, in the same way as Token does.
 //
-// A grant in use (see Config.IdleAfter) is renewed before its access token expires. An idle
-// one is refreshed only as often as keeps its refresh token alive: 5 to 8 percent of its
-// life before that ends, or every two weeks where nobody knows. One whose refresh token ends
-// at a fixed date (Profile.RefreshTokenLife) is left alone while idle, and a reauth_due event
-// says so two weeks ahead, or after three quarters of a shorter life.
+// Run renews a grant in use (see Config.IdleAfter) before its access token expires. It refreshes
+// an idle grant only as often as keeps its refresh token alive: when 5 to 8 percent of that
+// token's life are left, or every two weeks if nobody knows how long it lives. If a refresh token
+// ends at a fixed date (Profile.RefreshTokenLife), Run leaves the grant alone while it is idle. A
+// reauth_due event announces that date two weeks ahead, or after three quarters of a shorter life.
 //
-// A grant that died by invalid_grant is tried again 1 minute later, and 10 minutes, 1, 6 and 24 hours after
-// the try before, behind all that live: a pair makes it active, which is told as [EventRefreshed].
+// Run tries a grant that died by invalid_grant again 1 minute later, and then 10 minutes, 1, 6
+// and 24 hours after the try before. Grants that live go first. A pair makes the grant active
+// again, with the event [EventRefreshed].
 //
-// Who dies over a renewal is replaced: a grant that was taken comes back by itself. One that
-// the due sets have lost is found within about an hour.
+// If a process dies during a renewal, another one renews that grant about a minute later. If the
+// due sets have lost a grant, a process finds it within about an hour.
 func (c *Coordinator) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

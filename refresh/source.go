@@ -11,15 +11,15 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache"
 )
 
-// TokenSource is for SDKs that want an [oauth2.TokenSource]. Its Token is [Coordinator.Token]
-// with the ctx given here, which ends all waiting: use one that lives as long as the SDK's
-// client, not a request's.
+// TokenSource is for SDKs that want an [oauth2.TokenSource]. Its Token calls [Coordinator.Token]
+// with the ctx given here. Use a ctx that lives as long as the SDK's client, not the ctx of one
+// request: when it ends, no call waits for a token any more.
 //
-// Use Client or Transport where you can:
+// Use Client or Transport where you can, for two reasons:
 //
-//   - [oauth2.NewClient] and [oauth2.ReuseTokenSource], which many SDKs call, keep a token
-//     until its Expiry. One that was replaced before (a forced refresh, a 401, a provider
-//     whose refresh kills the old one) goes on being used by them for so long: give [ShortLived].
+//   - Many SDKs call [oauth2.NewClient] or [oauth2.ReuseTokenSource]. These use a token until its
+//     Expiry, even if it was replaced before (by a forced refresh, after a 401, or because the
+//     provider's refresh kills the old one). Give [ShortLived] against that.
 //   - Such an SDK does nothing about a 401. Call [Coordinator.Reject] with the token that
 //     was refused, then send the call again.
 func (c *Coordinator) TokenSource(ctx context.Context, tenant string, opts ...SourceOption) oauth2.TokenSource {
@@ -29,10 +29,10 @@ func (c *Coordinator) TokenSource(ctx context.Context, tenant string, opts ...So
 // SourceOption alters what TokenSource returns.
 type SourceOption uint8
 
-// ShortLived makes tokens of a TokenSource end a second after they were asked for, as far as the program
-// that asks can tell. So [oauth2.ReuseTokenSource], which takes a token for expired ten seconds ahead, asks
-// for each call, and an SDK never goes on with a token that was replaced. Asking costs nothing while the
-// grant is in memory.
+// ShortLived makes each token of a TokenSource seem to end a second after it was asked for.
+// [oauth2.ReuseTokenSource] takes a token for expired ten seconds before its end. So it asks for a
+// token for each call, and an SDK never goes on with one that was replaced. Asking costs nothing
+// while the grant is in memory.
 const ShortLived SourceOption = 1
 
 // shortLife is long enough for the call that the token was asked for to begin.

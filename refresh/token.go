@@ -14,13 +14,13 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
-// Token returns a valid access token, waiting for a refresh if the stored one has
-// expired. The token carries no refresh token. It is shared between callers: do not
-// change it. A caller that leaves by its ctx leaves alone: the refresh goes on.
+// Token returns a valid access token. If the stored one has expired, it waits for a refresh.
+// The token carries no refresh token. Callers share it: do not change it. If a caller's ctx
+// ends, only that caller stops waiting: the refresh goes on.
 //
-// An access token that is still valid is served whatever became of its renewal, also when
-// the tenant must authorize the app again ([Coordinator.Status] tells that earlier), unless an
-// API has refused it, see [Coordinator.Reject].
+// Token returns an access token that is still valid whatever became of its renewal, even if the
+// tenant must authorize the app again ([Coordinator.Status] tells that earlier). The exception is
+// a token that an API has refused: see [Coordinator.Reject].
 //
 // The error is an *Error of kind ErrReauthorize, ErrClientConfig, ErrUnavailable or
 // ErrNotConnected, or the cause with which ctx ended.
@@ -73,11 +73,11 @@ func (c *Coordinator) handle(tenant string) func(context.Context) (*oauth2.Token
 	}
 }
 
-// TryToken is Token for callers that must not wait, such as a queue that can run the
-// job again later. It reads Redis at most once, for a second at most. Where a refresh is
-// needed it starts one and returns an *Error of kind ErrPending, whose RetryAfter says
-// when to come back: a second or so after the refresh began, later the longer its claim has
-// been standing. Callers get different ones, so that a queue's jobs do not return together.
+// TryToken is Token for callers that must not wait, such as a queue that can run the job again
+// later. It reads Redis at most once, and waits for that a second at most. If a refresh is
+// needed, it starts one and returns an *Error of kind ErrPending. RetryAfter says when to call
+// again: about a second after the refresh began, and later if its claim has been standing for
+// longer. Each caller gets another RetryAfter, so that a queue's jobs do not all call at once.
 func (c *Coordinator) TryToken(ctx context.Context, tenant string) (*oauth2.Token, error) {
 	if tok := c.grants.Fresh(tenant); tok != nil {
 		c.seen.hot.Add()
@@ -111,8 +111,8 @@ func (c *Coordinator) TryToken(ctx context.Context, tenant string) (*oauth2.Toke
 	return nil, &Error{App: k.App, Tenant: k.Tenant, Kind: ErrPending, RetryAfter: policy.PendingFor(v, rand.Float64())}
 }
 
-// Refresh forces a new pair, however fresh the stored one is, and waits for it. A
-// refresh that is already under way counts.
+// Refresh forces a new pair, however fresh the stored one is, and waits for it. If a refresh is
+// under way already, it waits for that one.
 func (c *Coordinator) Refresh(ctx context.Context, tenant string) error {
 	k := c.key(tenant)
 	if err := k.Validate(); err != nil {

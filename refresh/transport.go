@@ -15,45 +15,47 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 )
 
-// Client is an HTTP client that sends every request with the tenant's access token and
-// handles a 401: one more attempt with a newer token. See Transport for what it does and
-// which errors it returns. A webhook worker writes
+// Client returns an HTTP client that sends every request with the tenant's access token. After a
+// 401 it sends the request once more, with a newer token. See Transport for what it does and which
+// errors it returns. A webhook worker writes
 //
 //	resp, err := tokens.Client("acme").Get(url)
 //
-// and is done. It sets no Timeout: set one, or give the requests a ctx that ends. Making
-// one is cheap; the connections are those of [http.DefaultTransport] anyway.
+// and is done. Client sets no Timeout: set one, or give the requests a ctx that ends. A client is
+// cheap to make: all share the connections of [http.DefaultTransport].
 func (c *Coordinator) Client(tenant string) *http.Client {
 	return &http.Client{Transport: c.Transport(tenant, nil)}
 }
 
-// Transport adds the tenant's access token to the requests that go through base, which is
-// [http.DefaultTransport] if nil. It sets Authorization, whatever the caller has set there,
-// on a copy of the request; the request's own ctx is the one that waits for a token.
+// Transport returns a RoundTripper that adds the tenant's access token to requests and sends them
+// by base, which is [http.DefaultTransport] if nil. It sets Authorization on a copy of the request,
+// whatever the caller has set there. It waits for a token until the request's own ctx ends.
 //
-// A 401 that is about the token (RFC 6750 §3.1: its Bearer challenge says so, or does not
-// say what it is about) is reported with [Coordinator.Reject], and the request is sent
-// once more with the newer token. The second answer is returned whatever it is; so is a 401
-// that names another reason, such as insufficient_scope, and every 403. An API that goes on
-// refusing is bounded by Reject. Responses that provider.Profile's APIRefusals or Config.Refused
-// name are handled like such a 401, whatever their status; up to 16 KiB of a body are looked at for
-// that, and only where a rule is about its status.
+// A 401 is about the token if its Bearer challenge says so, or does not say what it is about (RFC
+// 6750 §3.1). Transport reports such a 401 with [Coordinator.Reject], which limits what an API can
+// cause that goes on refusing. Then it sends the request once more with the newer token, and
+// returns the second answer whatever it is. It returns a 401 that names another reason, such as
+// insufficient_scope, and every 403, at once.
 //
-// The second attempt needs the request's body again: from GetBody, which [http.NewRequest]
-// sets for bytes and strings, else from a buffer of up to 1 MiB per request that keeps what
-// the first attempt has read; a body of which less was read before the 401 may be of any
-// length. Where that is not enough the newer token is there, but the request must be sent
-// again by the caller.
+// Transport handles responses that provider.Profile's APIRefusals or Config.Refused name like such
+// a 401, whatever their status. For that it looks at up to 16 KiB of a body, and only if a rule is
+// about its status.
+//
+// The second attempt needs the request's body again. Transport takes it from GetBody, which
+// [http.NewRequest] sets for bytes and strings. Otherwise it keeps what the first attempt has
+// read, in a buffer of up to 1 MiB per request. The body may be longer, if less than that was read
+// before the 401. If the buffer is not enough, the caller must send the request again; the newer
+// token is there then.
 //
 // The token goes to one host: the one that the first request of a row of redirects was for.
-// Once a redirect leads to another host or port, requests are sent without it, back at the
-// first host too. It goes over https only, except to the loopback interface and to
+// Once a redirect leads to another host or port, requests are sent without the token, even back at
+// the first host. The token goes over https only, except to the loopback interface and to
 // Config.InsecureHosts (RFC 6750 §5.3).
 //
-// Errors come without a response. Beside those of base and of Token they are, for
-// errors.As with *Error also through http.Client's *url.Error:
+// An error comes without a response. Besides the errors of base and of Token these are possible.
+// errors.As finds the *Error also in http.Client's *url.Error:
 //
-//   - what Reject says after a 401, e.g. ErrReauthorize; the text names the API's host
+//   - what Reject returns after a 401, e.g. ErrReauthorize; the text names the API's host
 //   - ErrUnavailable, Code "body_not_replayable", Status of the refusal: send the request again
 //   - ErrClientConfig, Code "insecure_url": nothing was sent
 //   - the cause with which the request's ctx ended

@@ -172,18 +172,14 @@ func stateFrom(a *engine.AppState) *explain.State {
 
 // explanationLines are an explanation in words. All its times are UTC, as those in its sentences are.
 func explanationLines(e explain.Explanation, now time.Time, width int) []term.Line {
-	head := []term.Line{{term.In(toneOfLevel(e.Level), e.Title), term.In(cli.Faint, "  "+e.Code)}}
-	if 2+len([]rune(e.Title))+len(e.Code) > width {
-		head = nil
-		for i, part := range term.Wrap(e.Title, width-len(e.Code)-2) {
-			line := term.Line{term.In(toneOfLevel(e.Level), part)}
-			if i == 0 {
-				line = append(line, term.In(cli.Faint, "  "+e.Code))
-			}
-			head = append(head, line)
+	var out []term.Line
+	for i, part := range term.Wrap(e.Title, width-len(e.Code)-2) { // the code stands at the right, where no title comes
+		line := term.Line{term.In(toneOfLevel(e.Level), part)}
+		if i == 0 {
+			line = append(line, term.In(cli.Faint, fmt.Sprintf("%*s", width-len([]rune(part)), e.Code)))
 		}
+		out = append(out, line)
 	}
-	out := head
 	say := func(what, text string) {
 		for i, part := range term.Wrap(text, width-14) {
 			if i > 0 {
@@ -205,7 +201,7 @@ func explanationLines(e explain.Explanation, now time.Time, width int) []term.Li
 	for _, unknown := range e.Unknown {
 		say("not known", unknown)
 	}
-	say("who acts", strings.ReplaceAll(e.Who, "_", " "))
+	say("who acts", oncall.Actor(e.Who))
 	for _, do := range e.Do {
 		say("do", do.Text)
 		if do.Command != "" {

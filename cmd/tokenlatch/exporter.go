@@ -14,12 +14,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/cli"
-	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/exporter"
+	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/doctor"
+	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/fleet"
 	"github.com/tokenlatch/tokenlatch/lock"
 )
 
-// exporting is what the flags of exporter say.
-type exporting struct {
+// exporterFlags are the flags of exporter.
+type exporterFlags struct {
 	*globals
 	listen      string
 	every       time.Duration
@@ -30,7 +31,7 @@ type exporting struct {
 const exporterLease = 30 * time.Second
 
 func newExporter(g *globals) *cobra.Command {
-	x := &exporting{globals: g}
+	x := &exporterFlags{globals: g}
 	cmd := &cobra.Command{
 		Use: "exporter [flags]", Short: "serve what Redis says of the whole fleet to Prometheus",
 		Long: `Serves /metrics: grants by state, overdue renewals, the oldest claim without
@@ -58,7 +59,7 @@ tokenlatch exporter --once | grep tokenlatch_fleet_grants`,
 	return cmd
 }
 
-func (x *exporting) run(cmd *cobra.Command) error {
+func (x *exporterFlags) run(cmd *cobra.Command) error {
 	if x.every < time.Second {
 		return cli.Usage(fmt.Errorf("--every %s: must be at least 1s", x.every))
 	}
@@ -67,11 +68,11 @@ func (x *exporting) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer s.close()
-	cfg := exporter.Config{Inspector: s.Inspector, Checks: exporter.Durability(s.rdb), Key: x.prefix + ":exporter", Every: x.every, Tell: x.tell}
+	cfg := fleet.Config{Inspector: s.Inspector, Checks: x.examine(s), Key: x.prefix + ":exporter", Every: x.every, Tell: x.tell}
 	if !x.alone && !x.once {
 		cfg.Locker = lock.New(lock.Config{TTL: exporterLease}, s.rdb)
 	}
-	e := exporter.New(cfg)
+	e := fleet.New(cfg)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(e)
 	if x.once {
@@ -80,8 +81,28 @@ func (x *exporting) run(cmd *cobra.Command) error {
 	return x.serve(cmd.Context(), e, registry)
 }
 
+// examine makes the checks of `tokenlatch doctor` that write nothing, and are not about what the scan counts anyway. One
+// that could not be made is left out.
+func (x *exporterFlags) examine(s *session) func(ctx context.Context) map[string]int {
+	sentinels, master := cli.Sentinels(s.addr)
+	patient := doctor.Patient{
+		Redis: s.rdb, Inspector: s.Inspector, Prefix: x.prefix, Place: cli.Place(s.addr), Encrypted: cli.Encrypted(s.addr),
+		Sentinels: sentinels, Master: master, Pre: true, Skip: []string{"permissions", "push"}, Timeout: x.timeout,
+	}
+	results := map[doctor.Result]int{doctor.OK: 0, doctor.Warning: 1, doctor.Failure: 2}
+	return func(ctx context.Context) map[string]int {
+		found := map[string]int{}
+		for f := range doctor.Examine(ctx, patient) {
+			if result, made := results[f.Result]; made {
+				found[f.ID] = result
+			}
+		}
+		return found
+	}
+}
+
 // tell says something to the people who look at the log.
-func (x *exporting) tell(text string, err error) {
+func (x *exporterFlags) tell(text string, err error) {
 	if err != nil {
 		fmt.Fprintf(x.stderr, "%s: %v\n", text, err)
 		return
@@ -90,7 +111,7 @@ func (x *exporting) tell(text string, err error) {
 }
 
 // print scans once, and prints what Prometheus would have got.
-func (x *exporting) print(ctx context.Context, e *exporter.Exporter, registry *prometheus.Registry) error {
+func (x *exporterFlags) print(ctx context.Context, e *fleet.Exporter, registry *prometheus.Registry) error {
 	if err := e.Once(ctx); err != nil {
 		return err
 	}
@@ -104,7 +125,7 @@ func (x *exporting) print(ctx context.Context, e *exporter.Exporter, registry *p
 }
 
 // serve scans and serves until ctx ends.
-func (x *exporting) serve(ctx context.Context, e *exporter.Exporter, registry *prometheus.Registry) error {
+func (x *exporterFlags) serve(ctx context.Context, e *fleet.Exporter, registry *prometheus.Registry) error {
 	ln, err := net.Listen("tcp", x.listen)
 	if err != nil {
 		return &cli.Error{Exit: cli.ExitFailed, Code: "address", Err: err, Hint: "--listen names another address"}

@@ -75,7 +75,8 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	g := newGlobals(root, stdout, stderr)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return g.check(cmd) }
 	root.AddCommand(
-		newLs(g), newApps(g), newInspect(g), newExplain(g), newJournal(g), newAcceptLoss(g), newExporter(g),
+		newLs(g), newApps(g), newInspect(g), newExplain(g), newJournal(g), newWatch(g), newWait(g), newDoctor(g), newExporter(g),
+		newToken(g), newRefresh(g), newConnect(g), newDisconnect(g), newExport(g), newImport(g), newAcceptLoss(g),
 		newDemo(), newFake(), newVersion(g), newCompletion(), newWorker(),
 	)
 	root.AddCommand(topics()...)
@@ -130,6 +131,8 @@ type failed struct {
 	Message string `json:"message"`
 	Hint    string `json:"hint,omitempty"`
 	Exit    int    `json:"exit"`
+	// RetryAfter goes with exit code 4 only.
+	RetryAfter float64 `json:"retry_after_seconds,omitempty"`
 }
 
 // report says why a command failed, and what to do next: to people, and to programs as well.
@@ -142,6 +145,6 @@ func report(cmd *cobra.Command, e *cli.Error, asJSON bool, stdout, stderr io.Wri
 		fmt.Fprintln(stderr, "hint: "+e.Hint)
 	}
 	if asJSON {
-		_ = json.NewEncoder(stdout).Encode(failure{failed{e.Code, e.Err.Error(), e.Hint, e.Exit}})
+		_ = json.NewEncoder(stdout).Encode(failure{failed{e.Code, e.Err.Error(), e.Hint, e.Exit, e.RetryAfter.Seconds()}})
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -21,14 +22,24 @@ func TestScripts(t *testing.T) {
 			env.Setenv(cli.RedisVariable, "redis://"+server.Addr())
 			env.Setenv("REDIS_ADDR", server.Addr())
 			env.Setenv("TZ", "UTC")
-			env.Values["server"] = server
+			env.Values["server"], env.Values["world"] = server, &world{} // app fills it in
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"tell":   func(ts *testscript.TestScript, _ bool, _ []string) { tell(t, serverOf(ts).Client(t)) },
-			"lose":   func(ts *testscript.TestScript, _ bool, _ []string) { loseData(t, serverOf(ts).Client(t)) },
-			"json":   parsesAs,
-			"tokens": showsNoToken,
+			"tell":       func(ts *testscript.TestScript, _ bool, _ []string) { tell(t, serverOf(ts).Client(t)) },
+			"lose":       func(ts *testscript.TestScript, _ bool, _ []string) { loseData(t, serverOf(ts).Client(t)) },
+			"json":       parsesAs,
+			"tokens":     showsNoToken,
+			"app":        func(ts *testscript.TestScript, _ bool, args []string) { prepareApp(t, ts, args) },
+			"grants":     func(ts *testscript.TestScript, _ bool, args []string) { connectAll(ts, args) },
+			"fails":      func(ts *testscript.TestScript, _ bool, args []string) { failNext(ts, args) },
+			"respend":    func(ts *testscript.TestScript, _ bool, args []string) { respend(ts, args[0], args[1]) },
+			"revoke":     func(ts *testscript.TestScript, _ bool, args []string) { worldOf(ts).provider.Revoke(args[0]) },
+			"answer":     func(ts *testscript.TestScript, _ bool, args []string) { writeAnswer(ts, args) },
+			"until-over": func(ts *testscript.TestScript, _ bool, args []string) { untilOver(ts, args[0]) },
+			"other":      func(ts *testscript.TestScript, _ bool, _ []string) { ts.Setenv("OTHER", redistest.Own(t).Addr()) },
+			"lines":      func(ts *testscript.TestScript, _ bool, args []string) { countLines(ts, args) },
+			"claims":     func(ts *testscript.TestScript, _ bool, args []string) { claimSilently(ts, args) },
 		},
 	})
 }
@@ -74,4 +85,11 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	testscript.Main(m, map[string]func(){"tokenlatch": main})
+}
+
+// countLines is the script command "lines FILE N": the file has so many lines.
+func countLines(ts *testscript.TestScript, args []string) {
+	if n := strings.Count(ts.ReadFile(args[0]), "\n"); strconv.Itoa(n) != args[1] {
+		ts.Fatalf("%s has %d lines, not %s:\n%s", args[0], n, args[1], ts.ReadFile(args[0]))
+	}
 }

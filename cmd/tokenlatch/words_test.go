@@ -1,10 +1,13 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/settings"
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/term"
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/refresh/explain"
@@ -43,5 +46,22 @@ func TestAnAppThatHasLostItsDataSaysSo(t *testing.T) {
 	_, stdout, stderr := told(t, server, "explain", "zoom")
 	if !strings.Contains(stdout, "Redis has lost data") || !strings.Contains(stderr, "tokenlatch accept-loss zoom") {
 		t.Errorf("%s%s", stdout, stderr)
+	}
+}
+
+// What the help shows as a configuration file is one.
+func TestTheConfigurationInTheHelpIsOne(t *testing.T) {
+	_, text, _ := strings.Cut(configTopic, "\n  keyset:")
+	text, _, _ = strings.Cut(text, "\n\nIn profile")
+	name := filepath.Join(t.TempDir(), "app.yaml")
+	if err := os.WriteFile(name, []byte("  keyset:"+text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := settings.Read(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.App("zoom"); err != nil {
+		t.Error(err)
 	}
 }

@@ -239,12 +239,12 @@ func (w *worker) failed(rw http.ResponseWriter, err error) {
 	}
 }
 
-// healthz fails while the worker is stopping, so that the load balancer sends it nothing more. It does
-// not fail while Redis is away: tokens are served from memory then, and all workers would fail at once.
-func (w *worker) healthz(rw http.ResponseWriter, _ *http.Request) {
-	if w.stopping.Load() {
-		http.Error(rw, "stopping", http.StatusServiceUnavailable)
-		return
+// healthz is for a readiness probe. Do not give it to a liveness probe: a restart mends nothing of it.
+func (w *worker) healthz(rw http.ResponseWriter, r *http.Request) {
+	h := w.tokens.Health(r.Context())
+	h.Ready = h.Ready && !w.stopping.Load()
+	if !h.Ready {
+		rw.WriteHeader(http.StatusServiceUnavailable)
 	}
-	fmt.Fprintln(rw, "ok")
+	_ = json.NewEncoder(rw).Encode(h)
 }

@@ -202,7 +202,7 @@ func TestAWorkerFromConsentToItsEnd(t *testing.T) {
 	if _, ledger := get(t, client, fake+"/control/ledger"); strings.Count(ledger, `"outcome": "rotated"`) != 1 || strings.Contains(ledger, `"violation": true`) {
 		t.Errorf("want one refresh in the ledger: %s", ledger)
 	}
-	if status, text := get(t, client, strings.Replace(webhook, "/webhook", "/healthz", 1)); status != 200 || text != "ok" {
+	if status, text := get(t, client, strings.Replace(webhook, "/webhook", "/healthz", 1)); status != 200 || text != `{"status":"ok","ready":true}` {
 		t.Errorf("healthz: %d %s", status, text)
 	}
 	p.ends(t)

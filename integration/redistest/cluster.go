@@ -25,11 +25,11 @@ var slots = [][2]int{{0, 5460}, {5461, 10922}, {10923, 16383}}
 
 // StartCluster returns a Cluster which answers on every node for every slot,
 // and which is stopped when the test ends. The test is skipped where no redis-server is installed.
-func StartCluster(t testing.TB) *Cluster {
+func StartCluster(t testing.TB, opts ...Option) *Cluster {
 	t.Helper()
 	c := &Cluster{}
 	for range slots {
-		c.Nodes = append(c.Nodes, node(t))
+		c.Nodes = append(c.Nodes, node(t, opts...))
 	}
 	for i := range c.Nodes {
 		c.join(t, i)
@@ -38,16 +38,16 @@ func StartCluster(t testing.TB) *Cluster {
 	return c
 }
 
-func node(t testing.TB) *Server {
+func node(t testing.TB, opts ...Option) *Server {
 	t.Helper()
 	_, bus := split(freeAddr(t))
-	return Own(t,
+	return Own(t, append(opts,
 		Set("cluster-enabled", "yes"),
 		Set("cluster-port", strconv.Itoa(bus)), // default is port+10000: may be taken
 		Set("cluster-announce-ip", loopback),
 		Set("cluster-node-timeout", "5000"),
 		Set("repl-diskless-sync-delay", "0"),
-	)
+	)...)
 }
 
 // StartClusterWithReplicas returns a Cluster each of whose masters has a replica, which takes its

@@ -1,11 +1,14 @@
 package redistest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,27 +20,33 @@ import (
 type Failover struct {
 	Master, Replica *Server
 	sentinel        string // host:port
+	certs           *Certs // nil: no TLS
+	sentinelTLS     string // host:port
 }
 
 const masterName = "tl-test"
 
 // StartFailover returns a Failover in good order, which is stopped when the test ends. The
 // test is skipped where no redis-server is installed.
-func StartFailover(t testing.TB) *Failover {
+func StartFailover(t testing.TB, opts ...Option) *Failover {
 	t.Helper()
-	master := Own(t, Set("repl-diskless-sync-delay", "0"))
-	host, port := split(master.addr)
-	f := &Failover{Master: master, Replica: Own(t, Set("replicaof", host, strconv.Itoa(port)))}
+	master := Own(t, append(opts, Set("repl-diskless-sync-delay", "0"))...)
+	f := &Failover{Master: master, certs: master.certs}
+	host, port := split(f.masterAddr())
+	f.Replica = Own(t, append(opts, Set("replicaof", host, strconv.Itoa(port)))...)
 	await(t, "the replica to follow", f.Replica.follows)
 	f.watch(t)
 	return f
 }
 
+// masterAddr is where the Sentinel and the replica reach the first master.
+func (f *Failover) masterAddr() string { return cmp.Or(f.Master.tlsAddr, f.Master.addr) }
+
 // watch starts the Sentinel, which is a redis-server that keeps what it learns in its
 // configuration file.
 func (f *Failover) watch(t testing.TB) {
 	t.Helper()
-	host, port := split(f.Master.addr)
+	host, port := split(f.masterAddr())
 	for range 20 {
 		f.sentinel = freeAddr(t)
 		_, own := split(f.sentinel)
@@ -50,6 +59,12 @@ sentinel monitor %s %s %d 1
 sentinel down-after-milliseconds %[4]s 300
 sentinel failover-timeout %[4]s 3000
 `, loopback, own, dir, masterName, host, port)
+		if f.certs != nil {
+			f.sentinelTLS = freeAddr(t)
+			for line := range slices.Chunk(f.certs.directives(f.sentinelTLS), 2) {
+				text += strings.Join(line, " ") + "\n"
+			}
+		}
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -61,7 +76,7 @@ sentinel failover-timeout %[4]s 3000
 		await(t, "the Sentinel to know the replica", func() bool {
 			info, err := probe(f.sentinel)
 			return proc.exited() || err == nil && info["process_id"] == strconv.Itoa(proc.pid()) &&
-				info["master0"] == fmt.Sprintf("name=%s,status=ok,address=%s,slaves=1,sentinels=1", masterName, f.Master.addr)
+				info["master0"] == fmt.Sprintf("name=%s,status=ok,address=%s,slaves=1,sentinels=1", masterName, f.masterAddr())
 		})
 		if !proc.exited() {
 			return
@@ -191,8 +206,8 @@ func (f *Failover) promoted(t testing.TB) {
 // MasterName is what the Sentinel calls the master.
 const MasterName = masterName
 
-// Sentinel is the Sentinel's host:port.
-func (f *Failover) Sentinel() string { return f.sentinel }
+// Sentinel is the Sentinel's host:port; the one at which it wants TLS, where the servers do.
+func (f *Failover) Sentinel() string { return cmp.Or(f.sentinelTLS, f.sentinel) }
 
 // Current is the server that the Sentinel calls the master; nil if it does not say.
 func (f *Failover) Current() *Server {

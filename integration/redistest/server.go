@@ -25,6 +25,9 @@ type Server struct {
 	args []string
 	env  []string
 	proc *process // nil: a shared server, which no test may stop
+
+	certs   *Certs // nil: no TLS
+	tlsAddr string
 }
 
 // Option changes how a private server is started.
@@ -105,7 +108,9 @@ func Own(t testing.TB, opts ...Option) *Server {
 func (s *Server) launch(t testing.TB) {
 	t.Helper()
 	for range 20 {
-		s.addr = freeAddr(t)
+		if s.addr = freeAddr(t); s.certs != nil {
+			s.tlsAddr = freeAddr(t)
+		}
 		if s.run(t) {
 			return
 		}
@@ -134,6 +139,14 @@ func (s *Server) run(t testing.TB) bool {
 func (s *Server) commandLine() []string {
 	_, port := split(s.addr)
 	fixed := []string{"--bind", loopback, "--port", strconv.Itoa(port), "--dir", s.dir, "--daemonize", "no"}
+	if s.certs != nil {
+		for i, word := range s.certs.directives(s.tlsAddr) {
+			if i%2 == 0 {
+				word = "--" + word
+			}
+			fixed = append(fixed, word)
+		}
+	}
 	return append(fixed, s.args...)
 }
 

@@ -51,6 +51,7 @@ var kinds = []kind{
 	{"TL404", Warning, Operator, notAllowed},
 	{"TL405", Error, Operator, ours},
 	{"TL406", Error, Operator, ours},
+	{"TL407", Warning, Operator, well},
 	{"TL501", Error, Provider, theirs},
 	{"TL502", Error, Provider, theirs},
 	{"TL503", Warning, Provider, theirs},

@@ -153,6 +153,8 @@ func (j *judge) suspected() string {
 	switch {
 	case j.r.Reason == policy.ReasonExternal:
 		return "TL701"
+	case j.r.LearnedLife() > 0:
+		return "TL407"
 	case j.r.Reason == policy.ReasonSuspect && j.r.Rejects > 0 && j.r.Error == "":
 		return "TL502"
 	case j.r.Reason == policy.ReasonSuspect:
@@ -174,7 +176,7 @@ func (j *judge) served() string {
 	_, recovered := j.recovered()
 	last, ok := j.last("")
 	switch {
-	case j.r.WarnedAt != 0:
+	case j.r.WarnedAt != 0, j.r.RefreshTokenExpiresAt != 0 && j.r.RefreshTokenExpiresAt <= j.Now:
 		return "TL307"
 	case ok && last.Kind == journal.Restore:
 		return "TL601"
@@ -279,8 +281,11 @@ func (j *judge) diedEarly(generation int64) (journal.Entry, bool) {
 
 // firstSign is the line by which somebody else seems to use an active grant too.
 func (j *judge) firstSign() (journal.Entry, bool) {
-	if j.r.Foreign == 0 || j.r.ForeignGen < j.r.Generation-1 {
+	if j.r.Foreign == 0 || policy.DiesAtOneAge(&j.r) || j.r.ForeignGen < j.r.Generation-1 {
 		return journal.Entry{}, false
+	}
+	if len(j.Trace.Entries) == 0 { // the journal was not read; the record has counted it
+		return journal.Entry{}, true
 	}
 	return j.diedEarly(j.r.ForeignGen)
 }

@@ -188,6 +188,10 @@ var table = []judged{
 	{"a fixed end ahead", with(fresh(), func(c *Case) {
 		c.Record.WarnedAt, c.Record.RefreshTokenExpiresAt = ago(day), noon+13*day
 	}), "TL307", Warning, Tenant, "its consent ENDS at 2026-12-09 12:00:00 UTC (in 13 days)", "the tenant consented"},
+	{"an end that has come", with(fresh(), func(c *Case) { c.Record.RefreshTokenExpiresAt = ago(sec) }), "TL307", Warning, Tenant, "has a REFRESH TOKEN THAT HAS ENDED", "w1 stored generation 2"},
+	{"dies early, by the record alone", with(fresh(), func(c *Case) {
+		c.Record.Foreign, c.Record.ForeignGen, c.Trace.Entries = 1, c.Record.Generation-1, nil
+	}), "TL701", Info, OtherProgram, "perhaps ANOTHER PROGRAM", "at one generation the access token died early"},
 
 	{"an open circuit", with(over(), func(c *Case) {
 		c.State = &State{Open: true, Error: "app_refused/invalid_client/401", OpenedAt: ago(mins), Probes: 4, ProbeAt: noon + 4*sec}
@@ -203,6 +207,15 @@ var table = []judged{
 		c.State = &State{Open: true, Brake: "0badcafe", Error: "ambiguous/unreadable/200", OpenedAt: ago(mins)}
 	}), "TL405", Error, Operator, "the app is stopped", "the provider answered the app's first exchange with a success"},
 	{"a Redis that says no", Case{App: "zoom", Tenant: "t0005", Now: noon, Process: Process{Name: "w7", Code: "redis_unfit", Detail: "NOPERM"}}, "TL406", Error, Operator, "Redis refuses a command", "NOPERM (process w7)"},
+
+	{"a lifetime that is wrong", with(fresh(), func(c *Case) {
+		c.Record.Lived, c.Record.Foreign, c.Record.ForeignGen = "3420", 1, 1
+		c.line(ago(2*mins), journal.Suspect, 1, "w1", "wrong_lifetime")
+	}), "TL407", Warning, Operator, "ACCESS TOKENS DIE BEFORE THE END that the provider says: they are taken to live 57 min", "w1 noted a suspicion: wrong_lifetime (journal)"},
+	{"twice at the same age", with(fresh(), func(c *Case) {
+		c.Record.Lived, c.Record.Foreign, c.Record.ForeignGen = "3600x2", 1, 1
+		c.Trace.Entries = slices.Insert(c.Trace.Entries, 1, journal.Entry{ID: "5-0", At: ago(11 * mins), Kind: journal.Reject, Generation: 1, Epoch: c.Record.Epoch, By: "w1"})
+	}), "TL101", OK, Nobody, "is FRESH", "w1 stored generation 2"},
 
 	{"the provider is down", with(failed("ambiguous/server_error/500"), func(c *Case) {
 		c.Share = &Share{Exchanges: 20, Failed: 18, Tenants: 9, Since: ago(3 * mins)}
@@ -290,7 +303,7 @@ func TestTheCodesAreThese(t *testing.T) {
 		"TL101 ok nobody", "TL102 ok nobody", "TL103 ok nobody", "TL104 ok nobody", "TL105 ok nobody",
 		"TL201 warning nobody", "TL202 warning nobody", "TL203 warning nobody", "TL204 warning nobody", "TL205 warning nobody", "TL206 info nobody", "TL207 info nobody",
 		"TL301 error tenant", "TL302 error tenant", "TL303 error tenant", "TL304 error tenant", "TL305 info tenant", "TL306 info tenant", "TL307 warning tenant",
-		"TL401 error operator", "TL402 error operator", "TL403 error operator", "TL404 warning operator", "TL405 error operator", "TL406 error operator",
+		"TL401 error operator", "TL402 error operator", "TL403 error operator", "TL404 warning operator", "TL405 error operator", "TL406 error operator", "TL407 warning operator",
 		"TL501 error provider", "TL502 error provider", "TL503 warning provider", "TL504 error provider",
 		"TL601 info nobody", "TL602 error operator", "TL605 warning nobody", "TL606 error operator",
 		"TL701 error other_program",

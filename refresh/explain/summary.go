@@ -10,7 +10,8 @@ type Summary struct {
 	Grants  int     `json:"grants"`
 	Trouble int     `json:"trouble"` // of which the level is warning or error
 	Counts  []Count `json:"counts"`  // the most frequent code first
-	// Cause is the code of most of those in trouble, and Who acts about it; empty where there is no trouble.
+	// Cause is the most frequent code of those in trouble, of several the one that does not pass by itself. Who
+	// acts about it. Both are empty where there is no trouble.
 	Cause string `json:"cause"`
 	Who   string `json:"who"`
 	Title string `json:"title"` // one line
@@ -37,7 +38,7 @@ func Sum(app string, grants map[string]int) Summary {
 		if k.level != Warning && k.level != Error {
 			continue
 		}
-		if s.Trouble += n; n > most {
+		if s.Trouble += n; n > most || n == most && k.level == Error && kindOf(s.Cause).level != Error {
 			most, s.Cause, s.Who = n, k.code, k.who
 		}
 	}
@@ -53,5 +54,9 @@ func (s Summary) says(most int) string {
 	case s.Trouble == 0:
 		return fmt.Sprintf("all is well with its %d grants", s.Grants)
 	}
-	return fmt.Sprintf("%d of %d grants are in trouble, most of them (%d) for one reason (%s): %s acts", s.Trouble, s.Grants, most, s.Cause, s.Who)
+	share := fmt.Sprintf("most of them (%d)", most)
+	if 2*most <= s.Trouble {
+		share = fmt.Sprintf("%d of them", most)
+	}
+	return fmt.Sprintf("%d of %d grants are in trouble, %s for one reason (%s): %s acts", s.Trouble, s.Grants, share, s.Cause, s.Who)
 }

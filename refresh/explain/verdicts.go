@@ -17,6 +17,7 @@ var verdicts = map[string]func(*judge, *Explanation){
 	"TL301": sayRefused, "TL302": sayLost, "TL303": sayExpired, "TL304": sayExpired, "TL305": sayDisconnected,
 	"TL306": sayUnconnected, "TL307": sayEndsSoon,
 	"TL401": sayClientRefused, "TL402": saySealed, "TL403": sayInsecure, "TL404": sayNarrower, "TL405": sayNoRule, "TL406": sayUnfit,
+	"TL407": sayLifetime,
 	"TL501": sayAllFail, "TL502": sayApiRefuses, "TL503": saySlow, "TL504": sayMassDeath,
 	"TL601": sayRestored, "TL602": sayUnusable, "TL605": sayDoubted, "TL606": sayLostData,
 	"TL701": sayRotatedElsewhere,
@@ -64,7 +65,7 @@ func sayUnderway(j *judge, e *Explanation) {
 	e.Since, e.RetryAt = timeOf(at), timeOf(j.r.Claim.Until)
 	j.tellClaim(e)
 	if j.leaseKnown() {
-		e.tell(j.Now, "lease", "%s holds the lease, for %s more unless it extends it: it lives", by(j.r.Claim.By), span(j.Trace.Left))
+		e.tell(j.Now, "lease", "%s holds the lease, for %s more unless it extends it: it lives, or has died since it last did so", by(j.r.Claim.By), span(j.Trace.Left))
 	} else {
 		e.unknown("whether %s still lives: the lease was not looked at", by(j.r.Claim.By))
 	}
@@ -257,6 +258,10 @@ func sayUnconnected(j *judge, e *Explanation) {
 }
 
 func sayEndsSoon(j *judge, e *Explanation) {
+	if j.r.RefreshTokenExpiresAt <= j.Now {
+		sayOver(j, e)
+		return
+	}
 	e.Title = "works, but its consent ENDS at " + j.at(j.r.RefreshTokenExpiresAt) + ", whatever is done"
 	e.Since = timeOf(j.r.WarnedAt)
 	e.tell(j.r.Epoch, "record: epoch", "the tenant consented")
@@ -264,6 +269,20 @@ func sayEndsSoon(j *judge, e *Explanation) {
 	e.tell(j.r.RefreshTokenExpiresAt, "record: rt_expires_at", "the refresh token ends; refreshing does not put that off")
 	e.ForTenant = "The connection to your account ends on " + timeOf(j.r.RefreshTokenExpiresAt).Format("2 January 2006") + ". Please connect your account again before that."
 	e.advise(j.command("journal", "-f"), "ask the customer to connect again before that date", "this shows when they have")
+}
+
+// sayOver is about a grant whose refresh token has ended, while its last access token may still be served.
+func sayOver(j *judge, e *Explanation) {
+	e.Title = "has a REFRESH TOKEN THAT HAS ENDED, at " + j.at(j.r.RefreshTokenExpiresAt)
+	if j.r.ExpiresAt > j.Now {
+		e.Title += "; its access token is served until " + j.at(j.r.ExpiresAt)
+	}
+	e.Since = timeOf(j.r.RefreshTokenExpiresAt)
+	j.tellPair(e)
+	e.tell(j.r.RefreshTokenExpiresAt, "record: rt_expires_at", "the refresh token ended, by what the provider or its profile says")
+	e.unknown("whether the provider still takes it: the next exchange tries it once")
+	e.ForTenant = endsSoon
+	e.advise(j.command("journal", "-f"), "send the customer to your consent page", "this shows when they have connected again")
 }
 
 // TL4xx: the operator acts.
@@ -339,6 +358,21 @@ func sayUnfit(j *judge, e *Explanation) {
 	e.tell(j.Now, "process "+by(j.Process.Name), "%s", cmp.Or(j.Process.Detail, "Redis lacks a right, a command or a version"))
 	e.unknown("what else is refused: a command is found missing when it is used")
 	e.advise(j.appCommand("ls", "--trouble"), "compare the ACL of the Redis user with \"Rights in Redis\" in docs/operations.md", "this works again when it is mended")
+}
+
+func sayLifetime(j *judge, e *Explanation) {
+	e.Title = "works; its ACCESS TOKENS DIE BEFORE THE END that the provider says: they are taken to live " + span(j.r.LearnedLife())
+	e.Since = timeOf(j.r.IssuedAt)
+	for _, line := range j.Trace.Entries {
+		if line.Epoch == j.r.Epoch && line.Kind == journal.Suspect && line.Why == policy.ReasonLifetime {
+			e.Since = timeOf(line.At)
+			e.tell(line.At, "journal", "%s", j.sentence(line))
+		}
+	}
+	e.tell(0, "record: lived", "generation after generation an API refused the access token at the same age, long after it was fresh; those that follow are renewed before that age")
+	j.tellPair(e)
+	e.unknown("what the provider says: its number is not kept. A thousand times too much is milliseconds taken for seconds")
+	e.advise(j.command("journal"), "look into an answer of the token endpoint, and set Profile.ExpiresInUnit or Profile.MaxAccessTokenLife", "this has each refusal")
 }
 
 // TL5xx: the provider.
@@ -469,6 +503,9 @@ func sayRotatedElsewhere(j *judge, e *Explanation) {
 	e.tell(0, "record: foreign, foreign_gen", "%s the access token died early, or a refresh token was refused that only this fleet should have", generations(j.r.Foreign))
 	if !sure {
 		e.unknown("whether it was the customer, who removed the app or had it reset: that looks the same, once")
+	}
+	if !j.r.Refused() {
+		e.unknown("whether the provider says how long its tokens really live: tokens of which calls are rare die at any age, also if the lifetime is wrong")
 	}
 	e.unknown("which program it is: look at staging systems, scripts and older versions that have a copy of this grant's tokens")
 	e.advise(j.command("journal"), "find the other program and give it a grant of its own", "then send the customer to your consent page, if the grant is dead", "this shows when its tokens died")

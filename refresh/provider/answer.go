@@ -56,30 +56,35 @@ func (a Answer) MarshalZerologObject(e *zerolog.Event) {
 	e.Int("status", a.Status).Int("body_bytes", len(a.Body))
 }
 
-// Classify reads an answer: the new pair, or an [*Error] that says whose fault
-// it is. It is pure, looks at no clock, and its error holds neither text of the
-// body, save an error code that looks like one, nor any of secrets: the tokens
-// and the client secret that were presented. A code that holds one of them, or eight
-// bytes of one, is left out, also in base64, in hex or escaped for a URL.
+// Classify reads an answer: the new pair, or an [*Error] that says whose fault it is. It is
+// pure and looks at no clock. secrets are the tokens and the client secret that were
+// presented. The error holds none of them, and no text of the body but an error code that
+// looks like one. If a code holds a secret, or eight bytes of one, it is left out, also if it
+// holds that in base64, in hex or escaped for a URL.
 //
-// A 2xx answer with an access token is a pair, whatever else it says: it is the
-// only living one. It is also found below the top, where only one object there holds
-// an access token (of two, [Profile.PairIn] says which); in any case and as accessToken;
-// form-encoded or as XML; as JSON in a string, in UTF-16 or with rubbish before it; and in
-// gzip that no header tells of. For the rest, the first rule that matches decides:
+// A 2xx answer with an access token is a pair, whatever else it says: that pair is the only
+// living one. Classify also finds a pair
+//
+//   - below the top level, if only one object there holds an access token (of two,
+//     [Profile.PairIn] says which);
+//   - under names in any case, and as accessToken;
+//   - form-encoded or as XML; as JSON in a string, in UTF-16 or with rubbish before it; and in
+//     gzip that no header tells of.
+//
+// For other answers, the first rule that matches decides:
 //
 //  1. a phrase, then a code of the profile;
-//  2. "@status" of the profile, where no standard code was sent;
+//  2. "@status" of the profile, if no standard code was sent;
 //  3. 429: throttled;
 //  4. a standard code (RFC 6749 §5.2 and kin), but not in a 5xx: a server that
-//     stumbles may have redeemed the refresh token first;
-//  5. the status: 401 without a code is the client refused, a redirect a wrong
-//     TokenURL, any other 4xx refused, all else ambiguous.
+//     fails may have redeemed the refresh token before;
+//  5. the status: a 401 without a code refuses the client, a redirect means a wrong
+//     TokenURL, any other 4xx is Refused, all else is Ambiguous.
 //
 // A 401 with a code is about that code: of those in RFC 6749 §5.2, only
-// invalid_client is answered with 401. A 5xx is ambiguous even if it names a time
-// to come back (a gateway says so too, after the server behind it was done): the
-// wish is kept in RetryAfter, and [Error.Throttles] tells of it.
+// invalid_client is answered with 401. A 5xx is Ambiguous even if it names a time
+// to come back: a gateway may send it after the server behind it has redeemed the token.
+// RetryAfter keeps that time, and [Error.Throttles] reports the wish.
 func Classify(p Profile, a Answer, secrets ...string) (Pair, error) {
 	if a.Status == 0 {
 		return Pair{}, noAnswer(a)

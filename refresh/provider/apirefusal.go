@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// APIRefusal is how an API of this provider says that it refuses the access token where it does not say
-// it with 401 (RFC 6750 §3.1). All that is set must hold.
+// APIRefusal describes a response by which an API of this provider refuses the access token without a 401
+// (RFC 6750 §3.1). A response must match every field that is set.
 type APIRefusal struct {
 	Status int // 0: any
 	// Challenge is the error in the Bearer challenge of WWW-Authenticate, e.g. "invalid_token".

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// Option says how the provider is asked, over what its [Profile] says. All options are applied before
-// anything is sent: an error among them is [Unsent].
+// Option changes how the provider is asked, in addition to what its [Profile] says. All options are
+// applied before anything is sent: an error of one of them is [Unsent].
 type Option func(*asking)
 
 // asking is how one app asks its provider.
@@ -42,11 +42,11 @@ func newAsking(p Profile, opts []Option) (asking, error) {
 	return a, errors.Join(append(a.broken, a.Request.validate())...)
 }
 
-// Authenticate lets a function of one's own change a request just before it is sent: form is what
-// will be its body, header what will be its header. It is for clients that authenticate as no standard
-// says, e.g. with a secret that is itself a signed token (Apple), or a digest over the parameters.
-// What it sets as client_secret, client_assertion or in Authorization never comes back in an error's
-// code. With its error nothing is sent, and the error's text is not repeated.
+// Authenticate lets a function of yours change a request just before it is sent: form will be its body,
+// header its header. It is for clients that authenticate as no standard says, e.g. with a secret that is
+// itself a signed token (Apple), or with a digest over the parameters. What set writes as client_secret,
+// client_assertion or in Authorization never comes back in an error's code. If set returns an error,
+// nothing is sent, and no error of this package quotes that error's text.
 func Authenticate(set func(ctx context.Context, g Grant, form url.Values, header http.Header) error) Option {
 	return func(a *asking) {
 		if set == nil {
@@ -64,10 +64,10 @@ func Authenticate(set func(ctx context.Context, g Grant, form url.Values, header
 	}
 }
 
-// MutualTLS presents a client certificate (RFC 8705): cfg has Certificates, or GetClientCertificate where
-// they are renewed while the process lives. It is the TLS configuration of the [TokenEndpoint]'s first
-// Transport; one of your own needs its own. The client is named by client_id in the body, and shows
-// its secret only if it has one.
+// MutualTLS presents a client certificate (RFC 8705). Set Certificates in cfg, or GetClientCertificate if
+// they are renewed while the process lives. cfg becomes the TLS configuration of the first Transport of
+// the [TokenEndpoint]; a Transport of your own needs one of its own. The client names itself by client_id
+// in the body, and shows its secret only if it has one.
 func MutualTLS(cfg *tls.Config) Option {
 	return func(a *asking) {
 		if cfg == nil || len(cfg.Certificates) == 0 && cfg.GetClientCertificate == nil {

@@ -20,7 +20,7 @@ const (
 )
 
 // Assertion is the JWT by which a client authenticates (RFC 7523 §2.2). Its times are by this
-// process's clock; providers allow some minutes.
+// process's clock. Providers accept a clock that is some minutes off.
 type Assertion struct {
 	// Key signs it (private_key_jwt): RSA, ECDSA on P-256, P-384 or P-521, or Ed25519, also where the key
 	// is in a KMS. nil: the client's secret signs it (client_secret_jwt) and is not sent.
@@ -37,8 +37,8 @@ type Assertion struct {
 	Header map[string]any
 }
 
-// ClientAssertion authenticates the client by a signed JWT instead of a secret, at each request by a new
-// one (RFC 7523 §2.2).
+// ClientAssertion authenticates the client by a signed JWT instead of a secret. Each request has a new JWT
+// (RFC 7523 §2.2).
 func ClientAssertion(as Assertion) Option {
 	return func(a *asking) {
 		as.Header = maps.Clone(as.Header)

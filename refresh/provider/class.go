@@ -15,21 +15,21 @@ import (
 type Class uint8
 
 const (
-	// Ambiguous: the request may have reached the server and no usable answer
-	// came. The refresh token may have been spent. The zero value, since it is
+	// Ambiguous: the request may have reached the server, and no usable answer
+	// came. The refresh token may be spent. This is the zero value, since it is
 	// the careful reading.
 	Ambiguous Class = iota
 	// Reauthorize: the provider refuses this refresh token (invalid_grant and
-	// kin, RFC 6749 §5.2). To be verified before the grant is declared dead.
+	// kin, RFC 6749 §5.2). The caller verifies that before it declares the grant dead.
 	Reauthorize
 	// AppRefused: the provider refuses the client (invalid_client), or says what is
 	// mostly about the client (unauthorized_client, invalid_scope,
 	// unsupported_grant_type, a 401 without a code, a redirect). The operator must
-	// act. Only the first is certain, see [Error.ClientRefused]: the others providers
-	// say of one tenant too.
+	// act. Only invalid_client is certain, see [Error.ClientRefused]: providers give the
+	// other answers about one tenant, too.
 	AppRefused
-	// Throttled: 429, or slow_down in an answer other than 5xx. Not processed, nobody
-	// is at fault for good: ask later. A 503 with Retry-After wants a pause as well,
+	// Throttled: 429, or slow_down in an answer other than 5xx. The request was not processed,
+	// and nobody has to act: ask later. A 503 with Retry-After wants a pause as well,
 	// but is Ambiguous: see [Error.Throttles].
 	Throttled
 	// Busy: the provider asks to retry later because another exchange of the
@@ -37,8 +37,8 @@ const (
 	Busy
 	// Unsent: the request provably never left (DNS, dial, TLS).
 	Unsent
-	// Refused: an answer of 4xx that no rule knows. Not processed; retried ever
-	// more rarely, in the end every 15 to 30 minutes.
+	// Refused: an answer of 4xx that no rule knows. The request was not processed. Package
+	// refresh tries again ever more rarely, in the end every 15 to 30 minutes.
 	Refused
 )
 
@@ -75,6 +75,9 @@ type Error struct {
 	RetryAfter time.Duration // the provider's wish (RFC 9110 §10.2.3); 0 when unsaid
 	RequestID  string        // the answer's, by which the provider's support finds it; may be empty
 	Err        error         // cause, without token material; may be nil. errors.Is works through it
+	// Host is the token endpoint's where that depends on the tenant; else empty. A refusal of the client
+	// or a wish for a pause is that host's then, until a second host says the same.
+	Host string
 
 	unread  *unread // nil for none
 	again   bool

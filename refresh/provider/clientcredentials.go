@@ -12,13 +12,13 @@ import (
 )
 
 // ClientCredentials is a provider that mints access tokens from the app's own
-// credentials (RFC 6749 §4.4): no refresh token, nothing is spent. Its Exchanger
-// is a [*TokenEndpoint].
+// credentials (RFC 6749 §4.4). There is no refresh token, and nothing is spent. Its
+// Exchanger is a [*TokenEndpoint].
 //
 // cfg needs ClientID, TokenURL (https, except on the loopback interface) and
-// AuthStyle, for which p.AuthStyle stands in. Scopes are sent. In TokenURL and the values of
-// EndpointParams the text {tenant} stands for the grant's tenant, and grant_type
-// may be overridden, for providers that call theirs differently:
+// AuthStyle, unless p.AuthStyle is set. Its Scopes are sent. In TokenURL and in the values
+// of EndpointParams the text {tenant} stands for the grant's tenant. EndpointParams may
+// override grant_type, for providers that call theirs differently:
 //
 //	EndpointParams: url.Values{
 //		"grant_type": {"account_credentials"}, // Zoom

@@ -32,8 +32,8 @@ func newTransport() *http.Transport {
 }
 
 // TokenEndpoint exchanges refresh tokens, or mints access tokens, at one token
-// endpoint. It is made by [OAuth2], [ClientCredentials] or [JWTBearer] and safe
-// for concurrent use.
+// endpoint. [OAuth2], [PerTenant], [ClientCredentials] and [JWTBearer] make one. It is
+// safe for concurrent use.
 type TokenEndpoint struct {
 	// Transport sends the requests. At first it is a [*http.Transport] that keeps
 	// connections for 2 s only; change or replace it before the first exchange,
@@ -46,6 +46,7 @@ type TokenEndpoint struct {
 	host    string
 	ask     func(Grant) (request, error) // a func: printers that walk fields find no secret
 	asking  func() asking                // a func, too
+	hosts   *hosts                       // nil: there is one
 }
 
 // request is what one exchange asks.
@@ -62,8 +63,8 @@ func newEndpoint(host string, p Profile, a asking, ask func(Grant) (request, err
 	return &TokenEndpoint{Transport: transport, profile: p.clone(), host: host, ask: ask, asking: func() asking { return a }}
 }
 
-// Exchange asks for a new pair in one POST and classifies the answer; see
-// [Classify]. It ends with ctx, or after 30 s where ctx has no deadline. Its
+// Exchange asks for a new pair in one POST, and classifies the answer: see
+// [Classify]. It ends with ctx, or after 30 s if ctx has no deadline. Its
 // error is always an [*Error].
 func (t *TokenEndpoint) Exchange(ctx context.Context, g Grant) (Pair, error) {
 	if t.ask == nil {
@@ -82,6 +83,7 @@ func (t *TokenEndpoint) Exchange(ctx context.Context, g Grant) (Pair, error) {
 	answer := t.post(ctx, req, d)
 	pair, err := Classify(t.profile, answer, slices.Concat(req.secrets, d.secrets)...)
 	err = t.asking().hear(d, answer, err)
+	t.hosts.name(err, req.client.url)
 	if req.mints {
 		// Nothing here presents a refresh token (RFC 6749 §4.4.3 wants none sent): one that
 		// is kept would be a secret more to lose.

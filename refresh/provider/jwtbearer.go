@@ -17,14 +17,14 @@ import (
 )
 
 // JWTBearer is a provider that mints access tokens from assertions which the app
-// signs with its private key (RFC 7523 §2.1, RS256): no refresh token, nothing is
-// spent. Its Exchanger is a [*TokenEndpoint].
+// signs with its private key (RFC 7523 §2.1, RS256). There is no refresh token, and
+// nothing is spent. Its Exchanger is a [*TokenEndpoint].
 //
 // cfg needs Email, the issuer of the assertion (often the client id), PrivateKey,
 // an RSA key without a passphrase, and TokenURL (https, except on the loopback
 // interface). In Subject the text {tenant} stands for the grant's tenant.
-// UseIDToken is refused: a pair holds an access token. The client shows nothing
-// besides the assertion, so AuthStyle plays no part.
+// JWTBearer refuses UseIDToken, since a pair holds an access token. The client shows
+// nothing besides the assertion, so AuthStyle does not matter.
 //
 // The returned Profile is changed as [ClientCredentials] changes it.
 func JWTBearer(cfg *jwt.Config, p Profile, opts ...Option) (Provider, error) {

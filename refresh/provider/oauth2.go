@@ -14,9 +14,9 @@ var errNoRefreshToken = errors.New("the grant has no refresh token: ask for one 
 // is a [*TokenEndpoint].
 //
 // cfg needs ClientID, Endpoint.TokenURL (https, except on the loopback interface)
-// and Endpoint.AuthStyle, for which p.AuthStyle stands in. Its Scopes are sent where
-// [Request.Scopes] says so; else the grant keeps the scope it has. Its other fields are
-// not looked at. Where the address or the client depends on the tenant, see [PerTenant].
+// and Endpoint.AuthStyle, unless p.AuthStyle is set. OAuth2 sends its Scopes only if
+// [Request.Scopes] says so; otherwise the grant keeps the scope it has. It does not look
+// at the other fields. If the address or the client depends on the tenant, see [PerTenant].
 func OAuth2(cfg *oauth2.Config, p Profile, opts ...Option) (Provider, error) {
 	a, err := newAsking(p, opts)
 	if err := errors.Join(p.Validate(), err); err != nil {

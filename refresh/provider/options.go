@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// Params adds to [Request.Params], over what the profile says.
+// Params adds to [Request.Params]. It wins over the profile's parameters of the same name.
 func Params(params url.Values) Option {
 	return func(a *asking) {
 		if a.Params == nil {
@@ -18,7 +18,7 @@ func Params(params url.Values) Option {
 	}
 }
 
-// Header adds to [Request.Header], over what the profile says.
+// Header adds to [Request.Header]. It wins over the profile's headers of the same name.
 func Header(header http.Header) Option {
 	return func(a *asking) {
 		if a.Header == nil {

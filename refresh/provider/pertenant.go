@@ -7,19 +7,20 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// PerTenant is [OAuth2] where the token endpoint, or the client, depends on the tenant. cfg makes the
-// configuration of one grant, from its tenant or from what an answer said of it ([Grant.Extra]); it
-// is asked at each exchange, so it must be quick, and nothing is sent if it fails.
+// PerTenant is [OAuth2] for providers where the token endpoint, or the client, depends on the tenant.
+// cfg makes the configuration of one grant, from its tenant or from what an answer said of it
+// ([Grant.Extra]). Each exchange calls cfg, so it must be quick. If cfg fails, nothing is sent.
 //
 //	provider.PerTenant(func(g provider.Grant) (*oauth2.Config, error) {
-//		return &oauth2.Config{ClientID: id, ClientSecret: secret}, nil
+//		return &oauth2.Config{ClientID: id, ClientSecret: secret,
+//			Endpoint: oauth2.Endpoint{AuthStyle: oauth2.AuthStyleInParams}}, nil
 //	}, provider.Zendesk())
 //
-// Where Endpoint.TokenURL is empty, the first of [Profile.TokenURLs] is taken all of whose marks the
-// grant can fill in. A TokenURL may hold marks, too: {tenant}, or in braces the name of a member of
-// the answers. What a tenant says can lead to hosts that the text beside the mark, and
-// [Profile.TokenHosts], allow, and to no other. A configuration that cannot be used is that tenant's
-// [AppRefused]: the operator acts.
+// If cfg leaves Endpoint.TokenURL empty, PerTenant takes the first of [Profile.TokenURLs] whose marks
+// the grant can all fill in. A mark is {tenant}, or in braces the name of a member of the answers. The
+// TokenURL of cfg may hold marks, too. A mark leads only to hosts that the text beside it, and
+// [Profile.TokenHosts], allow, whatever a tenant says. If a configuration cannot be used, the exchange
+// is [AppRefused] for that tenant alone: the operator acts.
 func PerTenant(cfg func(Grant) (*oauth2.Config, error), p Profile, opts ...Option) (Provider, error) {
 	if cfg == nil {
 		return Provider{}, errors.New("provider: PerTenant: the function that makes a tenant's configuration is missing")
@@ -36,7 +37,9 @@ func PerTenant(cfg func(Grant) (*oauth2.Config, error), p Profile, opts ...Optio
 		}
 		return redeem(a, c, g)
 	}
-	return Provider{Profile: p, Exchanger: newEndpoint("a host per tenant", p, a, ask)}, nil
+	t := newEndpoint("a host per tenant", p, a, ask)
+	t.hosts = hostsOf(p.TokenURLs...)
+	return Provider{Profile: p, Exchanger: t}, nil
 }
 
 // clientFor are the credentials for one grant. Its errors are an [*Error]: nothing was sent.

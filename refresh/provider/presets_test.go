@@ -2,6 +2,7 @@ package provider
 
 import (
 	"maps"
+	"net/http"
 	"slices"
 	"testing"
 	"time"
@@ -9,7 +10,7 @@ import (
 
 func TestEveryPresetIsValidAndUnderItsName(t *testing.T) {
 	names := PresetNames()
-	if len(names) != 21 || !slices.IsSorted(names) {
+	if len(names) != 43 || !slices.IsSorted(names) {
 		t.Fatalf("%d names: %v", len(names), names)
 	}
 	for _, name := range names {
@@ -30,9 +31,9 @@ func TestEveryPresetIsValidAndUnderItsName(t *testing.T) {
 }
 
 func TestPresetsClaimNoMoreThanIsKnown(t *testing.T) {
-	harmless := []string{"google", "hubspot", "linkedin", "microsoft", "zoho"}
-	alive := []string{"google", "hubspot", "linkedin", "microsoft", "slack"}
-	lenient := map[string]Replay{"atlassian": ReplayGrace, "xero": ReplayGrace, "box": ReplaySamePair, "shopify": ReplaySamePair, "gitlab": ReplayDead}
+	harmless := []string{"adobe_sign", "dropbox", "entra", "google", "hubspot", "linkedin", "microsoft", "square", "zoho"}
+	alive := []string{"entra", "google", "hubspot", "linkedin", "microsoft", "slack"}
+	lenient := map[string]Replay{"atlassian": ReplayGrace, "xero": ReplayGrace, "box": ReplaySamePair, "shopify": ReplaySamePair, "gitlab": ReplayDead, "withings": ReplayGrace}
 	for name, p := range Presets() {
 		want := lenient[name]
 		if slices.Contains(harmless, name) {
@@ -45,8 +46,8 @@ func TestPresetsClaimNoMoreThanIsKnown(t *testing.T) {
 			t.Errorf("%s: KillsAccessToken is %s", name, p.KillsAccessToken)
 		}
 	}
-	if a, x := Atlassian(), Xero(); a.Grace != 10*time.Minute || x.Grace != 30*time.Minute {
-		t.Errorf("graces: %s, %s", a.Grace, x.Grace)
+	if a, x, w := Atlassian(), Xero(), Withings(); a.Grace != 10*time.Minute || x.Grace != 30*time.Minute || w.Grace != 8*time.Hour {
+		t.Errorf("graces: %s, %s, %s", a.Grace, x.Grace, w.Grace)
 	}
 }
 
@@ -60,7 +61,40 @@ func TestACallerCannotChangeAnotherCallersPreset(t *testing.T) {
 	delete(all, "zoom")
 
 	if Slack().Codes["invalid_refresh_token"] != Reauthorize || Microsoft().Phrases[0].Class != Throttled ||
-		HubSpot().CodeKeys[0] != "status" || len(Presets()) != 21 {
+		HubSpot().CodeKeys[0] != "status" || len(Presets()) != 43 {
 		t.Error("a preset was changed from outside")
+	}
+}
+
+// What is known of the answers of providers that have their own ways.
+func TestPresetsReadTheAnswersOfTheirProviders(t *testing.T) {
+	const json = "application/json"
+	for _, c := range []struct {
+		name   string
+		p      Profile
+		status int
+		body   string
+		want   any // a class, or the access token of the pair
+	}{
+		{"discord, dead", Discord(), 400, `{"error":"invalid_request","error_description":"Invalid \"refresh_token\" in request."}`, Reauthorize},
+		{"discord, another request that is wrong", Discord(), 400, `{"error":"invalid_request","error_description":"Invalid \"scope\" in request."}`, Refused},
+		{"fitbit, dead", Fitbit(), 400, `{"errors":[{"errorType":"invalid_grant","message":"Refresh token invalid: x"}],"success":false}`, Reauthorize},
+		{"hydra, dead", Hydra(), 401, `{"error":"token_inactive"}`, Reauthorize},
+		{"keycloak, dead", Keycloak(), 400, `{"error":"invalid_grant","error_description":"Token is not active"}`, Reauthorize},
+		{"keycloak, two clients at once", Keycloak(), 400, `{"error":"invalid_grant","error_description":"Session doesn't have required client"}`, Busy},
+		{"twitch, dead", Twitch(), 400, `{"status":400,"message":"Invalid refresh token"}`, Reauthorize},
+		{"withings, dead", Withings(), 200, `{"status":503,"error":"Invalid Params: invalid refresh_token"}`, Reauthorize},
+		{"withings, a pair", Withings(), 200, `{"status":0,"body":{"access_token":"a","refresh_token":"r","expires_in":10800}}`, "a"},
+		{"square, a pair", Square(), 200, `{"access_token":"a","refresh_token":"r","expires_at":"2026-12-27T03:00:00Z","short_lived":false}`, "a"},
+		{"spotify, kept", Spotify(), 200, `{"access_token":"a","expires_in":3600}`, "a"},
+	} {
+		pair, err := Classify(c.p, Answer{Status: c.status, Header: http.Header{"Content-Type": {json}}, Body: []byte(c.body)})
+		var got any = pair.AccessToken
+		if err != nil {
+			got = asError(t, err).Class
+		}
+		if got != c.want {
+			t.Errorf("%s: %v (%v), want %v", c.name, got, err, c.want)
+		}
 	}
 }

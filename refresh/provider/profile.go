@@ -91,16 +91,16 @@ type Profile struct {
 	// first is taken whose marks the grant fills in. A mark is {tenant}, or in braces the name of a
 	// member of the answers, e.g. "{instance_url}/services/oauth2/token".
 	TokenURLs []string
-	// TokenHosts are the only hosts to which a mark may lead: a name, or a name after a dot for all
-	// below it. Required where a mark is the whole host, or its end: of "https://{tenant}.example.com" the
-	// end is fixed, of "https://login.{domain}" it is not.
+	// TokenHosts are the only hosts to which a mark may lead: a host's name, or a dot and a domain's name
+	// for all hosts below it. They are required if a mark is the whole host, or its end: the end of
+	// "https://{tenant}.example.com" is fixed, the end of "https://login.{domain}" is not.
 	TokenHosts []string
 	// RevokeURL is where tokens are revoked (RFC 7009); it may hold the same marks. Without a host it
 	// is at the token endpoint's: "/oauth/revoke", or "revoke" for what is beside it. Empty: not known.
 	RevokeURL string
 	// Budget is how many requests the provider allows the app; the zero value is any number.
 	Budget Budget
-	// AuthStyle is how the client authenticates (RFC 6749 §2.3.1), used where the
+	// AuthStyle is how the client authenticates (RFC 6749 §2.3.1). It is used if the
 	// oauth2.Config leaves it at auto-detect. Auto-detect itself is refused.
 	AuthStyle oauth2.AuthStyle
 	// Codes maps error codes of this provider to classes, over the standard ones.
@@ -116,16 +116,16 @@ type Profile struct {
 	// Phrases tell apart what the code alone does not. They come before Codes; the
 	// first that matches decides.
 	Phrases []Phrase
-	// PairIn names the member in which this provider puts the pair where that is not at the top, e.g.
-	// "data" or "authed_user", or "data.user" two levels down. It need not be set where only one object
-	// of an answer holds an access token. An answer without it is read as any other.
+	// PairIn names the member in which this provider puts the pair if it is not at the top level, e.g.
+	// "data" or "authed_user", or "data.user" two levels down. It need not be set if only one object
+	// of an answer holds an access token. An answer without that member is read as any other.
 	PairIn string
 	// MemberNames are this provider's names for "access_token", "refresh_token", "token_type", "scope"
 	// and "expires_in", where they differ in more than case, "_" and "-": {"access_token": "token"}.
 	// A name may be a path, as PairIn.
 	MemberNames map[string]string
-	// TokenTypes says under which scheme an access token is presented whose token_type is no scheme that
-	// the provider's API knows: {"bot": "Bearer"}. Compared in any case; "*" is any other type than
+	// TokenTypes maps a token_type that is no scheme of the provider's API to the scheme under which the
+	// access token is presented: {"bot": "Bearer"}. Case does not matter. "*" stands for any type but
 	// those of the standards (Bearer, DPoP, MAC, PoP).
 	TokenTypes map[string]string
 	// KeepExtra are further members of a consent's answer that Connect keeps with the grant, besides
@@ -141,8 +141,8 @@ type Profile struct {
 
 // Budget limits an app's exchanges over all its processes. What is 0 is not limited.
 type Budget struct {
-	// Requests is how many exchanges there may be in any stretch of Per. It is used to four
-	// fifths, since exchanges that are let through evenly can arrive in bunches.
+	// Requests is how many exchanges there may be in any stretch of Per. The fleet uses four
+	// fifths of it, since exchanges that leave evenly can arrive in bunches.
 	Requests int
 	Per      time.Duration
 	// Concurrency is how many exchanges there may be at once.

@@ -27,9 +27,9 @@ type Provider struct {
 // Exchanger trades a grant's refresh token for a new pair.
 //
 // Exchange sends at most one request, ever: no retry, no redirect, no
-// auto-detection of the client authentication style. An error that is not an
-// [*Error] is taken for [Ambiguous], since the refresh token may have been spent. It calls
-// [Sending] just before the request leaves, and ends with ctx.
+// auto-detection of the client authentication style. It calls [Sending] just before the
+// request leaves, and ends with ctx. An error that is not an [*Error] counts as
+// [Ambiguous], since the refresh token may be spent.
 type Exchanger interface {
 	Exchange(ctx context.Context, g Grant) (Pair, error)
 }

@@ -19,9 +19,9 @@ type Revoker interface {
 
 var errNoRevokeURL = errors.New("the profile has no RevokeURL: write where the provider revokes tokens, or revoke there by hand")
 
-// Revoke revokes the grant's refresh token at [Profile.RevokeURL], with which the provider should end its
-// access tokens as well (RFC 7009 §2.1); the access token where the grant has no other. nil: the
-// provider says that it is dead, now or before. The error is an [*Error].
+// Revoke revokes the grant's refresh token at [Profile.RevokeURL]. The provider should end its access
+// tokens as well (RFC 7009 §2.1). If the grant has no refresh token, Revoke revokes the access token. nil
+// means that the provider says that the token is dead, since now or before. The error is an [*Error].
 func (t *TokenEndpoint) Revoke(ctx context.Context, g Grant) error {
 	if t.ask == nil {
 		return &Error{Class: Unsent, Err: errNotBuilt}

@@ -13,15 +13,15 @@ import (
 // Rotating spreads mints over n slots, each of which holds one living access
 // token of a tenant: the values of a token_index, or duplicates of one app.
 //
-// The exchange of a grant of generation g mints generation g+1 in slot (g+1) mod
-// n. While a new token is minted in the slot that has idled longest, the one in
-// the other slot stays valid, and a process that still holds it finishes with it. So
-// with two slots or more the returned Profile says KillsAccessToken: No; all else
-// is the first slot's, and the slots should not differ in it.
+// The exchange of a grant of generation g mints generation g+1 in slot (g+1) mod n: the
+// slot that has been idle for longest. The token in the other slot stays valid meanwhile,
+// so a process that still holds it can finish with it. So with two slots or more the
+// returned Profile says KillsAccessToken: No. All else is the first slot's, and the slots
+// should not differ in it.
 //
-// slot is called n times, with 0 to n-1. Its providers must mint
-// ([Provider.Mints]) where there is more than one: a refresh token goes with one
-// app. The fallback rotates likewise if every slot has one; else there is none.
+// Rotating calls slot n times, with 0 to n-1. If n is more than one, its providers must
+// mint ([Provider.Mints]), because a refresh token goes with one app. The fallback rotates
+// likewise if every slot has one; otherwise there is none.
 func Rotating(n int, slot func(slot int) (Provider, error)) (Provider, error) {
 	if n < 1 || slot == nil {
 		return Provider{}, errors.New("provider: Rotating: needs one slot or more, and the func that makes them")

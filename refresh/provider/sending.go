@@ -14,13 +14,12 @@ func WithSending(ctx context.Context, sending func() bool) context.Context {
 	return context.WithValue(ctx, sendingKey{}, sending)
 }
 
-// Sending says that the refresh token is about to leave. An [Exchanger] of one's own calls it as late
-// as it can; a [TokenEndpoint] does. With an error nothing may be sent any more: the deadline has
-// passed, perhaps while this process was stopped, and another process may present the token.
+// Sending says that the refresh token is about to leave. An [Exchanger] of your own calls it as late
+// as it can; a [TokenEndpoint] does. If it returns an error, send nothing: the deadline has passed,
+// perhaps while this process was stopped, and another process may present the token.
 //
-// An Exchanger that has called it is listened to for longer, where presenting again could do harm: ctx then
-// does not end at the exchange's timeout, but minutes later. Its callers are answered in time all the
-// same.
+// Where presenting again could do harm, an Exchanger that has called Sending gets more time: its ctx
+// does not end at the exchange's timeout, but minutes later. Callers are answered in time all the same.
 func Sending(ctx context.Context) error {
 	if sending, ok := ctx.Value(sendingKey{}).(func() bool); ok {
 		if !sending() {

@@ -1,5 +1,5 @@
-// Package refreshtest is a strict fake OAuth 2.0 authorization server that
-// writes down every presentation of every refresh token.
+// Package refreshtest is a strict fake OAuth 2.0 authorization server. Its ledger has every
+// presentation of every refresh token: to present a token is to send it to the server.
 //
 // The smallest test:
 //
@@ -33,8 +33,8 @@
 //  7. A [Step] with At: AfterCommit loses, cuts or replaces the answer.
 //     Otherwise the client gets its pair.
 //
-// A client that hangs up changes nothing: the exchange goes on and commits, as
-// it does at real providers. That is the danger this kit is here to show.
+// If the client hangs up, the exchange goes on all the same and commits, as it does at
+// real providers. This kit is here to show that danger.
 //
 // # What a second presentation does
 //
@@ -43,11 +43,11 @@
 //
 //   - [provider.ReplayRevokesFamily]: is refused, and every token of the grant dies;
 //   - [provider.ReplayDead]: is refused, its successor lives;
-//   - [provider.ReplayGrace]: brings a sibling pair inside the window (both
-//     live), afterwards it is refused and every token of the grant dies;
+//   - [provider.ReplayGrace]: brings a sibling pair inside the window, and both pairs
+//     live; afterwards it is refused, and every token of the grant dies;
 //   - [provider.ReplaySamePair]: brings the same pair until one of that pair's
-//     tokens is used, afterwards it is refused and the pair lives;
-//   - [provider.ReplayHarmless]: brings another pair, all of them live.
+//     tokens is used; afterwards it is refused, and the pair lives;
+//   - [provider.ReplayHarmless]: brings another pair, and all pairs live.
 //
 // With Config.NoRotation no token is ever spent. Profile.KillsAccessToken,
 // RefreshTokenIdle and RefreshTokenLife are obeyed too.

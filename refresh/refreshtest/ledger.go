@@ -73,12 +73,12 @@ func (p Presentation) String() string {
 // Ledger is every presentation of every refresh token, and every mint, in order of arrival.
 type Ledger []Presentation
 
-// Presentations are those of one tenant.
+// Presentations returns those of one tenant.
 func (l Ledger) Presentations(tenant string) Ledger {
 	return l.where(func(p Presentation) bool { return p.Tenant == tenant })
 }
 
-// Outcome are the presentations that ended in one of the outcomes.
+// Outcome returns the presentations that ended in one of the outcomes.
 func (l Ledger) Outcome(outcomes ...Outcome) Ledger {
 	return l.where(func(p Presentation) bool { return slices.Contains(outcomes, p.Outcome) })
 }
@@ -103,13 +103,13 @@ func (l Ledger) PerToken() map[string]int {
 	return n
 }
 
-// Violations are the presentations of a refresh token that was already spent,
-// where the profile does not permit that: ReplayHarmless and ReplaySamePair
-// always do, ReplayGrace inside its window, the others never.
+// Violations returns the presentations of a refresh token that was already spent,
+// where the profile does not permit that. ReplayHarmless and ReplaySamePair always
+// permit it, ReplayGrace inside its window, the others never.
 //
-// Of two presentations at the same time the one decided later counts. So
-// does a last attempt to recover after a lost answer: a test of one expects
-// exactly that.
+// Of two presentations at the same time, the one that was decided later is a violation.
+// A last attempt to recover after a lost answer is one, too: a test of such an attempt
+// expects exactly that one.
 func (l Ledger) Violations(p provider.Profile) Ledger {
 	return l.where(func(pres Presentation) bool { return pres.violates(p) })
 }
@@ -159,7 +159,7 @@ func (l Ledger) Peak(stretch time.Duration) int {
 	return peak
 }
 
-// InFlight is the largest number of exchanges that were there at once.
+// InFlight is the largest number of exchanges that were under way at once.
 func (l Ledger) InFlight() int {
 	peak := 0
 	for _, at := range l {

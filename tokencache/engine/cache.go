@@ -35,13 +35,13 @@ const (
 type Config struct {
 	// Prefix of all keys. Default "tl".
 	Prefix string
-	// AEAD seals the pairs: tokencache/seal, or Plaintext in so many words.
+	// AEAD seals the pairs: give one of tokencache/seal, or Plaintext if tokens may be readable in Redis.
 	AEAD grant.AEAD
 	// HotGrants is how many grants this process keeps in memory, each with a
 	// subscription to its events. Default 10,000.
 	HotGrants int
-	// JournalLen is how many events of a grant are kept. Default 32, at least 16: a commit
-	// that is repeated late finds itself there.
+	// JournalLen is how many entries a grant's journal keeps. Default 32, at least 16: a commit that
+	// is repeated late must find itself there.
 	JournalLen int
 	// Log is silent by default.
 	Log zerolog.Logger
@@ -88,7 +88,7 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		Redis: rdb, Log: cfg.Log, Heartbeats: c.names.Heartbeats(),
 		Deliver: func(channel, payload string) { c.in.Receive(channel, payload) }, Publish: c.db.Beat,
 		Ready: func(ctx context.Context) { // without the key nothing that is pushed is believed
-			c.proof.Reconnected()
+			c.proof.DoubtTime()
 			_, _ = c.in.Identify(ctx)
 		},
 		Begun:  func(ctx context.Context, lost mono.Time) bool { return c.in.SessionBegun(ctx, lost) },

@@ -153,6 +153,7 @@ func (g Grant) KeepPending(base *Snapshot, id string, pair grant.Pair) *Snapshot
 	if base.Foreign > 0 && base.ForeignGen != base.Generation && base.State == grant.Active {
 		s.Foreign, s.ForeignGen = 0, 0
 	}
+	s.Lived = base.LivedAfter(pair)
 	if base.WarnedAt != 0 && pair.RefreshTokenExpiresAt > base.RefreshTokenExpiresAt+grant.WarnAgain.Milliseconds() {
 		s.WarnedAt = 0
 	}
@@ -189,7 +190,7 @@ func (g Grant) Fail(ctx context.Context, base *Snapshot, f grant.Failure) (grant
 // record's RejectAt, since several in a row did not help.
 func (g Grant) Reject(ctx context.Context, base *Snapshot, r grant.Refusals) (grant.Outcome, *Snapshot, error) {
 	ks := g.keys()
-	args := []any{ks.Events(), g.c.journal, grant.Clip(g.by), base.Epoch, base.Generation, grant.Fingerprint(base.Pair.AccessToken.Reveal()), r.Forget.Milliseconds(), r.Fresh.Milliseconds(), r.Early, r.Foreign}
+	args := []any{ks.Events(), g.c.journal, grant.Clip(g.by), base.Epoch, base.Generation, grant.Fingerprint(base.Pair.AccessToken.Reveal()), r.Forget.Milliseconds(), r.Fresh.Milliseconds(), r.Early, r.Foreign, r.LeastLife.Milliseconds(), r.SameAge, r.LifeShare}
 	for _, w := range r.Waits {
 		args = append(args, w.Milliseconds())
 	}

@@ -29,6 +29,11 @@ func TestWhatIsHeldIsWhatACommitWouldHaveStored(t *testing.T) {
 		"one that somebody else used":          func(int64) []any { return []any{"foreign", 2, "foreign_gen", 1} },
 		"one that somebody else used before":   func(int64) []any { return []any{"foreign", 2, "foreign_gen", 0} },
 		"a dead one that somebody used before": func(int64) []any { return []any{"state", "reauthorize", "foreign", 2, "foreign_gen", 0} },
+		"one whose tokens die at an age":       func(int64) []any { return []any{"lived", "3600x2", "rejected_gen", 1} },
+		"one of which one died at an age":      func(int64) []any { return []any{"lived", "3600x1", "rejected_gen", 0} },
+		"one whose tokens live for so long":    func(int64) []any { return []any{"lived", "3420"} },
+		"one that says a shorter life":         func(int64) []any { return []any{"lived", "86400"} },
+		"one with a life that is none":         func(int64) []any { return []any{"lived", "0x", "rejected_gen", 0} },
 		"one whose consent replaced another":   func(now int64) []any { return []any{"spare_epoch", now - hour, "past", "aaaaaaaabbbbbbbb"} },
 		"one that has redeemed many": func(int64) []any {
 			return []any{"spent", "11111111 22222222 33333333 44444444 55555555 66666666 77777777"}

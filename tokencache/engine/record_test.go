@@ -42,7 +42,7 @@ func TestRecordFieldsAreAsDocumented(t *testing.T) {
 	}
 	fieldsAre(t, c, usual+" reject_at rejected_gen rejects")
 	if !slices.Equal(slices.Sorted(slices.Values(grant.FieldNames)), slices.Sorted(slices.Values(strings.Fields(usual+` claim_prior error error_at fails reason retry_at
-		reject_at rejected_gen rejects used_at warned_at foreign foreign_gen past spent spare_epoch refused_at revivals`)))) {
+		reject_at rejected_gen rejects used_at warned_at foreign foreign_gen lived past spent spare_epoch refused_at revivals`)))) {
 		t.Errorf("a read asks for %v", grant.FieldNames)
 	}
 }

@@ -876,3 +876,51 @@ func TestWhatARefusalMeansIsTheCallersPolicy(t *testing.T) {
 		})
 	}
 }
+
+// By how much the ages may differ, how many are a row and what is made of them is policy as well.
+func TestAnAgeAtWhichTokensDieIsALifeByTheCallersPolicy(t *testing.T) {
+	t.Parallel()
+	rules := grant.Refusals{Waits: []time.Duration{0}, Forget: time.Hour, Fresh: 10 * time.Minute, Early: 25, Foreign: 3,
+		LeastLife: 2 * time.Minute, SameAge: 10, LifeShare: 50}
+	minutes := func(n ...int) []int { return n }
+	for name, c := range map[string]struct {
+		ages  []int
+		due   bool // they were
+		lived string
+	}{
+		"once":                       {minutes(60), false, "3600x1"},
+		"twice, the lower":           {minutes(60, 58), false, "3480x2"},
+		"often enough":               {minutes(58, 60, 62), false, "1740"},
+		"too far apart":              {minutes(60, 60, 50), false, "3000x1"},
+		"too young":                  {minutes(1, 1, 1), false, ""},
+		"due: nobody has asked":      {minutes(60, 60, 60), true, ""},
+		"one died at another age":    {minutes(60, 60, 60, 20), false, "1200x1"},
+		"one lived its life between": {minutes(60, 60, -1, 60), false, "3600x1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cache := freshCache(t)
+			g, s := cache.Grant(acme).As("w"), connect(t, cache, acme, 1)
+			for i, age := range c.ages {
+				if s = read(t, cache, acme); age >= 0 {
+					issued := s.Now() - (time.Duration(age) * time.Minute).Milliseconds() - 50
+					due := s.Now() + time.Hour.Milliseconds()
+					if c.due {
+						due = s.Now() - 100
+					}
+					hset(t, cache, acme, "issued_at", issued, "refresh_at", due, "expires_at", due+1, "rev", s.Rev+1)
+					s = read(t, cache, acme)
+					if o, _, err := g.Reject(t.Context(), s, rules); err != nil || o != grant.OutcomeOK {
+						t.Fatal(o, err)
+					}
+				}
+				if i < len(c.ages)-1 {
+					commit(t, cache, claim(t, cache, read(t, cache, acme), "w"), i+2)
+				}
+			}
+			if got := read(t, cache, acme).Lived; got != c.lived {
+				t.Errorf("%q, want %q", got, c.lived)
+			}
+		})
+	}
+}

@@ -65,6 +65,12 @@ type Refusals struct {
 	// Foreign is at how many generations in a row, whose tokens died early, another program is
 	// taken to use the grant too.
 	Foreign int
+	// LeastLife: a token that dies younger tells nothing of how long they live. 0: none does.
+	LeastLife time.Duration
+	// SameAge is by how many percent the ages may differ at which so many generations in a row as Foreign
+	// says have died, for it to be the lifetime that is wrong; LifeShare how many percent of that age are
+	// taken for the life of those that follow.
+	SameAge, LifeShare int
 }
 
 // WarnAgain: a pair that puts the end of its refresh token off by more than that makes an earlier

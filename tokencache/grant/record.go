@@ -70,6 +70,10 @@ type Record struct {
 
 	Foreign    int64 // generations in a row at which somebody else seems to use the grant too
 	ForeignGen int64 // the last of them
+
+	// Lived is the age in seconds at which access tokens have died before their time: "3600x2" for two
+	// generations in a row; "3420" for the life that they are taken to have since.
+	Lived string
 }
 
 // Claim is the durable note that somebody presents this generation.
@@ -84,6 +88,25 @@ type Claim struct {
 // Refused reports whether an API has refused the current access token, and this was let count
 // (see [Grant.Reject]).
 func (r *Record) Refused() bool { return r.RejectedGen != 0 && r.RejectedGen == r.Generation }
+
+// LearnedLife is how long access tokens of this grant live, whatever the provider says: they were refused at
+// that age again and again. 0 where nothing was learned.
+func (r *Record) LearnedLife() time.Duration {
+	n, err := ParseNumber(cmp.Or(r.Lived, "0"), century/1000)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(n) * time.Second
+}
+
+// LivedAfter is Lived once the pair is stored, as commit.lua has it.
+func (r *Record) LivedAfter(p Pair) string {
+	learned, life := r.LearnedLife().Milliseconds(), p.ExpiresAt-p.IssuedAt
+	if learned > 0 && life > 0 && life < learned || learned == 0 && r.RejectedGen != r.Generation {
+		return ""
+	}
+	return r.Lived
+}
 
 // WaitsUntil is until when, by Redis' clock, nobody presents this generation; 0 for no wait. A wait
 // that began in the future says that Redis' clock has been set back since: nobody knows how much of
@@ -143,6 +166,7 @@ var Fields = []field{
 	{Name: "rejected_gen", counter: true, num: func(r *Record) *int64 { return &r.RejectedGen }},
 	{Name: "foreign", counter: true, num: func(r *Record) *int64 { return &r.Foreign }},
 	{Name: "foreign_gen", counter: true, num: func(r *Record) *int64 { return &r.ForeignGen }},
+	{Name: "lived", text: func(r *Record) *string { return &r.Lived }},
 	{Name: "consent_id", text: func(r *Record) *string { return &r.ConsentID }},
 	{Name: "consent_fp", text: func(r *Record) *string { return &r.ConsentFP }},
 	{Name: "past", text: func(r *Record) *string { return &r.Past }},

@@ -14,8 +14,8 @@ import (
 
 // Due is how an app's renewals stand.
 type Due struct {
-	// Scheduled is how many grants are looked at some time, Overdue how many should have been for a
-	// minute: no process runs the renewals, or those that do cannot keep up.
+	// Scheduled is how many grants are in the due sets. Overdue is how many of them are due for more
+	// than a minute: no process calls Run, or those that do cannot keep up.
 	Scheduled, Overdue int64
 	// Next is when the next one is due; the zero time for never.
 	Next time.Time

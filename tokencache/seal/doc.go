@@ -7,31 +7,33 @@
 //	cache, err := tokencache.New(rdb, tokencache.Config{AEAD: aead})
 //
 // A keyset is a list of keys, in cleartext JSON as Tink and its tool tinkey write
-// it. One key, the primary, seals; all enabled keys open. [Generate] makes a keyset.
-// The result is a plain tink.AEAD: a keyset that is wrapped by a KMS is opened
-// with Tink itself, and its AEAD handed to the cache.
+// it. One key, the primary, seals; all enabled keys open. [Generate] makes a keyset. The
+// result of FromFile is a plain tink.AEAD. So if a KMS has encrypted your keyset, open it with
+// Tink itself, and give the AEAD that Tink returns to the cache.
 //
 // # Who may read the keyset
 //
-// Who has the keyset and can read Redis has the tokens of every tenant. Keep the file
-// at mode 0600, owned by the account that the workers run as, and outside of images
-// and repositories. [FromFile] does not refuse a file that others may read: secrets
-// mounted by an orchestrator mostly look like that. An environment variable is seen by
-// everything that may inspect the process, and is inherited by its children: prefer a file.
+// Anybody who has the keyset and can read Redis can read the tokens of every tenant. Keep the
+// file at mode 0600, owned by the account that the workers run as, and outside of images and
+// repositories. Back it up: without it every tenant must consent again. [FromFile] does not
+// refuse a file that others may read, because secrets that an orchestrator mounts mostly look
+// like that. Prefer a file to an environment variable: every program that may inspect the
+// process can read its environment, and child processes inherit it.
 //
 // # Rotation
 //
-// A worker cannot open what was sealed by a key that it does not have. So that all workers
-// have a key before the first one seals with it:
+// A worker cannot open what was sealed with a key that it does not have. So all workers must have
+// a key before the first one seals with it:
 //
 //  1. [Prepare] adds a key that opens, but does not seal yet. Roll the keyset out to all
 //     workers.
-//  2. [Rotate] makes it the primary. Roll out again.
-//  3. A pair is sealed anew with every refresh. Take the old key out, with tinkey, only when no
-//     grant has a pair from before step 2: a pair whose key is gone is lost, and its tenant
-//     has to authorize again.
+//  2. [Rotate] makes that key the primary. Roll the keyset out again.
+//  3. Each refresh seals a pair anew. Take the old key out, with tinkey, only when no grant has
+//     a pair from before the end of step 2: a pair whose key is gone is lost, and its tenant
+//     must consent again.
 //
-// Rotate alone is step 1 and 2 in one; it suits a single process that is restarted.
+// Rotate alone does step 1 and 2 at once. Use it so only if there is one process, which you
+// restart.
 //
 // No error of this package holds key material, and none wraps the error of a parser, which
 // might quote it.

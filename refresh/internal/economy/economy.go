@@ -11,6 +11,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/work"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 )
 
 // Economy is what one process knows of how its app's exchanges are held back.
@@ -108,3 +109,9 @@ func (t *Turn) GiveBack() { t.economy.unprobe(t.admission, 0) }
 // NoteFailure tells the fleet what a failed exchange says about the app. Call it before the grant's
 // failure is published: its waiters must find the circuit open.
 func (t *Turn) NoteFailure(e *provider.Error) { t.economy.noteFailure(t.admission, e) }
+
+// Rests reports whether Redis did not answer for the app of late.
+func (e *Economy) Rests() bool { return e.asker.resting() }
+
+// Brakes reports whether an app is stopped as long as its answers are read by this process's profile.
+func (e *Economy) Brakes(s *engine.AppState) bool { return s.Braked(e.digest) }

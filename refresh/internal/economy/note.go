@@ -22,15 +22,24 @@ func (c *Circuit) noteFailure(a admission, e *provider.Error) {
 		}
 		return
 	case e.Throttles():
-		c.notify(func(ctx context.Context) error { return c.notePause(ctx, a.tenant, e) })
+		c.notify(func(ctx context.Context) error { return c.notePause(ctx, witness(a, e), e) })
 	case policy.Unreadable(e):
 		c.brake(a, e)
 	}
 	c.unprobe(a, policy.ProbeAgain(a.probes)) // it says nothing about the client
 }
 
+// witness is who tells something about the app: the tenant, or the host of its token endpoint where
+// tenants have hosts of their own. What one host says, to however many tenants, stops none of the others.
+func witness(a admission, e *provider.Error) string {
+	if e.Host != "" {
+		return "host " + e.Host // no tenant's name has a space
+	}
+	return a.tenant
+}
+
 func (c *Circuit) noteRefusal(ctx context.Context, a admission, e *provider.Error) error {
-	r := engine.Refusal{Tenant: a.tenant, Error: policy.ErrorText(e), Probe: a.probe, Again: a.Refused}
+	r := engine.Refusal{Tenant: witness(a, e), Error: policy.ErrorText(e), Probe: a.probe, Again: a.Refused}
 	r.Tenants, r.First = policy.TripAfter(e)
 	opened, _, err := c.app.Trip(ctx, engine.NewID(), r, policy.ProbeWaits(rand.Float64())...)
 	if opened {
@@ -39,9 +48,9 @@ func (c *Circuit) noteRefusal(ctx context.Context, a admission, e *provider.Erro
 	return err
 }
 
-func (c *Circuit) notePause(ctx context.Context, tenant string, e *provider.Error) error {
+func (c *Circuit) notePause(ctx context.Context, witness string, e *provider.Error) error {
 	d := policy.AppPause(e, rand.Float64())
-	paused, s, err := c.app.Throttle(ctx, engine.NewID(), policy.ErrorText(e), tenant, d)
+	paused, s, err := c.app.Throttle(ctx, engine.NewID(), policy.ErrorText(e), witness, d)
 	if paused {
 		c.log.Warn().Str("code", e.Code).Int("status", e.Status).Dur("pause_ms", s.Until(s.ThrottledUntil)).
 			Msg("the provider wants a pause, of several tenants: all the app's exchanges wait")

@@ -188,6 +188,9 @@ func (f *flight) report(s *engine.Snapshot) error {
 	}
 	f.Observe.Counted(observe.Rejects, resultOf(outcome, now))
 	log := f.Log.Info()
+	if now.Reason == policy.ReasonLifetime {
+		log = f.Log.Warn().Str("reason", policy.ReasonLifetime).Dur("lived_ms", now.LearnedLife()).Int64("said_ms", now.ExpiresAt-now.IssuedAt)
+	}
 	if outcome == grant.OutcomeWait {
 		log = f.Log.Warn().Str("reason", policy.ReasonSuspect).Dur("retry_in_ms", now.Until(now.RejectAt))
 		time.Sleep(policy.Slack) // our clock may be a little ahead of Redis': do not ask at full speed

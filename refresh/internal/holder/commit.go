@@ -41,7 +41,7 @@ func (h *Holder) commit(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, 
 
 // beforeOf is what an answer about s replaces.
 func beforeOf(s *engine.Snapshot) pair.Before {
-	return pair.Before{Tenant: s.Tenant, Pair: s.Pair, Epoch: s.Epoch, RefreshTokenExpiresAt: s.RefreshTokenExpiresAt}
+	return pair.Before{Tenant: s.Tenant, Pair: s.Pair, Epoch: s.Epoch, RefreshTokenExpiresAt: s.RefreshTokenExpiresAt, LearnedLife: s.LearnedLife()}
 }
 
 // store stores the only living pair. If Redis does not take it at once, this process serves it from

@@ -64,6 +64,18 @@ func (k *kept) empty() <-chan struct{} {
 	return k.none
 }
 
+// count is how many things there are that Redis has refused at least once.
+func (k *kept) count() (n int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, one := range k.what {
+		if one.err != nil {
+			n++
+		}
+	}
+	return n
+}
+
 // left is an error that names everything that there is; nil for nothing.
 func (k *kept) left() error {
 	k.mu.Lock()

@@ -4,6 +4,7 @@ package pair
 import (
 	"cmp"
 	"math/rand/v2"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -23,12 +24,13 @@ type Before struct {
 	Pair                         grant.Pair
 	Tenant                       string
 	Epoch, RefreshTokenExpiresAt int64
+	LearnedLife                  time.Duration // see [policy.AccessLife]
 }
 
 // OfAnswer returns what is stored of an exchange's answer. Times count from now, the Redis time of the
 // claim, which is before the request was sent.
 func (m *Maker) OfAnswer(was Before, p provider.Pair, now int64) grant.Pair {
-	expires := now + m.Profile.Lifetime(p.ExpiresIn).Milliseconds()
+	expires := now + policy.AccessLife(m.Profile.Lifetime(p.ExpiresIn), was.LearnedLife).Milliseconds()
 	if p.TokenType = m.Profile.Scheme(p.TokenType); !p.Usable() {
 		expires = now
 	}

@@ -158,6 +158,9 @@ func TestReasonTellsTheWaysOfDyingApart(t *testing.T) {
 		{"neither", "invalid_grant", grant.Record{Claim: once, RefreshTokenExpiresAt: now + 1}},
 		{"its access token died early too: the tenant has removed the app", "invalid_grant", grant.Record{Claim: once, Generation: 7, Foreign: 1, ForeignGen: 7}},
 		{"and so did the one before", "external_rotation", grant.Record{Claim: once, Generation: 7, Foreign: 2, ForeignGen: 7}},
+		{"though at one age, which is their life", "invalid_grant", grant.Record{Claim: once, Generation: 7, Foreign: 1, ForeignGen: 6, Lived: "3600x2"}},
+		{"that was learned", "invalid_grant", grant.Record{Claim: once, Generation: 7, Foreign: 1, ForeignGen: 6, Lived: "3420"}},
+		{"at an age that says nothing yet", "external_rotation", grant.Record{Claim: once, Generation: 7, Foreign: 2, ForeignGen: 7, Lived: "3600x1"}},
 		{"the last consent ended in the same way", "external_rotation", grant.Record{Claim: once, Generation: 7, Foreign: 1, ForeignGen: 6}},
 	} {
 		if got := ReasonFor(&c.r, now); got != c.want {

@@ -22,6 +22,8 @@ const (
 	ReasonRefusedForLong = "refused_for_long"
 	// ReasonExternal: another program uses the grant too.
 	ReasonExternal = "external_rotation"
+	// ReasonLifetime: access tokens die at the same age again and again, before the end that the provider says.
+	ReasonLifetime = "wrong_lifetime"
 )
 
 // ReasonFor tells the ways apart in which a grant dies.
@@ -42,10 +44,29 @@ func ReasonFor(r *grant.Record, now int64) string {
 // have used the grant. One such sign alone can be the tenant who removes the app: its
 // access token dies, and then its refresh token is refused.
 func foreignBefore(r *grant.Record) int64 {
+	if DiesAtOneAge(r) {
+		return 0
+	}
 	if r.ForeignGen == r.Generation {
 		return r.Foreign - 1
 	}
 	return r.Foreign
+}
+
+// DiesAtOneAge reports whether the last access tokens died at the same age, twice at least: that is how long
+// they live, rather than another program's doing.
+func DiesAtOneAge(r *grant.Record) bool {
+	_, times, counting := strings.Cut(r.Lived, "x")
+	return r.Lived != "" && (!counting || times != "1")
+}
+
+// AccessLife is how long an access token is taken to live: as the provider says, but no longer than those
+// before it have lived (see [grant.Record.LearnedLife]); 0 for learned where nothing was learned.
+func AccessLife(said, learned time.Duration) time.Duration {
+	if learned > 0 {
+		return min(said, learned)
+	}
+	return said
 }
 
 // refusedToTheEnd reports whether one more refusal that no rule knows is one too many.

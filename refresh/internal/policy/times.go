@@ -68,6 +68,12 @@ const (
 	// refused, foreignRow how many such generations in a row are another program's doing.
 	diedEarly  = 25
 	foreignRow = 3
+	// leastLife is the youngest age of death that tells of a lifetime: an API that refuses all tokens refuses
+	// them younger. sameAge is by how many percent the ages of a row may differ, lifeShare how many percent
+	// of the lowest are taken for the life.
+	leastLife = 2 * time.Minute
+	sameAge   = 10
+	lifeShare = 95
 )
 
 // How long one exchange may take.
@@ -135,7 +141,10 @@ func refusalWaits(random float64) []time.Duration {
 
 // Refusals says what it may cost that APIs refuse access tokens.
 func Refusals(random float64) grant.Refusals {
-	return grant.Refusals{Waits: refusalWaits(random), Forget: refusalsForgotten, Fresh: freshFor, Early: diedEarly, Foreign: foreignRow}
+	return grant.Refusals{
+		Waits: refusalWaits(random), Forget: refusalsForgotten, Fresh: freshFor, Early: diedEarly, Foreign: foreignRow,
+		LeastLife: leastLife, SameAge: sameAge, LifeShare: lifeShare,
+	}
 }
 
 // ProbeWaits returns how long after the first, second, … refusal in a row the next exchange may

@@ -18,6 +18,7 @@ const fitEvery = time.Second
 // that is missing would be found when the first token expires.
 type fitness struct {
 	fit, thoroughly atomic.Bool
+	refused         atomic.Bool // something that is needed, and nothing has shown since that it is allowed
 
 	mu    sync.Mutex // guards what follows
 	asked time.Time
@@ -59,4 +60,11 @@ func (f *fitness) say(log zerolog.Logger, process string, err error) {
 	if (before == nil || now.Sub(*before) >= time.Minute) && f.said.CompareAndSwap(before, &now) {
 		log.Error().Err(err).Str("process", process).Msg("Redis, or what leads to it, must be mended: until then nothing is refreshed")
 	}
+}
+
+// look is what Redis last said when it was asked how it is.
+type look struct {
+	mu          sync.Mutex // guards what follows
+	at          time.Time
+	unfit, away error
 }

@@ -39,6 +39,7 @@ type Judge struct {
 
 	fitness  fitness
 	unopened unopened
+	look     look
 }
 
 // Of says who acts about an error.
@@ -77,7 +78,7 @@ func (j *Judge) absent() *policy.Trouble {
 // ofRedis is about a Redis that did not do what was asked.
 func (j *Judge) ofRedis(err error) *policy.Trouble {
 	if unfit := engine.Unfit(err); unfit != nil {
-		j.fitness.say(j.Log, j.Process, unfit)
+		j.refused(unfit)
 		return &policy.Trouble{Who: policy.WhoOperator, Code: Unfit, Why: unfit}
 	}
 	t := &policy.Trouble{Retry: policy.FirstRetry, Why: err}
@@ -104,9 +105,15 @@ func (j *Judge) FitForMore(ctx context.Context, tenant string) error {
 func (j *Judge) asked(ctx context.Context, tenant string, thorough bool) error {
 	news, err := j.fitness.ask(thorough, func() error { return j.App.Grant(tenant).Fit(ctx, thorough) })
 	if news {
-		j.fitness.say(j.Log, j.Process, err)
+		j.refused(err)
 	}
 	return err
+}
+
+// refused notes that Redis refuses what is needed.
+func (j *Judge) refused(unfit error) {
+	j.fitness.refused.Store(true)
+	j.fitness.say(j.Log, j.Process, unfit)
 }
 
 // NoteUnopened notes that an error is about a pair which this process could not open, and reports whether

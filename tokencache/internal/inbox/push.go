@@ -107,16 +107,20 @@ func (c *Inbox) Weigh(ctx context.Context) {
 	if len(hints) == 0 && !c.proof.Late() {
 		return
 	}
+	if len(hints) > 0 {
+		c.proof.DoubtTime()
+	}
 	c.lookAtServer(ctx)
 	lost, err := c.Identify(ctx)
-	switch {
-	case err == nil && lost:
-		err = c.rescue(ctx)
-	case err == nil:
-		err = c.giveRests(ctx)
-	}
-	if err != nil && ctx.Err() == nil {
-		c.log.Warn().Err(err).Msg("Redis has lost its data, or may have: looking again in a few seconds")
+	if err == nil { // else Redis is away, of which the heartbeat tells
+		if lost {
+			err = c.rescue(ctx)
+		} else {
+			err = c.giveRests(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			c.log.Warn().Err(err).Msg("Redis has lost its data, and does not take back all that this process remembers: trying again in a few seconds")
+		}
 	}
 	for channel, payload := range hints {
 		c.invalidate(channel)

@@ -225,8 +225,9 @@ func (p *Proof) PutBack(ctx context.Context, was, now string) error {
 	return nil
 }
 
-// Reconnected says that this may be another server, whose clock is another one.
-func (p *Proof) Reconnected() { p.learned.Store(0) }
+// DoubtTime has Redis asked what time it is when the key is asked for next: this may be another server, or its
+// clock was set.
+func (p *Proof) DoubtTime() { p.learned.Store(0) }
 
 // LearnTime asks Redis what time it is: that tells how old a message is.
 func (p *Proof) LearnTime(ctx context.Context) error {

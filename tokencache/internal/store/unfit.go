@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 // InfoOf reads the name:value lines of INFO.
@@ -79,7 +80,7 @@ func Unfit(err error) error {
 		return false
 	}
 	switch {
-	case has("noperm", "no permissions"):
+	case has("noperm", "no permissions", "user executing the script can't"):
 		return &unfitError{todoRights, err}
 	case has("noauth", "wrongpass", "invalid password", "auth <password> called", "hello must be called"):
 		return &unfitError{todoLogin, err}
@@ -93,6 +94,13 @@ func Unfit(err error) error {
 	return nil
 }
 
+// A connection that ends under a command is tried again so often, after a pause that doubles: a network that
+// fails for a moment closes several in a row.
+const (
+	closings     = 4
+	closingPause = 100 * time.Millisecond
+)
+
 // LostReply reports whether a connection ended under a command.
 func LostReply(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
@@ -104,20 +112,7 @@ func LostReply(err error) bool {
 // nothing is known. Rights without which the rest works are said in the log. thorough asks in a
 // transaction, of which a proxy may know nothing.
 func (st *Store) Fit(ctx context.Context, k grant.Key, thorough bool) error {
-	denied, err := st.tryOut(ctx, k, thorough)
-	// A connection that ends can be the network's trouble, or a server's that restarts: only what
-	// happens again and again, to a server that answers in between, is a proxy's way to say no.
-	for again := 0; LostReply(err); again++ {
-		switch first, heard := greeting(ctx, st.Redis); {
-		case heard && first == tlsAlert:
-			return &unfitError{todoTLS, err}
-		case !heard && !st.answers(ctx):
-			return err
-		case again == 2:
-			return &unfitError{todoClosed, err}
-		}
-		denied, err = st.tryOut(ctx, k, thorough)
-	}
+	denied, err := tryOut(ctx, st, k, thorough)
 	if unfit := Unfit(err); unfit != nil {
 		return unfit
 	}
@@ -145,8 +140,41 @@ func (st *Store) Fit(ctx context.Context, k grant.Key, thorough bool) error {
 	return nil
 }
 
-// tryOut names the commands that the client's user may not give.
-func (st *Store) tryOut(ctx context.Context, k grant.Key, thorough bool) (denied []string, err error) {
+// Denied names the commands that workers need for a grant and that the client's user may not give: "command
+// key", each. Nothing is executed. The error is an ErrUnfit where the question is refused.
+func (st *Store) Denied(ctx context.Context, k grant.Key) ([]string, error) {
+	denied, err := tryOut(ctx, st, k, false)
+	if unfit := Unfit(err); unfit != nil {
+		return nil, unfit
+	}
+	if len(denied) == 1 && denied[0] == "old" {
+		return nil, &unfitError{todoVersion, nil}
+	}
+	return denied, err
+}
+
+// tryOut names the commands that the client's user may not give. A connection that ends can be the network's
+// trouble, or a server's that restarts: only what happens again and again, to a server that answers in
+// between, is a proxy's way to say no.
+func tryOut(ctx context.Context, st *Store, k grant.Key, thorough bool) (denied []string, err error) {
+	denied, err = st.tryOnce(ctx, k, thorough)
+	for again := 0; LostReply(err); again++ {
+		switch first, heard := greeting(ctx, st.Redis); {
+		case heard && first == tlsAlert:
+			return nil, &unfitError{todoTLS, err}
+		case !heard && !st.answers(ctx):
+			return nil, err
+		case again == closings:
+			return nil, &unfitError{todoClosed, err}
+		case mono.Sleep(ctx, closingPause<<again) != nil:
+			return nil, err
+		}
+		denied, err = st.tryOnce(ctx, k, thorough)
+	}
+	return denied, err
+}
+
+func (st *Store) tryOnce(ctx context.Context, k grant.Key, thorough bool) (denied []string, err error) {
 	return Bounded(ctx, NodePatience, func(ctx context.Context) ([]string, error) {
 		ask := func(on redis.Scripter) *redis.Cmd {
 			return fitScript.Eval(ctx, on, []string{st.Names.Grant(k).Grant()}, st.needs(k)...)
@@ -206,8 +234,8 @@ func (st *Store) needs(k grant.Key) (args []any) {
 // ClosedAt is err, which says that the connection ended under a transaction; or an ErrUnfit, if that
 // happens again and again while plain commands are answered.
 func (st *Store) ClosedAt(ctx context.Context, err error) error {
-	for range 2 {
-		if !st.answers(ctx) {
+	for again := range closings {
+		if !st.answers(ctx) || again > 0 && mono.Sleep(ctx, closingPause<<(again-1)) != nil {
 			return err
 		}
 		_, again := Bounded(ctx, NodePatience, func(ctx context.Context) ([]redis.Cmder, error) {

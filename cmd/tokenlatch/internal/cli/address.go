@@ -58,6 +58,9 @@ func showsPassword(addr string) bool {
 
 func checkAddr(from, addr string, withFile bool) error {
 	if strings.Contains(addr, "://") {
+		if _, _, err := takeCertFiles(addr); err != nil {
+			return fmt.Errorf("%s: %w", from, err)
+		}
 		user, password, err := parse(addr)
 		switch {
 		case err != nil:

@@ -1,12 +1,17 @@
 package cli
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
 
 // Exit codes of every command.
 const (
 	ExitOK          = 0
 	ExitFailed      = 1   // it ran, and the answer is no
 	ExitUsage       = 2   // it was not understood
+	ExitTenant      = 3   // the tenant must act
+	ExitLater       = 4   // try again, after Error.RetryAfter
 	ExitFindings    = 5   // --fail-on or --exit-code found something
 	ExitUnconfirmed = 6   // it changes something, and was not confirmed
 	ExitInterrupted = 130 // Ctrl-C
@@ -18,6 +23,8 @@ type Error struct {
 	Code string // for programs
 	Err  error  // nil: all is said already
 	Hint string // what to do next: a command, as a rule
+	// RetryAfter is when trying again makes sense, with ExitLater; 0 for unknown.
+	RetryAfter time.Duration
 }
 
 func (e *Error) Error() string {

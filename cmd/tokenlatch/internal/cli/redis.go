@@ -47,6 +47,9 @@ var errHosts = errors.New("several hosts: name them as in redis-sentinel://host,
 
 // parse reads a URL, and returns the user and the password in it. No error is fit to be shown.
 func parse(addr string) (user, password string, err error) {
+	if addr, _, err = takeCertFiles(addr); err != nil {
+		return "", "", err
+	}
 	switch kind := several(addr); kind {
 	case "sentinel":
 		o, err := sentinels(addr)
@@ -140,12 +143,19 @@ const poolSize = 8
 // one request.
 func Open(addr string, timeout time.Duration) (redis.UniversalClient, error) {
 	redis.SetLogger(silent{})
+	addr, files, err := takeCertFiles(addr)
+	if err != nil {
+		return nil, err
+	}
 	quiet := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	switch several(addr) {
 	case "sentinel":
 		o, err := sentinels(addr)
 		if err != nil {
 			return nil, errors.New("the address of the Sentinels does not parse")
+		}
+		if o.TLSConfig, err = files.config(o.TLSConfig); err != nil {
+			return nil, err
 		}
 		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.MaxRetries, o.ContextTimeoutEnabled, o.PoolSize = timeout, timeout, timeout, 1, true, poolSize
 		return redis.NewFailoverClient(o), nil
@@ -154,16 +164,21 @@ func Open(addr string, timeout time.Duration) (redis.UniversalClient, error) {
 		if err != nil {
 			return nil, errors.New("the address of the Cluster does not parse")
 		}
+		if o.TLSConfig, err = files.config(o.TLSConfig); err != nil {
+			return nil, err
+		}
 		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled, o.PoolSize = timeout, timeout, timeout, true, poolSize
 		o.MaintNotificationsConfig = quiet
 		return redis.NewClusterClient(o), nil
 	}
 	o := &redis.Options{Addr: addr}
 	if strings.Contains(addr, "://") {
-		var err error
 		if o, err = redis.ParseURL(addr); err != nil {
 			return nil, errors.New("the address of Redis does not parse")
 		}
+	}
+	if o.TLSConfig, err = files.config(o.TLSConfig); err != nil {
+		return nil, err
 	}
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.MaxRetries, o.ContextTimeoutEnabled, o.PoolSize = timeout, timeout, timeout, 1, true, poolSize
 	o.MaintNotificationsConfig, o.DialerRetries = quiet, 1
@@ -203,10 +218,29 @@ func CommandLine(addr string) []string {
 	host, port, _ := net.SplitHostPort(withPort(h.first, "6379"))
 	line = append(line, "-h", host, "-p", port)
 	if strings.HasPrefix(scheme, "rediss") {
-		line = append(line, "--tls")
+		_, files, _ := takeCertFiles(addr)
+		line = append(append(line, "--tls"), files.arguments()...)
 	}
 	if path != "" && path != "0" {
 		line = append(line, "-n", path)
 	}
 	return slices.Clip(line)
+}
+
+// Sentinels are the addresses of the Sentinels in an address, and the name that they watch; none for any other.
+func Sentinels(addr string) (addrs []string, master string) {
+	if several(addr) != "sentinel" {
+		return nil, ""
+	}
+	o, err := sentinels(addr)
+	if err != nil {
+		return nil, ""
+	}
+	return o.SentinelAddrs, o.MasterName
+}
+
+// Encrypted reports whether nobody on a network can read what an address' client and Redis say.
+func Encrypted(addr string) bool {
+	scheme, _, _ := strings.Cut(addr, "://")
+	return scheme == "unix" || strings.HasPrefix(scheme, "rediss")
 }

@@ -109,7 +109,7 @@ func dead(r *grant.Record) Finding {
 	case "external_rotation":
 		f.Why, f.Who = "another program refreshed the same grant, several times in a row", OtherProgram
 	case "refused_for_long":
-		f.Why = "refused to the end in ways that no rule knows" + answer(r.Error)
+		f.Why, f.Who = "refused to the end in ways that no rule knows"+answer(r.Error), Operator
 	default:
 		f.Why = r.Reason
 	}
@@ -159,7 +159,7 @@ func living(row *inspect.Row) Finding {
 		if !expired {
 			f.State = Active
 		}
-	case r.Foreign > 0:
+	case r.Foreign > 0 && r.ForeignGen >= r.Generation-1:
 		f.Trouble, f.Who = true, OtherProgram
 		f.Why = "external_rotation? " + times(r.Foreign, "first sign", "%d generations in a row died early")
 	case r.RefreshTokenExpiresAt != 0 && r.RefreshTokenExpiresAt <= row.Now:
@@ -237,20 +237,23 @@ func times(n int64, once, often string) string {
 	return fmt.Sprintf(often, n)
 }
 
-// Acts says who acts, to the person on call.
+// Acts says who acts, to the person on call; "" if there is nothing to do.
 func (f Finding) Acts() string {
-	switch f.Who {
+	if f.Who == Nobody && !f.Trouble {
+		return ""
+	}
+	return Actor(f.Who)
+}
+
+// Actor is what people on call call those who act.
+func Actor(who string) string {
+	switch who {
 	case Tenant:
 		return "customer"
 	case Operator:
 		return "you"
-	case Provider:
-		return "provider"
 	case OtherProgram:
 		return "you: who else?"
 	}
-	if f.Trouble {
-		return "nobody"
-	}
-	return ""
+	return who
 }

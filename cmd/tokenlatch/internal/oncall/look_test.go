@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/oncall"
+	"github.com/tokenlatch/tokenlatch/refresh/explain"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/inspect"
@@ -30,7 +31,7 @@ func TestARecordSaysItsStateSinceWhyAndWhoActs(t *testing.T) {
 	failed := func(text string) func(*inspect.Row) {
 		return func(r *inspect.Row) {
 			r.Record.Fails, r.Record.Error, r.Record.ErrorAt, r.Record.RetryAt = 1, text, now-minute, now+9000
-			r.Record.ExpiresAt = now - 1000
+			r.Record.ExpiresAt, r.Record.RefreshAt = now-1000, now-2000
 		}
 	}
 	dead := func(reason string) func(*inspect.Row) {
@@ -60,7 +61,7 @@ func TestARecordSaysItsStateSinceWhyAndWhoActs(t *testing.T) {
 		"invalid_grant":   {dead("invalid_grant"), oncall.Reauthorize, true, minute, "refused or revoked", oncall.Tenant},
 		"lost_response":   {dead("lost_response"), oncall.Reauthorize, true, minute, "answer was lost", oncall.Tenant},
 		"ended":           {dead("refresh_token_expired"), oncall.Reauthorize, true, minute, "had ended", oncall.Tenant},
-		"refused":         {dead("refused_for_long"), oncall.Reauthorize, true, minute, "no rule knows", oncall.Tenant},
+		"refused":         {dead("refused_for_long"), oncall.Reauthorize, true, minute, "no rule knows", oncall.Operator},
 		"external":        {dead("external_rotation"), oncall.Reauthorize, true, minute, "another program", oncall.OtherProgram},
 		"a later reason":  {dead("hexed"), oncall.Reauthorize, true, minute, "hexed", oncall.Tenant},
 		"refreshing":      {claim(2000, minute, "w2"), oncall.Refreshing, false, 0, "w2 presents generation 7, for 2s", oncall.Nobody},
@@ -78,8 +79,8 @@ func TestARecordSaysItsStateSinceWhyAndWhoActs(t *testing.T) {
 		"suspect, API":    {func(r *inspect.Row) { r.Record.Reason = "suspect" }, oncall.Suspect, true, 30 * minute, "an API refuses", oncall.Operator},
 		"suspect, answer": {func(r *inspect.Row) { failed("refused/odd/418")(r); r.Record.Reason = "suspect" }, oncall.Suspect, true, minute, "no rule knows (odd, 418)", oncall.Operator},
 		"mass death":      {func(r *inspect.Row) { failed("mass_death/x/400")(r); r.Record.Reason = "suspect" }, oncall.Suspect, true, minute, "not believed", oncall.Provider},
-		"foreign, once":   {func(r *inspect.Row) { r.Record.Foreign = 1 }, oncall.Active, true, 30 * minute, "external_rotation? first sign", oncall.OtherProgram},
-		"foreign, twice":  {func(r *inspect.Row) { r.Record.Foreign = 2 }, oncall.Active, true, 30 * minute, "2 generations in a row", oncall.OtherProgram},
+		"foreign, once":   {func(r *inspect.Row) { r.Record.Foreign, r.Record.ForeignGen = 1, 6 }, oncall.Active, true, 30 * minute, "external_rotation? first sign", oncall.OtherProgram},
+		"foreign, twice":  {func(r *inspect.Row) { r.Record.Foreign, r.Record.ForeignGen = 2, 6 }, oncall.Active, true, 30 * minute, "2 generations in a row", oncall.OtherProgram},
 		"consent ends":    {func(r *inspect.Row) { r.Record.WarnedAt, r.Record.RefreshTokenExpiresAt = now-1, now+7*24*60*minute }, oncall.Active, true, 30 * minute, "ends in 7d", oncall.Tenant},
 		"consent ended":   {func(r *inspect.Row) { r.Record.RefreshTokenExpiresAt = now - 1 }, oncall.Active, true, 30 * minute, "has ended", oncall.Tenant},
 	} {
@@ -93,6 +94,11 @@ func TestARecordSaysItsStateSinceWhyAndWhoActs(t *testing.T) {
 		}
 		if f.Trouble && f.Acts() == "" {
 			t.Errorf("%s: nobody is said to act", name)
+		}
+		// A list says of a wait whose answer it is for; an explanation says that nobody need act.
+		waits := tt.state == oncall.Waiting || tt.state == oncall.Active && f.Who == oncall.Provider
+		if e := explain.Judge(oncall.CaseOf(row(tt.alter))); f.Trouble && e.Who != f.Who && !(waits && e.Who == explain.Nobody) {
+			t.Errorf("%s: %s acts, and %s by its explanation: %s %s", name, f.Who, e.Who, e.Code, e.Title)
 		}
 	}
 }

@@ -31,7 +31,7 @@ func IsTerminal(w io.Writer) bool {
 
 // Table prints rows in columns, as they come: the first ones are held back until it is known how wide
 // the columns are. No cell is cut. On a terminal that is too narrow, one column gets the room that is
-// left, and a cell that does not fit has a line of its own below.
+// left, and a cell that does not fit has lines of its own below.
 type Table struct {
 	W      io.Writer
 	Heads  []string
@@ -105,11 +105,20 @@ func (t *Table) print(row Line) error {
 	below := ""
 	for i, cell := range row {
 		if i == t.Fold && t.Width > 0 && columns(cell) > t.widths[i] {
-			below, cell.Text = indent+Line{cell}.Text(0, t.Colour)+"\n", ""
+			below, cell.Text = t.under(cell), ""
 		}
 		pad := t.widths[i] - columns(cell) + gap
 		out = append(out, cell, In(cli.Plain, strings.Repeat(" ", max(gap, pad))))
 	}
 	_, err := io.WriteString(t.W, out.Text(0, t.Colour)+"\n"+below)
 	return err
+}
+
+// under is a cell in lines of its own, broken between words.
+func (t *Table) under(cell Span) (text string) {
+	for _, line := range Wrap(cell.Text, t.Width-len(indent)) {
+		cell.Text = line
+		text += indent + Line{cell}.Text(0, t.Colour) + "\n"
+	}
+	return text
 }

@@ -27,8 +27,8 @@ func TestATableCutsNothing(t *testing.T) {
 	rows := [][3]string{{"a", "short", "you"}, {"b", "a long reason that does not fit", "customer"}}
 	for width, want := range map[int]string{
 		0: "ID  WHY                              WHO\na   short                            you\nb   a long reason that does not fit  customer\n",
-		// Below, where the terminal is too narrow for it.
-		25: "ID  WHY          WHO\na   short        you\nb                customer\n    a long reason that does not fit\n",
+		// Below, where the terminal is too narrow for it, and broken between words.
+		25: "ID  WHY          WHO\na   short        you\nb                customer\n    a long reason that\n    does not fit\n",
 	} {
 		if got := table(t, width, rows...); got != want {
 			t.Errorf("%d columns:\n%s\nwant\n%s", width, got, want)

@@ -72,6 +72,10 @@ clear_claim(set)
 clear_failure(set)
 -- The pair that is replaced has lived undisturbed.
 if num(r.foreign) > 0 and r.foreign_gen ~= r.gen and r.state == 'active' then set.foreign, set.foreign_gen = '', '' end
+-- So has one that was not refused, whatever the age of those before; and a life that is said to be shorter
+-- than the one that was learned is believed.
+local life, learned = num(set.expires_at) - num(set.issued_at), tonumber(r.lived)
+if r.lived and (learned and life > 0 and life < 1000 * learned or not learned and r.rejected_gen ~= r.gen) then set.lived = '' end
 if r.warned_at and num(set.rt_expires_at) > num(r.rt_expires_at) + num(ARGV[10]) then set.warned_at = '' end
 local why = r.state == 'reauthorize' and 'late successor' or ARGV[13]
 if bad then redis.call('DEL', KEYS[1]) end

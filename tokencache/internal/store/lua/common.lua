@@ -18,7 +18,7 @@ local limits = { -- 1: a counter, 2: a time, 3: a line of at most 64 printable b
   epoch = 2, issued_at = 2, expires_at = 2, refresh_at = 2, rt_expires_at = 2, used_at = 2, warned_at = 2,
   claim_at = 2, claim_until = 2, claim_prior = 2, retry_at = 2, error_at = 2, reject_at = 2, spare_epoch = 2, refused_at = 2,
   state = 3, reason = 3, at_fp = 3, rt_fp = 3, by = 3, commit_id = 3, claim_id = 3, claim_by = 3, error = 3,
-  consent_id = 3, consent_fp = 3, past = 3, spent = 3,
+  consent_id = 3, consent_fp = 3, past = 3, spent = 3, lived = 3,
 }
 local states = { active = 1, reauthorize = 1, disconnected = 1 }
 local schema = 2
@@ -77,7 +77,7 @@ local order = {
   'state', 'reason', 'gen', 'epoch', 'issued_at', 'refresh_at', 'expires_at', 'rt_expires_at',
   'used_at', 'warned_at', 'at_fp', 'rt_fp', 'by', 'commit_id', 'claim_by', 'claim_at', 'claim_until', 'claim_n',
   'claim_prior', 'claim_id', 'fails', 'retry_at', 'error', 'error_at', 'refused_at', 'revivals',
-  'rejects', 'reject_at', 'rejected_gen', 'foreign', 'foreign_gen',
+  'rejects', 'reject_at', 'rejected_gen', 'foreign', 'foreign_gen', 'lived',
   'consent_id', 'consent_fp', 'past', 'spent', 'spare_epoch', 'rev', 'v',
 }
 
@@ -122,6 +122,17 @@ local function foreign(set, r)
   if r.foreign_gen == r.gen then return num(r.foreign) end
   set.foreign, set.foreign_gen = int(num(r.foreign) + 1), r.gen
   return num(set.foreign)
+end
+
+-- lived notes the age in s at which an access token has died: "3600x2" for two generations in a row at
+-- the same age; once they are row many, "3420", the life that tokens are taken to have. It says whether the age
+-- is that of the generation before.
+local function lived(set, r, age, tolerance, share, row)
+  local was, n = string.match(r.lived or '', '^(%d+)x(%d+)$')
+  local same = was and 100 * math.abs(age - num(was)) <= tolerance * math.max(age, num(was))
+  if same then age, n = math.min(age, num(was)), num(n) + 1 else n = 1 end
+  set.lived = n >= row and int(math.floor(age * share / 100)) or int(age) .. 'x' .. int(n)
+  return same
 end
 
 -- newer says whether the position (epoch, gen, rev) comes after the record's.

@@ -65,6 +65,7 @@ clear_claim(set)
 clear_failure(set)
 clear_rejects(set, r)
 if r.warned_at then set.warned_at = '' end
+if r.lived then set.lived = '' end
 if bad then redis.call('DEL', KEYS[1]) end
 if bad or r.state == 'disconnected' then redis.call('PERSIST', KEYS[1]); redis.call('PERSIST', KEYS[4]) end
 save(KEYS[1], r, set)

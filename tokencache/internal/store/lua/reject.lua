@@ -14,7 +14,11 @@
 --          so its end forces an exchange at once and makes the row no longer
 -- ARGV[9]  percent of its life that such a token must have had before it, to have died early
 -- ARGV[10] generations in a row that died early from which another program uses the grant too
--- ARGV[11…] after the n-th exchange in a row that was forced so: ms until the next may be;
+-- ARGV[11] age in ms below which the end of an access token tells nothing of how long they live; 0: none does
+-- ARGV[12] percent by which two such ages may differ and still be the same
+-- ARGV[13] percent of that age which is taken for the life, once so many generations in a row as
+--          ARGV[10] says have died at it
+-- ARGV[14…] after the n-th exchange in a row that was forced so: ms until the next may be;
 --          the last holds for all that follow
 -- returns  {status, now, record, sealed pair if moved}: "ok" (force one; a repeat for the
 --          same generation is answered alike), "none", "moved" (it is not the current
@@ -43,15 +47,27 @@ end
 if n == 0 or not aged then n = n + 1 end
 local set = {
   rejects = int(n), rejected_gen = r.gen,
-  reject_at = int(now + num(ARGV[math.min(10 + n, #ARGV)])),
+  reject_at = int(now + num(ARGV[math.min(13 + n, #ARGV)])),
 }
--- It has worked, and died long before its end. Once may be an admin's doing; again and again
--- it is a program that refreshes this grant too.
-local early = aged and 100 * (num(r.expires_at) - now) > num(ARGV[9]) * (num(r.expires_at) - num(r.issued_at))
-if early and foreign(set, r) >= num(ARGV[10]) then set.reason = 'external_rotation' end
+-- A generation that an API refused before has not worked since, and its age says nothing.
+local worked = r.reason ~= 'suspect'
+-- It has worked, and died long before its end. Once may be an admin's doing; again and again at the
+-- same age it is how long they live, whatever was said; else it is a program that refreshes this grant too.
+local age = now - num(r.issued_at)
+local same = false
+if worked and num(ARGV[11]) > 0 and age >= num(ARGV[11]) and now < num(r.refresh_at) then
+  same = lived(set, r, math.floor(age / 1000), num(ARGV[12]), num(ARGV[13]), num(ARGV[10]))
+  if same and not string.find(set.lived, 'x', 1, true) then set.reason = 'wrong_lifetime' end
+end
+local early = worked and aged and 100 * (num(r.expires_at) - now) > num(ARGV[9]) * (num(r.expires_at) - num(r.issued_at))
+if early and same then
+  if r.foreign then set.foreign_gen = r.gen end -- no further sign of it, and none that it is over
+elseif early and foreign(set, r) >= num(ARGV[10]) then
+  set.reason = 'external_rotation'
+end
 save(KEYS[1], r, set)
 announce(KEYS[3], ARGV[2], ARGV[1], 'reject', now, r, ARGV[3], 'an API refused the access token')
 if set.reason then
-  announce(KEYS[3], ARGV[2], ARGV[1], 'suspect', now, r, ARGV[3], 'external_rotation')
+  announce(KEYS[3], ARGV[2], ARGV[1], 'suspect', now, r, ARGV[3], set.reason)
 end
 return reply('ok', now, r)

@@ -1,10 +1,9 @@
-package exporter
+package fleet
 
 import (
 	"context"
 	"errors"
 	"maps"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -142,38 +141,6 @@ func TestAGrantIsCounted(t *testing.T) {
 	}
 	if a.oldest != 90*time.Second || a.states["reauthorize"] != 1 || a.states["damaged"] != 1 || a.states["newer"] != 1 || a.states["active"] != 6 {
 		t.Errorf("oldest %v, %v", a.oldest, a.states)
-	}
-}
-
-func TestDurabilityIsJudgedByWhatINFOSays(t *testing.T) {
-	const good = "aof_enabled:1\r\naof_last_write_status:ok\r\nrdb_last_bgsave_status:ok\r\nmaxmemory_policy:noeviction\r\nmaxmemory:1000\r\nused_memory:100\r\nconnected_slaves:1\r\n"
-	for _, c := range []struct {
-		from, to, id string
-		want         int
-	}{
-		{"", "", "durability.aof", fine},
-		{"aof_enabled:1", "aof_enabled:0", "durability.aof", failure},
-		{"aof_last_write_status:ok", "aof_last_write_status:err", "durability.saved", failure},
-		{"rdb_last_bgsave_status:ok", "rdb_last_bgsave_status:err", "durability.saved", failure},
-		{"noeviction", "allkeys-lru", "durability.eviction", failure},
-		{"maxmemory:1000", "maxmemory:0", "durability.memory", warning},
-		{"used_memory:100", "used_memory:800", "durability.memory", warning},
-		{"used_memory:100", "used_memory:950", "durability.memory", failure},
-		{"connected_slaves:1", "connected_slaves:0", "durability.replicas", warning},
-	} {
-		found := durability(parse(strings.Replace(good, c.from, c.to, 1)))
-		if len(found) != 5 || found[c.id] != c.want {
-			t.Errorf("%s: %v", c.to, found)
-		}
-		delete(found, c.id)
-		for id, result := range found {
-			if result != fine {
-				t.Errorf("%s: %s is %d", c.to, id, result)
-			}
-		}
-	}
-	if found := durability(parse("redis_version:7.0.15\r\n")); len(found) != 0 {
-		t.Errorf("of a server that tells nothing: %v", found)
 	}
 }
 

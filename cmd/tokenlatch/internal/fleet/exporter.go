@@ -1,4 +1,4 @@
-package exporter
+package fleet
 
 import (
 	"context"
@@ -29,7 +29,7 @@ type Exporter struct {
 
 	mu       sync.Mutex // guards what follows
 	leads    bool
-	found    *fleet // by the last scan; nil for none
+	found    *found // by the last scan; nil for none
 	failures int
 }
 

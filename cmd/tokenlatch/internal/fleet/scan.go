@@ -1,6 +1,6 @@
-// Package exporter is what Redis says of the whole fleet, as Prometheus metrics: one of several exporters scans, which
+// Package fleet is what Redis says of the whole fleet, as Prometheus metrics: one of several exporters scans, which
 // has a lease for that; the others stand by.
-package exporter
+package fleet
 
 import (
 	"context"
@@ -12,8 +12,8 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache/inspect"
 )
 
-// fleet is what one scan has found.
-type fleet struct {
+// found is what one scan has found.
+type found struct {
 	at     time.Time // by this machine's clock, as Prometheus has it
 	took   time.Duration
 	apps   map[string]*app
@@ -49,9 +49,9 @@ func newApp() *app {
 
 // scan reads the whole fleet. It returns nothing rather than a part: half of the grants look like a fleet that
 // has shrunk.
-func scan(ctx context.Context, in *inspect.Inspector) (*fleet, error) {
+func scan(ctx context.Context, in *inspect.Inspector) (*found, error) {
 	start := time.Now()
-	f := &fleet{apps: map[string]*app{}}
+	f := &found{apps: map[string]*app{}}
 	for row, err := range in.List(ctx, "") {
 		if err != nil {
 			return nil, err
@@ -73,7 +73,7 @@ func scan(ctx context.Context, in *inspect.Inspector) (*fleet, error) {
 	return f, ctx.Err()
 }
 
-func (f *fleet) app(name string) *app {
+func (f *found) app(name string) *app {
 	if f.apps[name] == nil {
 		f.apps[name] = newApp()
 	}

@@ -1,0 +1,48 @@
+package provider
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/oauth2"
+)
+
+// A path per tenant is one host, and what it says is about the app once a second tenant hears it.
+func TestAFailureNamesItsHostWhereTenantsHaveHosts(t *testing.T) {
+	for name, c := range map[string]struct {
+		patterns []string
+		urls     []string // asked one after the other
+		want     []string
+	}{
+		"a host per tenant":      {[]string{"https://{tenant}.Example.com/token"}, []string{""}, []string{"acme.example.com"}},
+		"a host per data centre": {[]string{"https://login.{region}.example.com/token"}, []string{""}, []string{"login.eu.example.com"}},
+		"a path per tenant":      {[]string{"https://login.example.com/{tenant}/token"}, []string{"", ""}, []string{"", ""}},
+		"a query per tenant":     {[]string{"https://login.example.com/token?of={tenant}"}, []string{""}, []string{""}},
+		"written, and the same":  {nil, []string{"https://a.example.com/1", "https://a.example.com/2"}, []string{"", ""}},
+		"written, and others":    {nil, []string{"https://a.example.com/1", "https://b.example.com/1", "https://A.example.com/1"}, []string{"", "b.example.com", "a.example.com"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			written := ""
+			p, err := PerTenant(func(Grant) (*oauth2.Config, error) { return app(written), nil }, Profile{TokenURLs: c.patterns})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ep := p.Exchanger.(*TokenEndpoint)
+			ep.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				return &http.Response{StatusCode: 401, Body: io.NopCloser(strings.NewReader(`{"error":"invalid_client"}`))}, nil
+			})
+			for i, url := range c.urls {
+				written = url
+				g := Grant{Tenant: "acme", RefreshToken: "r", Extra: map[string]any{"region": "eu"}}
+				_, err := ep.Exchange(ctxFor(t, time.Second), g)
+				if e := asError(t, err); e.Host != c.want[i] {
+					t.Errorf("%d: host %q, want %q", i, e.Host, c.want[i])
+				}
+			}
+		})
+	}
+}

@@ -1,6 +1,6 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help demo test lint bench chaos
+.PHONY: help demo test lint bench chaos alerts
 
 # The targets, each with the line that follows its ##.
 help: ## this list
@@ -29,6 +29,9 @@ lint: ## gofmt, go vet, staticcheck, go.mod
 	go vet ./...
 	go run $(STATICCHECK) ./...
 	go mod tidy -diff
+
+alerts: ## the alerts of docs/ops, against their tests (PROMTOOL)
+	integration/with-promtool test rules docs/ops/alerts_test.yaml
 
 demo: ## worker processes, webhook storms and killed holders; needs nothing installed
 	go run ./cmd/tokenlatch demo

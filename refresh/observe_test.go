@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/refresh"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
@@ -290,4 +291,34 @@ func TestSeveralObserversAreAllToldAndOneThatCannotBeToldApartIsRefused(t *testi
 	if _, err := refresh.New(cfg); err == nil || !strings.Contains(err.Error(), "Config.Observer") {
 		t.Errorf("%v", err)
 	}
+}
+
+func TestAnObserverHearsOfPairsThatRedisDoesNotTakeAndOfThoseThatItLost(t *testing.T) {
+	t.Parallel()
+	f, r := newFleet(t, refreshtest.Config{}), newRecorder()
+	f.redis = redistest.Own(t)
+	f.config.Observer = r
+	w, proxy := f.cuttable()
+	f.connect(w, "acme", true)
+	gate := f.server.Hold(refreshtest.BeforeCommit)
+	var caller sync.WaitGroup
+	caller.Go(func() { f.token(w, "acme") })
+	gate.Await(t)
+	proxy.Refuse()
+	proxy.Cut()
+	gate.Release()
+	caller.Wait() // served from memory
+	f.eventually("a pair is pending", func() bool { return r.read[0]().PendingCommits == 1 })
+	if n := r.count("saves/late_commit"); n != 0 {
+		t.Errorf("%d late commits before Redis is back", n)
+	}
+	proxy.Accept()
+	f.eventually("it is stored", func() bool { return r.read[0]().PendingCommits == 0 && r.count("saves/late_commit") == 1 })
+	if got := r.outcomes(); !slices.Equal(got, []string{"refreshed"}) {
+		t.Errorf("exchanges ended as %v", got)
+	}
+	f.hot(w, "acme")
+	f.redis.Client(t).FlushAll(f.ctx())
+	f.eventually("what Redis lost is given back", func() bool { return r.count("saves/restore") > 0 })
+	f.lawful(w, "acme")
 }

@@ -66,9 +66,9 @@ var jsonOf = map[string]struct {
 // needsApp are the commands that need an app's configuration, and a Redis whose pairs its keyset opens.
 var needsApp = map[string]bool{"token": true, "refresh": true, "connect": true, "disconnect": true, "export": true, "import": true}
 
-// silentOnJSON are the commands that print no JSON of ours: demo has a report of its own, fake serves,
+// silentOnJSON are the commands that print no JSON of ours: demo has a report of its own, fake and exporter serve,
 // completion prints a script, help prints help.
-var silentOnJSON = map[string]bool{"demo": true, "fake": true, "completion": true, "help": true}
+var silentOnJSON = map[string]bool{"demo": true, "fake": true, "exporter": true, "completion": true, "help": true}
 
 // endless are the commands that go on until they are interrupted: --json makes no sense there. Each has a test of
 // its own for what --jsonl prints.

@@ -102,7 +102,7 @@ func (p *process) named(name string) (all []sdk.ReadOnlySpan) {
 func value(s sdk.ReadOnlySpan, key string) string {
 	for _, a := range s.Attributes() {
 		if string(a.Key) == key {
-			return a.Value.Emit()
+			return a.Value.String()
 		}
 	}
 	return ""

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
 )
 
 // pages returns the texts for people by path, README and docs/ among them.

@@ -32,7 +32,7 @@ type house struct {
 var limits = map[string]struct{ exports, circle, methods, lines int }{
 	"tokencache":                 {30, 0, 0, 10},
 	"tokencache/engine":          {28, 2, 46, 47},
-	"tokencache/grant":           {70, 3, 10, 40},
+	"tokencache/grant":           {72, 3, 10, 40},
 	"tokencache/internal/apps":   {12, 2, 23, 51},
 	"tokencache/internal/due":    {8, 0, 18, 26},
 	"tokencache/journal":         {31, 0, 1, 20},
@@ -56,11 +56,11 @@ var limits = map[string]struct{ exports, circle, methods, lines int }{
 	"refresh/internal/holder":    {6, 0, 28, 50},
 	"refresh/internal/keep":      {4, 0, 6, 40},
 	"refresh/internal/pair":      {4, 0, 3, 30},
-	"refresh/internal/policy":    {107, 0, 9, 35},
+	"refresh/internal/policy":    {111, 0, 9, 35},
 	"refresh/internal/renew":     {5, 0, 20, 50},
 	"refresh/internal/trouble":   {5, 0, 8, 25},
 	"refresh/internal/work":      {10, 0, 6, 20},
-	"refresh/provider":           {74, 2, 17, 35},
+	"refresh/provider":           {96, 2, 17, 35},
 	"refresh/refreshtest":        {34, 3, 29, 35},
 }
 

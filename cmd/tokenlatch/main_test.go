@@ -72,7 +72,7 @@ func TestBadCommandLineIsAnsweredWithAHint(t *testing.T) {
 		"demo --duration 2h":       "--duration 2h0m0s: must be between",
 		"demo --latency 2s":        "--latency 2s: must be between",
 		"demo --latency -1s":       "--latency -1s: must be between",
-		"demo --profile zomm":      "not known; there are: atlassian",
+		"demo --profile zomm":      "not known; there are: adobe_sign",
 		"demo --kill false":        "write it as in --kill=false",
 		"demo --kill=perhaps":      `for "--kill" flag`,
 		"demo now":                 `takes flags only, got "now"`,
@@ -85,7 +85,7 @@ func TestBadCommandLineIsAnsweredWithAHint(t *testing.T) {
 		"demo --redis redis-cluster://h,g": "takes one server",
 
 		"fake now":                     `takes flags only, got "now"`,
-		"fake --profile zomm":          "not known; there are: atlassian",
+		"fake --profile zomm":          "not known; there are: adobe_sign",
 		"fake --latency -1s":           "--latency -1s: must not",
 		"fake --access-token-life 1ms": "must be at least 1s",
 		"demo-worker":                  "is started by tokenlatch demo only",

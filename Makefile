@@ -1,10 +1,10 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help demo test lint bench chaos alerts
+.PHONY: help demo test lint bench chaos alerts interop
 
 # The targets, each with the line that follows its ##.
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
 # All tests, on real Redis: REDIS_ADDR, or the server binary in REDIS_SERVER, or a
 # redis-server on PATH, or one that integration/with-redis gets for them. The race detector needs a C compiler.
@@ -18,6 +18,10 @@ FOR ?= 10m
 chaos: ## random faults, then the promises are checked (FOR=10m, SEED=…, VARIANT=…)
 	CHAOS_FOR=$(FOR) CHAOS_SEED=$(SEED) CHAOS_VARIANT=$(VARIANT) integration/with-redis \
 		go test -race -count=1 -run '^TestChaos$$' -v -timeout 0 ./integration
+
+# Fleets against authorization servers that nobody here wrote: a module of its own, which only this builds.
+interop: ## fleets against foreign authorization servers, on a real Redis
+	cd integration/interop && ../with-redis go test -tags interop -race -count=1 -timeout 10m ./...
 
 # All benchmarks, one package after the other, and their results as a markdown table.
 bench: ## all benchmarks, as a markdown table

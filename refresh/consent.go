@@ -13,6 +13,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/journal"
 )
 
 // Connect stores the pair of a new consent: what oauth2.Config.Exchange returned after the tenant
@@ -143,10 +144,12 @@ func (c *Coordinator) Disconnect(ctx context.Context, tenant string, opts ...Dis
 	}
 	var had *engine.Snapshot
 	var unread error
+	g := c.app.Grant(tenant)
 	if slices.Contains(opts, Revoke) {
+		g = g.With(journal.Note{Why: policy.ReasonRevoke})
 		had, unread = c.flights.Lookup(ctx, k)
 	}
-	if err := c.app.Grant(tenant).Disconnect(ctx, c.tools.Acked); err != nil {
+	if err := g.Disconnect(ctx, c.tools.Acked); err != nil {
 		return c.about(k, err)
 	}
 	c.log.Info().Str("tenant", tenant).Msg("disconnected")

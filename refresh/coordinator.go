@@ -28,8 +28,9 @@ type Coordinator struct {
 	log    zerolog.Logger
 	grants *engine.Grants // the hot ones
 
-	work    *work.Group    // flights, and exchanges that outlive them
-	tools   *holder.Tools  // of those that hold a lease
+	work    *work.Group   // flights, and exchanges that outlive them
+	tools   *holder.Tools // of those that hold a lease
+	revoker *revoker
 	judge   *trouble.Judge // whose trouble an error is
 	flights *flight.Flights
 	mint    *holder.Mint
@@ -55,6 +56,8 @@ func New(cfg Config) (*Coordinator, error) {
 	c.judge = &trouble.Judge{App: c.app, Process: cfg.Locker.Name(), Log: c.log}
 	c.tools = newTools(cfg, c.app, c.judge, c.work, c.log)
 	c.tools.Exchanges.Ended, c.tools.Observe = c.tally.note, c.seen.app
+	c.revoker = &revoker{provider: cfg.Provider, work: c.work, log: c.log}
+	c.tools.Revoke = c.revoker.late
 	var uses sync.Once
 	c.flights = flight.New(flight.Config{
 		Tools: c.tools, Cache: cfg.Cache, App: c.app, Grants: c.grants, Replicas: cfg.Replicas,

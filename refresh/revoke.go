@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
-	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
@@ -22,15 +20,7 @@ const Revoke DisconnectOption = 1
 // codeNotRevoked is of a grant that is disconnected here, and lives on at the provider.
 const codeNotRevoked = "not_revoked"
 
-const (
-	revokeTries = 3
-	revokePause = 500 * time.Millisecond // then twice as long
-)
-
-var (
-	errNoRevoker = errors.New("the Exchanger has no Revoke: see provider.Revoker")
-	errNoToken   = errors.New("its token cannot be read here")
-)
+var errNoToken = errors.New("its token cannot be read here")
 
 // revoke revokes what a grant had before it was disconnected. The grant is gone here in any case.
 func (c *Coordinator) revoke(ctx context.Context, k tokencache.Key, s *engine.Snapshot) error {
@@ -41,7 +31,7 @@ func (c *Coordinator) revoke(ctx context.Context, k tokencache.Key, s *engine.Sn
 		AccessToken: s.Pair.AccessToken.Reveal(), RefreshToken: s.Pair.RefreshToken.Reveal(), Scope: s.Pair.Scope, Extra: s.Pair.Extra}
 	err := errNoToken
 	if g.AccessToken != "" || g.RefreshToken != "" {
-		err = revokeAt(ctx, c.cfg.Provider, g)
+		err = c.revoker.at(ctx, g)
 	}
 	if err == nil {
 		c.log.Info().Str("tenant", k.Tenant).Msg("revoked at the provider")
@@ -61,38 +51,4 @@ func notRevoked(k tokencache.Key, why error) *Error {
 		e.Kind = ErrClientConfig
 	}
 	return e
-}
-
-// revokeAt asks the Exchanger, and the Fallback if the first is refused. Revoking twice is harmless, so it
-// is tried again.
-func revokeAt(ctx context.Context, p provider.Provider, g provider.Grant) error {
-	err := errNoRevoker
-	for _, e := range []provider.Exchanger{p.Exchanger, p.Fallback} {
-		r, ok := e.(provider.Revoker)
-		if !ok {
-			continue
-		}
-		err = revokeWith(ctx, r, g)
-		var failed *provider.Error
-		if !errors.As(err, &failed) || failed.Class != provider.AppRefused {
-			return err
-		}
-	}
-	return err
-}
-
-func revokeWith(ctx context.Context, r provider.Revoker, g provider.Grant) error {
-	for try, pause := 1, revokePause; ; try, pause = try+1, 2*pause {
-		err := r.Revoke(ctx, g)
-		var failed *provider.Error
-		final := errors.As(err, &failed) && (failed.Class == provider.AppRefused || failed.Class == provider.Refused || failed.Class == provider.Reauthorize)
-		if err == nil || final || try == revokeTries || failed != nil && failed.RetryAfter > policy.FirstRetry {
-			return err
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return errors.Join(context.Cause(ctx), err)
-		}
-	}
 }

@@ -6,7 +6,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -163,5 +165,53 @@ func answers(asked *atomic.Int32, status int, body string) func(*testing.T) stri
 		}))
 		t.Cleanup(s.Close)
 		return s.URL
+	}
+}
+
+// The exchange was under way when the tenant was disconnected: its pair is revoked as the one before was. Whether
+// that one's end is the end of its successors is up to the provider.
+func TestAPairThatArrivesAfterDisconnectIsRevokedIfAskedFor(t *testing.T) {
+	for _, asked := range []bool{true, false} {
+		f := newFleet(t, refreshtest.Config{})
+		var mu sync.Mutex
+		var revoked []string
+		endpoint := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			revoked = append(revoked, r.FormValue("token"))
+		}))
+		defer endpoint.Close()
+		f.profile.RevokeURL = endpoint.URL
+		holder, other := f.worker(), f.worker()
+		first := f.connect(holder, "acme", true).RefreshToken
+		gate := f.server.Hold(refreshtest.AfterCommit)
+		ended := make(chan error, 1)
+		go func() {
+			_, err := holder.Token(f.ctx(), "acme")
+			ended <- err
+		}()
+		gate.Await(t)
+		late, _ := f.server.Living("acme") // is on its way
+		want := []string(nil)
+		var opts []refresh.DisconnectOption
+		if asked {
+			opts, want = append(opts, refresh.Revoke), []string{first, late}
+		}
+		if err := other.Disconnect(f.ctx(), "acme", opts...); err != nil {
+			t.Fatal(err)
+		}
+		gate.Release()
+		if err := <-ended; !errors.Is(err, refresh.ErrNotConnected) {
+			t.Errorf("%v", err)
+		}
+		if err := holder.Close(f.ctx()); err != nil { // it waits for what is under way
+			t.Fatal(err)
+		}
+		mu.Lock()
+		if !slices.Equal(revoked, want) {
+			t.Errorf("asked to revoke: %v; %d revocations, want %d", asked, len(revoked), len(want))
+		}
+		mu.Unlock()
+		f.disconnected(other, "acme")
 	}
 }

@@ -153,7 +153,7 @@ func (j *judge) suspected() string {
 	switch {
 	case j.r.Reason == policy.ReasonExternal:
 		return "TL701"
-	case j.r.LearnedLife() > 0:
+	case grant.LearnedLife(j.r.Lived) > 0:
 		return "TL407"
 	case j.r.Reason == policy.ReasonSuspect && j.r.Rejects > 0 && j.r.Error == "":
 		return "TL502"

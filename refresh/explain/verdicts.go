@@ -361,7 +361,7 @@ func sayUnfit(j *judge, e *Explanation) {
 }
 
 func sayLifetime(j *judge, e *Explanation) {
-	e.Title = "works; its ACCESS TOKENS DIE BEFORE THE END that the provider says: they are taken to live " + span(j.r.LearnedLife())
+	e.Title = "works; its ACCESS TOKENS DIE BEFORE THE END that the provider says: they are taken to live " + span(grant.LearnedLife(j.r.Lived))
 	e.Since = timeOf(j.r.IssuedAt)
 	for _, line := range j.Trace.Entries {
 		if line.Epoch == j.r.Epoch && line.Kind == journal.Suspect && line.Why == policy.ReasonLifetime {

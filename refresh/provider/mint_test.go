@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -271,5 +272,41 @@ func TestNoMintingProviderPrintsASecret(t *testing.T) {
 				t.Errorf("%T leaks: %s", v, s)
 			}
 		}
+	}
+}
+
+// The living token of a generation is in the slot that minted it.
+func TestRotatingRevokesInTheSlotThatMinted(t *testing.T) {
+	var asked []string
+	p, err := Rotating(2, func(slot int) (Provider, error) {
+		made, err := ClientCredentials(&clientcredentials.Config{ClientID: fmt.Sprint("slot", slot), ClientSecret: "s", TokenURL: "https://token.example", AuthStyle: oauth2.AuthStyleInParams},
+			Profile{RevokeURL: "/revoke"})
+		if err == nil {
+			made.Exchanger.(*TokenEndpoint).Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+				_ = r.ParseForm()
+				asked = append(asked, r.PostForm.Get("client_id")+" "+r.PostForm.Get("token"))
+				return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+			})
+		}
+		return made, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for generation := range int64(3) {
+		g := Grant{Tenant: "acme", Generation: generation, AccessToken: fmt.Sprint("at", generation)}
+		if err := p.Exchanger.(Revoker).Revoke(ctxFor(t, time.Second), g); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []string{"slot0 at0", "slot1 at1", "slot0 at2"}; !slices.Equal(asked, want) {
+		t.Errorf("asked %q, want %q", asked, want)
+	}
+	own, err := Rotating(2, func(int) (Provider, error) { return Provider{Exchanger: named("x"), Mints: true}, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := asError(t, own.Exchanger.(Revoker).Revoke(ctxFor(t, time.Second), Grant{})); e.Class != AppRefused || e.Code != "revoke_url" {
+		t.Error(e)
 	}
 }

@@ -17,6 +17,8 @@ type Revoker interface {
 	Revoke(ctx context.Context, g Grant) error
 }
 
+var errNoRevoke = errors.New("the slot's Exchanger has no Revoke")
+
 var errNoRevokeURL = errors.New("the profile has no RevokeURL: write where the provider revokes tokens, or revoke there by hand")
 
 // Revoke revokes the grant's refresh token at [Profile.RevokeURL]. The provider should end its access

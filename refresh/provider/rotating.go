@@ -83,6 +83,16 @@ func (r *rotation) Exchange(ctx context.Context, g Grant) (Pair, error) {
 	return r.slots()[slotOf(g.Generation+1, r.n)].Exchange(ctx, g)
 }
 
+// Revoke revokes the grant's access token in the slot that minted it. What the other slots have minted
+// before ends by itself.
+func (r *rotation) Revoke(ctx context.Context, g Grant) error {
+	revoker, ok := r.slots()[slotOf(g.Generation, r.n)].(Revoker)
+	if !ok {
+		return &Error{Class: AppRefused, Code: "revoke_url", Err: errNoRevoke}
+	}
+	return revoker.Revoke(ctx, g)
+}
+
 // slotOf is where a generation is minted. A negative one has a slot too.
 func slotOf(generation int64, n int) int {
 	turn := generation % int64(n)

@@ -153,7 +153,7 @@ func (g Grant) KeepPending(base *Snapshot, id string, pair grant.Pair) *Snapshot
 	if base.Foreign > 0 && base.ForeignGen != base.Generation && base.State == grant.Active {
 		s.Foreign, s.ForeignGen = 0, 0
 	}
-	s.Lived = base.LivedAfter(pair)
+	s.Lived = grant.LivedAfter(base.Lived, base.Refused(), pair.ExpiresAt-pair.IssuedAt)
 	if base.WarnedAt != 0 && pair.RefreshTokenExpiresAt > base.RefreshTokenExpiresAt+grant.WarnAgain.Milliseconds() {
 		s.WarnedAt = 0
 	}
@@ -311,7 +311,7 @@ func (g Grant) nextConsent(ctx context.Context) (consent, error) {
 }
 
 // Disconnect ends the grant and leaves a tombstone, for 90 days. Where there is no grant, and this
-// process remembers none, it leaves nothing.
+// process remembers none, it leaves nothing. The note's Why becomes the tombstone's reason.
 func (g Grant) Disconnect(ctx context.Context, opts ...ChangeOption) error {
 	ks, known := g.keys(), int64(0)
 	if mem := g.Recall(); mem != nil {
@@ -320,7 +320,7 @@ func (g Grant) Disconnect(ctx context.Context, opts ...ChangeOption) error {
 	}
 	end := func(id string) (answer, error) {
 		return g.store(ctx, "disconnect", store.DisconnectScript, []string{ks.Grant(), ks.Secret(), ks.Spare(), ks.Journal(), ks.Unread()}, opts,
-			ks.Events(), g.c.journal, id, grant.Clip(g.by), known, inbox.TombstoneLife.Milliseconds())
+			ks.Events(), g.c.journal, id, grant.Clip(g.by), known, inbox.TombstoneLife.Milliseconds(), grant.Clip(noteOf(g).Why))
 	}
 	id := NewID()
 	a, err := end(id)

@@ -89,25 +89,6 @@ type Claim struct {
 // (see [Grant.Reject]).
 func (r *Record) Refused() bool { return r.RejectedGen != 0 && r.RejectedGen == r.Generation }
 
-// LearnedLife is how long access tokens of this grant live, whatever the provider says: they were refused at
-// that age again and again. 0 where nothing was learned.
-func (r *Record) LearnedLife() time.Duration {
-	n, err := ParseNumber(cmp.Or(r.Lived, "0"), century/1000)
-	if err != nil {
-		return 0
-	}
-	return time.Duration(n) * time.Second
-}
-
-// LivedAfter is Lived once the pair is stored, as commit.lua has it.
-func (r *Record) LivedAfter(p Pair) string {
-	learned, life := r.LearnedLife().Milliseconds(), p.ExpiresAt-p.IssuedAt
-	if learned > 0 && life > 0 && life < learned || learned == 0 && r.RejectedGen != r.Generation {
-		return ""
-	}
-	return r.Lived
-}
-
 // WaitsUntil is until when, by Redis' clock, nobody presents this generation; 0 for no wait. A wait
 // that began in the future says that Redis' clock has been set back since: nobody knows how much of
 // it is left, and it would stand for as long as the clock was set back. So does one without a

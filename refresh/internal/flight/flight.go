@@ -189,7 +189,7 @@ func (f *flight) report(s *engine.Snapshot) error {
 	f.Observe.Counted(observe.Rejects, resultOf(outcome, now))
 	log := f.Log.Info()
 	if now.Reason == policy.ReasonLifetime {
-		log = f.Log.Warn().Str("reason", policy.ReasonLifetime).Dur("lived_ms", now.LearnedLife()).Int64("said_ms", now.ExpiresAt-now.IssuedAt)
+		log = f.Log.Warn().Str("reason", policy.ReasonLifetime).Dur("lived_ms", grant.LearnedLife(now.Lived)).Int64("said_ms", now.ExpiresAt-now.IssuedAt)
 	}
 	if outcome == grant.OutcomeWait {
 		log = f.Log.Warn().Str("reason", policy.ReasonSuspect).Dur("retry_in_ms", now.Until(now.RejectAt))

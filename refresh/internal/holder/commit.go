@@ -41,7 +41,15 @@ func (h *Holder) commit(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, 
 
 // beforeOf is what an answer about s replaces.
 func beforeOf(s *engine.Snapshot) pair.Before {
-	return pair.Before{Tenant: s.Tenant, Pair: s.Pair, Epoch: s.Epoch, RefreshTokenExpiresAt: s.RefreshTokenExpiresAt, LearnedLife: s.LearnedLife()}
+	return pair.Before{Tenant: s.Tenant, Pair: s.Pair, Epoch: s.Epoch, RefreshTokenExpiresAt: s.RefreshTokenExpiresAt, LearnedLife: grant.LearnedLife(s.Lived)}
+}
+
+// grantOf is a pair that is not stored, as the provider sees it.
+func grantOf(s *engine.Snapshot, p grant.Pair) provider.Grant {
+	return provider.Grant{
+		App: s.App, Tenant: s.Tenant, Generation: s.Generation + 1, Scope: p.Scope, Extra: p.Extra,
+		AccessToken: p.AccessToken.Reveal(), RefreshToken: p.RefreshToken.Reveal(),
+	}
 }
 
 // store stores the only living pair. If Redis does not take it at once, this process serves it from
@@ -60,6 +68,9 @@ func (h *Holder) store(s *engine.Snapshot, p provider.Pair, took time.Duration) 
 		}
 		h.Log.Warn().Str("tenant", h.key.Tenant).Int64("generation", s.Generation+1).
 			Msg("the new pair was refused: a newer consent, or another exchange of this generation won")
+		if stored != nil && stored.State == grant.Disconnected && stored.Reason == policy.ReasonRevoke {
+			h.Revoke(grantOf(s, pair))
+		}
 	}
 	err := h.Keeper.Keep(keep.Keeping{
 		Grant: h.grant, Tenant: h.key.Tenant, What: fmt.Sprintf("%s, generation %d", h.key, s.Generation+1),

@@ -19,6 +19,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/trouble"
 	"github.com/tokenlatch/tokenlatch/refresh/internal/work"
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
@@ -40,6 +41,7 @@ type Tools struct {
 	Judge           *trouble.Judge
 	Observe         *observe.App
 	Work            *work.Group
+	Revoke          func(provider.Grant) // at the provider: a pair that came after its grant was ended so
 	Log             zerolog.Logger
 }
 

@@ -24,6 +24,8 @@ const (
 	ReasonExternal = "external_rotation"
 	// ReasonLifetime: access tokens die at the same age again and again, before the end that the provider says.
 	ReasonLifetime = "wrong_lifetime"
+	// ReasonRevoke: of a disconnected grant whose tokens were to be revoked, also those that come late.
+	ReasonRevoke = "revoke"
 )
 
 // ReasonFor tells the ways apart in which a grant dies.
@@ -61,7 +63,7 @@ func DiesAtOneAge(r *grant.Record) bool {
 }
 
 // AccessLife is how long an access token is taken to live: as the provider says, but no longer than those
-// before it have lived (see [grant.Record.LearnedLife]); 0 for learned where nothing was learned.
+// before it have lived (see [grant.LearnedLife]); 0 for learned where nothing was learned.
 func AccessLife(said, learned time.Duration) time.Duration {
 	if learned > 0 {
 		return min(said, learned)

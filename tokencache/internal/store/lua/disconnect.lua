@@ -11,6 +11,7 @@
 -- ARGV[4]  who disconnects
 -- ARGV[5]  latest epoch that the caller remembers, lest that grant be restored; 0 for none
 -- ARGV[6]  ms for which the tombstone stands
+-- ARGV[7]  the tombstone's reason: what is to be done with a pair that comes late; "" for nothing
 -- returns  {status, now, record, ""}: "ok"; "repeat" (this call was here before, whatever has
 --          happened since, or the grant is disconnected already: nothing is changed); "none" (there
 --          is no grant, and nobody remembers one); "newer" (a later version wrote the record)
@@ -27,7 +28,7 @@ end
 
 local set = {
   epoch = int(math.max(now, num(r.epoch) + 1, num(ARGV[5]) + 1)), gen = int(num(r.gen)),
-  state = 'disconnected', reason = '', by = ARGV[4], commit_id = ARGV[3], consent_id = ARGV[3],
+  state = 'disconnected', reason = ARGV[7], by = ARGV[4], commit_id = ARGV[3], consent_id = ARGV[3],
   issued_at = '', expires_at = '', refresh_at = '', rt_expires_at = '', at_fp = '', rt_fp = '',
 }
 clear_claim(set)
@@ -36,11 +37,12 @@ clear_rejects(set, r)
 if r.used_at then set.used_at = '' end
 if r.foreign then set.foreign, set.foreign_gen = '', '' end
 if r.warned_at then set.warned_at = '' end
+if r.lived then set.lived = '' end
 if r.spare_epoch then set.spare_epoch = '' end
 if bad then redis.call('DEL', KEYS[1]) end
 save(KEYS[1], r, set)
 redis.call('DEL', KEYS[2], KEYS[3], KEYS[5])
-local record = announce(KEYS[4], ARGV[2], ARGV[1], 'disconnect', now, r, ARGV[4], '', nil, ARGV[3])
+local record = announce(KEYS[4], ARGV[2], ARGV[1], 'disconnect', now, r, ARGV[4], ARGV[7], nil, ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[6])
 redis.call('PEXPIRE', KEYS[4], ARGV[6])
 return reply('ok', now, record)

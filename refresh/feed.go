@@ -13,8 +13,9 @@ import (
 
 // feed hands what happens to those who listen.
 type feed struct {
-	app engine.App
-	log zerolog.Logger
+	app  engine.App
+	name string // of this process
+	log  zerolog.Logger
 
 	mu        sync.Mutex // guards what follows
 	listeners map[*listener]struct{}
@@ -35,8 +36,8 @@ type listener struct {
 	wake  chan struct{} // has room for one
 }
 
-func newFeed(app engine.App, log zerolog.Logger, onEvent func(Event)) *feed {
-	fd := &feed{app: app, log: log, listeners: make(map[*listener]struct{}), seen: make(map[string]struct{})}
+func newFeed(app engine.App, name string, log zerolog.Logger, onEvent func(Event)) *feed {
+	fd := &feed{app: app, name: name, log: log, listeners: make(map[*listener]struct{}), seen: make(map[string]struct{})}
 	if onEvent != nil {
 		fd.listen(context.Background(), onEvent)
 	}
@@ -132,6 +133,7 @@ func (l *listener) rouse() {
 // publish queues an event for all, unless it came before. It never blocks: the subscriber
 // connection waits for it.
 func (fd *feed) publish(e Event) {
+	e.Mine = e.By == fd.name && e.Kind != EventStalled
 	fd.mu.Lock()
 	defer fd.mu.Unlock()
 	if _, ok := fd.seen[e.ID]; ok || len(fd.listeners) == 0 {
@@ -171,11 +173,14 @@ func (fd *feed) onApp(ch engine.AppChange) {
 	}
 }
 
-// reportApp tells a process that was not there when it happened that the circuit is open, or
-// that too many grants have died.
+// reportApp tells a process that was not there when it happened that the circuit is open, that
+// the provider is down, or that too many grants have died.
 func (fd *feed) reportApp(s *engine.AppState) {
 	if s.Open {
 		fd.publish(appEvent(EventCircuitOpen, s))
+	}
+	if s.DownAt != 0 {
+		fd.publish(appEvent(EventProviderDown, s))
 	}
 	if policy.MassDies(s.MassAt, s.Now()) {
 		fd.publish(appEvent(EventMassDeath, s))

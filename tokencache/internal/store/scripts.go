@@ -107,6 +107,12 @@ var appLostLua string
 //go:embed lua/app_accept_loss.lua
 var acceptLossLua string
 
+//go:embed lua/app_failing.lua
+var failingLua string
+
+//go:embed lua/stalled.lua
+var stalledLua string
+
 //go:embed lua/fit.lua
 var fitLua string
 
@@ -142,6 +148,8 @@ var (
 	LeaveScript      = appScript(leaveLua)
 	AppLostScript    = appScript(appLostLua)
 	AcceptLossScript = appScript(acceptLossLua)
+	FailingScript    = appScript(failingLua)
+	StalledScript    = publisher(stalledLua)
 	fitScript        = redis.NewScript(fitLua)
 	heartbeatScript  = redis.NewScript(heartbeatLua)
 )

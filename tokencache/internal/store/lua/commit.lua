@@ -74,6 +74,7 @@ clear_failure(set)
 if num(r.foreign) > 0 and r.foreign_gen ~= r.gen and r.state == 'active' then set.foreign, set.foreign_gen = '', '' end
 if r.warned_at and num(set.rt_expires_at) > num(r.rt_expires_at) + num(ARGV[10]) then set.warned_at = '' end
 local why = r.state == 'reauthorize' and 'late successor' or ARGV[13]
+local recovered = r.state == 'reauthorize' or num(r.claim_n) > 1 -- of a death, or of a claim that was taken over
 if bad then redis.call('DEL', KEYS[1]) end
 if bad or r.state == 'disconnected' then redis.call('PERSIST', KEYS[1]); redis.call('PERSIST', KEYS[4]) end
 -- A refresh proves that this consent is alive: the pair of the one it replaced is not needed.
@@ -82,4 +83,6 @@ if r.spare_epoch then set.spare_epoch = '' end
 save(KEYS[1], r, set)
 redis.call('SET', KEYS[2], ARGV[7])
 if ARGV[9] == 'spare' then why = 'spare' end
-return reply('ok', now, announce(KEYS[4], ARGV[2], ARGV[1], 'commit', now, r, ARGV[4], why, ARGV[7], ARGV[3], { ms = ARGV[11], req = ARGV[12] }))
+local record = announce(KEYS[4], ARGV[2], ARGV[1], 'commit', now, r, ARGV[4], why, ARGV[7], ARGV[3], { ms = ARGV[11], req = ARGV[12] })
+if recovered then tell(ARGV[1], 'recovered', now, record) end
+return reply('ok', now, record)

@@ -34,6 +34,7 @@ const behind = 4096
 type listener struct {
 	queue []Event
 	wake  chan struct{} // has room for one
+	late  bool          // it has missed events, and has not caught up since
 }
 
 func newFeed(app engine.App, name string, log zerolog.Logger, onEvent func(Event)) *feed {
@@ -77,7 +78,7 @@ func (fd *feed) hand(ctx context.Context, l *listener, f func(Event)) bool {
 	for {
 		fd.mu.Lock()
 		queue, ended := l.queue, fd.ended
-		l.queue = nil
+		l.queue, l.late = nil, false
 		if ctx.Err() != nil || ended && len(queue) == 0 {
 			delete(fd.listeners, l)
 			fd.mu.Unlock()
@@ -146,7 +147,10 @@ func (fd *feed) publish(e Event) {
 	for l := range fd.listeners {
 		if len(l.queue) >= behind {
 			l.queue = l.queue[1:]
-			fd.log.Warn().Msg("a listener is too far behind: it misses the oldest events")
+			if !l.late {
+				fd.log.Error().Msg("a listener is too far behind: it misses the oldest events")
+			}
+			l.late = true
 		}
 		l.queue = append(l.queue, e)
 		l.rouse()

@@ -15,7 +15,7 @@ const forLong = time.Hour
 
 // noteStalled says, once for each claim, that the process which presents the refresh token has gone silent: its
 // lease was not extended, and nobody has it. It returns after which time it is to be called again.
-func (f *flight) noteStalled(s *engine.Snapshot) time.Duration {
+func noteStalled(f *flight, s *engine.Snapshot) time.Duration {
 	f.waitsFor.Store(s)
 	if !stands(s) || f.stalled == s.Claim.ID {
 		return forLong
@@ -48,7 +48,7 @@ func stands(s *engine.Snapshot) bool {
 }
 
 // left is the error of a caller that leaves a flight: it says for whom the flight waits.
-func (f *flight) left(ctx context.Context) error {
+func left(ctx context.Context, f *flight) error {
 	s := f.waitsFor.Load()
 	if s == nil || !s.Claim.Unresolved() {
 		return work.Left(ctx, f.key)

@@ -182,12 +182,12 @@ func (st *Store) Publish(ctx context.Context, s *redis.Script, keys []string, ar
 	return st.noteUnpublished(st.Eval(ctx, s, keys, append(args, st.Proof(ctx))...), keys)
 }
 
-// noteUnpublished logs what a script says of its PUBLISH.
+// noteUnpublished logs, once, what a script says of its PUBLISH.
 func (st *Store) noteUnpublished(cmd *redis.Cmd, keys []string) *redis.Cmd {
-	if got, err := cmd.Slice(); err == nil && len(got) == 5 {
+	if got, err := cmd.Slice(); err == nil && len(got) == 5 && !st.saidUnpublished.Swap(true) {
 		why, _ := got[4].(string)
-		st.log.Error().Str("redis_error", why).Str("key", keys[0]).
-			Msg("stored, but the other processes were not told: Redis does not let this user publish; allow +publish and the channels &" + string(st.Names) + ":*")
+		st.log.Error().Str("redis_error", why).Str("key", keys[0]).Str("channels", "&"+string(st.Names)+":*").
+			Msg("stored, but the other processes were not told: Redis does not let this user publish; allow +publish and the channels")
 	}
 	return cmd
 }

@@ -292,7 +292,6 @@ func (h *Hub) run(stopped chan struct{}) {
 		h.missed(beat.proven())
 		h.deaf = beat.deaf()
 		if h.idle() {
-			h.away = 0
 			return
 		}
 		h.sayLost(err)
@@ -342,7 +341,7 @@ func (h *Hub) idle() bool {
 	if len(h.channels) > 0 {
 		return false
 	}
-	h.running, h.commands, h.lost = false, nil, 0
+	h.running, h.commands, h.lost, h.away = false, nil, 0, 0
 	return true
 }
 

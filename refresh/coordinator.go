@@ -64,7 +64,7 @@ func New(cfg Config) (*Coordinator, error) {
 		Begun: func() { uses.Do(func() { c.work.Go(func() { renew.NoteUses(c.flights) }) }) },
 	})
 	c.mint = &holder.Mint{Tools: c.tools, Replicas: cfg.Replicas}
-	c.events = newFeed(c.app, c.log, cfg.OnEvent)
+	c.events = newFeed(c.app, cfg.Locker.Name(), c.log, cfg.OnEvent)
 	if p := cfg.Provider.Profile; p.AccessTokenLife == 0 {
 		c.log.Info().Stringer("assumed", p.Lifetime(0)).Msg("where an answer says no lifetime, its access token is taken to live that long: if your provider never says one, set Profile.AccessTokenLife")
 	}

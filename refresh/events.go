@@ -22,12 +22,17 @@ const (
 	EventReauthorize  EventKind = "reauthorize" // the tenant must consent again: Reason says why
 	EventReauthDue    EventKind = "reauth_due"  // its refresh token ends at RefreshTokenExpiresAt, whatever is done
 	EventRestored     EventKind = "restored"    // Redis had lost the grant's newest state
+	EventStalled      EventKind = "stalled"     // who presents its refresh token (By) has gone silent; others may take over at RetryAt, or later
+	EventTakeover     EventKind = "takeover"    // a process presents it again, of whose last presentation nobody knows what came
+	EventRecovered    EventKind = "recovered"   // a new pair came after all: of a claim that was taken over, or of a dead grant
 	EventSuspect      EventKind = "suspect"     // an API refuses one access token after the other
 
 	EventCircuitOpen   EventKind = "circuit_open"   // the provider refuses the client: the operator must act
 	EventCircuitClosed EventKind = "circuit_closed" // it accepts it again
 	EventThrottled     EventKind = "throttled"      // the provider wants a pause of all the app's exchanges
 	EventMassDeath     EventKind = "mass_death"     // too many grants die at once: not believed, the operator must look
+	EventProviderDown  EventKind = "provider_down"  // it gives several tenants in a row no usable answer: Error is the last
+	EventProviderUp    EventKind = "provider_up"    // it answers again
 	EventDataLost      EventKind = "data_lost"      // Redis has lost the app's data; workers give back what they remember
 )
 
@@ -48,8 +53,11 @@ type Event struct {
 	Tenant string
 	// At is when it happened, by Redis' clock.
 	At time.Time
-	// By is the process that made the change: lock.Config.Name.
+	// By is the process that made the change: Config.Name, or lock.Config.Name. Of a stalled grant it is the
+	// process that has gone silent.
 	By string
+	// Mine says that this process made the change.
+	Mine bool
 	// Generation of the pair that is stored.
 	Generation int64
 	// Reason is why the tenant must reauthorize or is suspect, e.g. "lost_response".
@@ -65,11 +73,12 @@ type Event struct {
 var grantEvents = map[string]EventKind{
 	"connect": EventConnected, "disconnect": EventDisconnected, "commit": EventRefreshed, "fail": EventFailed,
 	"reauthorize": EventReauthorize, "reauth_due": EventReauthDue, "restore": EventRestored, "suspect": EventSuspect,
+	"stalled": EventStalled, "takeover": EventTakeover, "recovered": EventRecovered,
 }
 
 var appEvents = map[string]EventKind{
 	"open": EventCircuitOpen, "closed": EventCircuitClosed, "throttled": EventThrottled, "mass_death": EventMassDeath,
-	"data_lost": EventDataLost,
+	"data_lost": EventDataLost, "provider_down": EventProviderDown, "provider_up": EventProviderUp,
 }
 
 // lastEvents is what a grant's record says of its last changes.
@@ -98,8 +107,12 @@ func lastEvents(s *engine.Snapshot) []Event {
 }
 
 func grantEvent(kind EventKind, k tokencache.Key, r *grant.Record, at int64) Event {
-	which := r.CommitID
+	which, by, retry := r.CommitID, r.By, r.RetryAt
 	switch kind {
+	case EventStalled:
+		which, by, retry = r.Claim.ID, r.Claim.By, r.Claim.Until
+	case EventTakeover:
+		which, by = r.Claim.ID, r.Claim.By
 	case EventReauthDue:
 		which = strconv.FormatInt(r.WarnedAt, 10)
 	case EventSuspect:
@@ -109,8 +122,8 @@ func grantEvent(kind EventKind, k tokencache.Key, r *grant.Record, at int64) Eve
 	}
 	return Event{
 		Kind: kind, ID: fmt.Sprintf("%s/%d/%d/%s/%s", k, r.Epoch, r.Generation, which, kind),
-		App: k.App, Tenant: k.Tenant, At: redisTime(at), By: r.By, Generation: r.Generation,
-		Reason: r.Reason, Error: r.Error, RetryAt: redisTime(r.RetryAt),
+		App: k.App, Tenant: k.Tenant, At: redisTime(at), By: by, Generation: r.Generation,
+		Reason: r.Reason, Error: r.Error, RetryAt: redisTime(retry),
 		ExpiresAt: redisTime(r.ExpiresAt), RefreshTokenExpiresAt: redisTime(r.RefreshTokenExpiresAt),
 	}
 }
@@ -119,6 +132,10 @@ func appEvent(kind EventKind, s *engine.AppState) Event {
 	e := Event{Kind: kind, App: s.App, At: redisTime(s.Now()), By: s.By, Error: s.Error}
 	which := s.OpenedAt
 	switch kind {
+	case EventCircuitClosed, EventProviderUp:
+		which = s.AcceptedAt
+	case EventProviderDown:
+		e.At, which = redisTime(s.DownAt), s.DownAt
 	case EventCircuitOpen:
 		e.At, e.RetryAt = redisTime(s.OpenedAt), redisTime(s.ProbeAt)
 	case EventMassDeath:

@@ -13,8 +13,9 @@ import (
 
 // feed hands what happens to those who listen.
 type feed struct {
-	app engine.App
-	log zerolog.Logger
+	app  engine.App
+	name string // of this process
+	log  zerolog.Logger
 
 	mu        sync.Mutex // guards what follows
 	listeners map[*listener]struct{}
@@ -33,10 +34,11 @@ const behind = 4096
 type listener struct {
 	queue []Event
 	wake  chan struct{} // has room for one
+	late  bool          // it has missed events, and has not caught up since
 }
 
-func newFeed(app engine.App, log zerolog.Logger, onEvent func(Event)) *feed {
-	fd := &feed{app: app, log: log, listeners: make(map[*listener]struct{}), seen: make(map[string]struct{})}
+func newFeed(app engine.App, name string, log zerolog.Logger, onEvent func(Event)) *feed {
+	fd := &feed{app: app, name: name, log: log, listeners: make(map[*listener]struct{}), seen: make(map[string]struct{})}
 	if onEvent != nil {
 		fd.listen(context.Background(), onEvent)
 	}
@@ -76,7 +78,7 @@ func (fd *feed) hand(ctx context.Context, l *listener, f func(Event)) bool {
 	for {
 		fd.mu.Lock()
 		queue, ended := l.queue, fd.ended
-		l.queue = nil
+		l.queue, l.late = nil, false
 		if ctx.Err() != nil || ended && len(queue) == 0 {
 			delete(fd.listeners, l)
 			fd.mu.Unlock()
@@ -132,6 +134,7 @@ func (l *listener) rouse() {
 // publish queues an event for all, unless it came before. It never blocks: the subscriber
 // connection waits for it.
 func (fd *feed) publish(e Event) {
+	e.Mine = e.By == fd.name && e.Kind != EventStalled
 	fd.mu.Lock()
 	defer fd.mu.Unlock()
 	if _, ok := fd.seen[e.ID]; ok || len(fd.listeners) == 0 {
@@ -144,7 +147,10 @@ func (fd *feed) publish(e Event) {
 	for l := range fd.listeners {
 		if len(l.queue) >= behind {
 			l.queue = l.queue[1:]
-			fd.log.Warn().Msg("a listener is too far behind: it misses the oldest events")
+			if !l.late {
+				fd.log.Error().Msg("a listener is too far behind: it misses the oldest events")
+			}
+			l.late = true
 		}
 		l.queue = append(l.queue, e)
 		l.rouse()
@@ -171,11 +177,14 @@ func (fd *feed) onApp(ch engine.AppChange) {
 	}
 }
 
-// reportApp tells a process that was not there when it happened that the circuit is open, or
-// that too many grants have died.
+// reportApp tells a process that was not there when it happened that the circuit is open, that
+// the provider is down, or that too many grants have died.
 func (fd *feed) reportApp(s *engine.AppState) {
 	if s.Open {
 		fd.publish(appEvent(EventCircuitOpen, s))
+	}
+	if s.DownAt != 0 {
+		fd.publish(appEvent(EventProviderDown, s))
 	}
 	if policy.MassDies(s.MassAt, s.Now()) {
 		fd.publish(appEvent(EventMassDeath, s))

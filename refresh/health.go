@@ -165,6 +165,9 @@ func judgeApp(s *engine.AppState, now int64, braked bool, add func(status, code,
 	case s.ThrottledUntil > now:
 		add(HealthDegraded, "throttled", "The provider wants a pause of all exchanges until %s.", since(s.ThrottledUntil))
 	}
+	if s.DownAt != 0 {
+		add(HealthDegraded, "provider_down", "The provider gives no usable answer since %s, for several tenants (%s).", since(s.DownAt), oneLine(s.Error))
+	}
 	if policy.MassDies(s.MassAt, now) {
 		add(HealthDegraded, "mass_death", "Many grants die at once since %s, which is not believed: ask the provider.", since(s.MassAt))
 	}

@@ -108,7 +108,11 @@ func (c *Coordinator) TryToken(ctx context.Context, tenant string) (*oauth2.Toke
 	if t := c.tools.Economy.Stopped(c.tools.Economy.Applicant(k.Tenant, &s.Record)); t != nil { // there is nothing to wait for
 		return nil, c.about(k, t)
 	}
-	return nil, &Error{App: k.App, Tenant: k.Tenant, Kind: ErrPending, RetryAfter: policy.PendingFor(v, rand.Float64())}
+	var why error
+	if v.Claim.Unresolved() {
+		why = policy.Standing(&v.Record, v.Opens)
+	}
+	return nil, &Error{App: k.App, Tenant: k.Tenant, Kind: ErrPending, RetryAfter: policy.PendingFor(v, rand.Float64()), Err: why}
 }
 
 // Refresh forces a new pair, however fresh the stored one is, and waits for it. If a refresh is

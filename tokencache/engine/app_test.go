@@ -473,6 +473,18 @@ func TestAppScriptsAreSafeToRunTwice(t *testing.T) {
 			_, s, err := c.App("zoom").As("w").Brake(t.Context(), id, "e", tenant, "0123abcd")
 			return s, err
 		}},
+		"failing": {func() {}, func(id string) (*AppState, error) {
+			_, s, err := c.App("zoom").As("w").Failing(t.Context(), id, "e", tenant, 2)
+			return s, err
+		}},
+		"provider down": {func() { fails(t, c, "another") }, func(id string) (*AppState, error) {
+			_, s, err := c.App("zoom").As("w").Failing(t.Context(), id, "e", tenant, 2)
+			return s, err
+		}},
+		"provider up": {func() { fails(t, c, "another"); fails(t, c, "a third") }, func(id string) (*AppState, error) {
+			_, s, err := c.App("zoom").As("w").Accept(t.Context(), id, Acceptance{})
+			return s, err
+		}},
 		"death": {func() {}, func(id string) (*AppState, error) {
 			_, _, err := c.App("zoom").As("w").Death(t.Context(), id, few)
 			return c.App("zoom").KnownApp(), err
@@ -680,4 +692,56 @@ func TestAppStateIsPushedAlsoAfterRedisLostIt(t *testing.T) {
 	}
 	trip(t, a, "zoom", time.Hour)
 	heardOf(t, b, "zoom", "the circuit", func(got *AppState) bool { return got.Open && got.Rev == 2 })
+}
+
+// fails notes that the provider has failed for a tenant; two of them are several.
+func fails(t *testing.T, c *Cache, tenant string) (down bool, _ *AppState) {
+	t.Helper()
+	down, s, err := c.App("zoom").As("w").Failing(t.Context(), NewID(), "ambiguous/http_500/500", tenant, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return down, s
+}
+
+// A provider that fails for several tenants in a row is down; any answer of another kind ends that.
+func TestAProviderIsDownWhenItFailsForSeveralTenantsInARow(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	accept(t, c, "zoom")
+	for range 3 { // one tenant's failures are its own
+		if down, s := fails(t, c, "a"); down || s.DownAt != 0 || !s.Fails("a") || s.Fails("b") {
+			t.Fatalf("%t, %+v", down, s)
+		}
+	}
+	accept(t, c, "zoom")
+	if down, s := fails(t, c, "b"); down || s.DownAt != 0 {
+		t.Fatalf("an acceptance in between: %+v", s)
+	}
+	down, s := fails(t, c, "a")
+	if !down || s.DownAt == 0 || s.Error != "ambiguous/http_500/500" || !s.Fails("any") || !s.Unsettled(true) {
+		t.Fatalf("%t, %+v", down, s)
+	}
+	if again, s2 := fails(t, c, "c"); again || s2.DownAt != s.DownAt {
+		t.Errorf("it is down twice: %+v", s2)
+	}
+	if s := accept(t, c, "zoom"); s.DownAt != 0 || s.Failing != "" || s.Error != "" {
+		t.Errorf("it answers: %+v", s)
+	}
+	// The circuit opens while it is down: the end of both is told.
+	fails(t, c, "a")
+	fails(t, c, "b")
+	trip(t, c, "zoom", 0)
+	listener := newCache(t, c.rdb, string(c.names))
+	told := make(chan string, 16)
+	t.Cleanup(listener.App("zoom").OnApp(func(ch AppChange) { told <- ch.Kind }))
+	if err := listener.App("zoom").WatchApp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s := accept(t, c, "zoom"); s.DownAt != 0 || s.Open {
+		t.Errorf("%+v", s)
+	}
+	if first, second := <-told, <-told; first != "closed" || second != "provider_up" {
+		t.Errorf("told are %s and %s", first, second)
+	}
 }

@@ -28,6 +28,9 @@ func (g Grant) change(op string, base *Snapshot, pair grant.Pair, run func() (an
 	}
 	if kind := kindOf(op, base, a); kind != "" && a.Lacks == nil {
 		g.c.apps.Notify(Change{Key: base.Key, Kind: kind, Record: a.Snap.Record, At: a.Now})
+		if more := besides(kind, base, a); more != "" {
+			g.c.apps.Notify(Change{Key: base.Key, Kind: more, Record: a.Snap.Record, At: a.Now})
+		}
 	}
 	switch {
 	case a.Snap == nil:
@@ -43,6 +46,17 @@ func (g Grant) change(op string, base *Snapshot, pair grant.Pair, run func() (an
 		return grant.Outcome(a.Status), nil, err
 	}
 	return grant.Outcome(a.Status), snap, nil
+}
+
+// besides is what else a change is, as claim.lua and commit.lua tell it; empty for nothing.
+func besides(kind string, base *Snapshot, a answer) string {
+	switch {
+	case kind == "claim" && a.Snap.Claim.N > 1:
+		return "takeover"
+	case kind == "commit" && (base.Claim.N > 1 || base.State == grant.Reauthorize):
+		return "recovered"
+	}
+	return ""
 }
 
 // kindOf is the kind of a change that a script has made to base, from its answer; empty for none.
@@ -370,6 +384,17 @@ func (g Grant) Spare(ctx context.Context, base *Snapshot) (grant.Pair, bool, err
 func (g Grant) Alive(ctx context.Context, ttl time.Duration) error {
 	_, err := g.in().Publish(ctx, grant.AliveEvent(g.c.clock.Told(), ttl))
 	return err
+}
+
+// Stalled tells all who watch the app's grants that the holder of s's claim has gone silent, and reports whether
+// it has: nobody has the lease, and the claim stands. s is as it was read.
+func (g Grant) Stalled(ctx context.Context, s *Snapshot) (bool, error) {
+	a, err := g.run(ctx, "stalled", store.StalledScript, []string{g.keys().Grant(), g.LockKey()}, g.EventsChannel(), s.Claim.ID)
+	if err != nil || a.Snap == nil || a.Status != string(grant.OutcomeOK) {
+		return false, err
+	}
+	g.c.apps.Notify(Change{Key: g.key, Kind: "stalled", Record: a.Snap.Record, At: a.Now})
+	return true, nil
 }
 
 // CapLease lets a grant's lease end within d, unless it is extended.

@@ -190,3 +190,41 @@ func mustSeal(t testing.TB, c *Cache, k grant.Key, epoch, generation int64, p gr
 	}
 	return sealed
 }
+
+// A holder is silent while its claim stands and nobody has the lease: that is told, and nothing is stored.
+func TestASilentHolderIsToldWhileItsClaimStands(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	listener := newCache(t, c.rdb, string(c.names))
+	told := make(chan Change, 16)
+	t.Cleanup(listener.App("zoom").OnChange(func(ch Change) { told <- ch }))
+	base := connect(t, c, acme, 1)
+	s := claim(t, c, base, "w1")
+	if _, err := listener.hub.Confirmed(t.Context(), listener.App("zoom").ChangesChannel()); err != nil {
+		t.Fatal(err)
+	}
+	g := c.Grant(acme).As("w2")
+	if err := c.rdb.Set(t.Context(), g.LockKey(), "w1", time.Minute).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if silent, err := g.Stalled(t.Context(), s); silent || err != nil {
+		t.Errorf("while the lease is held: %t, %v", silent, err)
+	}
+	c.rdb.Del(t.Context(), g.LockKey())
+	for range 2 { // a repeat is the same
+		if silent, err := g.Stalled(t.Context(), s); !silent || err != nil {
+			t.Fatalf("%t, %v", silent, err)
+		}
+		ch := <-told
+		for ch.Kind != "stalled" {
+			ch = <-told
+		}
+		if ch.Record.Claim.ID != s.Claim.ID || ch.Record.Claim.By != "w1" || ch.Record.Rev != s.Rev {
+			t.Errorf("%+v", ch)
+		}
+	}
+	commit(t, c, s, 2)
+	if silent, err := g.Stalled(t.Context(), s); silent || err != nil {
+		t.Errorf("after the commit: %t, %v", silent, err)
+	}
+}

@@ -26,12 +26,15 @@ type asker struct {
 	start time.Time
 	rests atomic.Int64 // until then, since start; 0 while Redis answers
 	slow  atomic.Int64 // answers in a row that came too late
+	fails atomic.Int64 // in a row, of which the first may be that Redis is away for all
+	said  atomic.Bool  // that Redis does not answer
+	live  func() bool  // Redis answers this process's heartbeat: else that it is away is said already
 
 	work *work.Group
 }
 
-func newAsker(log zerolog.Logger) *asker {
-	return &asker{log: log, start: time.Now(), work: work.NewGroup()}
+func newAsker(log zerolog.Logger, live func() bool) *asker {
+	return &asker{log: log, live: live, start: time.Now(), work: work.NewGroup()}
 }
 
 func (a *asker) close() {
@@ -96,14 +99,15 @@ func (a *asker) note(err error) {
 	switch {
 	case err == nil:
 		a.slow.Store(0)
-		if a.rests.Swap(0) != 0 {
+		a.fails.Store(0)
+		if a.rests.Swap(0) != 0 && a.said.Swap(false) {
 			a.log.Info().Msg("Redis answers for the app's circuit, pauses and budget again")
 		}
 		return
 	case (errors.Is(err, work.ErrSlow) || errors.Is(err, context.DeadlineExceeded)) && a.slow.Add(1) < 2:
 		return // this process may have been busy
 	}
-	if a.rests.Swap(int64(time.Since(a.start)+policy.AskAgain)) == 0 {
+	if a.rests.Store(int64(time.Since(a.start) + policy.AskAgain)); a.fails.Add(1) > 1 && a.live() && !a.said.Swap(true) {
 		a.log.Warn().Err(err).Msg("Redis does not answer for the app's circuit, pauses and budget: exchanges go on without, in this process at a tenth of the budget")
 	}
 }

@@ -61,6 +61,6 @@ func (c *Circuit) Now() *engine.AppState {
 func (c *Circuit) notify(f func(context.Context) error) {
 	_, err := economize(c.asker, func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx) })
 	if err != nil && !errors.Is(err, errResting) && !errors.Is(err, work.ErrClosed) {
-		c.log.Warn().Err(err).Msg("the fleet was not told what an exchange says about the app")
+		c.log.Debug().Err(err).Msg("the fleet was not told what an exchange says about the app")
 	}
 }

@@ -26,7 +26,7 @@ type Economy struct {
 
 // New returns the Economy of an app.
 func New(cfg Config) *Economy {
-	a := newAsker(cfg.Log)
+	a := newAsker(cfg.Log, func() bool { return cfg.App.Link().Live })
 	return &Economy{newCircuit(cfg, a), newPacer(cfg, a), a, cfg.Waiting, cfg.ExchangeTimeout}
 }
 

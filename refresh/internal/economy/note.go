@@ -25,6 +25,8 @@ func (c *Circuit) noteFailure(a admission, e *provider.Error) {
 		c.notify(func(ctx context.Context) error { return c.notePause(ctx, witness(a, e), e) })
 	case policy.Unreadable(e):
 		c.brake(a, e)
+	case policy.Fails(e) && !c.knownToFail(a.tenant):
+		c.notify(func(ctx context.Context) error { return c.noteDown(ctx, a.tenant, e) })
 	}
 	c.unprobe(a, policy.ProbeAgain(a.probes)) // it says nothing about the client
 }
@@ -58,6 +60,20 @@ func (c *Circuit) notePause(ctx context.Context, witness string, e *provider.Err
 	return err
 }
 
+// knownToFail reports whether the fleet knows that the provider fails for a tenant.
+func (c *Circuit) knownToFail(tenant string) bool {
+	s := c.app.KnownApp()
+	return s != nil && s.Fails(tenant)
+}
+
+func (c *Circuit) noteDown(ctx context.Context, tenant string, e *provider.Error) error {
+	down, _, err := c.app.Failing(ctx, engine.NewID(), policy.ErrorText(e), tenant, policy.DownAfter)
+	if down {
+		c.log.Error().Str("code", e.Code).Int("status", e.Status).Msg("the provider fails for several tenants in a row: look at its status page; no tenant is at fault")
+	}
+	return err
+}
+
 // NoteAcceptance tells the fleet that the provider accepts the client, if there was a doubt. What
 // the exchange brought is more important: nobody waits for this.
 func (c *Circuit) NoteAcceptance(a engine.Acceptance) {
@@ -65,9 +81,13 @@ func (c *Circuit) NoteAcceptance(a engine.Acceptance) {
 		return
 	}
 	c.asker.later(c.waiting, 0, func(ctx context.Context) error {
-		closed, _, err := c.app.Accept(ctx, engine.NewID(), a)
+		id, before := engine.NewID(), c.app.KnownApp()
+		closed, s, err := c.app.Accept(ctx, id, a)
 		if closed {
 			c.log.Info().Msg("the provider accepts the client again")
+		}
+		if err == nil && (s.Made(id) == "provider_up" || closed && before != nil && before.DownAt != 0) {
+			c.log.Info().Msg("the provider answers again")
 		}
 		return err
 	})

@@ -185,7 +185,7 @@ func (m *Maker) do(ctx context.Context, g provider.Grant) (provider.Pair, *provi
 	if pair.AccessToken == "" {
 		return pair, &provider.Error{Class: provider.Ambiguous, Code: "no_access_token"}
 	}
-	tell(m.Log.Info()).Msg("exchange succeeded")
+	tell(m.Log.Debug()).Msg("exchange succeeded")
 	return pair, nil
 }
 

@@ -63,7 +63,7 @@ func (fl *Flights) Await(ctx context.Context, k tokencache.Key, w Want, ride *Ri
 			if s := fl.inTime(ctx, k, w); s != nil {
 				return s, nil
 			}
-			return nil, work.Left(ctx, k)
+			return nil, left(ctx, f)
 		case <-silent:
 		}
 		// Redis unreachable, or a refresh before its time failed: what is still valid is served.

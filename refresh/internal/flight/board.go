@@ -80,6 +80,7 @@ func (f *flight) noteWant(w Want) {
 	}
 	f.callers.Used.Store(true)
 	if !w.Early {
+		f.callers.Waited.Add(1)
 		f.callers.Urgent.Store(true)
 	}
 }

@@ -107,7 +107,7 @@ func (f *flight) round() (*engine.Snapshot, error) {
 		// Subscribe, then read again: what happened in between was not pushed to us.
 		err = f.subscribe()
 	case d.Act == policy.ActWait:
-		f.wait(news, min(d.Wait, f.ClaimTimeout)) // then look again: Redis may be away
+		f.wait(news, min(d.Wait, f.ClaimTimeout, noteStalled(f, s))) // then look again: Redis may be away
 	case d.Act == policy.ActReport:
 		err = f.report(s)
 	default:

@@ -5,6 +5,7 @@ package flight
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/puzpuzpuz/xsync/v4"
@@ -69,6 +70,9 @@ type flight struct {
 	heard   bool           // what it saw last was in coherent memory
 	asked   time.Time      // the other processes, whether they know better than Redis; zero for never
 	claim   standing       // the claim about which they were last asked
+	stalled string         // id of the claim whose holder was said to be silent
+
+	waitsFor atomic.Pointer[engine.Snapshot] // the grant when the flight last began to wait
 
 	looked   chan struct{} // closed when what follows is set
 	lookedAt time.Time

@@ -63,7 +63,8 @@ func (h *Holder) store(s *engine.Snapshot, p provider.Pair, took time.Duration) 
 	done := h.Underway.Add(s)
 	told := func() {
 		if outcome == grant.OutcomeOK {
-			h.Log.Info().Str("tenant", h.key.Tenant).Int64("generation", stored.Generation).Msg("refreshed")
+			h.Log.Info().Str("tenant", h.key.Tenant).Int64("generation", stored.Generation).Str("why", why(h, s)).Dur("took_ms", took).
+				Int64("waited", h.callers.Waited.Load()).Str("by", h.Locker.Name()).Msg("refreshed")
 			return
 		}
 		h.Log.Warn().Str("tenant", h.key.Tenant).Int64("generation", s.Generation+1).
@@ -93,7 +94,7 @@ func (h *Holder) store(s *engine.Snapshot, p provider.Pair, took time.Duration) 
 		Done: done,
 	})
 	if err != nil {
-		h.Log.Error().Err(err).Str("tenant", h.key.Tenant).Int64("generation", s.Generation+1).
+		h.Log.Warn().Err(err).Str("tenant", h.key.Tenant).Int64("generation", s.Generation+1).
 			Msg("Redis does not take the new pair: serving it from memory and trying again")
 		return h.grant.KeepPending(s, id, pair), "", err
 	}

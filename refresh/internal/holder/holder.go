@@ -57,9 +57,10 @@ func (t *Tools) View(s *engine.Snapshot, leaseHeld time.Duration) policy.View {
 
 // Callers are those for whom a pair is made.
 type Callers struct {
-	Used   atomic.Bool // somebody has asked for the token
-	Urgent atomic.Bool // and waits for it
-	Want   policy.Want // what the first of them wanted
+	Used   atomic.Bool  // somebody has asked for the token
+	Urgent atomic.Bool  // and waits for it
+	Waited atomic.Int64 // how many have waited
+	Want   policy.Want  // what the first of them wanted
 	// Background is set if nobody had asked when the work began: the right to try for a place among the
 	// exchanges in flight.
 	Background *economy.Ticket

@@ -84,7 +84,7 @@ func (h *Holder) LetGo(after time.Duration) {
 func (h *Holder) release(lease *lock.Lease) {
 	if err := lease.Release(context.Background()); err != nil {
 		if !errors.Is(err, lock.ErrLost) {
-			h.Log.Warn().Err(err).Str("tenant", h.key.Tenant).Msg("lease not released; it runs out by itself")
+			h.Log.Debug().Err(err).Str("tenant", h.key.Tenant).Msg("lease not released; it runs out by itself")
 		}
 		return
 	}

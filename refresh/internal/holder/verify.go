@@ -64,7 +64,7 @@ func (h *Holder) verify(s *engine.Snapshot, e *provider.Error, reason string) er
 	if policy.Doubtable(reason) && h.Economy.DoubtsDeath() {
 		return h.publishDoubt(s, e)
 	}
-	h.Log.Error().Str("tenant", h.key.Tenant).Int64("generation", s.Generation).Str("reason", reason).
+	h.Log.Warn().Str("tenant", h.key.Tenant).Int64("generation", s.Generation).Str("reason", reason).
 		Str("code", e.Code).Int("status", e.Status).Msg("the tenant must reauthorize")
 	return h.publish(s, e, policy.Death(e, reason, rand.Float64()))
 }

@@ -177,7 +177,7 @@ func (k *Keeper) keepTrying(tenant string, attempt func(context.Context) error, 
 		case err == nil:
 			return
 		case time.Now().Add(pause).After(end):
-			k.Log.Error().Err(err).Str("tenant", tenant).Dur("patience_ms", k.Patience).
+			k.Log.Warn().Err(err).Str("tenant", tenant).Dur("patience_ms", k.Patience).
 				Msg("given up: Redis did not take a change of this grant")
 			return
 		}

@@ -89,7 +89,7 @@ func waitForClaim(v *View) Decision {
 	if v.Now < v.Claim.Until {
 		return v.waitUntil(v.Claim.Until)
 	}
-	return giveUp(Trouble{Code: CodeUnresolved, Retry: v.until(v.Opens)})
+	return giveUp(Trouble{Code: CodeUnresolved, Retry: v.until(v.Opens), Why: Standing(&v.Record, v.Opens)})
 }
 
 // PendingFor is when to ask again for what a refresh that is under way will bring. The

@@ -129,6 +129,16 @@ func AcceptsClient(e *provider.Error) bool {
 	return e == nil || e.Class == provider.Reauthorize || e.Class == provider.Busy
 }
 
+// DownAfter is how many tenants for which the provider fails, with no answer of another kind in between, show
+// that it fails for all.
+const DownAfter = 3
+
+// Fails reports whether an exchange's end is the provider's failure: it gave no answer, or one that blames
+// itself. What never left this process says nothing of the provider.
+func Fails(e *provider.Error) bool {
+	return e.Class == provider.Ambiguous && !Unreadable(e) && !e.Throttles() && (e.Status == 0 || e.Status >= 500) && e.Code != CodeHangs
+}
+
 // TripAfter is how many tenants that are refused like this open the circuit. first says that one is
 // enough for an app that was never accepted.
 func TripAfter(e *provider.Error) (tenants int, first bool) {

@@ -34,7 +34,7 @@ func (r *Run) passes(ctx context.Context) {
 			again = max(again, policy.LookAgain)
 		}
 		if ctx.Err() == nil {
-			r.trouble.note(&r.Flights.Log, err, "looking for due grants failed: the others go on")
+			r.trouble.note(r.Flights, err, "looking for due grants failed: the others go on")
 		}
 		// A part more, so that processes which wait for the same grant do not ask together.
 		work.Pause(ctx, again+rand.N(again/8+policy.Slack), r.sooner)

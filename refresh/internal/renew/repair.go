@@ -19,7 +19,7 @@ func (r *Run) repairs(ctx context.Context) {
 	for forced := false; ctx.Err() == nil; {
 		err := r.repair(ctx, forced)
 		if ctx.Err() == nil {
-			failing.note(&r.Flights.Log, err, "looking for grants that no due set knows failed in part: trying again later")
+			failing.note(r.Flights, err, "looking for grants that no due set knows failed in part: trying again later")
 		}
 		timer := time.NewTimer(repairEvery/16 + rand.N(repairEvery/16))
 		select {
@@ -46,7 +46,7 @@ func (r *Run) repair(ctx context.Context, forced bool) error {
 	r.repaired = time.Now()
 	missing, err := r.Flights.App.Repair(ctx, repairPause)
 	if missing > 0 {
-		r.Flights.Log.Warn().Int("grants", missing).Msg("grants that no due set knew: scheduled again")
+		r.Flights.Log.Info().Int("grants", missing).Msg("grants that no due set knew: scheduled again")
 		r.lookSooner()
 	}
 	if err != nil && turn {

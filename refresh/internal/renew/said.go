@@ -4,15 +4,22 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rs/zerolog"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/flight"
 )
 
-// lasting is something that fails again and again: it is said when it begins, and when it is over.
-type lasting struct{ since time.Time }
+// lasting is something that fails again and again: it is said when it has failed twice in a row, and when it is
+// over. While Redis is away nothing is said of it: that has a line of its own, which may come a moment after
+// the first failure.
+type lasting struct {
+	since time.Time
+	again bool // it failed the last time
+}
 
-func (t *lasting) note(log *zerolog.Logger, err error, what string) {
+func (t *lasting) note(fl *flight.Flights, err error, what string) {
+	log := &fl.Log
+	defer func() { t.again = err != nil }()
 	switch {
-	case err != nil && t.since.IsZero():
+	case err != nil && t.again && t.since.IsZero() && fl.App.Link().Live:
 		t.since = time.Now()
 		log.Warn().Err(err).Msg(what)
 	case err == nil && !t.since.IsZero():
@@ -29,12 +36,12 @@ type unrenewed struct {
 }
 
 // note says so at most once a minute.
-func (u *unrenewed) note(log *zerolog.Logger, err error) {
+func (u *unrenewed) note(fl *flight.Flights, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.n++; time.Since(u.last) < time.Minute {
+	if u.n++; time.Since(u.last) < time.Minute || !fl.App.Link().Live {
 		return
 	}
-	log.Warn().Err(err).Int("renewals", u.n).Msg("grants that are due could not be renewed: trying again")
+	fl.Log.Warn().Err(err).Int("renewals", u.n).Msg("grants that are due could not be renewed: trying again")
 	u.last, u.n = time.Now(), 0
 }

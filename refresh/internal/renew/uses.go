@@ -25,7 +25,7 @@ func NoteUses(f *flight.Flights) {
 			return
 		}
 		if err := f.App.Touch(ctx, coarse); ctx.Err() == nil {
-			failing.note(&f.Log, err, "which grants are in use was not noted: trying again")
+			failing.note(f, err, "which grants are in use was not noted: trying again")
 		}
 	}
 }

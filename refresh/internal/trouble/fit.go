@@ -24,7 +24,7 @@ type fitness struct {
 	asked time.Time
 	err   error
 
-	said atomic.Pointer[time.Time] // in the log
+	said atomic.Pointer[string] // in the log, since Redis was last fit
 }
 
 // ask asks by f, unless it is known. news says that the error is an answer, and must be said.
@@ -54,10 +54,10 @@ func (f *fitness) ask(thorough bool, ask func() error) (news bool, _ error) {
 	return false, nil
 }
 
-// say says at most once a minute what must be mended.
+// say says once what must be mended, until Redis is fit again.
 func (f *fitness) say(log zerolog.Logger, process string, err error) {
-	now, before := time.Now(), f.said.Load()
-	if (before == nil || now.Sub(*before) >= time.Minute) && f.said.CompareAndSwap(before, &now) {
+	text, before := err.Error(), f.said.Load()
+	if (before == nil || *before != text) && f.said.CompareAndSwap(before, &text) {
 		log.Error().Err(err).Str("process", process).Msg("Redis, or what leads to it, must be mended: until then nothing is refreshed")
 	}
 }

@@ -33,6 +33,7 @@ func (j *Judge) Look(ctx context.Context) (unfit, away error) {
 	default:
 		j.fitness.fit.Store(true)
 		j.fitness.refused.Store(false)
+		j.fitness.said.Store(nil)
 	}
 	return l.unfit, l.away
 }

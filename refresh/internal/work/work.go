@@ -115,11 +115,17 @@ func Call[T any](ctx context.Context, g *Group, f func(context.Context) (T, erro
 type leftError struct {
 	grant fmt.Stringer
 	cause error
+	waits error // for whom it waited; may be nil
 }
 
 // Left returns the error of a caller that has left by ctx.
 func Left(ctx context.Context, grant fmt.Stringer) error {
-	return &leftError{grant, context.Cause(ctx)}
+	return &leftError{grant, context.Cause(ctx), nil}
+}
+
+// LeftWaiting is Left, and says what the caller waited for.
+func LeftWaiting(ctx context.Context, grant fmt.Stringer, what error) error {
+	return &leftError{grant, context.Cause(ctx), what}
 }
 
 // HasLeft reports whether an error says that its caller has left.
@@ -129,7 +135,11 @@ func HasLeft(err error) bool {
 }
 
 func (e *leftError) Error() string {
-	return fmt.Sprintf("refresh: %s: the caller left: %v", e.grant, e.cause)
+	text := fmt.Sprintf("refresh: %s: the caller left: %v", e.grant, e.cause)
+	if e.waits != nil {
+		text += ": it waited: " + e.waits.Error()
+	}
+	return text
 }
 
 // Unwrap returns the cause with which the ctx ended.

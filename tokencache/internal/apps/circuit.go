@@ -99,6 +99,13 @@ func (app App) Throttle(ctx context.Context, id, errorText, tenant string, d tim
 	return made == "throttled", s, err
 }
 
+// Failing notes that the provider has failed for a tenant. When it has failed for so many, with no answer of
+// another kind in between, it is down for all; down says that this one was the last of them.
+func (app App) Failing(ctx context.Context, id, errorText, tenant string, tenants int) (down bool, _ *State, err error) {
+	made, _, s, err := app.place().change(ctx, "failing", store.FailingScript, id, grant.Clip(app.by), grant.Clip(errorText), tenantFP(tenant), tenants)
+	return made == "provider_down", s, err
+}
+
 // Brake stops an app's exchanges under the profile of that digest, since the provider has
 // answered one with a success that cannot be read, unless others were read before. It is like
 // an open circuit, but nobody probes. braked says that this call did it.

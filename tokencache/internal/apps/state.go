@@ -25,6 +25,10 @@ type State struct {
 	// Brake, with Open, are the digests of the profiles with which the provider's successes
 	// cannot be read. Nobody probes; only the tenants in Refused go on.
 	Brake string
+	// Failing are the fingerprints of the tenants for which the provider failed, with no answer of another
+	// kind in between; DownAt is since when they are so many that it fails for all.
+	Failing string
+	DownAt  int64
 	// AcceptedAt is when it was last noted that the provider accepted the client: at first,
 	// and whenever there had been a doubt.
 	AcceptedAt     int64
@@ -80,7 +84,20 @@ func (s *State) Read(fields map[string]string, now int64) {
 // Unsettled reports whether the next acceptance is to be noted; read says that it has brought
 // a pair.
 func (s *State) Unsettled(read bool) bool {
-	return s.AcceptedAt == 0 || read && s.ReadAt == 0 || s.Open || s.Refused != "" || s.Limited != "" || s.Ramp > 0
+	return s.AcceptedAt == 0 || read && s.ReadAt == 0 || s.Open || s.Refused != "" || s.Limited != "" || s.Failing != "" || s.Ramp > 0
+}
+
+// Fails reports whether a tenant is among those for which the provider fails.
+func (s *State) Fails(tenant string) bool {
+	return s.DownAt != 0 || strings.Contains(s.Failing, tenantFP(tenant))
+}
+
+// Made is the kind of change of that id, if it was the last one; "" for another.
+func (s *State) Made(id string) string {
+	if s.changeID != id {
+		return ""
+	}
+	return s.change
 }
 
 // Refuses reports whether a tenant is among those that were refused in a row.
@@ -115,53 +132,64 @@ func (s *State) parse(text string) {
 }
 
 func (s *State) set(name, value string) {
-	n, _ := grant.ParseNumber(value, grant.MaxCounter) // what cannot be true counts as nothing: this state is an economy
 	switch name {
 	case "circuit":
 		s.Open = value == "open"
 	case "error":
 		s.Error = value
+	case "probe_by":
+		s.ProbeBy = value
+	case "born":
+		s.Born = value
+	case "probe_id":
+		s.probeID = value
+	case "refused":
+		s.Refused = value
+	case "failing":
+		s.Failing = value
+	case "brake":
+		s.Brake = value
+	case "limited":
+		s.Limited = value
+	case "by":
+		s.By = value
+	case "change":
+		s.change = value
+	case "change_id":
+		s.changeID = value
+	default:
+		n, _ := grant.ParseNumber(value, grant.MaxCounter) // what cannot be true counts as nothing: this state is an economy
+		s.setNumber(name, n)
+	}
+}
+
+func (s *State) setNumber(name string, n int64) {
+	switch name {
 	case "opened_at":
 		s.OpenedAt = n
 	case "probes":
 		s.Probes = n
 	case "probe_at":
 		s.ProbeAt = n
-	case "probe_by":
-		s.ProbeBy = value
-	case "born":
-		s.Born = value
 	case "lost_at":
 		s.LostAt = n
-	case "probe_id":
-		s.probeID = value
-	case "refused":
-		s.Refused = value
+	case "down_at":
+		s.DownAt = n
 	case "accepted_at":
 		s.AcceptedAt = n
-	case "brake":
-		s.Brake = value
 	case "read_at":
 		s.ReadAt = n
 	case "mass_at":
 		s.MassAt = n
 	case "mass_try_at":
 		s.MassTryAt = n
-	case "limited":
-		s.Limited = value
 	case "ramp":
 		s.Ramp = n
 	case "throttled_until":
 		s.ThrottledUntil = n
-	case "by":
-		s.By = value
 	case "rev":
 		s.Rev = n
-	case "change":
-		s.change = value
 	case "changed_at":
 		s.changedAt = n
-	case "change_id":
-		s.changeID = value
 	}
 }

@@ -53,8 +53,8 @@ type Hub struct {
 	beating  atomic.Int32  // heartbeats that Redis has not answered yet
 	deaf     string        // node of a Cluster whose session ended in silence; run's own
 	prepared bool          // ready was called; run's own
-	saidLost string        // why the connection was lost, as it was last said; run's own
-	saidAt   mono.Time     // when; run's own
+	away     mono.Time     // since when there is no session, once that was said; run's own
+	saidAt   mono.Time     // when that was last said; run's own
 	current  atomic.Pointer[heartbeat]
 
 	mu       sync.Mutex // guards what follows
@@ -309,12 +309,27 @@ func (h *Hub) run(stopped chan struct{}) {
 	}
 }
 
-// sayLost logs why there is no session: the same reason once a minute.
+// sayEvery is how often the log says that there is still no session.
+const sayEvery = 10 * time.Second
+
+// sayLost logs that there is no session, and from time to time that there is still none.
 func (h *Hub) sayLost(why error) {
 	now := mono.Now()
-	if text := fmt.Sprint(why); text != h.saidLost || now-h.saidAt > time.Minute {
-		h.saidLost, h.saidAt = text, now
-		h.cfg.Log.Warn().Err(why).Msg("subscriber connection lost: reading Redis until it is back")
+	switch {
+	case h.away == 0:
+		h.away, h.saidAt = now, now
+		h.cfg.Log.Warn().Err(why).Msg("the connection to Redis is lost: valid tokens are served, and nothing is refreshed until it is back")
+	case now-h.saidAt >= sayEvery:
+		h.saidAt = now
+		h.cfg.Log.Error().Err(why).Dur("away_ms", now-h.away).Msg("there is still no connection to Redis")
+	}
+}
+
+// sayBack logs that there is a session again.
+func sayBack(h *Hub) {
+	if h.away != 0 {
+		h.cfg.Log.Info().Dur("away_ms", mono.Now()-h.away).Msg("the connection to Redis is back")
+		h.away = 0
 	}
 }
 
@@ -326,7 +341,7 @@ func (h *Hub) idle() bool {
 	if len(h.channels) > 0 {
 		return false
 	}
-	h.running, h.commands, h.lost = false, nil, 0
+	h.running, h.commands, h.lost, h.away = false, nil, 0, 0
 	return true
 }
 
@@ -466,6 +481,7 @@ func (h *Hub) read(ctx context.Context, ps *redis.PubSub, beat *heartbeat, work 
 			switch {
 			case m.Channel == beat.channel:
 				if beat.heard(m.Payload) && h.believe() {
+					sayBack(h)
 					h.live(ctx, beat, work)
 				}
 				continue

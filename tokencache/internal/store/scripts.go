@@ -107,6 +107,12 @@ var appLostLua string
 //go:embed lua/app_accept_loss.lua
 var acceptLossLua string
 
+//go:embed lua/app_failing.lua
+var failingLua string
+
+//go:embed lua/stalled.lua
+var stalledLua string
+
 //go:embed lua/fit.lua
 var fitLua string
 
@@ -142,6 +148,8 @@ var (
 	LeaveScript      = appScript(leaveLua)
 	AppLostScript    = appScript(appLostLua)
 	AcceptLossScript = appScript(acceptLossLua)
+	FailingScript    = appScript(failingLua)
+	StalledScript    = publisher(stalledLua)
 	fitScript        = redis.NewScript(fitLua)
 	heartbeatScript  = redis.NewScript(heartbeatLua)
 )
@@ -174,12 +182,12 @@ func (st *Store) Publish(ctx context.Context, s *redis.Script, keys []string, ar
 	return st.noteUnpublished(st.Eval(ctx, s, keys, append(args, st.Proof(ctx))...), keys)
 }
 
-// noteUnpublished logs what a script says of its PUBLISH.
+// noteUnpublished logs, once, what a script says of its PUBLISH.
 func (st *Store) noteUnpublished(cmd *redis.Cmd, keys []string) *redis.Cmd {
-	if got, err := cmd.Slice(); err == nil && len(got) == 5 {
+	if got, err := cmd.Slice(); err == nil && len(got) == 5 && !st.saidUnpublished.Swap(true) {
 		why, _ := got[4].(string)
-		st.log.Error().Str("redis_error", why).Str("key", keys[0]).
-			Msg("stored, but the other processes were not told: Redis does not let this user publish; allow +publish and the channels &" + string(st.Names) + ":*")
+		st.log.Error().Str("redis_error", why).Str("key", keys[0]).Str("channels", "&"+string(st.Names)+":*").
+			Msg("stored, but the other processes were not told: Redis does not let this user publish; allow +publish and the channels")
 	}
 	return cmd
 }

@@ -23,9 +23,11 @@ type Store struct {
 
 	rides    rides
 	plainLua atomic.Bool // the server knows no first line with flags
-	slots    slotMap
-	lines    *xsync.Map[string, *line]    // by server
-	sent     *xsync.Map[string, struct{}] // scripts, by hash, whose text this process has sent to Redis
+
+	saidUnpublished atomic.Bool // that this user may not publish
+	slots           slotMap
+	lines           *xsync.Map[string, *line]    // by server
+	sent            *xsync.Map[string, struct{}] // scripts, by hash, whose text this process has sent to Redis
 }
 
 func New(rdb redis.UniversalClient, n Names, log zerolog.Logger) *Store {

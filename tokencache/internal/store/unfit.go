@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -200,7 +201,7 @@ func (st *Store) needs(k grant.Key) (args []any) {
 	}
 	add("EVAL", "return 1", "0")
 	add("EVALSHA", "0", "0")
-	for name, of := range map[string][]string{
+	uses := map[string][]string{
 		ks.Grant():   {"hgetall", "hmget x", "hset x x", "hdel x", "pexpire 1", "persist", "del"},
 		ks.Secret():  {"getrange 0 1", "set x", "del"},
 		ks.Spare():   {"getrange 0 1", "set x", "del"},
@@ -218,8 +219,9 @@ func (st *Store) needs(k grant.Key) (args []any) {
 		st.Names.App(k.App).Turn("x"):  {"set x", "expire 1", "pexpire 1"},
 		st.Names.App(k.App).Rate():     {"get", "set x"},
 		st.Names.Proof():               {"get", "set x", "setnx x"},
-	} {
-		for _, line := range of {
+	}
+	for _, name := range slices.Sorted(maps.Keys(uses)) { // the same cause in the same words
+		for _, line := range uses[name] {
 			words := strings.Fields(line)
 			call := []any{words[0], name}
 			for _, word := range words[1:] {

@@ -24,6 +24,10 @@ var apps = []Check{
 		Wrong: "a changed profile is deployed already", examine: state(fail, func(s *engine.AppState) (bool, int64) { return s.Open && s.Brake != "", s.OpenedAt }, "stopped by an answer that cannot be read", "no app is stopped"),
 	},
 	{
+		ID: "apps.provider", What: "no provider fails for several tenants in a row", Remedy: "look at the provider's status page; no tenant is at fault",
+		Wrong: "it answers again, and nobody has asked since", examine: state(warn, func(s *engine.AppState) (bool, int64) { return s.DownAt != 0, s.DownAt }, "the provider gives no usable answer", "no provider is down"),
+	},
+	{
 		ID: "apps.deaths", What: "the provider does not call many grants dead at once", Remedy: "ask the provider; do not ask your customers yet",
 		Wrong: "the provider has revoked these grants indeed", examine: state(warn, func(s *engine.AppState) (bool, int64) {
 			return s.MassAt != 0 && s.Now()-s.MassAt < deathsDoubted.Milliseconds(), s.MassAt

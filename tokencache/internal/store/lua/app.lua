@@ -18,7 +18,7 @@ end
 local app_order = {
   'circuit', 'error', 'opened_at', 'probes', 'probe_at', 'probe_by', 'probe_id', 'refused', 'brake',
   'throttled_until', 'limited', 'ramp', 'ramp_at', 'mass_at', 'mass_try_at', 'deaths', 'deaths_at',
-  'accepted_at', 'read_at', 'born', 'born_before', 'lost_at', 'change', 'by', 'change_id', 'changed_at', 'rev', 'v',
+  'failing', 'down_at', 'accepted_at', 'read_at', 'born', 'born_before', 'lost_at', 'change', 'by', 'change_id', 'changed_at', 'rev', 'v',
 }
 local function change(key, kind, now, r, id, by, set)
   set.change, set.by, set.change_id, set.rev, set.v = kind, by, id, int(num(r.rev) + 1), '1'

@@ -18,8 +18,10 @@ if r.brake and not read then return reply('ok', now, r) end -- that is not what 
 if read and not r.read_at then
   kind, set.read_at = 'accepted', int(now)
 end
-if not r.accepted_at or r.circuit or r.refused or r.limited then
-  kind = r.circuit == 'open' and 'closed' or 'accepted'
+local down = r.down_at
+if not r.accepted_at or r.circuit or r.refused or r.limited or r.failing then
+  kind = r.circuit == 'open' and 'closed' or down and 'provider_up' or 'accepted'
+  set.failing, set.down_at = '', ''
   set.accepted_at, set.circuit, set.opened_at, set.probes, set.probe_at = int(now), '', '', '', ''
   set.probe_by, set.probe_id, set.refused, set.limited, set.brake = '', '', '', '', ''
   if r.circuit or not r.throttled_until then set.error = '' end
@@ -41,4 +43,5 @@ if ramp > 0 and ahead(r, 'throttled_until', now) <= now and since >= num(ARGV[3]
   end
 end
 if kind then change(KEYS[1], kind, now, r, ARGV[1], ARGV[2], set) end
+if down and kind and kind ~= 'provider_up' then tell_app(KEYS[1], 'provider_up', now, text(r)) end
 return reply('ok', now, r)

@@ -78,6 +78,7 @@ local life, learned = num(set.expires_at) - num(set.issued_at), tonumber(r.lived
 if r.lived and (learned and life > 0 and life < 1000 * learned or not learned and r.rejected_gen ~= r.gen) then set.lived = '' end
 if r.warned_at and num(set.rt_expires_at) > num(r.rt_expires_at) + num(ARGV[10]) then set.warned_at = '' end
 local why = r.state == 'reauthorize' and 'late successor' or ARGV[13]
+local recovered = r.state == 'reauthorize' or num(r.claim_n) > 1 -- of a death, or of a claim that was taken over
 if bad then redis.call('DEL', KEYS[1]) end
 if bad or r.state == 'disconnected' then redis.call('PERSIST', KEYS[1]); redis.call('PERSIST', KEYS[4]) end
 -- A refresh proves that this consent is alive: the pair of the one it replaced is not needed.
@@ -86,4 +87,6 @@ if r.spare_epoch then set.spare_epoch = '' end
 save(KEYS[1], r, set)
 redis.call('SET', KEYS[2], ARGV[7])
 if ARGV[9] == 'spare' then why = 'spare' end
-return reply('ok', now, announce(KEYS[4], ARGV[2], ARGV[1], 'commit', now, r, ARGV[4], why, ARGV[7], ARGV[3], { ms = ARGV[11], req = ARGV[12] }))
+local record = announce(KEYS[4], ARGV[2], ARGV[1], 'commit', now, r, ARGV[4], why, ARGV[7], ARGV[3], { ms = ARGV[11], req = ARGV[12] })
+if recovered then tell(ARGV[1], 'recovered', now, record) end
+return reply('ok', now, record)

@@ -28,18 +28,22 @@ local function journal(key, length, kind, r, by, why, id, said)
   end
 end
 
+-- tell tells those who watch an app's grants of one of them: channel, event.
+local function tell(channel, kind, now, record)
+  publish((channel:gsub('{([^:]*):.*', 'events:%1')), channel .. '\n' .. kind .. ' ' .. int(now) .. '\n' .. record)
+end
+
 -- announce journals a state change and pushes it to all workers: a head line, one line a field,
--- an empty line, the sealed pair if it is new. What is not a mere step on the way goes to those who
--- watch the app's grants too: channel, event. Returns the record's text.
+-- an empty line, the sealed pair if it is new. What is not a mere step on the way is told to those who
+-- watch the app's grants too. Returns the record's text.
 local steps = { claim = true, reject = true, spare = true, refused = true, revival = true }
 local function announce(key, length, channel, kind, now, r, by, why, sealed, id, said)
   journal(key, length, kind, r, by, why, id, said)
   local record = text(r)
   local head = kind .. ' ' .. int(now) .. '\n' .. record
   publish(channel, head .. '\n\n' .. (sealed or ''))
-  if not steps[kind] then
-    publish((channel:gsub('{([^:]*):.*', 'events:%1')), channel .. '\n' .. head)
-  end
+  if not steps[kind] then tell(channel, kind, now, record) end
+  if why == 'takeover' then tell(channel, why, now, record) end
   return record
 end
 

@@ -29,7 +29,7 @@ func TestEachCommandHasHelpThatFits(t *testing.T) {
 				t.Errorf("help%s: wider than 80 columns: %q", name, line)
 			}
 		}
-		if topic := cmd.IsAdditionalHelpTopicCommand(); cmd.Short == "" || !topic && !strings.Contains(cmd.Example, "tokenlatch "+cmd.Name()) && cmd.HasParent() {
+		if topic := cmd.IsAdditionalHelpTopicCommand(); cmd.Short == "" || !topic && !strings.Contains(cmd.Example, cmd.CommandPath()) && cmd.HasParent() {
 			t.Errorf("%s: what it is, or an example, is missing", cmd.CommandPath())
 		}
 	}

@@ -27,9 +27,11 @@
 //  1. [Prepare] adds a key that opens, but does not seal yet. Roll the keyset out to all
 //     workers.
 //  2. [Rotate] makes it the primary. Roll out again.
-//  3. A pair is sealed anew with every refresh. Take the old key out, with tinkey, only when no
-//     grant has a pair from before step 2: a pair whose key is gone is lost, and its tenant
-//     has to authorize again.
+//  3. A pair is sealed anew with every refresh. `tokenlatch keys reseal` seals the others anew
+//     while the fleet works, and `tokenlatch keys status` counts what each key has sealed.
+//  4. [Retire] takes the old key out. Do that only when no grant has a pair of that key: a pair
+//     whose key is gone is lost, and its tenant has to authorize again. `tokenlatch keys retire`
+//     looks before. Keep the old keyset as long as you keep backups of Redis.
 //
 // Rotate alone is step 1 and 2 in one; it suits a single process that is restarted.
 //

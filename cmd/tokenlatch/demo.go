@@ -22,6 +22,7 @@ func newDemo() *cobra.Command {
 		Use: "demo [flags]", Short: "workers, webhook storms and SIGKILLs around a strict provider",
 		Long: demoUsage, Example: `tokenlatch demo
 tokenlatch demo --naive                 # the same storm without coordination
+tokenlatch demo --compare               # both at once, side by side
 tokenlatch demo --duration 30s --json`,
 		Annotations: map[string]string{cli.Globals: "", cli.Tail: demoExitCodes},
 		Args:        flagsOnly,
@@ -48,7 +49,13 @@ func flagsOnly(_ *cobra.Command, args []string) error {
 }
 
 func runDemo(opt demoOptions, stdout, stderr io.Writer) error {
-	r, err := demo.Run(opt.Options, stdout, opt.json)
+	var r result
+	var err error
+	if opt.compare {
+		r, err = demo.Compare(opt.Options, stdout, opt.json)
+	} else {
+		r, err = demo.Run(opt.Options, stdout, opt.json)
+	}
 	if err != nil {
 		fmt.Fprintf(stderr, "tokenlatch %v\n", err)
 		return cli.Ended(cli.ExitFailed)
@@ -56,8 +63,15 @@ func runDemo(opt demoOptions, stdout, stderr io.Writer) error {
 	return cli.Ended(publish(r, opt.json, stdout, stderr))
 }
 
+// result is a report of one run, or of two.
+type result interface {
+	WriteJSON(w io.Writer) error
+	Lines() []term.Line
+	Exit() int
+}
+
 // publish prints the report.
-func publish(r *demo.Report, asJSON bool, stdout, stderr io.Writer) int {
+func publish(r result, asJSON bool, stdout, stderr io.Writer) int {
 	var err error
 	if asJSON {
 		err = r.WriteJSON(stdout)
@@ -74,7 +88,7 @@ func publish(r *demo.Report, asJSON bool, stdout, stderr io.Writer) int {
 // demoOptions are the demo's flags.
 type demoOptions struct {
 	demo.Options
-	json                  bool
+	json, compare         bool
 	profile, passwordFile string
 }
 
@@ -101,12 +115,16 @@ func (o *demoOptions) define(fs *pflag.FlagSet) {
 	fs.StringVar(&o.passwordFile, "redis-password-file", "", "`FILE` with the password of that Redis, which must not stand on the command line")
 	fs.BoolVar(&o.Kill, "kill", true, "kill a holder in mid-exchange now and then; not with --naive, unless asked for; --kill=false switches it off")
 	fs.BoolVar(&o.Naive, "naive", false, "the same storms on workers that do not coordinate")
+	fs.BoolVar(&o.compare, "compare", false, "workers that coordinate and workers that do not, at once and side by side; without kills, unless asked for")
 	fs.BoolVar(&o.json, "json", false, "print the final report only, as JSON")
 }
 
 // settle checks the flags, and fills in what follows from them.
 func (o *demoOptions) settle(fs *pflag.FlagSet) (err error) {
-	if o.Naive && !fs.Changed("kill") {
+	if o.Naive && o.compare {
+		return errors.New("--naive and --compare: give one of them; --compare shows both")
+	}
+	if (o.Naive || o.compare) && !fs.Changed("kill") {
 		o.Kill = false // every loss is then the workers' own doing
 	}
 	if err := o.check(); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"os"
 	"strings"
@@ -77,6 +78,53 @@ func TestNaiveFleetRepeatsPresentationsAndLosesGrants(t *testing.T) {
 	}
 	if r.Repeats == 0 || r.GrantsLost == 0 || r.Exchanges <= r.Expiries {
 		t.Errorf("%d exchanges for %d tokens, %d repeated, %d grants lost: that is too good", r.Exchanges, r.Expiries, r.Repeats, r.GrantsLost)
+	}
+}
+
+func TestComparingShowsWhatCoordinationIsFor(t *testing.T) {
+	t.Parallel()
+	c := prepare(t, "demo", "--compare", "--json", "--duration", "4s", "--tenants", "3", "--workers", "2")
+	if code := c.runs(t); code != cli.ExitOK || c.stderr.Len() > 0 {
+		t.Fatalf("exit code %d: %s", code, &c.stderr)
+	}
+	var r demo.Comparison
+	if err := json.Unmarshal(c.stdout.Bytes(), &r); err != nil {
+		t.Fatalf("%v\n%s", err, &c.stdout)
+	}
+	if a, b := r.Coordinated, r.Naive; a.Verdict != "pass" || a.Repeats != 0 || a.GrantsLost != 0 || b.Mode != "naive" || b.Repeats == 0 || a.Kills+b.Kills != 0 {
+		t.Errorf("%+v\n%+v", a, b)
+	}
+	if left := c.processes(); len(left) > 0 {
+		t.Errorf("processes outlive the demo: %v", left)
+	}
+}
+
+// Whoever waited for a compiler sees at once that it is done, and what is to come.
+func TestTheDemoSaysAtOnceWhatIsToCome(t *testing.T) {
+	t.Parallel()
+	c := prepare(t, "demo", "--compare", "--duration", "1s", "--tenants", "1", "--workers", "1")
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	c.Stdout = write
+	began := time.Now()
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = write.Close()
+	lines := bufio.NewScanner(read)
+	if !lines.Scan() || !strings.Contains(lines.Text(), "nothing is compiled") {
+		t.Errorf("%q", lines.Text())
+	}
+	t.Logf("after %s", time.Since(began))
+	all := ""
+	for lines.Scan() {
+		all += lines.Text() + "\n"
+	}
+	if code := c.exit(t); code != cli.ExitOK || !strings.Contains(all, "presentations repeated against the rules") || strings.Contains(all, "\x1b") {
+		t.Errorf("exit code %d\n%s%s", code, all, &c.stderr)
 	}
 }
 

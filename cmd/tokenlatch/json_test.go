@@ -67,8 +67,8 @@ var jsonOf = map[string]struct {
 var needsApp = map[string]bool{"token": true, "refresh": true, "connect": true, "disconnect": true, "export": true, "import": true}
 
 // silentOnJSON are the commands that print no JSON of ours: demo has a report of its own, fake and exporter serve,
-// completion prints a script, help prints help.
-var silentOnJSON = map[string]bool{"demo": true, "fake": true, "exporter": true, "completion": true, "help": true}
+// completion prints a script, help prints help; keys is a group of commands, which testdata/script/keys.txtar looks at.
+var silentOnJSON = map[string]bool{"demo": true, "fake": true, "exporter": true, "completion": true, "help": true, "keys": true}
 
 // endless are the commands that go on until they are interrupted: --json makes no sense there. Each has a test of
 // its own for what --jsonl prints.

@@ -29,7 +29,7 @@ func TestEachCommandHasHelpThatFits(t *testing.T) {
 				t.Errorf("help%s: wider than 80 columns: %q", name, line)
 			}
 		}
-		if topic := cmd.IsAdditionalHelpTopicCommand(); cmd.Short == "" || !topic && !strings.Contains(cmd.Example, "tokenlatch "+cmd.Name()) && cmd.HasParent() {
+		if topic := cmd.IsAdditionalHelpTopicCommand(); cmd.Short == "" || !topic && !strings.Contains(cmd.Example, cmd.CommandPath()) && cmd.HasParent() {
 			t.Errorf("%s: what it is, or an example, is missing", cmd.CommandPath())
 		}
 	}
@@ -73,7 +73,7 @@ func TestNoColourGoesIntoAPipe(t *testing.T) {
 	t.Setenv("TERM", "xterm-256color")
 	server := redistest.Own(t)
 	tell(t, server.Client(t))
-	for _, args := range []string{"ls", "ls --trouble", "apps", "inspect zoom dead", "inspect zoom broken", "journal zoom dead", "accept-loss zoom", "inspect zoom nobody", "explain zoom lost", "explain zoom", "doctor"} {
+	for _, args := range []string{"ls", "ls --trouble", "apps", "inspect zoom dead", "inspect zoom broken", "journal zoom dead", "accept-loss zoom", "inspect zoom nobody", "explain zoom lost", "explain zoom", "wait zoom dead --for fresh", "wait zoom fine --for active", "keys status", "watch --json", "token zoom fine", "demo --naive --compare", "doctor"} {
 		_, stdout, stderr := told(t, server, strings.Fields(args)...)
 		if strings.Contains(stdout+stderr, "\x1b") {
 			t.Errorf("%s: %q%q", args, stdout, stderr)
@@ -96,7 +96,7 @@ func TestNoControlCharacterReachesATerminal(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, args := range [][]string{{"ls"}, {"apps"}, {"inspect", "zoom", "\x1b[2J"}, {"inspect", "zoom", "fine"}, {"inspect", "zoom", "dead"}, {"journal", "zoom", "dead"}, {"explain", "zoom", "dead"}, {"explain", "zoom", "\x1b[2J"}, {"explain", "zoom"}, {"doctor"}} {
+	for _, args := range [][]string{{"ls"}, {"apps"}, {"inspect", "zoom", "\x1b[2J"}, {"inspect", "zoom", "fine"}, {"inspect", "zoom", "dead"}, {"journal", "zoom", "dead"}, {"explain", "zoom", "dead"}, {"explain", "zoom", "\x1b[2J"}, {"explain", "zoom"}, {"wait", "zoom", "\x1b[2J", "--for", "active"}, {"keys", "status"}, {"export", "--sealed"}, {"doctor"}} {
 		_, stdout, stderr := told(t, server, args...)
 		if strings.ContainsAny(stdout+stderr, "\x1b\x07") || stdout == "" {
 			t.Errorf("%q: %q%q", args, stdout, stderr)

@@ -76,7 +76,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return g.check(cmd) }
 	root.AddCommand(
 		newLs(g), newApps(g), newInspect(g), newExplain(g), newJournal(g), newWatch(g), newWait(g), newDoctor(g), newExporter(g),
-		newToken(g), newRefresh(g), newConnect(g), newDisconnect(g), newExport(g), newImport(g), newAcceptLoss(g),
+		newToken(g), newRefresh(g), newConnect(g), newDisconnect(g), newExport(g), newImport(g), newKeys(g), newAcceptLoss(g),
 		newDemo(), newFake(), newVersion(g), newCompletion(), newWorker(),
 	)
 	root.AddCommand(topics()...)

@@ -75,6 +75,7 @@ func TestBadCommandLineIsAnsweredWithAHint(t *testing.T) {
 		"demo --profile zomm":      "not known; there are: adobe_sign",
 		"demo --kill false":        "write it as in --kill=false",
 		"demo --kill=perhaps":      `for "--kill" flag`,
+		"demo --naive --compare":   "give one of them",
 		"demo now":                 `takes flags only, got "now"`,
 		"demo --redis=":            "host:port",
 		"demo --redis nowhere":     "host:port",

@@ -136,17 +136,20 @@ func (w *waiting) wait(cmd *cobra.Command, k grant.Key) error {
 	return w.end(k, row)
 }
 
+// nearlyOver is how long before the end of a wait a reading may be cut off by it.
+const nearlyOver = 100 * time.Millisecond
+
 // follow looks at the grant after each change, until the wait is over or ctx ends. While Redis does not answer
 // it goes on.
 func (w *waiting) follow(ctx context.Context, s *session, k grant.Key, last string) (*inspect.Row, error) {
-	away := false
+	away, ends := false, time.Now().Add(w.patience-nearlyOver)
 	for _, err := range s.Follow(ctx, k, last) {
 		var row *inspect.Row
 		if err == nil {
 			row, err = rowAt(ctx, s, k)
 		}
 		switch {
-		case err != nil && !away && ctx.Err() == nil:
+		case err != nil && !away && ctx.Err() == nil && time.Now().Before(ends): // else it is the end of the wait that cuts a reading off
 			away = true
 			w.talk("%v; trying again each second", w.failed(s, err))
 		case err == nil && w.over(row):

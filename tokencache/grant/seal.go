@@ -73,6 +73,16 @@ func sealerOf(sealed []byte) string {
 	return "a key without an id"
 }
 
+// KeyIDOf is the id of the Tink key that a sealed pair was sealed with. The first 32 bytes of the pair do. It is
+// not ok where they tell none: sealed with no key at all, or with one that has no id.
+func KeyIDOf(sealed []byte) (id uint32, ok bool) {
+	_, text, found := bytes.Cut(sealed, []byte{'\n'})
+	if !found || len(text) < 5 || text[0] != 1 {
+		return 0, false
+	}
+	return binary.BigEndian.Uint32(text[1:5]), true
+}
+
 // MaxSealed bounds a sealed pair, in bytes: an answer of a provider is 1 MiB at most. pair_of
 // (common.lua) and readOnce read no more of one than this and a byte.
 const MaxSealed = 8<<20 - 1

@@ -49,7 +49,6 @@ var errSilent = errors.New("the connection that listens has gone silent")
 // ear is one connection that listens.
 type ear struct {
 	names   store.Names
-	timeout time.Duration
 	app     string // "" for all
 	tell    func(grant.Key) bool
 	ps      *redis.PubSub
@@ -58,7 +57,7 @@ type ear struct {
 
 // listen tells of changes while one connection lives. It returns errEnough if nobody wants more.
 func (in *Inspector) listen(ctx context.Context, app string, tell func(grant.Key) bool) error {
-	e := &ear{names: in.names, timeout: in.timeout, app: app, tell: tell, ps: in.db.Redis.Subscribe(ctx), missing: perPattern}
+	e := &ear{names: in.names, app: app, tell: tell, ps: in.db.Redis.Subscribe(ctx), missing: perPattern}
 	var reading sync.WaitGroup
 	defer reading.Wait()
 	defer e.ps.Close()

@@ -28,9 +28,11 @@
 //  1. [Prepare] adds a key that opens, but does not seal yet. Roll the keyset out to all
 //     workers.
 //  2. [Rotate] makes that key the primary. Roll the keyset out again.
-//  3. Each refresh seals a pair anew. Take the old key out, with tinkey, only when no grant has
-//     a pair from before the end of step 2: a pair whose key is gone is lost, and its tenant
-//     must consent again.
+//  3. Each refresh seals a pair anew. `tokenlatch keys reseal` seals the others anew while the fleet
+//     works, and `tokenlatch keys status` counts what each key has sealed.
+//  4. [Retire] takes the old key out. Do that only when no grant has a pair of that key: a pair
+//     whose key is gone is lost, and its tenant must consent again. `tokenlatch keys retire`
+//     looks before. Keep the old keyset as long as you keep backups of Redis.
 //
 // Rotate alone does step 1 and 2 at once. Use it so only if there is one process, which you
 // restart.

@@ -55,6 +55,47 @@ func Rotate(keysetJSON []byte) ([]byte, error) {
 	return withPrimary(manager, id)
 }
 
+// Key is one key of a keyset, without its material.
+type Key struct {
+	ID      uint32
+	Primary bool // it seals
+	Enabled bool // it opens
+}
+
+// Keys lists the keys of a keyset, in its order.
+func Keys(keysetJSON []byte) ([]Key, error) {
+	handle, _, err := parse(keysetJSON)
+	if err != nil {
+		return nil, fmt.Errorf("seal: the keyset %w", err)
+	}
+	var all []Key
+	for i := range handle.Len() {
+		entry, err := handle.Entry(i)
+		if err != nil {
+			return nil, fmt.Errorf("seal: key %d of the keyset: %w", i+1, err)
+		}
+		all = append(all, Key{entry.KeyID(), entry.IsPrimary(), entry.KeyStatus() == keyset.Enabled})
+	}
+	return all, nil
+}
+
+// Retire returns the keyset without a key. What that key alone opens is lost to those who have the new keyset:
+// see the package comment on rotation. The primary is refused.
+func Retire(keysetJSON []byte, id uint32) ([]byte, error) {
+	handle, _, err := parse(keysetJSON)
+	if err != nil {
+		return nil, fmt.Errorf("seal: the keyset %w", err)
+	}
+	if primary, err := handle.Primary(); err == nil && primary.KeyID() == id {
+		return nil, fmt.Errorf("seal: key %d is the primary, which seals: seal.Rotate first", id)
+	}
+	manager := keyset.NewManagerFromHandle(handle)
+	if err := manager.Delete(id); err != nil {
+		return nil, fmt.Errorf("seal: the keyset has no key %d that could be taken out", id)
+	}
+	return export(manager)
+}
+
 // prepared finds the last enabled key after the primary: keys are appended, so
 // those before it are former primaries.
 func prepared(handle *keyset.Handle) (id uint32, ok bool) {

@@ -261,3 +261,38 @@ func TestUnsetVariableSaysWhatToDo(t *testing.T) {
 		t.Fatalf("error: %v", err)
 	}
 }
+
+func TestARetiredKeyIsGoneAndThePrimaryIsNever(t *testing.T) {
+	first := generate(t)
+	rotated, err := Rotate(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := Keys(rotated)
+	if err != nil || len(keys) != 2 || keys[0].Primary || !keys[1].Primary || !keys[0].Enabled {
+		t.Fatalf("%+v, %v", keys, err)
+	}
+	retired, err := Retire(rotated, keys[0].ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := sealed(t, sealer(t, first), "canary")
+	if !opens(sealer(t, rotated), b, "canary") || opens(sealer(t, retired), b, "canary") {
+		t.Error("a rotated keyset opens with the old key, a retired one does not")
+	}
+	if left, err := Keys(retired); err != nil || len(left) != 1 || left[0] != keys[1] {
+		t.Errorf("%+v, %v", left, err)
+	}
+	for _, id := range []uint32{keys[1].ID, keys[0].ID + 1} {
+		if _, err := Retire(rotated, id); err == nil {
+			t.Errorf("key %d can be retired", id)
+		}
+	}
+	for _, bad := range []string{"", "{}", "canary"} {
+		_, err := Keys([]byte(bad))
+		_, failed := Retire([]byte(bad), 1)
+		if err == nil || failed == nil || strings.Contains(err.Error()+failed.Error(), "canary") {
+			t.Errorf("%q: %v, %v", bad, err, failed)
+		}
+	}
+}

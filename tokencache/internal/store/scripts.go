@@ -59,6 +59,9 @@ var touchLua string
 //go:embed lua/again.lua
 var againLua string
 
+//go:embed lua/reseal.lua
+var resealLua string
+
 //go:embed lua/compact.lua
 var compactLua string
 
@@ -132,6 +135,7 @@ var (
 	AgainScript      = publisher(againLua)
 	UnreadScript     = allowOOM(unreadLua)
 	TouchScript      = script(touchLua)
+	ResealScript     = script(resealLua)
 	CompactScript    = script(compactLua)
 	DueScript        = script(dueLua)
 	DueSetScript     = script(dueSetLua)

@@ -172,3 +172,17 @@ func TestManyGrantsDoNotStopTheBoard(t *testing.T) {
 		t.Errorf("1000 changes of 100,000 grants took %s", took)
 	}
 }
+
+// Names come from anybody who may write to Redis.
+func TestNoControlCharacterReachesTheScreen(t *testing.T) {
+	m := filled(t, 140, 40, 1)
+	m.Update(Rows{Rows: []Row{{App: "\x1b[2J", Tenant: "\x1b]0;x\x07", State: "waiting", Trouble: true, Since: noon.Add(time.Hour)}, {App: "\x1b[2J", State: "paused", Trouble: true}}})
+	m.again()
+	for range 3 {
+		press(m, "y")
+		if text := strings.Join(m.lines(), "\n"); strings.ContainsAny(text, "\x1b\x07") {
+			t.Errorf("%q", text)
+		}
+		press(m, "down")
+	}
+}

@@ -22,14 +22,6 @@ type id struct{ app, tenant string }
 
 func (r *Row) id() id { return id{r.App, r.Tenant} }
 
-// name is how a row is called, whole.
-func (r *Row) name() string {
-	if r.Tenant == "" {
-		return r.App
-	}
-	return r.App + " " + r.Tenant
-}
-
 // kept is a row, and which listing has seen it last.
 type kept struct {
 	Row

@@ -91,7 +91,7 @@ func (m *Model) apps() []term.Span {
 	var bad []string
 	for _, k := range m.rows {
 		if k.Tenant == "" && k.Trouble {
-			bad = append(bad, k.App+": "+k.State+", "+k.Why)
+			bad = append(bad, oncall.ID(k.App)+": "+k.State+", "+k.Why)
 		}
 	}
 	slices.Sort(bad)
@@ -228,7 +228,7 @@ func (m *Model) keys() []term.Span {
 	case m.filtering:
 		return []term.Span{term.In(cli.Bold, "/"+m.filter+"_"), term.In(cli.Faint, "   Enter keeps it, Esc lifts it")}
 	case m.copied != "":
-		return []term.Span{term.In(cli.Calm, "copied: "+m.copied)}
+		return []term.Span{term.In(cli.Calm, "copied: "+oncall.ID(m.copied))}
 	}
 	text := "/ filter  s sort: " + orders[m.order].name + "  y copy tenant  up down  q quit"
 	if m.filter != "" {

@@ -51,6 +51,12 @@ func Help(cmd *cobra.Command, _ []string) {
 			fmt.Fprintf(w, "\n%s\n", strings.Trim(text, "\n"))
 		}
 	}
+	if cmd.HasAvailableSubCommands() {
+		fmt.Fprintln(w, "\ncommands:")
+		for _, c := range cmd.Commands() {
+			fmt.Fprintf(w, "  %-12s %s\n", c.Name(), c.Short)
+		}
+	}
 	if help := cmd.Flags().Lookup("help"); help != nil {
 		help.Hidden = true // its reader has found it
 	}

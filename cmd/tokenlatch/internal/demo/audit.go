@@ -10,6 +10,7 @@ import (
 // kill is one SIGKILL of a process that was in the middle of a tenant's exchange.
 type kill struct {
 	agent             string // the process, by its User-Agent in the ledger
+	pid               int
 	tenant            string
 	at                time.Time
 	epoch, generation int64 // of the grant then

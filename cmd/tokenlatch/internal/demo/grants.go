@@ -144,6 +144,7 @@ func (g *grants) look(ctx context.Context, t *tenant) error {
 func (g *grants) bury(k *kill, pid int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	k.pid = pid
 	g.kills = append(g.kills, k)
 	g.killed[pid] = true
 	g.byName[k.tenant].kills++

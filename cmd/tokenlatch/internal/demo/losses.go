@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/cli"
@@ -66,11 +67,25 @@ func (g *grants) lose(t *tenant, dead, alive bool) bool {
 func (g *grants) noteLoss(t *tenant) {
 	t.lost = true
 	g.losses = append(g.losses, loss{t.name, t.consents})
-	why := t.seen.reason
-	if why == "" {
-		why = "the stored pair is dead"
+	g.feed.add(cli.Alarm, "%s: consent again (%s)", t.name, g.why(t))
+}
+
+// why says in words why a grant is lost. With mu held.
+func (g *grants) why(t *tenant) string {
+	switch {
+	case g.naive:
+		return "two workers presented one refresh token"
+	case t.seen.reason == "":
+		return "the stored pair is dead"
+	case t.seen.reason != "lost_response":
+		return t.seen.reason
 	}
-	g.feed.add(cli.Alarm, "%s: its admin must consent again (%s)", t.name, why)
+	for _, k := range g.kills {
+		if k.tenant == t.name && k.epoch == t.seen.epoch && !k.recovered {
+			return fmt.Sprintf("lost_response: the new pair died with %d", k.pid)
+		}
+	}
+	return "lost_response: the new pair was lost on its way"
 }
 
 func (g *grants) unsettled(name string) bool {

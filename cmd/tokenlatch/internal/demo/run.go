@@ -5,6 +5,7 @@ package demo
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -37,10 +38,19 @@ type Options struct {
 // Run runs the demo and shows it on stdout, unless that is to be quiet. The first Ctrl-C
 // ends it with its report.
 func Run(opt Options, stdout io.Writer, quiet bool) (*Report, error) {
+	if !quiet {
+		announce(opt, stdout)
+	}
 	v := newViewer(stdout, quiet)
 	ctx, stop := interruptible(v)
 	defer stop()
 	return play(ctx, opt, v)
+}
+
+// announce says at once what is to come: whoever has waited for a compiler wants to know that it is done.
+func announce(opt Options, stdout io.Writer) {
+	fmt.Fprintf(stdout, "This binary is all that is needed: nothing is compiled or installed. It starts %s,\nlets webhooks storm for %s, and ends with a report. Ctrl-C ends it sooner.\n\n",
+		plural(opt.Workers, "worker"), opt.Duration)
 }
 
 // interruptible is a ctx that the first Ctrl-C ends; the second ends the process,

@@ -118,3 +118,6 @@ func (f *File) AEAD() (tokencache.AEAD, error) {
 	}
 	return aead, nil
 }
+
+// Configured reports whether the environment names a file.
+func Configured() bool { return os.Getenv(Variable) != "" }

@@ -900,9 +900,11 @@ func TestAnAgeAtWhichTokensDieIsALifeByTheCallersPolicy(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cache := freshCache(t)
-			g, s := cache.Grant(acme).As("w"), connect(t, cache, acme, 1)
+			g := cache.Grant(acme).As("w")
+			connect(t, cache, acme, 1)
 			for i, age := range c.ages {
-				if s = read(t, cache, acme); age >= 0 {
+				s := read(t, cache, acme)
+				if age >= 0 {
 					issued := s.Now() - (time.Duration(age) * time.Minute).Milliseconds() - 50
 					due := s.Now() + time.Hour.Milliseconds()
 					if c.due {

@@ -55,6 +55,7 @@ func (c *Coordinator) Health(ctx context.Context) Health {
 		remembers: c.grants.Any(), app: c.app.KnownApp(), rests: c.tools.Economy.Rests(),
 	}
 	v.braked = v.app != nil && c.tools.Economy.Brakes(v.app)
+	v.opens = len(v.unopened) > 0 && c.grants.OpensOthers(c.cfg.Locker.Name())
 	v.link = c.app.Link()
 	if !v.draining && (!v.link.Live || !c.judge.KnownFit()) {
 		v.look(ctx, c)
@@ -67,6 +68,7 @@ func (c *Coordinator) Health(ctx context.Context) Health {
 type vitals struct {
 	draining  bool
 	unopened  []string // keys of pairs that this process cannot open
+	opens     bool     // but it opens the youngest pair of another process
 	unfit     error    // Redis refuses what is needed
 	away      error    // Redis does not answer
 	unasked   error    // the caller's ctx ended before Redis answered
@@ -119,9 +121,12 @@ func (v *vitals) judge() Health {
 	if v.draining {
 		add(HealthDegraded, "draining", "Close has begun: no refresh begins here any more.")
 	}
-	if len(v.unopened) > 0 {
-		slices.Sort(v.unopened)
-		add(HealthFailing, "keyset", "This process cannot open pairs that are sealed with %s: give it the keyset that has it, and restart it.", strings.Join(v.unopened, ", "))
+	slices.Sort(v.unopened)
+	switch shut := strings.Join(v.unopened, ", "); {
+	case v.opens: // a key that was taken out too early must not stop the whole fleet
+		add(HealthDegraded, "keyset_lacks", "This process cannot open some pairs, which are sealed with %s; what others seal now it opens: give all the keyset that has that key.", shut)
+	case shut != "":
+		add(HealthFailing, "keyset", "This process cannot open pairs that are sealed with %s: give it the keyset that has it, and restart it.", shut)
 	}
 	v.judgeRedis(add)
 	if v.kept > 0 {

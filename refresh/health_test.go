@@ -179,6 +179,24 @@ func TestAProcessWithAnotherKeysetIsNotReady(t *testing.T) {
 	f.healthy(maker, refresh.HealthOK, true)
 }
 
+// One pair whose key was taken out too early, and which every process meets, must not stop the fleet.
+func TestAPairOfAKeyThatIsGoneLeavesTheProcessReady(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	past, _ := f.sealedWith(keyset(t), "past")
+	key := keyset(t)
+	maker, _ := f.sealedWith(key, "maker")
+	w, _ := f.sealedWith(key, "w")
+	f.connect(past, "orphan", false)
+	time.Sleep(5 * time.Millisecond) // it is the older one
+	f.connect(maker, "acme", false)
+	_, err := w.Token(f.ctx(), "orphan")
+	kind(t, err, refresh.ErrClientConfig, "sealed")
+	f.healthy(w, refresh.HealthFailing, false, "keyset")
+	f.token(w, "acme")
+	f.healthy(w, refresh.HealthDegraded, true, "keyset_lacks")
+}
+
 func TestAProcessThatDrainsIsNotReady(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})

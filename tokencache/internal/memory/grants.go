@@ -39,6 +39,25 @@ func (g *Grants) Calm(s *Snapshot) bool {
 // Any reports whether there are any.
 func (g *Grants) Any() bool { return g.tenants.Size() > 0 }
 
+// OpensOthers reports whether this process opens what the others seal now: of the pairs in memory that
+// another process than own has stored, the youngest one could be opened.
+func (g *Grants) OpensOthers(own string) bool {
+	opened, shut := int64(0), int64(0)
+	for _, e := range g.tenants.All() {
+		s := e.snap.Load()
+		switch {
+		case s == nil || s.By == own:
+		case s.Err == nil && s.Pair.AccessToken.Reveal() != "":
+			opened = max(opened, s.IssuedAt)
+		default:
+			if _, is := grant.SealedBy(s.Err); is {
+				shut = max(shut, s.IssuedAt)
+			}
+		}
+	}
+	return opened > shut
+}
+
 // Handle returns a tenant's handle.
 func (g *Grants) Handle(tenant string) *Handle { return &Handle{grants: g, tenant: tenant} }
 

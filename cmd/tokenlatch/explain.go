@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -228,7 +229,8 @@ func (x *explaining) app(ctx context.Context, s *session, app string) error {
 		return x.failed(s, err)
 	}
 	whole := oncall.App{App: app}
-	if a, err := s.App(ctx, app); err == nil {
+	a, missing := s.App(ctx, app)
+	if missing == nil {
 		whole.LookAtApp(a)
 	}
 	codes := map[string]int{}
@@ -239,6 +241,12 @@ func (x *explaining) app(ctx context.Context, s *session, app string) error {
 		codes[codeOf(&row, state)]++
 	}
 	sum := explain.Sum(app, codes)
+	if sum.Grants == 0 && errors.Is(missing, tokencache.ErrNone) {
+		return &cli.Error{
+			Exit: cli.ExitFailed, Code: "no_such_app", Err: fmt.Errorf("there is nothing of an app %s (%s); a grant is named by app and tenant", oncall.ID(app), x.place(s)),
+			Hint: "tokenlatch apps lists those there are",
+		}
+	}
 	if x.asJSON() {
 		err = x.object(struct {
 			App string `json:"app"`
@@ -266,6 +274,9 @@ func (x *explaining) sayApp(whole *oncall.App, sum explain.Summary) error {
 	if whole.Why != "" { // what no grant's record says: Redis has lost data, the circuit is open, …
 		lines = append(lines, term.Line{term.In(cli.Alarm, "  the app: "+whole.State+": "+whole.Why)})
 	}
+	slices.SortStableFunc(sum.Counts, func(a, b explain.Count) int { // what is well comes last
+		return strings.Compare(min(a.Code, "TL2"), min(b.Code, "TL2")) * -1
+	})
 	for _, c := range sum.Counts {
 		text, _ := explain.Page(c.Code)
 		title, _, _ := strings.Cut(strings.TrimPrefix(text, "## "), "\n")

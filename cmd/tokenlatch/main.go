@@ -55,7 +55,12 @@ func runCtx(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // newRoot returns the tree of commands.
 func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root := &cobra.Command{
-		Use: "tokenlatch", Short: "One OAuth refresh per grant, across a whole fleet.", Example: "tokenlatch ls --trouble",
+		Use: "tokenlatch", Short: "One OAuth refresh per grant, across a whole fleet.",
+		Long: `One OAuth refresh per grant, across a whole fleet.
+
+Something is wrong? tokenlatch ls --trouble says who and why, tokenlatch explain
+APP TENANT what has happened and who acts, tokenlatch doctor whether it is Redis.`,
+		Example:       "tokenlatch ls --trouble",
 		SilenceErrors: true, SilenceUsage: true, Args: cobra.ArbitraryArgs, Version: versionText(),
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}

@@ -120,7 +120,7 @@ func sayRetries(j *judge, e *Explanation) {
 
 func sayUnresolved(j *judge, e *Explanation) {
 	holder := by(j.r.Claim.By)
-	e.Title = "is WAITING for the claim of " + holder + ", which does not hold the lease any more: it resolves by itself at " + j.at(j.r.Claim.Until)
+	e.Title = "is WAITING for the claim of " + holder + ", which does not hold the lease any more: not before " + j.at(j.r.Claim.Until) + " the next caller, or Run, tries again"
 	e.Since, e.RetryAt = timeOf(j.r.Claim.At), timeOf(j.r.Claim.Until)
 	j.tellClaim(e)
 	if h := j.Trace.Holder(); h != "" {

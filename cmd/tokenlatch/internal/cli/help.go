@@ -40,7 +40,7 @@ func Help(cmd *cobra.Command, _ []string) {
 		return
 	}
 	if !cmd.HasParent() {
-		fmt.Fprintln(w, cmd.Short+"\n\nusage: tokenlatch <command> [flags]\n")
+		fmt.Fprintln(w, strings.TrimSpace(cmd.Long)+"\n\nusage: tokenlatch <command> [flags]\n")
 		list(w, cmd)
 		fmt.Fprintln(w, "\ntokenlatch <command> -h lists a command's flags.")
 		return

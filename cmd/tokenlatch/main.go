@@ -58,8 +58,9 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 		Use: "tokenlatch", Short: "One OAuth refresh per grant, across a whole fleet.",
 		Long: `One OAuth refresh per grant, across a whole fleet.
 
-Something is wrong? tokenlatch ls --trouble says who and why, tokenlatch explain
-APP TENANT what has happened and who acts, tokenlatch doctor whether it is Redis.`,
+Something is wrong? "tokenlatch ls --trouble" says who is affected and why,
+"tokenlatch explain APP TENANT" what has happened and who acts, and
+"tokenlatch doctor" whether it is Redis.`,
 		Example:       "tokenlatch ls --trouble",
 		SilenceErrors: true, SilenceUsage: true, Args: cobra.ArbitraryArgs, Version: versionText(),
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},

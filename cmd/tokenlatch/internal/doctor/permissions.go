@@ -134,7 +134,7 @@ func refusesCommand(err error) bool {
 		return false
 	}
 	text := strings.ToLower(err.Error())
-	return strings.Contains(text, "unknown command") || denied(err) && !strings.Contains(text, "keys") && !strings.Contains(text, "channel")
+	return strings.Contains(text, "unknown command") || denied(err) && !strings.Contains(text, "to access") // a key or a channel
 }
 
 func (x *exam) transaction() error {
@@ -159,7 +159,7 @@ func keys(x *exam) verdict {
 	for _, app := range x.apps {
 		refused, err := x.Inspector.Denied(x.ctx, app)
 		switch {
-		case denied(err) && strings.Contains(err.Error(), "of the keys"): // the question is about a grant of the app
+		case denied(err) && strings.Contains(err.Error(), "to access") && strings.Contains(err.Error(), "key"): // the question is about a grant of the app
 			refused = []string{"get " + x.Inspector.Scratch(app)}
 		case err != nil:
 			return unknown(err)

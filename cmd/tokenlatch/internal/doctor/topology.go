@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -36,7 +37,7 @@ func (x *exam) kind() string {
 }
 
 func role(info map[string]string, kind string) verdict {
-	mode := info["redis_mode"]
+	mode := cmp.Or(info["redis_mode"], info["server_mode"]) // Valkey
 	switch {
 	case info["role"] == "slave":
 		return fail("it is a replica of %s: it takes no writes", printable(info["master_host"]+":"+info["master_port"]))

@@ -48,14 +48,13 @@ func (c *Inbox) rescue(ctx context.Context) error {
 	}
 	var failed error
 	lostAt := map[*apps.Place]int64{}
-	for a := range c.apps.All() {
-		if proof.Earlier(now, was) {
-			break // a backup: whoever is not in it is known to have been lost, if anybody was
-		}
-		at, err := a.SayLost(ctx, c.name, birthMark(was), birthMark(now))
-		failed = errors.Join(failed, err)
-		if err == nil {
-			lostAt[a] = at
+	if !proof.Earlier(now, was) { // else it is a backup, which knows of the losses before it
+		for a := range c.apps.All() {
+			at, err := a.SayLost(ctx, c.name, birthMark(was), birthMark(now))
+			failed = errors.Join(failed, err)
+			if err == nil {
+				lostAt[a] = at
+			}
 		}
 	}
 	if failed = errors.Join(failed, c.GiveBack(ctx, "")); failed != nil {

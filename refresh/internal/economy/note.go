@@ -35,7 +35,7 @@ func (c *Circuit) noteFailure(a admission, e *provider.Error) {
 // tenants have hosts of their own. What one host says, to however many tenants, stops none of the others.
 func witness(a admission, e *provider.Error) string {
 	if e.Host != "" {
-		return "host " + e.Host // no tenant's name has a space
+		return "host " + e.Host // a tenant of that name is no witness beside it
 	}
 	return a.tenant
 }

@@ -52,7 +52,7 @@ func New(cfg Config) (*Coordinator, error) {
 		cfg: cfg, app: cfg.Cache.App(cfg.App).As(cfg.Locker.Name()), log: cfg.Log.With().Str("app", cfg.App).Logger(),
 		grants: cfg.Cache.App(cfg.App).Grants(), work: work.NewGroup(),
 	}
-	c.seen.app = observe.New(cfg.App, cfg.Observer)
+	c.seen.app = observe.New(cfg.App, cfg.Observer, c.log)
 	c.judge = &trouble.Judge{App: c.app, Process: cfg.Locker.Name(), Log: c.log}
 	c.tools = newTools(cfg, c.app, c.judge, c.work, c.log)
 	c.tools.Exchanges.Ended, c.tools.Observe = c.tally.note, c.seen.app

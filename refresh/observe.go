@@ -90,12 +90,19 @@ func (o *observed) begin(to Observer, app string, cache *tokencache.Cache, pendi
 	})
 }
 
-// cacheWatcher tells an Observer what a cache does. Two of one Observer are equal.
+// cacheWatcher tells an Observer what a cache does. Two of one Observer are equal. That an Observer panics is
+// said by [observe.App], which calls the same methods.
 type cacheWatcher struct{ to Observer }
 
-func (w cacheWatcher) Redis(op string, took time.Duration) { w.to.Redis(op, took) }
-func (w cacheWatcher) Pushed(delay time.Duration)          { w.to.Pushed(delay) }
-func (w cacheWatcher) Restored(app string)                 { w.to.Counted(app, observe.Saves, observe.Restore) }
+func (w cacheWatcher) Redis(op string, took time.Duration) {
+	observe.Safely(func() { w.to.Redis(op, took) }, nil)
+}
+
+func (w cacheWatcher) Pushed(delay time.Duration) { observe.Safely(func() { w.to.Pushed(delay) }, nil) }
+
+func (w cacheWatcher) Restored(app string) {
+	observe.Safely(func() { w.to.Counted(app, observe.Saves, observe.Restore) }, nil)
+}
 
 // ride begins what is told of one caller's wait; nil if nobody is told.
 func (o *observed) ride() *flight.Ride {

@@ -323,3 +323,24 @@ func TestAnObserverHearsOfPairsThatRedisDoesNotTakeAndOfThoseThatItLost(t *testi
 	f.eventually("what Redis lost is given back", func() bool { return r.count("saves/restore") > before })
 	f.lawful(w, "acme")
 }
+
+// brokenObserver is an Observer that is broken.
+type brokenObserver struct{ refresh.Unobserved }
+
+func (brokenObserver) Counted(string, refresh.Count, string) { panic("counted") }
+func (brokenObserver) Redis(string, time.Duration)           { panic("redis") }
+func (brokenObserver) Pushed(time.Duration)                  { panic("pushed") }
+func (brokenObserver) Waited(context.Context, refresh.Wait)  { panic("waited") }
+func (brokenObserver) Exchange(context.Context, refresh.Exchange) (context.Context, func(refresh.ExchangeEnd)) {
+	panic("exchange")
+}
+
+func TestAnObserverThatPanicsCostsNoPair(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	f.config.Observer = brokenObserver{}
+	w := f.worker()
+	f.connect(w, "acme", true)
+	f.token(w, "acme")
+	f.lawful(w, "acme")
+}

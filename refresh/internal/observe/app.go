@@ -3,7 +3,11 @@ package observe
 import (
 	"cmp"
 	"context"
+	"runtime/debug"
+	"sync"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 )
@@ -12,20 +16,39 @@ import (
 type App struct {
 	name string
 	to   Observer
+	log  zerolog.Logger
+	said sync.Once // that the Observer panics
 }
 
 // New returns the App of an Observer; nil for nil.
-func New(app string, to Observer) *App {
+func New(app string, to Observer, log zerolog.Logger) *App {
 	if to == nil {
 		return nil
 	}
-	return &App{app, to}
+	return &App{name: app, to: to, log: log}
+}
+
+// Safely calls an Observer, and says if it panics; said is nil for nobody. It is somebody else's code, and may be
+// called while a pair is not stored yet: its panic must not take the pair along.
+func Safely(call, said func()) {
+	defer func() {
+		if why := recover(); why != nil && said != nil {
+			said()
+		}
+	}()
+	call()
+}
+
+func (a *App) safely(call func()) {
+	Safely(call, func() {
+		a.said.Do(func() { a.log.Error().Bytes("stack", debug.Stack()).Msg("Config.Observer panicked") })
+	})
 }
 
 // Counted tells of something that has happened.
 func (a *App) Counted(what Count, label string) {
 	if a != nil {
-		a.to.Counted(a.name, what, label)
+		a.safely(func() { a.to.Counted(a.name, what, label) })
 	}
 }
 
@@ -35,7 +58,7 @@ func (a *App) Redis(op string) (ended func()) {
 		return nothing
 	}
 	start := time.Now()
-	return func() { a.to.Redis(op, time.Since(start)) }
+	return func() { a.safely(func() { a.to.Redis(op, time.Since(start)) }) }
 }
 
 func nothing() {}
@@ -46,13 +69,17 @@ func (a *App) Exchange(caller context.Context, x Exchange) (ctx context.Context,
 		return nil, func(ExchangeEnd) {}
 	}
 	x.App, x.Start = a.name, time.Now()
-	return a.to.Exchange(cmp.Or(caller, context.Background()), x)
+	a.safely(func() { ctx, ended = a.to.Exchange(cmp.Or(caller, context.Background()), x) })
+	if tell := ended; tell != nil {
+		return ctx, func(end ExchangeEnd) { a.safely(func() { tell(end) }) }
+	}
+	return ctx, func(ExchangeEnd) {}
 }
 
 // Waited tells that a caller has waited since w.Start.
 func (a *App) Waited(ctx context.Context, w Wait) {
 	w.App, w.Took = a.name, time.Since(w.Start)
-	a.to.Waited(ctx, w)
+	a.safely(func() { a.to.Waited(ctx, w) })
 }
 
 // EndOf is how an exchange ended that brought p or failed, and took so long.

@@ -1,6 +1,8 @@
 package refresh_test
 
 import (
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,8 +20,18 @@ func TestEachAppGivesBackWhatRedisHasLost(t *testing.T) {
 	f := newFleet(t, refreshtest.Config{})
 	f.redis = redistest.Own(t)
 	rdb := f.redis.Client(t)
-	zoom := f.worker()
-	hubspot := f.worker(func(c *refresh.Config) { c.App = "hubspot" })
+	var ended atomic.Int32 // restorations: to put the key back is the last thing that each process does
+	client := func() *redis.Client {
+		c := f.redis.Client(t)
+		c.AddHook(after(func(cmd redis.Cmder) {
+			if args := cmd.Args(); strings.HasPrefix(cmd.Name(), "set") && args[1] == f.prefix+":proof" {
+				ended.Add(1)
+			}
+		}))
+		return c
+	}
+	zoom := f.workerOn(client())
+	hubspot := f.workerOn(client(), func(c *refresh.Config) { c.App = "hubspot" })
 	tenants := []string{"a", "b", "c", "d"}
 	for _, w := range []*worker{zoom, hubspot} {
 		for _, tenant := range tenants {
@@ -29,6 +41,7 @@ func TestEachAppGivesBackWhatRedisHasLost(t *testing.T) {
 	}
 	backup := rdb.Get(f.ctx(), f.prefix+":proof").Val()
 
+	ended.Store(0)
 	rdb.FlushAll(f.ctx())
 	for _, app := range []string{"zoom", "hubspot"} {
 		f.givenBack(rdb, app, tenants)
@@ -36,6 +49,7 @@ func TestEachAppGivesBackWhatRedisHasLost(t *testing.T) {
 			t.Errorf("%s: nobody says that Redis has lost its data: an unknown tenant counts as not connected", app)
 		}
 	}
+	f.eventually("both processes to be done", func() bool { return ended.Load() == 2 })
 	if now := rdb.Get(f.ctx(), f.prefix+":proof").Val(); now != backup+".1" {
 		t.Errorf("the key of %q is put back as %q", backup, now)
 	}

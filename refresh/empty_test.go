@@ -201,7 +201,7 @@ func TestCloseGivesBackWhatRedisHasLostThoughAReaderOfEventsHangs(t *testing.T) 
 	f.rdb = f.redis.Client(t)
 	looked := make(looks, 1)
 	rdb := f.redis.Client(t)
-	rdb.AddHook(looked)
+	rdb.AddHook(after(looked.on))
 	f.fill(1, func() *worker { return f.workerOn(rdb) })
 	looked.next(t)
 	f.rdb.FlushAll(f.ctx())
@@ -219,22 +219,30 @@ func TestCloseGivesBackWhatRedisHasLostThoughAReaderOfEventsHangs(t *testing.T) 
 // looks tells that the process has looked how many keys Redis has.
 type looks chan struct{}
 
-func (l looks) DialHook(next redis.DialHook) redis.DialHook { return next }
+// after is a hook that sees each command that is not in a pipeline, once it is answered.
+type after func(cmd redis.Cmder)
 
-func (l looks) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (after) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (after) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return next
 }
 
-func (l looks) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (see after) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		err := next(ctx, cmd)
-		if cmd.Name() == "info" {
-			select {
-			case l <- struct{}{}:
-			default:
-			}
-		}
+		see(cmd)
 		return err
+	}
+}
+
+// on sees the command that asks how many keys Redis has.
+func (l looks) on(cmd redis.Cmder) {
+	if cmd.Name() == "info" {
+		select {
+		case l <- struct{}{}:
+		default:
+		}
 	}
 }
 

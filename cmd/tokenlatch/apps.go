@@ -108,10 +108,6 @@ func (g *globals) countApps(ctx context.Context, s *session, p *progress) (apps 
 	return apps, first
 }
 
-// inUseFor is how long after its token was asked for a grant is in use: the default of
-// refresh.Config.IdleAfter.
-const inUseFor = 25 * time.Hour
-
 func count(a *oncall.App, row *inspect.Row) {
 	r := &row.Record
 	a.Grants++
@@ -123,7 +119,7 @@ func count(a *oncall.App, row *inspect.Row) {
 		return
 	}
 	within := func(at int64, d time.Duration) bool { return at != 0 && row.Now-at < d.Milliseconds() }
-	if r.State == grant.Active && within(r.UsedAt, inUseFor) {
+	if r.State == grant.Active && oncall.InUse(row) {
 		a.InUse++
 	}
 	if r.IssuedAt != r.Epoch && within(r.IssuedAt, time.Minute) || within(r.ErrorAt, time.Minute) {

@@ -16,7 +16,6 @@ import (
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/term"
 	"github.com/tokenlatch/tokenlatch/refresh/explain"
 	"github.com/tokenlatch/tokenlatch/tokencache"
-	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/inspect"
 )
@@ -161,14 +160,7 @@ func stateOf(ctx context.Context, s *session, app string) (*explain.State, error
 	case err != nil:
 		return nil, err
 	}
-	return stateFrom(a), nil
-}
-
-func stateFrom(a *engine.AppState) *explain.State {
-	return &explain.State{
-		Open: a.Open, Error: a.Error, OpenedAt: a.OpenedAt, Probes: a.Probes, ProbeAt: a.ProbeAt, Brake: a.Brake,
-		MassAt: a.MassAt, MassTryAt: a.MassTryAt, ThrottledUntil: a.ThrottledUntil, LostAt: a.LostAt,
-	}
+	return &a.AppTrouble, nil
 }
 
 // explanationLines are an explanation in words. All its times are UTC, as those in its sentences are.
@@ -192,12 +184,12 @@ func explanationLines(e explain.Explanation, now time.Time, width int) []term.Li
 	for _, s := range e.Story {
 		at := ""
 		if !s.At.IsZero() {
-			at = oncall.UTC(s.At, now)
+			at = oncall.Clock(s.At, now)
 		}
 		say(at, s.Text)
 	}
 	if !e.RetryAt.IsZero() {
-		say("again", "at "+oncall.UTC(e.RetryAt, now)+" UTC ("+oncall.From(e.RetryAt, now)+")")
+		say("again", "at "+oncall.Clock(e.RetryAt, now)+" UTC ("+oncall.From(e.RetryAt, now)+")")
 	}
 	for _, unknown := range e.Unknown {
 		say("not known", unknown)

@@ -98,7 +98,7 @@ func (r *refreshing) mayOvertake(w *worker, row *inspect.Row, k grant.Key) error
 	case left > 0:
 		return &cli.Error{
 			Exit: cli.ExitLater, Code: "claimed", RetryAfter: left,
-			Err:  fmt.Errorf("%s may still bring the answer of generation %d, until %s (in %s): nobody presents it before", c.By, row.Record.Generation, oncall.UTC(grant.Time(c.Until), grant.Time(row.Now)), oncall.Span(left)),
+			Err:  fmt.Errorf("%s may still bring the answer of generation %d, until %s UTC (in %s): nobody presents it before", c.By, row.Record.Generation, oncall.Clock(grant.Time(c.Until), grant.Time(row.Now)), oncall.Span(left)),
 			Hint: "tokenlatch wait " + which + " --for fresh",
 		}
 	case r.confirm != k.Tenant:
@@ -110,7 +110,7 @@ func (r *refreshing) mayOvertake(w *worker, row *inspect.Row, k grant.Key) error
 // risk says what a take-over may cost.
 func risk(row *inspect.Row, p provider.Profile) string {
 	c, now := row.Record.Claim, grant.Time(row.Now)
-	text := fmt.Sprintf("%s presented generation %d at %s UTC, and nobody knows what came of it. ", c.By, row.Record.Generation, oncall.UTC(grant.Time(c.At), now))
+	text := fmt.Sprintf("%s presented generation %d at %s UTC, and nobody knows what came of it. ", c.By, row.Record.Generation, oncall.Clock(grant.Time(c.At), now))
 	switch p.Replay {
 	case provider.ReplayHarmless, provider.ReplaySamePair:
 		text += "Presenting it again does no harm at this provider. "

@@ -35,6 +35,14 @@ func (j *judge) tellToken(e *Explanation) {
 	}
 }
 
+// tellRisk tells what a claim without outcome means for the next try.
+func (j *judge) tellRisk(e *Explanation) {
+	if j.r.Claim.Unresolved() {
+		e.tell(j.r.RetryAt, "record: claim_until, retry_at", "the refresh token may be spent: nobody presents it before that, and then it is one recovery attempt; if that is refused, the tenant must consent again (TL302)")
+		j.unknownReplay(e)
+	}
+}
+
 // tellRevival tells when a dead grant is presented again, in case that it was refused by mistake.
 func (j *judge) tellRevival(e *Explanation) {
 	if j.r.State != grant.Reauthorize || j.r.RetryAt == 0 {
@@ -117,8 +125,4 @@ func generations(n int64) string {
 		return "at one generation"
 	}
 	return fmt.Sprintf("at %d generations in a row", n)
-}
-
-func share(s *Share) string {
-	return fmt.Sprintf("%d of %d exchanges failed", s.Failed, s.Exchanges)
 }

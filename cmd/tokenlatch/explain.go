@@ -146,6 +146,9 @@ func caseOf(ctx context.Context, s *session, k grant.Key) (explain.Case, error) 
 	if c.Trace.Entries, err = s.Journal(ctx, k); err != nil {
 		return c, err
 	}
+	if n, err := s.Renewers(ctx, k.App); err == nil { // a right of its own: not known where it is missing
+		c.Renewing = &n
+	}
 	c.State, err = stateOf(ctx, s, k.App)
 	return c, err
 }

@@ -81,6 +81,7 @@ type Case struct {
 	State       *State            // nil: not known
 	Profile     *provider.Profile // nil: not known
 	IdleAfter   time.Duration     // without being asked for, a grant is idle; 0 is 25 hours
+	Renewing    *int64            // how many processes call Run for the app just now; nil: not known
 	Process     Process           // what one worker knows besides
 	Now         int64
 }

@@ -56,6 +56,23 @@ func (j *judge) tellRevival(e *Explanation) {
 	e.RetryAt = timeOf(j.r.RetryAt)
 }
 
+// tellRun tells whether any process calls Run, or that nobody knows.
+func (j *judge) tellRun(e *Explanation) {
+	switch n := j.Renewing; {
+	case n == nil:
+		e.unknown("whether a process calls Run for this app")
+	case *n == 0:
+		e.tell(j.Now, "listeners", "no process calls Run for this app")
+	case *n == 1:
+		e.tell(j.Now, "listeners", "one process calls Run for this app")
+	default:
+		e.tell(j.Now, "listeners", "%d processes call Run for this app", *n)
+	}
+}
+
+// runs reports whether a process is known to call Run.
+func (j *judge) runs() bool { return j.Renewing != nil && *j.Renewing > 0 }
+
 // unopened says that nobody has looked into the sealed pair.
 func (j *judge) unopened(e *Explanation) {
 	if j.Pair == PairUnknown {

@@ -165,6 +165,12 @@ var table = []judged{
 	{"a deadline that has passed, and nobody comes", with(abandoned(), func(c *Case) {
 		c.Record.UsedAt = ago(hour)
 	}), "TL203", Warning, Operator, "NOBODY HAS MADE the recovery attempt since 11:55:30 UTC (4 min ago)", "w1 began to present generation 2"},
+	{"a deadline that has passed, and no process calls Run", with(abandoned(), func(c *Case) {
+		c.Record.UsedAt, c.Renewing = ago(hour), new(int64)
+	}), "TL203", Warning, Operator, "NOBODY HAS MADE", "no process calls Run for this app (listeners)"},
+	{"a silent holder, and a token that is served beyond its deadline", with(claimed(), func(c *Case) {
+		c.Record.ExpiresAt = noon + 10*mins
+	}), "TL202", Warning, Nobody, "not before 12:10:00 UTC (in 10 min) the next caller, or Run, tries again", "hard deadline"},
 	{"a deadline that has passed, and the next process is at it", with(abandoned(), func(c *Case) {
 		c.Record.UsedAt = ago(hour)
 		c.leased("w3", 8*time.Second)

@@ -50,9 +50,9 @@ func sayDue(j *judge, e *Explanation) {
 		} else {
 			e.tell(j.r.ExpiresAt, "record: expires_at", "its access token ended, and nobody has asked for one since")
 		}
-		e.advise(j.command("journal", "-f"), "if it is in use, look whether any process calls Run", "this shows the next refresh")
+		e.advise(j.command("journal", "-f"), "if it is in use, let a process call Run: callers do not wait then", "this shows the next refresh")
 	}
-	e.unknown("whether a process calls Run for this app")
+	j.tellRun(e)
 	j.unopened(e)
 }
 
@@ -84,8 +84,11 @@ func sayIdles(j *judge, e *Explanation) {
 	if j.IdleAfter == 0 {
 		e.unknown("Config.IdleAfter: its default of 25 hours is assumed")
 	}
-	e.unknown("whether a process calls Run for this app: without that an idle grant dies when its refresh token ends")
-	e.advise(j.command("journal", "-f"), "nothing: the next caller refreshes it; this shows that")
+	j.tellRun(e)
+	if !j.runs() {
+		e.advise("", "let a process call Run: without that an idle grant dies when its refresh token ends")
+	}
+	e.advise(j.command("journal", "-f"), "nothing else: the next caller refreshes it; this shows that")
 }
 
 func sayRecoveredFrom(j *judge, e *Explanation) {
@@ -116,9 +119,12 @@ func sayRetries(j *judge, e *Explanation) {
 }
 
 func sayUnresolved(j *judge, e *Explanation) {
-	holder := by(j.r.Claim.By)
-	e.Title = "is WAITING for the claim of " + holder + ", which does not hold the lease any more: not before " + j.at(j.r.Claim.Until) + " the next caller, or Run, tries again"
-	e.Since, e.RetryAt = timeOf(j.r.Claim.At), timeOf(j.r.Claim.Until)
+	holder, opens := by(j.r.Claim.By), j.opensAt()
+	if j.harmless() {
+		opens = j.r.Claim.Until
+	}
+	e.Title = "is WAITING for the claim of " + holder + ", which does not hold the lease any more: not before " + j.at(opens) + " the next caller, or Run, tries again"
+	e.Since, e.RetryAt = timeOf(j.r.Claim.At), timeOf(opens)
 	j.tellClaim(e)
 	if h := j.Trace.Holder(); h != "" {
 		e.tell(j.Now, "lease", "%s holds the lease now, for %s more; %s lost it", shown(h), span(j.Trace.Left), holder)
@@ -129,6 +135,9 @@ func sayUnresolved(j *judge, e *Explanation) {
 		e.tell(0, "profile", "presenting the refresh token again does no harm: the next caller does it, without waiting for the deadline")
 	} else {
 		e.tell(j.r.Claim.Until, "record: claim_until", "hard deadline: the provider may have answered %s, so nobody tries before. Then it is one recovery attempt; if that is refused, the tenant must consent again (TL302)", holder)
+		if j.r.ExpiresAt > j.r.Claim.Until && !j.r.Refused() {
+			e.tell(j.r.ExpiresAt, "record: expires_at", "until then its access token is served, and a second presentation could end it too: nobody makes the attempt before")
+		}
 	}
 	j.unknownReplay(e)
 	e.unknown("whether %s lives, is only cut off from Redis, or was killed", holder)
@@ -169,15 +178,19 @@ func sayHeldBack(j *judge, e *Explanation) {
 func (j *judge) sayUnattended(e *Explanation) {
 	opened := j.opensAt()
 	e.Title = "has NO VALID TOKEN, and NOBODY HAS MADE the recovery attempt since " + j.at(opened) + ": an earlier exchange has no outcome"
-	e.unknown("whether a process calls Run for this app")
+	j.tellRun(e)
 	if !j.inUse() {
 		e.tell(opened, "record: used_at", "nobody has asked for its token since, and Run leaves a grant alone that is not in use")
 		e.advise(j.command("refresh"), "nothing, if the customer is not served any more: the next caller makes the attempt", "this makes it now")
 		return
 	}
 	e.Who, e.ForTenant = Operator, ours
-	e.tell(opened, "record: used_at", "nobody has asked for its token since, and no process that calls Run has taken the claim over: none runs, or none reaches this Redis")
-	e.advise(j.command("refresh"), "look whether any process calls Run for "+shown(j.App)+", and why it does not get to this grant: its log says it", "this makes the attempt now")
+	e.tell(opened, "record: claim_by, used_at", "nobody has asked for its token since, and no process that calls Run has taken the claim over")
+	look := "let a process call Run for " + shown(j.App)
+	if j.runs() {
+		look = "look why no process that calls Run gets to this grant: its log says it, at warn"
+	}
+	e.advise(j.command("refresh"), look, "this makes the attempt now")
 }
 
 func sayBudget(j *judge, e *Explanation) {

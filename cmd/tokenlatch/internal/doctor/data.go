@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/oncall"
-	"github.com/tokenlatch/tokenlatch/refresh/explain"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/inspect"
@@ -100,15 +99,9 @@ func pairs(x *exam) verdict {
 func claims(x *exam) verdict {
 	var names []string
 	for _, row := range x.rows.rows {
-		if row.Err == nil && row.Record.State == grant.Active && unattended(&row) {
+		if oncall.Unattended(&row) {
 			names = append(names, name(row.Key))
 		}
 	}
 	return x.rows.of(names, warn, "no claim waits for a take-over that nobody makes", "have a claim that nobody takes over")
-}
-
-// unattended reports whether the operator must act about a claim without outcome, as explain says it.
-func unattended(row *inspect.Row) bool {
-	e := explain.Judge(oncall.CaseOf(row))
-	return e.Code == "TL203" && e.Who == explain.Operator
 }

@@ -71,6 +71,15 @@ func Look(row *inspect.Row) Finding {
 // and may know better.
 func CodeOf(row *inspect.Row) string { return explain.Judge(CaseOf(row)).Code }
 
+// Unattended reports whether the operator must act about a claim that nobody takes over, as explain says it.
+func Unattended(row *inspect.Row) bool {
+	if row.Err != nil || !row.Record.Claim.Unresolved() {
+		return false
+	}
+	e := explain.Judge(CaseOf(row))
+	return e.Code == "TL203" && e.Who == explain.Operator
+}
+
 // CaseOf is what a row knows of its grant's case.
 func CaseOf(row *inspect.Row) explain.Case {
 	c := explain.Case{App: row.App, Tenant: row.Tenant, Damaged: row.Err, Now: row.Now}

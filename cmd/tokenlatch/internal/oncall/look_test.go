@@ -118,6 +118,7 @@ func TestAnAppSaysWhatStopsIt(t *testing.T) {
 		"lost":       {map[string]string{"lost_at": at(-1000), "circuit": "open"}, oncall.AppLost},
 		"open":       {map[string]string{"circuit": "open", "opened_at": at(-1000)}, oncall.AppOpen},
 		"braked":     {map[string]string{"circuit": "open", "brake": "abc"}, oncall.AppBraked},
+		"down":       {map[string]string{"down_at": at(-1000), "throttled_until": at(60_000)}, oncall.AppDown},
 		"paused":     {map[string]string{"throttled_until": at(60_000)}, oncall.AppPaused},
 		"was paused": {map[string]string{"throttled_until": at(-60_000), "ramp": "4"}, oncall.AppRamp},
 		"mass death": {map[string]string{"mass_at": at(-60_000)}, oncall.AppMassDeath},

@@ -114,6 +114,11 @@ func (x *explaining) grant(ctx context.Context, s *session, k grant.Key) error {
 		err = x.text(e.ForTenant + "\n")
 	default:
 		err = x.text(term.Render(explanationLines(e, grant.Time(c.Now), x.width()), 0, x.colour()))
+		if c.Record == nil && c.Damaged == nil {
+			if alike := didYouMean(ctx, s, k); alike != "" {
+				x.talk("there is no tenant %s%s", oncall.ID(k.Tenant), alike)
+			}
+		}
 	}
 	return x.verdict(err, e.Level == explain.Warning || e.Level == explain.Error)
 }
@@ -238,7 +243,7 @@ func (x *explaining) app(ctx context.Context, s *session, app string) error {
 	sum := explain.Sum(app, codes)
 	if sum.Grants == 0 && errors.Is(missing, tokencache.ErrNone) {
 		return &cli.Error{
-			Exit: cli.ExitFailed, Code: "no_such_app", Err: fmt.Errorf("there is nothing of an app %s (%s); a grant is named by app and tenant", oncall.ID(app), x.place(s)),
+			Exit: cli.ExitFailed, Code: "no_such_app", Err: fmt.Errorf("there is nothing of an app %s (%s); a grant is named by app and tenant%s", oncall.ID(app), x.place(s), orAlike(nearApps(ctx, s, app))),
 			Hint: "tokenlatch apps lists those there are",
 		}
 	}

@@ -55,7 +55,7 @@ func (g *globals) inspect(cmd *cobra.Command, k grant.Key, how bool) error {
 	d, err := lookAt(cmd.Context(), s, k)
 	switch {
 	case errors.Is(err, tokencache.ErrNone):
-		return g.noGrant(s, k)
+		return g.noGrant(cmd.Context(), s, k)
 	case err != nil:
 		return g.failed(s, err)
 	}

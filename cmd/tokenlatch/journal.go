@@ -19,7 +19,8 @@ func newJournal(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "journal APP TENANT [flags]", Short: "what happened to one grant, the oldest first",
 		Long: `Print a grant's journal: the last 32 changes of its state, each with the process
-that made it and why. Times are UTC. docs/operations.md says what the kinds mean.`,
+that made it and why. Times are UTC. tokenlatch help operations journal says
+what the kinds mean.`,
 		Example: `tokenlatch journal zoom acme
 tokenlatch journal zoom acme -f         # and what comes, until Ctrl-C
 tokenlatch journal zoom acme --jsonl | jq -r .kind`,
@@ -51,7 +52,7 @@ func (g *globals) journal(cmd *cobra.Command, k grant.Key, follow bool) error {
 	}
 	switch {
 	case errors.Is(err, tokencache.ErrNone):
-		return g.noGrant(s, k)
+		return g.noGrant(cmd.Context(), s, k)
 	case err != nil:
 		return g.failed(s, err)
 	}

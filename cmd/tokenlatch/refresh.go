@@ -72,7 +72,7 @@ func (r *refreshing) refresh(cmd *cobra.Command, k grant.Key) error {
 
 // overtake gives up the access token that protects a grant whose claim has no outcome.
 func (r *refreshing) overtake(ctx context.Context, w *worker, row *inspect.Row, k grant.Key) error {
-	if err := r.mayOvertake(w, row, k); err != nil {
+	if err := r.mayOvertake(ctx, w, row, k); err != nil {
 		return err
 	}
 	tok, err := w.tokens.Token(ctx, k.Tenant)
@@ -86,10 +86,10 @@ func (r *refreshing) overtake(ctx context.Context, w *worker, row *inspect.Row, 
 }
 
 // mayOvertake says why a claim cannot be taken over, or what that would risk.
-func (r *refreshing) mayOvertake(w *worker, row *inspect.Row, k grant.Key) error {
+func (r *refreshing) mayOvertake(ctx context.Context, w *worker, row *inspect.Row, k grant.Key) error {
 	which := oncall.ID(k.App) + " " + oncall.ID(k.Tenant)
 	if row == nil {
-		return r.noGrant(w.session, k)
+		return r.noGrant(ctx, w.session, k)
 	}
 	c := row.Record.Claim
 	switch left := time.Duration(c.Until-row.Now) * time.Millisecond; {

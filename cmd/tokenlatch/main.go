@@ -52,6 +52,10 @@ func runCtx(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return e.Exit
 }
 
+// Commands are listed in the order in which somebody in trouble wants them. It is a setting of the whole
+// process: set where each tree is made, it would be a race.
+func init() { cobra.EnableCommandSorting = false }
+
 // newRoot returns the tree of commands.
 func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root := &cobra.Command{
@@ -86,7 +90,6 @@ Something is wrong? "tokenlatch ls --trouble" says who is affected and why,
 		newDemo(), newFake(), newVersion(g), newCompletion(), newWorker(),
 	)
 	root.AddCommand(topics()...)
-	cobra.EnableCommandSorting = false
 	return root
 }
 

@@ -150,6 +150,9 @@ func claimed(row *inspect.Row) Finding {
 	} else {
 		f.Why += "hard deadline passed " + Span(-left) + " ago"
 	}
+	if f.Who == Operator {
+		f.Why += ", and nobody takes over"
+	}
 	return f
 }
 

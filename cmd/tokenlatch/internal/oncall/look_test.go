@@ -59,7 +59,7 @@ func TestARecordSaysItsStateSinceWhyAndWhoActs(t *testing.T) {
 		"nobody comes": {func(r *inspect.Row) {
 			claim(20*minute, -10*minute, "")(r)
 			r.Record.ExpiresAt, r.Record.UsedAt = now-9*minute, now-60*minute
-		}, oncall.Waiting, true, 20 * minute, "w2 went silent over generation 7; hard deadline passed 10m ago", oncall.Operator},
+		}, oncall.Waiting, true, 20 * minute, "w2 went silent over generation 7; hard deadline passed 10m ago, and nobody takes over", oncall.Operator},
 		"disconnected":    {func(r *inspect.Row) { r.Record.State = grant.Disconnected }, oncall.Disconnected, false, 100 * minute, "disconnected by w1", oncall.Nobody},
 		"damaged":         {func(r *inspect.Row) { r.Err = fmt.Errorf("%w (no epoch)", grant.ErrDamaged) }, oncall.Damaged, true, -1, "(no epoch)", oncall.Operator},
 		"newer":           {func(r *inspect.Row) { r.Err = grant.ErrNewer }, oncall.Newer, true, -1, "upgrade", oncall.Operator},

@@ -234,6 +234,9 @@ func (x *explaining) app(ctx context.Context, s *session, app string) error {
 	if missing == nil {
 		whole.LookAtApp(a)
 	}
+	if n, err := s.Renewers(ctx, app); err == nil {
+		whole.Renewing = &n
+	}
 	codes := map[string]int{}
 	for row, err := range s.List(ctx, app) {
 		if err != nil {
@@ -274,6 +277,9 @@ func (x *explaining) sayApp(whole *oncall.App, sum explain.Summary) error {
 	lines := []term.Line{{term.In(tone, sum.Title)}}
 	if whole.Why != "" { // what no grant's record says: Redis has lost data, the circuit is open, …
 		lines = append(lines, term.Line{term.In(cli.Alarm, "  the app: "+whole.State+": "+whole.Why)})
+	}
+	if whole.Renewing != nil && *whole.Renewing == 0 && sum.Grants > 0 {
+		lines = append(lines, term.Line{term.In(cli.Busy, "  no process calls Run for it: a token is refreshed when somebody asks for it")})
 	}
 	slices.SortStableFunc(sum.Counts, func(a, b explain.Count) int { // what is well comes last
 		return strings.Compare(min(a.Code, "TL2"), min(b.Code, "TL2")) * -1

@@ -111,12 +111,26 @@ func newHelp() *cobra.Command {
 			}
 			about, rest, err := cmd.Root().Find(args)
 			if err != nil || len(rest) > 0 || about.Hidden {
-				return unknown(cmd.Root(), strings.Join(args, " "))
+				return noHelp(cmd.Root(), args)
 			}
 			about.InitDefaultHelpFlag()
 			return about.Help()
 		},
 	}
+}
+
+// noHelp says that there is no help about that, and which pages have a section about it.
+func noHelp(root *cobra.Command, args []string) error {
+	var alike []string
+	for _, p := range pages.All() {
+		if p.Sections(args...) != "" {
+			alike = append(alike, "tokenlatch help "+p.Name+" "+strings.Join(args, " "))
+		}
+	}
+	if len(alike) == 0 {
+		return unknown(root, strings.Join(args, " "))
+	}
+	return &cli.Error{Exit: cli.ExitUsage, Code: "usage", Err: fmt.Errorf("there is no command and no topic %q, but a section of a page", strings.Join(args, " ")), Hint: strings.Join(alike, "; ")}
 }
 
 // printed prints what help has beside commands and topics: pages, and schemas. A topic of the same name comes first.

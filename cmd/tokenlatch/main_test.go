@@ -59,6 +59,7 @@ func TestBadCommandLineIsAnsweredWithAHint(t *testing.T) {
 		"lss":                      "did you mean ls?",
 		"help frobnicate":          `no command "frobnicate"`,
 		"help operations nowhere":  `no section of operations has "nowhere" in its heading`,
+		"help looks":               "but a section of a page\nhint: tokenlatch help operations looks",
 		"help json nothing":        `there is no schema "nothing"`,
 		"version now":              `takes no argument "now"`,
 		"version --redis x":        "does not take --redis",

@@ -178,6 +178,9 @@ func (g *globals) refused(w *worker, k grant.Key, err error) error {
 		out.Exit, out.Code = cli.ExitTenant, codeOr(e, "reauthorize")
 	case errors.Is(err, refresh.ErrNotConnected):
 		out.Exit, out.Code, out.Hint = cli.ExitTenant, codeOr(e, "not_connected"), "tokenlatch ls "+oncall.ID(k.App)+" lists the grants there are"
+		if alike := didYouMean(context.Background(), w.session, k); alike != "" {
+			out.Err = fmt.Errorf("%w%s", err, alike)
+		}
 	case errors.Is(err, refresh.ErrUnavailable), errors.Is(err, refresh.ErrPending):
 		out.Exit, out.Code, out.RetryAfter = cli.ExitLater, codeOr(e, "unavailable"), e.RetryAfter
 	default:

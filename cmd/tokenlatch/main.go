@@ -52,6 +52,9 @@ func runCtx(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return e.Exit
 }
 
+// init sets what is one for all trees of commands: the order is that of newRoot.
+func init() { cobra.EnableCommandSorting = false }
+
 // newRoot returns the tree of commands.
 func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root := &cobra.Command{
@@ -86,7 +89,6 @@ Something is wrong? "tokenlatch ls --trouble" says who is affected and why,
 		newDemo(), newFake(), newVersion(g), newCompletion(), newWorker(),
 	)
 	root.AddCommand(topics()...)
-	cobra.EnableCommandSorting = false
 	return root
 }
 

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func one(t *testing.T, rdb redis.UniversalClient, prefix string) *Exporter {
 	t.Helper()
-	in, err := inspect.New(rdb, inspect.Config{Prefix: prefix, Timeout: 10 * time.Second})
+	in, err := inspect.New(rdb, inspect.Config{Prefix: prefix, Timeout: 2 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/inspect"
 )
 
 // mark writes record fields behind everybody's back.
@@ -525,5 +526,39 @@ func TestALateWordOnWhenToLookYieldsToANewerPair(t *testing.T) {
 		if left := f.score(w, tenant) - float64(f.redisNow(w)); left > float64(time.Minute.Milliseconds()) {
 			t.Errorf("%s is looked at in %.0f s, when its token has expired", tenant, left/1000)
 		}
+	}
+}
+
+// People who look see how many processes renew an app, on each kind of Redis, and only while they do.
+func TestPeopleSeeWhoRenews(t *testing.T) {
+	t.Parallel()
+	for name, rdb := range map[string]redis.UniversalClient{"one server": redistest.Own(t).Client(t), "a Cluster": redistest.StartCluster(t).Client(t)} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(t, refreshtest.Config{})
+			in, err := inspect.New(rdb, inspect.Config{Prefix: f.prefix})
+			if err != nil {
+				t.Fatal(err)
+			}
+			renew := func(app string, want int64) {
+				t.Helper()
+				f.eventually(fmt.Sprintf("%d to renew %s", want, app), func() bool {
+					n, err := in.Renewers(t.Context(), app)
+					return err == nil && n == want
+				})
+			}
+			one, two := f.workerOn(rdb), f.workerOn(rdb)
+			stop := f.run(one)
+			f.run(two)
+			again := f.run(two) // in the same process
+			renew("zoom", 2)
+			renew("slack", 0)
+			stop()
+			renew("zoom", 1)
+			again()
+			renew("zoom", 1)
+			if n, err := in.Processes(t.Context()); err != nil || n > 2 {
+				t.Errorf("%d processes, %v", n, err)
+			}
+		})
 	}
 }

@@ -52,7 +52,8 @@ func runCtx(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return e.Exit
 }
 
-// init sets what is one for all trees of commands: the order is that of newRoot.
+// Commands are listed in the order in which somebody in trouble wants them. It is a setting of the whole
+// process: set where each tree is made, it would be a race.
 func init() { cobra.EnableCommandSorting = false }
 
 // newRoot returns the tree of commands.

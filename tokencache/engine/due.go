@@ -63,7 +63,7 @@ func (g Grant) Released(ctx context.Context, at int64) error {
 // fixed date which refreshing does not put off.
 func (g Grant) Warn(ctx context.Context, base *Snapshot) (grant.Outcome, *Snapshot, error) {
 	ks := g.keys()
-	return g.change("reauth_due", base, base.Pair, func() (answer, error) {
+	return g.change(base.Pair, func() (answer, error) {
 		return g.run(ctx, "warn", store.WarnScript, []string{ks.Grant(), ks.Secret(), ks.Journal()},
 			ks.Events(), g.c.journal, grant.Clip(g.by), base.Epoch, base.Generation)
 	})

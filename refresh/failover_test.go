@@ -32,7 +32,7 @@ func (f *fleet) listens(w *worker, tenant string) {
 	f.t.Helper()
 	pin := w.cache.Grant(key(tenant)).Pin()
 	f.t.Cleanup(pin.Unpin)
-	if err := pin.Confirmed(f.ctx()); err != nil {
+	if err := pin.Confirm(f.ctx()); err != nil {
 		f.t.Fatal(err)
 	}
 }

@@ -137,7 +137,7 @@ func TestClockThatIsAheadCausesNoBusyLoop(t *testing.T) {
 	slow, proxy := f.cuttable()
 	pin := slow.cache.Grant(key("acme")).Pin()
 	defer pin.Unpin()
-	if err := pin.Confirmed(f.ctx()); err != nil {
+	if err := pin.Confirm(f.ctx()); err != nil {
 		t.Fatal(err)
 	}
 	proxy.Freeze()

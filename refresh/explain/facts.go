@@ -48,8 +48,8 @@ func (j *judge) tellRevival(e *Explanation) {
 	e.RetryAt = timeOf(j.r.RetryAt)
 }
 
-// unopened says that nobody has looked into the sealed pair.
-func (j *judge) unopened(e *Explanation) {
+// sayUnopened says that nobody has looked into the sealed pair.
+func (j *judge) sayUnopened(e *Explanation) {
 	if j.Pair == PairUnknown {
 		e.unknown("whether the workers' keysets open its pair: there is no keyset here")
 	}

@@ -40,9 +40,9 @@ func (g Grant) Reschedule(ctx context.Context, d Due, at int64, seen *grant.Reco
 	return g.due().Reschedule(ctx, d, at, seen)
 }
 
-// Released tells the waiters that the lease is free, and schedules the grant in the same round
+// NotifyReleased tells the waiters that the lease is free, and schedules the grant in the same round
 // trip, if `at` is not 0.
-func (g Grant) Released(ctx context.Context, at int64) error {
+func (g Grant) NotifyReleased(ctx context.Context, at int64) error {
 	if at == 0 {
 		return g.Alive(ctx, 0)
 	}
@@ -95,7 +95,7 @@ func (app App) Touch(ctx context.Context, coarse time.Duration) error {
 			failed = err
 		} else {
 			for _, e := range entries {
-				e.Noted(at)
+				e.MarkNoted(at)
 			}
 		}
 		page, entries = page[:0], entries[:0]

@@ -51,7 +51,7 @@ func (g Grant) roundTrip(ctx context.Context, op string, ask func() (store.Reply
 	sent := mono.Now()
 	r, err := ask()
 	g.c.db.Watchers.Took(op, sent)
-	g.c.db.Unanswered(err)
+	g.c.db.NoteError(err)
 	if store.LostReply(err) {
 		err = g.c.db.ClosedAt(ctx, err)
 	}
@@ -97,7 +97,7 @@ func (g Grant) parse(r store.Reply, sent mono.Time) (Answer, error) {
 		a.sealed = r.Sealed
 		return a, err
 	}
-	s.Aged(g.c.clock.Behind(&s.Record, r.Now))
+	s.AgeBy(g.c.clock.Behind(&s.Record, r.Now))
 	if r.Sealed != "" {
 		s.Pair, s.Err = g.c.sealer.Open(g.key, s.Epoch, s.Generation, []byte(r.Sealed))
 	}

@@ -61,7 +61,7 @@ func (c *Inbox) rescue(ctx context.Context) error {
 		return failed
 	}
 	for a, at := range lostAt {
-		a.Given(at)
+		a.NoteGiven(at)
 	}
 	return c.proof.PutBack(ctx, was, now) // last: as long as the key is gone, every process that looks sees that the data is
 }

@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -70,6 +71,26 @@ func TestCommandsAreVerbs(t *testing.T) {
 	})
 	if commands < 100 {
 		t.Errorf("%d commands: nothing is proven", commands)
+	}
+}
+
+// A test's name is a law in plain English: it begins with who or what acts.
+func TestNamesOfTestsBeginWithAnActor(t *testing.T) {
+	t.Parallel()
+	bare := regexp.MustCompile(`(?m)^func (Test(?:What|Who|Whoever|Whose|That)[A-Z]\w*)`)
+	seen := 0
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		seen++
+		for _, m := range bare.FindAllStringSubmatch(read(t, path), -1) {
+			t.Errorf("%s: %s: name the process, the caller, the grant, …", path, m[1])
+		}
+		return nil
+	})
+	if err != nil || seen < 100 {
+		t.Errorf("%d files of tests: nothing is proven; %v", seen, err)
 	}
 }
 

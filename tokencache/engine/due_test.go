@@ -103,7 +103,7 @@ func TestEachDueGrantIsTakenByOneOfMany(t *testing.T) {
 	}
 }
 
-func TestWhatADeadProcessTookComesBack(t *testing.T) {
+func TestAGrantThatADeadProcessTookIsDueAgain(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	schedule(t, c, acme, 1)
@@ -222,7 +222,7 @@ func TestAConsentThatOvertakesADisconnectStaysScheduled(t *testing.T) {
 	}
 }
 
-func TestACommitKnowsBetterThanWhoTookTheGrant(t *testing.T) {
+func TestACommitKnowsBetterThanTheProcessThatTookTheGrant(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	for _, at := range []int64{99, 0} {
@@ -401,7 +401,7 @@ func TestNothingIsNotedOfWhatIsGone(t *testing.T) {
 	}
 }
 
-func TestTheFixedEndOfARefreshTokenIsSaidOnce(t *testing.T) {
+func TestTheFixedEndOfARefreshTokenIsReportedOnce(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	base := connect(t, c, acme, 1)
@@ -446,7 +446,7 @@ func TestTheFixedEndOfARefreshTokenIsSaidOnce(t *testing.T) {
 }
 
 // Whether or not it has the grant in memory: a monitor has none.
-func TestWhoWatchesHearsOfOnesOwnChangesAndOfAllOthers(t *testing.T) {
+func TestAWatcherHearsOfItsOwnChangesAndOfAllOthers(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]func() redis.UniversalClient{
 		"one Redis": func() redis.UniversalClient { return redistest.Start(t).Client(t) },

@@ -209,7 +209,7 @@ func TestAServerThatIsPromotedInPlaceIsNoticed(t *testing.T) {
 }
 
 // The clock of the replica that takes over may go behind the master's by seconds.
-func TestWhatAServerSaysIsDoubtedThoughItsClockIsBehind(t *testing.T) {
+func TestAYoungServerIsNotBelievedThoughItsClockIsBehind(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	replid := strings.Repeat("a", 40)
@@ -288,7 +288,7 @@ func (s slow) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 }
 
 // To go-redis a node that is away says nothing of who has taken its place.
-func TestAClusterIsAskedWhoIsWhereWhenANodeDoesNotAnswer(t *testing.T) {
+func TestAClusterIsAskedForItsNodesWhenOneDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t)
 	c := newCache(t, cluster.Client(t), "tl")

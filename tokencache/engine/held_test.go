@@ -14,7 +14,7 @@ import (
 
 // A pair that Redis does not take is held in memory, with the record that commit.lua would have made:
 // two ways to say one thing.
-func TestWhatIsHeldIsWhatACommitWouldHaveStored(t *testing.T) {
+func TestAPendingPairHasTheRecordThatACommitWouldHaveStored(t *testing.T) {
 	t.Parallel()
 	hour := int64(3_600_000)
 	for name, alter := range map[string]func(now int64) []any{
@@ -69,7 +69,7 @@ func TestWhatIsHeldIsWhatACommitWouldHaveStored(t *testing.T) {
 }
 
 // A process without a subscriber connection is told of what it does itself.
-func TestWhoMakesAChangeIsToldWithoutASubscription(t *testing.T) {
+func TestAProcessHearsOfItsOwnChangesWithoutASubscription(t *testing.T) {
 	t.Parallel()
 	server := redistest.Own(t)
 	acl := []any{"ACL", "SETUSER", "worker", "on", ">secret", "~*", "&*", "+@all", "-subscribe"}
@@ -111,7 +111,7 @@ func TestWhoMakesAChangeIsToldWithoutASubscription(t *testing.T) {
 }
 
 // What a process tells itself of its own changes, without hearing of them, is what the scripts tell all others.
-func TestAProcessTellsItselfOfEachChangeWhatTheScriptsTellOthers(t *testing.T) {
+func TestAProcessHearsOfItsOwnChangesWhatTheScriptsTellOthers(t *testing.T) {
 	t.Parallel()
 	server := redistest.Own(t)
 	direct := server.Client(t)

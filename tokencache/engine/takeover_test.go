@@ -192,7 +192,7 @@ func mustSeal(t testing.TB, c *Cache, k grant.Key, epoch, generation int64, p gr
 }
 
 // A holder is silent while its claim stands and nobody has the lease: that is told, and nothing is stored.
-func TestASilentHolderIsToldWhileItsClaimStands(t *testing.T) {
+func TestASilentHolderIsReportedWhileItsClaimIsUnresolved(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	listener := newCache(t, c.rdb, string(c.names))

@@ -45,7 +45,7 @@ func evidenceOf(ctx context.Context, c *Coordinator, k tokencache.Key) (explain.
 	}
 	found := explain.Case{
 		App: k.App, Tenant: k.Tenant, Profile: &profile, IdleAfter: c.cfg.IdleAfter,
-		Process: explain.Process{Name: c.cfg.Locker.Name()}, Share: shareOf(c),
+		Process: explain.Process{Name: c.cfg.Locker.Name()},
 	}
 	s, trace, err := readTogether(ctx, c, k)
 	if unfit := engine.Unfit(err); unfit != nil {
@@ -53,9 +53,6 @@ func evidenceOf(ctx context.Context, c *Coordinator, k tokencache.Key) (explain.
 		return found, nil
 	}
 	found.Trace, found.Now = trace, trace.Now
-	if found.Share != nil {
-		found.Share.Since = max(1, trace.Now-found.Share.Since)
-	}
 	switch {
 	case errors.Is(err, tokencache.ErrDamaged), errors.Is(err, tokencache.ErrNewer):
 		found.Damaged = err
@@ -66,7 +63,7 @@ func evidenceOf(ctx context.Context, c *Coordinator, k tokencache.Key) (explain.
 		found.Process = processOf(ctx, c, s, trace.Now)
 	}
 	if a, err := c.app.AppState(ctx); err == nil {
-		found.State = stateOf(a)
+		found.State = &a.AppTrouble
 	}
 	return found, nil
 }
@@ -126,21 +123,4 @@ func processOf(ctx context.Context, c *Coordinator, s *engine.Snapshot, now int6
 		}
 	}
 	return p
-}
-
-// shareOf is how the exchanges of this process ended of late; nil if there were none. Its Since is how
-// many ms ago.
-func shareOf(c *Coordinator) *explain.Share {
-	made, failed, tenants, ago := c.tally.share()
-	if made == 0 {
-		return nil
-	}
-	return &explain.Share{Exchanges: made, Failed: failed, Tenants: tenants, Since: ago.Milliseconds()}
-}
-
-func stateOf(a *engine.AppState) *explain.State {
-	return &explain.State{
-		Open: a.Open, Error: a.Error, OpenedAt: a.OpenedAt, Probes: a.Probes, ProbeAt: a.ProbeAt, Brake: a.Brake,
-		MassAt: a.MassAt, MassTryAt: a.MassTryAt, ThrottledUntil: a.ThrottledUntil, LostAt: a.LostAt,
-	}
 }

@@ -16,7 +16,6 @@ import (
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/term"
 	"github.com/tokenlatch/tokenlatch/refresh/explain"
 	"github.com/tokenlatch/tokenlatch/tokencache"
-	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/inspect"
 )
@@ -115,6 +114,11 @@ func (x *explaining) grant(ctx context.Context, s *session, k grant.Key) error {
 		err = x.text(e.ForTenant + "\n")
 	default:
 		err = x.text(term.Render(explanationLines(e, grant.Time(c.Now), x.width()), 0, x.colour()))
+		if c.Record == nil && c.Damaged == nil {
+			if alike := didYouMean(ctx, s, k); alike != "" {
+				x.talk("there is no tenant %s%s", oncall.ID(k.Tenant), alike)
+			}
+		}
 	}
 	return x.verdict(err, e.Level == explain.Warning || e.Level == explain.Error)
 }
@@ -147,6 +151,9 @@ func caseOf(ctx context.Context, s *session, k grant.Key) (explain.Case, error) 
 	if c.Trace.Entries, err = s.Journal(ctx, k); err != nil {
 		return c, err
 	}
+	if n, err := s.Renewers(ctx, k.App); err == nil { // a right of its own: not known where it is missing
+		c.Renewing = &n
+	}
 	c.State, err = stateOf(ctx, s, k.App)
 	return c, err
 }
@@ -161,14 +168,7 @@ func stateOf(ctx context.Context, s *session, app string) (*explain.State, error
 	case err != nil:
 		return nil, err
 	}
-	return stateFrom(a), nil
-}
-
-func stateFrom(a *engine.AppState) *explain.State {
-	return &explain.State{
-		Open: a.Open, Error: a.Error, OpenedAt: a.OpenedAt, Probes: a.Probes, ProbeAt: a.ProbeAt, Brake: a.Brake,
-		MassAt: a.MassAt, MassTryAt: a.MassTryAt, ThrottledUntil: a.ThrottledUntil, LostAt: a.LostAt,
-	}
+	return &a.AppTrouble, nil
 }
 
 // explanationLines are an explanation in words. All its times are UTC, as those in its sentences are.
@@ -192,12 +192,12 @@ func explanationLines(e explain.Explanation, now time.Time, width int) []term.Li
 	for _, s := range e.Story {
 		at := ""
 		if !s.At.IsZero() {
-			at = oncall.UTC(s.At, now)
+			at = oncall.Clock(s.At, now)
 		}
 		say(at, s.Text)
 	}
 	if !e.RetryAt.IsZero() {
-		say("again", "at "+oncall.UTC(e.RetryAt, now)+" UTC ("+oncall.From(e.RetryAt, now)+")")
+		say("again", "at "+oncall.Clock(e.RetryAt, now)+" UTC ("+oncall.From(e.RetryAt, now)+")")
 	}
 	for _, unknown := range e.Unknown {
 		say("not known", unknown)
@@ -243,7 +243,7 @@ func (x *explaining) app(ctx context.Context, s *session, app string) error {
 	sum := explain.Sum(app, codes)
 	if sum.Grants == 0 && errors.Is(missing, tokencache.ErrNone) {
 		return &cli.Error{
-			Exit: cli.ExitFailed, Code: "no_such_app", Err: fmt.Errorf("there is nothing of an app %s (%s); a grant is named by app and tenant", oncall.ID(app), x.place(s)),
+			Exit: cli.ExitFailed, Code: "no_such_app", Err: fmt.Errorf("there is nothing of an app %s (%s); a grant is named by app and tenant%s", oncall.ID(app), x.place(s), orAlike(nearApps(ctx, s, app))),
 			Hint: "tokenlatch apps lists those there are",
 		}
 	}

@@ -131,9 +131,9 @@ func (g *globals) failed(s *session, err error) error {
 }
 
 // noGrant says that there is no such grant.
-func (g *globals) noGrant(s *session, k grant.Key) error {
+func (g *globals) noGrant(ctx context.Context, s *session, k grant.Key) error {
 	return &cli.Error{
-		Exit: cli.ExitFailed, Code: "no_such_grant", Err: fmt.Errorf("%s has no grant of tenant %s (%s)", oncall.ID(k.App), oncall.ID(k.Tenant), g.place(s)),
+		Exit: cli.ExitFailed, Code: "no_such_grant", Err: fmt.Errorf("%s has no grant of tenant %s (%s)%s", oncall.ID(k.App), oncall.ID(k.Tenant), g.place(s), didYouMean(ctx, s, k)),
 		Hint: "tokenlatch ls " + oncall.ID(k.App) + " lists those there are",
 	}
 }

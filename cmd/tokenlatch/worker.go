@@ -45,7 +45,11 @@ func readConfig(name string) (*settings.File, error) {
 		name = os.Getenv(settings.Variable)
 	}
 	if name == "" {
-		return nil, badConfig(errors.New("which app is that? Give --config, or set " + settings.Variable))
+		return nil, &cli.Error{
+			Exit: cli.ExitUsage, Code: "config",
+			Err:  errors.New("there is no configuration: it acts as a worker does, and needs a YAML file with the app's provider and client, and the keyset. Give --config FILE, or set " + settings.Variable),
+			Hint: "tokenlatch help config shows such a file; ls, explain and the other commands that only look need none",
+		}
 	}
 	file, err := settings.Read(name)
 	if err != nil {

@@ -35,6 +35,14 @@ func (j *judge) tellToken(e *Explanation) {
 	}
 }
 
+// tellRisk tells what a claim without outcome means for the next try.
+func (j *judge) tellRisk(e *Explanation) {
+	if j.r.Claim.Unresolved() {
+		e.tell(j.r.RetryAt, "record: claim_until, retry_at", "the refresh token may be spent: nobody presents it before that, and then it is one recovery attempt; if that is refused, the tenant must consent again (TL302)")
+		j.unknownReplay(e)
+	}
+}
+
 // tellRevival tells when a dead grant is presented again, in case that it was refused by mistake.
 func (j *judge) tellRevival(e *Explanation) {
 	if j.r.State != grant.Reauthorize || j.r.RetryAt == 0 {
@@ -47,6 +55,23 @@ func (j *judge) tellRevival(e *Explanation) {
 	e.tell(j.r.RetryAt, "record: retry_at, revivals", "Run presents it once more, in case it was refused by mistake%s", before)
 	e.RetryAt = timeOf(j.r.RetryAt)
 }
+
+// tellRun tells whether any process calls Run, or that nobody knows.
+func (j *judge) tellRun(e *Explanation) {
+	switch n := j.Renewing; {
+	case n == nil:
+		e.unknown("whether a process calls Run for this app")
+	case *n == 0:
+		e.tell(j.Now, "listeners", "no process calls Run for this app")
+	case *n == 1:
+		e.tell(j.Now, "listeners", "one process calls Run for this app")
+	default:
+		e.tell(j.Now, "listeners", "%d processes call Run for this app", *n)
+	}
+}
+
+// runs reports whether a process is known to call Run.
+func (j *judge) runs() bool { return j.Renewing != nil && *j.Renewing > 0 }
 
 // sayUnopened says that nobody has looked into the sealed pair.
 func (j *judge) sayUnopened(e *Explanation) {
@@ -117,8 +142,4 @@ func generations(n int64) string {
 		return "at one generation"
 	}
 	return fmt.Sprintf("at %d generations in a row", n)
-}
-
-func share(s *Share) string {
-	return fmt.Sprintf("%d of %d exchanges failed", s.Failed, s.Exchanges)
 }

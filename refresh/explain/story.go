@@ -146,7 +146,7 @@ func answered(l journal.Entry) string {
 func answer(text string) string {
 	class, _, _ := strings.Cut(text, "/")
 	code, status, _ := policy.ParseErrorText(text)
-	said := cmp.Or(code, class)
+	said := cmp.Or(code, classes[class], class)
 	if status != 0 {
 		said += fmt.Sprintf(" (HTTP %d)", status)
 	}
@@ -164,6 +164,12 @@ func answer(text string) string {
 		}
 	}
 	return said
+}
+
+// classes are the words for an answer that has no code of its own.
+var classes = map[string]string{
+	"ambiguous": "an error", "busy": "too busy", "throttled": "too many requests", "refused": "a refusal",
+	"app_refused": "the client is refused", "reauthorize": "the grant is refused",
 }
 
 // provider is its name for people.

@@ -3,6 +3,7 @@ package inspect
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 
@@ -45,7 +46,9 @@ func (in *Inspector) Processes(ctx context.Context) (int, error) {
 				err = failed
 			}
 			for _, channel := range channels {
-				seen[channel] = struct{}{}
+				if !strings.HasPrefix(channel, in.names.Runs()) {
+					seen[channel] = struct{}{}
+				}
 			}
 		}
 		return len(seen), err

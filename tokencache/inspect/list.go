@@ -50,6 +50,21 @@ func (in *Inspector) Apps(ctx context.Context) iter.Seq2[string, error] {
 	}
 }
 
+// Tenants lists the names of the tenants of an app, and reads nothing of their grants. An error is as with List.
+func (in *Inspector) Tenants(ctx context.Context, app string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		names := func(_ redis.Cmdable, keys []string) error {
+			for _, key := range keys {
+				if k, ok := in.names.GrantAt(key); ok && !yield(k.Tenant, nil) {
+					return errEnough
+				}
+			}
+			return nil
+		}
+		in.scan(ctx, in.names.Records(app), names, func(err error) bool { return yield("", err) })
+	}
+}
+
 // errEnough says that the caller wants no more.
 var errEnough = errors.New("enough")
 

@@ -62,6 +62,23 @@ func (app App) AppChanged() <-chan struct{} {
 	return a.changed
 }
 
+// Renewing lets people see, until stop is called, that this process renews the app's grants.
+func (app App) Renewing() (stop func()) {
+	a, channel := app.place(), app.all.names.Runs()+grant.Escape(app.name)
+	a.runs.Lock()
+	defer a.runs.Unlock()
+	if a.renew++; a.renew == 1 {
+		a.all.hub.Add(channel)
+	}
+	return func() {
+		a.runs.Lock()
+		defer a.runs.Unlock()
+		if a.renew--; a.renew == 0 {
+			a.all.hub.Remove(channel)
+		}
+	}
+}
+
 // OnApp has f called for every change of an app that this process makes or hears of, for one's
 // own also twice. f runs on the subscriber's goroutine among others, and must not block. stop
 // ends it.

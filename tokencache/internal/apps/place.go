@@ -24,6 +24,9 @@ type Place struct {
 	given  atomic.Int64 // of the loss of Redis' data after which this process has given all back: when that was
 	giving atomic.Bool
 
+	runs  sync.Mutex // guards what follows, and the order in which the hub is told
+	renew int        // how many Runs there are in this process
+
 	mu      sync.Mutex // guards what follows, and the order in which state advances
 	changed chan struct{}
 }

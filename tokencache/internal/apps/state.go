@@ -12,36 +12,24 @@ import (
 // State is what the whole fleet knows of one app, at one moment. Times are Redis' clock,
 // unix ms; 0 means none. It does not change. When all is well only AcceptedAt and ReadAt are set.
 type State struct {
-	App      string
-	Open     bool   // the circuit: the provider refuses the client
-	Error    string // class/code/status of the last refusal, of the one that opened the circuit, or of a pause
-	OpenedAt int64
-	Probes   int64  // refusals in a row since the circuit opened
-	ProbeAt  int64  // before it nobody tries again; while ProbeBy does, when that has ended for sure
-	ProbeBy  string // the process that is trying just now
+	App string
+	grant.AppTrouble
+	ProbeBy string // the process that is trying just now
 	// Refused are the fingerprints of the tenants that were refused in a row, with no
 	// acceptance in between.
 	Refused string
-	// Brake, with Open, are the digests of the profiles with which the provider's successes
-	// cannot be read. Nobody probes; only the tenants in Refused go on.
-	Brake string
 	// Failing are the fingerprints of the tenants for which the provider failed, with no answer of another
-	// kind in between; DownAt is since when they are so many that it fails for all.
+	// kind in between.
 	Failing string
-	DownAt  int64
 	// AcceptedAt is when it was last noted that the provider accepted the client: at first,
 	// and whenever there had been a doubt.
-	AcceptedAt     int64
-	ReadAt         int64  // when an answer was first read, and found to hold a pair
-	MassAt         int64  // since when more grants have died than is believed
-	MassTryAt      int64  // before it none of those is tried again
-	ThrottledUntil int64  // before it there are no exchanges
-	Limited        string // the tenant that was told to wait, while no other was, and until when
-	Born           string // birth mark of the database, since Redis has lost this app's data
-	LostAt         int64  // since then a tenant without a grant may have had one; 0 once that is accepted
-	Ramp           int64  // after a pause: how many exchanges there may be at once; 0 for no limit
-	By             string
-	Rev            int64 // counts the changes
+	AcceptedAt int64
+	ReadAt     int64  // when an answer was first read, and found to hold a pair
+	Limited    string // the tenant that was told to wait, while no other was, and until when
+	Born       string // birth mark of the database, since Redis has lost this app's data
+	Ramp       int64  // after a pause: how many exchanges there may be at once; 0 for no limit
+	By         string
+	Rev        int64 // counts the changes
 
 	probeID          string
 	change, changeID string

@@ -19,6 +19,10 @@ func (n Names) Masters() string { return string(n) + ":masters" }
 // Heartbeats is how the channels of this deployment's heartbeats begin.
 func (n Names) Heartbeats() string { return string(n) + ":heartbeat:" }
 
+// Runs is how the channels begin that say who renews: a process that calls Run for an app listens to the
+// app's, and nothing is published there.
+func (n Names) Runs() string { return n.Heartbeats() + "run:" }
+
 // Changes is how the channels of the changes of all grants of an app begin.
 func (n Names) Changes() string { return string(n) + ":events:" }
 

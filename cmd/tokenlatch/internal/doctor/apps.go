@@ -60,6 +60,16 @@ func (x *exam) askApps() {
 	}
 }
 
+// addApps adds those of which there are grants, and no state yet.
+func (x *exam) addApps() {
+	for _, row := range x.rows.rows {
+		if x.App == "" && !slices.Contains(x.apps, row.App) {
+			x.apps = append(slices.DeleteFunc(x.apps, func(app string) bool { return app == noApp }), row.App)
+		}
+	}
+	slices.Sort(x.apps)
+}
+
 // noApp stands for one, where there is none yet.
 const noApp = "doctor"
 

@@ -43,6 +43,7 @@ func Examine(ctx context.Context, p Patient) iter.Seq[Finding] {
 		x.askApps()
 		if !p.Pre && !slices.Contains(p.Skip, "data") {
 			x.rows = takeSample(ctx, p.Inspector)
+			x.addApps()
 		}
 		for _, c := range Checks() {
 			if ctx.Err() != nil || !yield(x.make(&c)) {

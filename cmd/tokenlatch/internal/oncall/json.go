@@ -124,11 +124,15 @@ type App struct {
 	Since       time.Time `json:"since,omitzero"`
 	Until       time.Time `json:"until,omitzero"`
 	Grants      int64     `json:"grants"`
+	Trouble     int64     `json:"trouble"` // of the grants, those about which somebody should know
 	InUse       int64     `json:"in_use"`
+	Idle        int64     `json:"idle"`
+	Renewing    *int64    `json:"renewing,omitempty"` // processes that call Run; nil: not known
 	Late        int64     `json:"late"`
 	PerMinute   int64     `json:"exchanges_last_minute"`
 	Failed      int64     `json:"failed"`
 	Reauthorize int64     `json:"reauthorize"`
+	Ended       int64     `json:"disconnected"`
 	Damaged     int64     `json:"damaged"`
 }
 
@@ -138,6 +142,7 @@ const (
 	AppOpen      = "circuit_open"
 	AppBraked    = "braked"
 	AppMassDeath = "mass_death"
+	AppDown      = "provider_down"
 	AppPaused    = "paused"
 	AppRamp      = "ramping"
 	AppOK        = "ok"
@@ -166,6 +171,9 @@ func (a *App) LookAtApp(s *engine.AppState) {
 	case s.MassAt != 0 && now-s.MassAt < deathsDoubted.Milliseconds():
 		a.State, a.Since = AppMassDeath, at(s.MassAt)
 		a.Why = "the provider calls many grants dead, which is not believed"
+	case s.DownAt != 0:
+		a.State, a.Since = AppDown, at(s.DownAt)
+		a.Why = "the provider gives several tenants in a row no usable answer" + answer(s.Error)
 	case s.ThrottledUntil > now:
 		a.State, a.Until = AppPaused, at(s.ThrottledUntil)
 		a.Why = "the provider wants a pause, " + Span(s.Until(s.ThrottledUntil)) + " more"

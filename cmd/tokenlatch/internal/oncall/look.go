@@ -71,6 +71,15 @@ func Look(row *inspect.Row) Finding {
 // and may know better.
 func CodeOf(row *inspect.Row) string { return explain.Judge(CaseOf(row)).Code }
 
+// Unattended reports whether the operator must act about a claim that nobody takes over, as explain says it.
+func Unattended(row *inspect.Row) bool {
+	if row.Err != nil || !row.Record.Claim.Unresolved() {
+		return false
+	}
+	e := explain.Judge(CaseOf(row))
+	return e.Code == "TL203" && e.Who == explain.Operator
+}
+
 // CaseOf is what a row knows of its grant's case.
 func CaseOf(row *inspect.Row) explain.Case {
 	c := explain.Case{App: row.App, Tenant: row.Tenant, Damaged: row.Err, Now: row.Now}
@@ -134,6 +143,7 @@ func claimed(row *inspect.Row) Finding {
 		return f
 	}
 	f.State, f.Trouble = Waiting, true
+	f.Who = explain.Judge(CaseOf(row)).Who // after a while somebody must act
 	f.Why = fmt.Sprintf("%s went silent over generation %d; ", c.By, row.Record.Generation)
 	if left := time.Duration(c.Until-row.Now) * time.Millisecond; left > 0 {
 		f.Why += "hard deadline in " + Span(left)
@@ -167,8 +177,22 @@ func living(row *inspect.Row) Finding {
 	case r.WarnedAt != 0:
 		f.Trouble, f.Who = true, Tenant
 		f.Why = "its consent ends in " + Span(time.Duration(r.RefreshTokenExpiresAt-row.Now)*time.Millisecond) + ", whatever is done"
+	case expired && !InUse(row):
+		f.Why = "idle: the next caller gets a new token"
+	case expired:
+		f.Why = "no valid token: the next caller gets a new one"
 	}
 	return f
+}
+
+// inUseFor is how long after its token was asked for a grant is in use: the default of
+// refresh.Config.IdleAfter.
+const inUseFor = 25 * time.Hour
+
+// InUse reports whether somebody has asked for a grant's token lately, so that Run renews it.
+func InUse(row *inspect.Row) bool {
+	used := row.Record.UsedAt
+	return used != 0 && row.Now-used < inUseFor.Milliseconds()
 }
 
 func suspicion(r *grant.Record) string {

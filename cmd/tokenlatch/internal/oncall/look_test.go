@@ -54,7 +54,12 @@ func TestARecordSaysItsStateSinceWhyAndWhoActs(t *testing.T) {
 		who     string
 	}{
 		"fresh":           {func(*inspect.Row) {}, oncall.Active, false, 30 * minute, "", oncall.Nobody},
-		"expired, idle":   {func(r *inspect.Row) { r.Record.ExpiresAt = now - 1 }, oncall.Active, false, 30 * minute, "", oncall.Nobody},
+		"expired, idle":   {func(r *inspect.Row) { r.Record.ExpiresAt = now - 1 }, oncall.Active, false, 30 * minute, "idle: the next caller gets a new token", oncall.Nobody},
+		"expired, in use": {func(r *inspect.Row) { r.Record.ExpiresAt, r.Record.UsedAt = now-1, now-minute }, oncall.Active, false, 30 * minute, "no valid token: the next caller gets a new one", oncall.Nobody},
+		"nobody comes": {func(r *inspect.Row) {
+			claim(20*minute, -10*minute, "")(r)
+			r.Record.ExpiresAt, r.Record.UsedAt = now-9*minute, now-60*minute
+		}, oncall.Waiting, true, 20 * minute, "w2 went silent over generation 7; hard deadline passed 10m ago", oncall.Operator},
 		"disconnected":    {func(r *inspect.Row) { r.Record.State = grant.Disconnected }, oncall.Disconnected, false, 100 * minute, "disconnected by w1", oncall.Nobody},
 		"damaged":         {func(r *inspect.Row) { r.Err = fmt.Errorf("%w (no epoch)", grant.ErrDamaged) }, oncall.Damaged, true, -1, "(no epoch)", oncall.Operator},
 		"newer":           {func(r *inspect.Row) { r.Err = grant.ErrNewer }, oncall.Newer, true, -1, "upgrade", oncall.Operator},
@@ -113,6 +118,7 @@ func TestAnAppSaysWhatStopsIt(t *testing.T) {
 		"lost":       {map[string]string{"lost_at": at(-1000), "circuit": "open"}, oncall.AppLost},
 		"open":       {map[string]string{"circuit": "open", "opened_at": at(-1000)}, oncall.AppOpen},
 		"braked":     {map[string]string{"circuit": "open", "brake": "abc"}, oncall.AppBraked},
+		"down":       {map[string]string{"down_at": at(-1000), "throttled_until": at(60_000)}, oncall.AppDown},
 		"paused":     {map[string]string{"throttled_until": at(60_000)}, oncall.AppPaused},
 		"was paused": {map[string]string{"throttled_until": at(-60_000), "ramp": "4"}, oncall.AppRamp},
 		"mass death": {map[string]string{"mass_at": at(-60_000)}, oncall.AppMassDeath},

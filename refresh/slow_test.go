@@ -122,7 +122,7 @@ func TestAHolderIsAskedBeforeEachTakeOver(t *testing.T) {
 	f.connect(w, "acme", true)
 	pin := holder.cache.Grant(key("acme")).Pin()
 	defer pin.Unpin()
-	if err := pin.Confirmed(f.ctx()); err != nil {
+	if err := pin.Confirm(f.ctx()); err != nil {
 		t.Fatal(err)
 	}
 	s, err := holder.cache.Grant(key("acme")).Read(f.ctx())

@@ -166,6 +166,7 @@ func TestRoomsOfTheCommandKnowOnlyWhatTheyNeed(t *testing.T) {
 		"doctor": {"oncall"},
 		"fleet":  {"oncall"},
 		"board":  {"cli", "oncall", "term"},
+		"pages":  {"term"},
 		"demo":   {"cli", "term"},
 	}
 	for _, p := range packages(t) {

@@ -105,9 +105,15 @@ func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
 		"refresh/refreshtest":        {"refresh/provider"},
 	}
 	for _, p := range packages(t) {
-		allowed, restricted := mayKnow[p.short()]
-		if !restricted {
-			continue
+		if command(p.short()) || support(p.short()) && p.short() != "refresh/refreshtest" {
+			continue // may know all
+		}
+		if strings.HasPrefix(p.short(), "refresh/internal/") && mayKnow[p.short()] == nil {
+			mayKnow[p.short()] = inner // and no more rooms than it names below
+		}
+		allowed, named := mayKnow[p.short()]
+		if !named {
+			t.Errorf("%s: say what it may know", p.short())
 		}
 		for _, dep := range p.Deps { // transitively
 			inner, ours := strings.CutPrefix(dep, module+"/")
@@ -146,6 +152,35 @@ func TestRoomsOfRefreshKnowOnlyWhatTheyNeed(t *testing.T) {
 			}
 			if path == module+"/refresh" {
 				t.Errorf("%s imports the door", room)
+			}
+		}
+	}
+}
+
+// The rooms of the command: each knows those alone that it names, and none knows the command.
+func TestRoomsOfTheCommandKnowOnlyWhatTheyNeed(t *testing.T) {
+	const rooms = "cmd/tokenlatch/internal/"
+	mayKnow := map[string][]string{
+		"cli": {}, "oncall": {}, "settings": {},
+		"term":   {"cli"},
+		"doctor": {"oncall"},
+		"fleet":  {"oncall"},
+		"board":  {"cli", "oncall", "term"},
+		"pages":  {"term"},
+		"demo":   {"cli", "term"},
+	}
+	for _, p := range packages(t) {
+		room, ok := strings.CutPrefix(p.short(), rooms)
+		if !ok {
+			continue
+		}
+		allowed, known := mayKnow[room]
+		if !known {
+			t.Errorf("%s: say what it may know", p.short())
+		}
+		for _, path := range p.Imports {
+			if other, inside := strings.CutPrefix(path, module+"/"+rooms); inside && !slices.Contains(allowed, other) {
+				t.Errorf("%s imports %s", room, other)
 			}
 		}
 	}

@@ -121,11 +121,11 @@ func (cfg Config) withDefaults() (Config, error) {
 	cfg.ClaimTimeout = cmp.Or(cfg.ClaimTimeout, cfg.ExchangeTimeout+defaultClaimMargin)
 	cfg.CommitPatience = cmp.Or(cfg.CommitPatience, defaultCommitPatience)
 	cfg.IdleAfter = cmp.Or(cfg.IdleAfter, defaultIdleAfter)
-	return cfg, cfg.nested()
+	return cfg, cfg.checkNesting()
 }
 
-// nested refuses durations that break the order in which deadlines must fall.
-func (cfg Config) nested() error {
+// checkNesting refuses durations that break the order in which deadlines must fall.
+func (cfg Config) checkNesting() error {
 	var wrong []string
 	for name, d := range map[string]time.Duration{
 		"ExchangeTimeout": cfg.ExchangeTimeout, "ClaimTimeout": cfg.ClaimTimeout, "CommitPatience": cfg.CommitPatience,

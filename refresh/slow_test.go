@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/oauth2"
+
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/refresh"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
@@ -120,7 +122,7 @@ func TestAHolderIsAskedBeforeEachTakeOver(t *testing.T) {
 	f.connect(w, "acme", true)
 	pin := holder.cache.Grant(key("acme")).Pin()
 	defer pin.Unpin()
-	if err := pin.Confirmed(f.ctx()); err != nil {
+	if err := pin.Confirm(f.ctx()); err != nil {
 		t.Fatal(err)
 	}
 	s, err := holder.cache.Grant(key("acme")).Read(f.ctx())
@@ -184,7 +186,7 @@ func TestAHolderThatIsCutOffHasItsPatienceBeforeOthersPresent(t *testing.T) {
 	f.connect(a, "acme", true)
 	gate := f.server.Hold(refreshtest.AfterCommit)
 	got := make(chan error, 1)
-	go func() { _, err := a.Token(f.ctx(), "acme"); got <- err }()
+	go func() { _, err := f.tokenAfterAll(a, "acme"); got <- err }()
 	gate.Await(t)
 	proxy.Refuse()
 	proxy.Cut()
@@ -218,7 +220,14 @@ func TestASamePairThatIsUsedBeforeItIsStoredIsNoDeath(t *testing.T) {
 	f.connect(a, "acme", true)
 	gate := f.server.Hold(refreshtest.AfterCommit)
 	got := make(chan string, 1)
-	go func() { got <- f.token(a, "acme").AccessToken }()
+	go func() {
+		tok, err := f.tokenAfterAll(a, "acme")
+		if err != nil {
+			t.Error(err)
+			tok = &oauth2.Token{}
+		}
+		got <- tok.AccessToken
+	}()
 	gate.Await(t)
 	proxy.Refuse()
 	proxy.Cut()
@@ -433,7 +442,7 @@ func TestAKeysetThatStopsSealingInBetweenCostsNoPair(t *testing.T) {
 	f.connect(w, "acme", true)
 	gate := f.server.Hold(refreshtest.AfterCommit)
 	got := make(chan error, 1)
-	go func() { _, err := w.Token(f.ctx(), "acme"); got <- err }()
+	go func() { _, err := f.tokenAfterAll(w, "acme"); got <- err }()
 	gate.Await(t)
 	aead.fail(errors.New("the key service says no"))
 	gate.Release()
@@ -463,7 +472,7 @@ func TestASuccessThatCannotBeReadIsKeptSealed(t *testing.T) {
 			f.redis = redistest.Own(t)
 			rdb := f.redis.Client(t)
 			var log lines
-			w := f.worker(short, logged(&log))
+			w := f.worker(logged(&log))
 			f.connect(w, "readable", true)
 			f.token(w, "readable") // else the app stops
 			f.connect(w, "acme", true)
@@ -523,7 +532,7 @@ func printed(v any) string {
 func TestAHolderWhoseWindowIsOpenIsAskedOnce(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{Profile: provider.Profile{Replay: provider.ReplayGrace, Grace: 30 * time.Second}})
-	f.lease = 10 * time.Second
+	f.lease = 30 * time.Second // it is not extended meanwhile
 	a, b := f.worker(), f.worker()
 	f.connect(a, "acme", true)
 	gate := f.server.Hold(refreshtest.AfterCommit)

@@ -33,7 +33,7 @@ func TestPagesArePrinted(t *testing.T) {
 // What the command says names no page that it cannot print, and no help that is not there.
 func TestTheHelpThatIsNamedIsThere(t *testing.T) {
 	page := regexp.MustCompile("[\"`][^\"`]*docs/\\w+\\.md")
-	help := regexp.MustCompile("tokenlatch help ([a-z-]+)(?:\\s([a-z]+))?")
+	help := regexp.MustCompile(`tokenlatch help ([a-z-]+)(?:\s([a-z]+))?`)
 	named := 0
 	for _, dir := range []string{".", "../../refresh/explain"} {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

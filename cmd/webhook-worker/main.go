@@ -212,7 +212,7 @@ func (w *worker) webhook(rw http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	resp, err := w.call(ctx, w.tokens.Client(hook.Tenant))
 	if err != nil {
-		w.failed(rw, err)
+		w.fail(rw, err)
 		return
 	}
 	defer resp.Body.Close()
@@ -223,8 +223,8 @@ func (w *worker) webhook(rw http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(rw, resp.Body)
 }
 
-// failed tells the sender whether to send the webhook again.
-func (w *worker) failed(rw http.ResponseWriter, err error) {
+// fail tells the sender whether to send the webhook again.
+func (w *worker) fail(rw http.ResponseWriter, err error) {
 	w.log.Warn().Err(err).Msg("a webhook is not done")
 	switch {
 	case errors.Is(err, refresh.ErrReauthorize), errors.Is(err, refresh.ErrNotConnected):

@@ -380,7 +380,7 @@ func await(t *testing.T, ok func() bool) {
 	}
 }
 
-func TestWhatRealUseLacksIsSaid(t *testing.T) {
+func TestTheRightsThatRealUseLacksAreNamed(t *testing.T) {
 	for name, tt := range map[string]struct {
 		redis, secret string
 		args          []string

@@ -70,8 +70,8 @@ func (j *judge) tellRun(e *Explanation) {
 	}
 }
 
-// unopened says that nobody has looked into the sealed pair.
-func (j *judge) unopened(e *Explanation) {
+// sayUnopened says that nobody has looked into the sealed pair.
+func (j *judge) sayUnopened(e *Explanation) {
 	if j.Pair == PairUnknown {
 		e.unknown("whether the workers' keysets open its pair: there is no keyset here")
 	}

@@ -31,7 +31,7 @@ func sayFresh(j *judge, e *Explanation) {
 	if j.State != nil && j.State.Open {
 		e.tell(j.State.OpenedAt, "app: circuit", "the circuit of the app opened: the provider refuses its client, and there will be no next token before that is mended")
 	}
-	j.unopened(e)
+	j.sayUnopened(e)
 	e.advise(j.command("journal", "-f"), "nothing; this shows what happens to it from now on")
 }
 
@@ -53,7 +53,7 @@ func sayDue(j *judge, e *Explanation) {
 		e.advise(j.command("journal", "-f"), "if it is in use, let a process call Run: callers do not wait then", "this shows the next refresh")
 	}
 	j.tellRun(e)
-	j.unopened(e)
+	j.sayUnopened(e)
 }
 
 func sayUnderway(j *judge, e *Explanation) {

@@ -93,7 +93,7 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		},
 		Begun:  func(ctx context.Context, lost mono.Time) bool { return c.in.SessionBegun(ctx, lost) },
 		Along:  func(ctx context.Context) { c.servers.WatchMasters(ctx, c.in.ReadAgain) },
-		Ticked: func(ctx context.Context) { c.in.Weigh(ctx) }, Unanswered: c.db.Unanswered, Masters: c.db.Masters,
+		Ticked: func(ctx context.Context) { c.in.Weigh(ctx) }, Unanswered: c.db.NoteError, Masters: c.db.Masters,
 	})
 	c.apps = apps.New(c.db, c.hub, &c.clock, cfg.Log)
 	c.due = due.New(c.db, &c.clock, c.proof.LearnTime)

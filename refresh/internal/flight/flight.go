@@ -49,7 +49,7 @@ func (f *flight) land(s *engine.Snapshot, err error) {
 		f.grant.Remember(s) // subscribed from now on: the next reading is coherent
 	}
 	if s != nil && !f.busy {
-		f.calmly.Do(func() { close(f.Calm) })
+		f.served.Do(func() { close(f.Served) })
 	}
 	f.notify(s, err)
 }

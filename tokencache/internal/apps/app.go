@@ -38,7 +38,7 @@ func (app App) AppState(ctx context.Context) (*State, error) { return app.place(
 
 // WatchApp makes an app's state coherent in memory.
 func (app App) WatchApp(ctx context.Context) error {
-	if _, err := app.all.hub.Confirmed(ctx, app.place().channel); err != nil {
+	if _, err := app.all.hub.Confirm(ctx, app.place().channel); err != nil {
 		return err
 	}
 	_, err := app.AppState(ctx)

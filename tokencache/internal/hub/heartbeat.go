@@ -117,7 +117,7 @@ func (b *heartbeat) until() mono.Time {
 	return b.last + SilentFor
 }
 
-func (b *heartbeat) answered(err error) {
+func (b *heartbeat) noteAnswer(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.failed = err
@@ -194,7 +194,7 @@ func (h *Hub) beat(ctx context.Context, b *heartbeat) {
 	bounded, cancel := context.WithTimeout(ctx, SilentFor)
 	listeners, err := h.cfg.Publish(bounded, b.channel, nonce)
 	cancel()
-	b.answered(err)
+	b.noteAnswer(err)
 	if err != nil {
 		h.cfg.Unanswered(err)
 		if b.proven() == 0 {

@@ -95,7 +95,7 @@ func (m *Memory) Evict(e *Entry) {
 		return
 	}
 	e.evicted = true
-	e.doubt() // a Handle may still look at it
+	e.markStale() // a Handle may still look at it
 	if e.listed {
 		m.hub.Remove(e.Channel) // before somebody else can add it again
 		m.ring.remove(e)

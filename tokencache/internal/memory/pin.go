@@ -80,10 +80,10 @@ func (p *Pin) Changed() <-chan struct{} {
 	return p.e.changed
 }
 
-// Confirmed waits until this process is subscribed to the grant's events. What is
+// Confirm waits until this process is subscribed to the grant's events. What is
 // read afterwards misses nothing.
-func (p *Pin) Confirmed(ctx context.Context) error {
-	_, err := p.m.hub.Confirmed(ctx, p.e.Channel)
+func (p *Pin) Confirm(ctx context.Context) error {
+	_, err := p.m.hub.Confirm(ctx, p.e.Channel)
 	return err
 }
 

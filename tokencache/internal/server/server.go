@@ -104,12 +104,12 @@ func (v *Servers) inspect(ctx context.Context, key string) (*Server, error) {
 	at := mono.Now()
 	text, err := node.Info(ctx, "server", "replication").Result()
 	if err != nil && !forbidden(err) {
-		v.db.Unanswered(err)
+		v.db.NoteError(err)
 		return nil, err
 	}
 	s, err := v.Judge(ctx, store.InfoOf(text), at)
 	if err != nil {
-		v.db.Unanswered(err) // the map of the slots is old
+		v.db.NoteError(err) // the map of the slots is old
 		return nil, err
 	}
 	if s.ReplID == "" {
@@ -168,7 +168,7 @@ func (v *Servers) FirstSeen(ctx context.Context, ReplID string, now int64) int64
 		first, err = v.db.Redis.HGet(ctx, key, ReplID).Int64()
 	}
 	if err != nil {
-		v.db.Unanswered(err)
+		v.db.NoteError(err)
 		return now
 	}
 	return first

@@ -49,7 +49,7 @@ func number(b bool) int {
 	return 0
 }
 
-// meanwhile is what the customer of a grant may be told that waits for its next token.
+// meanwhile returns what the customer of a grant may be told that waits for its next token.
 func (j *judge) meanwhile() string {
 	if j.served() {
 		return well
@@ -260,7 +260,7 @@ func (j *judge) failsForAll() bool {
 	return j.State != nil && j.State.DownAt != 0 && (j.classIs(provider.Ambiguous) || j.classIs(provider.Busy))
 }
 
-// opensAt is when the grant may be presented again, at the latest: the worst that a profile can say.
+// opensAt returns when the grant may be presented again, at the latest: the worst that a profile can say.
 func (j *judge) opensAt() int64 {
 	at := max(j.r.Claim.Until, j.r.RetryAt)
 	if !j.r.Refused() {

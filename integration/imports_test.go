@@ -166,6 +166,7 @@ func TestRoomsOfTheCommandKnowOnlyWhatTheyNeed(t *testing.T) {
 		"doctor": {"oncall"},
 		"fleet":  {"oncall"},
 		"board":  {"cli", "oncall", "term"},
+		"pages":  {"term"},
 		"demo":   {"cli", "term"},
 	}
 	for _, p := range packages(t) {
@@ -198,7 +199,8 @@ var importRules = []struct {
 	{"go.opentelemetry.io", is("refresh/otel"), true},
 	{"net/http", either(is("refresh", "refresh/internal/bearer", "refresh/provider"), command, support), false},
 	{"golang.org/x/oauth2/clientcredentials", either(is("refresh/provider"), command), false},
-	{"embed", either(is("tokencache/internal/store", "refresh/explain"), command, support), false},
+	{"embed", either(is("tokencache/internal/store", "refresh/explain", "docs"), command, support), false},
+	{"github.com/tokenlatch/tokenlatch/docs", command, false}, // a worker has no use for 300 KB of text
 	{"testing", support, false},
 	// Values of a grant and decisions about it: no Redis, no goroutine, no ctx.
 	{"github.com/redis/go-redis", either(is("lock", "tokencache", "tokencache/engine", "tokencache/inspect", "tokencache/internal/apps", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh/internal/economy", "refresh/internal/keep", "refresh/internal/renew", "refresh/internal/trouble"), command, support), false},

@@ -223,6 +223,7 @@ func TestAGrantThatDiedByMistakeComesBackByItself(t *testing.T) {
 	events := f.worker().Events(t.Context())
 	f.listening(w, 1)
 	f.alter(w, "acme", "retry_at", 1, "rev", 1000)
+	f.run(f.worker()) // which looks at once when it begins
 	f.hears(events, refresh.EventRefreshed, "acme")
 	f.token(f.worker(), "acme")
 	f.lawful(w, "acme")
@@ -249,21 +250,19 @@ func TestAGrantThatStaysDeadIsPresentedAFewTimesMore(t *testing.T) {
 	w, runs := f.worker(), f.worker()
 	f.dies(w, "acme")
 	events := f.worker().Events(t.Context())
-	f.run(runs)
 	died := f.record(w, "acme")
 	for n := range int64(5) {
 		before := len(f.server.Ledger())
 		f.alter(w, "acme", "retry_at", 1, "rev", 1000*(n+1)) // or memory would count as newer
+		stop := f.run(runs)                                  // which looks at once when it begins
 		r := f.record(w, "acme")
 		for end := time.Now().Add(30 * time.Second); r.Revivals != n+1; r = f.record(w, "acme") {
 			if time.Now().After(end) {
 				t.Fatalf("revival %d was not made: %+v", n+1, r)
 			}
 			time.Sleep(5 * time.Millisecond)
-			if err := w.cache.Grant(key("acme")).Schedule(f.ctx(), 1); err != nil { // Run may have been about to put it off
-				t.Fatal(err)
-			}
 		}
+		stop()
 		if got := len(f.server.Ledger()) - before; got != 1 {
 			t.Errorf("%d exchanges for a revival", got)
 		}
@@ -271,6 +270,7 @@ func TestAGrantThatStaysDeadIsPresentedAFewTimesMore(t *testing.T) {
 			t.Errorf("after revival %d: %+v", n+1, r)
 		}
 	}
+	f.run(runs)
 	for end := time.Now().Add(30 * time.Second); f.lookedAt(w, "acme"); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("it is still looked at")

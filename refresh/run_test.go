@@ -353,11 +353,13 @@ func TestRunRepeatsNoReportWhenAGrantIsDue(t *testing.T) {
 	f.connect(w, "globex", false)
 	heard := f.worker()
 	events := heard.Events(t.Context())
-	f.run(heard)
+	stop := f.run(heard)
 	f.rescheduled(w, "acme")
+	stop()
 	if err := w.cache.Grant(key("globex")).Schedule(f.ctx(), 1); err != nil {
 		t.Fatal(err)
 	}
+	f.run(heard) // which looks at once when it begins
 	if e := <-events; e.Tenant != "globex" {
 		t.Errorf("told %+v", e)
 	}

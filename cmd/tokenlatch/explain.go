@@ -36,7 +36,8 @@ the app's state, no token and no configuration. So it does not know what only a
 worker knows: Coordinator.Explain says that, too. Times are UTC.
 
 With an app alone it counts the app's grants by code: is it one customer, or
-everybody? With a code, as TL302, it prints what docs/codes.md says about it.`,
+everybody? With a code, as TL302, it prints what that means, how it is known,
+what to do, and what it is not; tokenlatch help codes lists them.`,
 		Example: `tokenlatch explain zoom acme
 tokenlatch explain zoom acme --for-tenant   # a sentence for the customer
 tokenlatch explain zoom

@@ -70,9 +70,6 @@ func (j *judge) tellRun(e *Explanation) {
 	}
 }
 
-// runs reports whether a process is known to call Run.
-func (j *judge) runs() bool { return j.Renewing != nil && *j.Renewing > 0 }
-
 // sayUnopened says that nobody has looked into the sealed pair.
 func (j *judge) sayUnopened(e *Explanation) {
 	if j.Pair == PairUnknown {

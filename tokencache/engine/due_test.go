@@ -369,7 +369,8 @@ func TestUseIsNotedOnceAndOnlyIfSomebodyAsked(t *testing.T) {
 		t.Fatal("use was not noted")
 	}
 	touch(b, time.Hour)
-	if calls := redistest.Commands(t, rdb, func() { touch(a, time.Hour); touch(b, time.Hour) }); redistest.Total(calls) != 0 {
+	calls := redistest.Commands(t, rdb, func() { touch(a, time.Hour); touch(b, time.Hour) })
+	if delete(calls, "get"); redistest.Total(calls) != 0 { // the proof key is looked at every few seconds
 		t.Errorf("noted already, and yet %v", calls)
 	}
 	if got := usedAt(); got != first {

@@ -308,11 +308,11 @@ func TestLateChangesAreGivenBackAfterAReconnection(t *testing.T) {
 	if n := rdb.ClientKillByFilter(t.Context(), "TYPE", "pubsub").Val(); n != 1 {
 		t.Fatalf("%d connections", n)
 	}
-	eventually(t, "all to be tried", 10*time.Second, func() bool {
+	eventually(t, "all to be tried", patience, func() bool {
 		return calls(t, rdb, "hmget") >= before+len(keys)
 	})
 	lose(t, c, acme)
-	eventually(t, "the grant to be back", 10*time.Second, func() bool {
+	eventually(t, "the grant to be back", patience, func() bool {
 		return rdb.HGet(t.Context(), c.Grant(acme).keys().Grant(), "gen").Val() == "1"
 	})
 }

@@ -211,7 +211,7 @@ func TestOnlyAClaimThatIsMadeMustBeAcknowledged(t *testing.T) {
 func TestAReplicaThatHangsHoldsUpNoReader(t *testing.T) {
 	t.Parallel()
 	fo := redistest.StartFailover(t)
-	const tenants, within = 60, time.Second
+	const tenants, within = 60, 2 * time.Second
 	rdb := fo.Master.ClientWith(t, func(o *redis.Options) { o.PoolSize, o.PipelinePoolSize = 12, 12 })
 	c := newCache(t, rdb, "tl")
 	bases := make([]*Snapshot, tenants)

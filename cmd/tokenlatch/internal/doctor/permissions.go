@@ -17,11 +17,11 @@ var permissions = []Check{
 		Wrong: "a failover is under way", examine: writes,
 	},
 	{
-		ID: "permissions.commands", What: "this user may give every command that workers give", Remedy: "allow them: \"Rights in Redis\" in docs/operations.md has the whole line",
+		ID: "permissions.commands", What: "this user may give every command that workers give", Remedy: "allow them: tokenlatch help operations rights has the whole line",
 		Wrong: "the workers have another user than this command", examine: commands,
 	},
 	{
-		ID: "permissions.keys", What: "this user may use every key and channel that workers use", Remedy: "allow them: \"Rights in Redis\" in docs/operations.md has the whole line",
+		ID: "permissions.keys", What: "this user may use every key and channel that workers use", Remedy: "allow them: tokenlatch help operations rights has the whole line",
 		Wrong: "the workers have another user than this command, or this one works for some apps only: name one by --app", examine: keys,
 	},
 }

@@ -150,6 +150,9 @@ func claimed(row *inspect.Row) Finding {
 	} else {
 		f.Why += "hard deadline passed " + Span(-left) + " ago"
 	}
+	if f.Who == Operator {
+		f.Why += ", and nobody takes over"
+	}
 	return f
 }
 
@@ -243,10 +246,11 @@ func answer(text string) string {
 		return ""
 	}
 	var said []string
-	for _, s := range part[1:] {
-		if s != "" && s != "0" {
-			said = append(said, s)
-		}
+	if part[1] != "" {
+		said = append(said, part[1])
+	}
+	if part[2] != "" && part[2] != "0" {
+		said = append(said, "HTTP "+part[2])
 	}
 	if len(said) == 0 {
 		return ""

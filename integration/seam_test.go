@@ -187,10 +187,10 @@ func pointAfterScript(cmd redis.Cmder) string {
 	return ""
 }
 
-// recordOf reads {"ok", now, record, sealed pair}.
+// recordOf reads {"ok", now, record, sealed pair, …}.
 func recordOf(reply any) (map[string]string, bool) {
 	parts, _ := reply.([]any)
-	if len(parts) != 4 || parts[0] != "ok" {
+	if len(parts) < 4 || parts[0] != "ok" {
 		return nil, false
 	}
 	text, _ := parts[2].(string)

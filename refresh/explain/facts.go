@@ -20,18 +20,19 @@ func (j *judge) tellClaim(e *Explanation) {
 	}
 }
 
-// tellToken tells whether callers are served meanwhile.
+// tellToken tells whether callers are served meanwhile. That is no cause: where it has a time that is over, it has
+// none in the story, which begins with the first cause.
 func (j *judge) tellToken(e *Explanation) {
 	if j.Record == nil || j.r.State == grant.Disconnected || j.r.ExpiresAt == 0 {
 		return
 	}
 	switch {
 	case j.r.Refused():
-		e.tell(j.r.ExpiresAt, "record: rejected_gen", "an API has refused the access token, which is served to nobody who says so")
+		e.tell(0, "record: rejected_gen", "an API has refused the access token, which is served to nobody who says so")
 	case j.Now < j.r.ExpiresAt:
 		e.tell(j.r.ExpiresAt, "record: expires_at", "until then its access token is valid, and served")
 	default:
-		e.tell(j.r.ExpiresAt, "record: expires_at", "its access token ended: callers get an error")
+		e.tell(0, "record: expires_at", "its access token ended at %s: callers get an error", j.at(j.r.ExpiresAt))
 	}
 }
 

@@ -164,7 +164,7 @@ func sayHeldBack(j *judge, e *Explanation) {
 	case j.r.Refused():
 		e.tell(0, "record: rejected_gen", "an API has refused its access token: nothing holds the recovery attempt back")
 	default:
-		e.tell(j.r.ExpiresAt, "record: expires_at", "its access token ended: nothing holds the recovery attempt back any more")
+		e.tell(j.opensAt(), "record: expires_at, claim_until", "its access token has ended: nothing holds the recovery attempt back any more")
 	}
 	e.Title = "has NO VALID TOKEN: the next caller, or Run, makes the recovery attempt, since an earlier exchange has no outcome"
 	if !j.unattended() {

@@ -124,3 +124,47 @@ func TestTheGlossaryHasEachWordOnce(t *testing.T) {
 		}
 	}
 }
+
+// Programs read of each name of a package that they may import what it is.
+func TestEachExportHasADocComment(t *testing.T) {
+	t.Parallel()
+	exports := 0
+	sources(t, func(short, name, text string) {
+		if !strings.HasSuffix(name, ".go") || command(short) || short == "integration" || strings.Contains(short, "internal/") {
+			return
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, text, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check := func(id *ast.Ident, docs ...*ast.CommentGroup) {
+			if !id.IsExported() {
+				return
+			}
+			exports++
+			if !slices.ContainsFunc(docs, func(d *ast.CommentGroup) bool { return d != nil }) {
+				t.Errorf("%s/%s: %s has no doc comment", short, name, id.Name)
+			}
+		}
+		for _, decl := range file.Decls {
+			switch d := decl.(type) {
+			case *ast.FuncDecl:
+				if d.Recv == nil || ast.IsExported(receiver(d.Recv.List[0].Type)) {
+					check(d.Name, d.Doc)
+				}
+			case *ast.GenDecl:
+				for _, spec := range d.Specs {
+					switch s := spec.(type) {
+					case *ast.TypeSpec:
+						check(s.Name, d.Doc, s.Doc)
+					case *ast.ValueSpec:
+						check(s.Names[0], d.Doc, s.Doc, s.Comment)
+					}
+				}
+			}
+		}
+	})
+	if exports < 300 {
+		t.Errorf("%d exports: nothing is proven", exports)
+	}
+}

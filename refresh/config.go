@@ -151,7 +151,7 @@ func (cfg Config) checkNesting() error {
 	return nil
 }
 
-// acknowledged is how long replicas may take to acknowledge a change. What a claim waits is taken
+// acknowledged returns how long replicas may take to acknowledge a change. What a claim waits is taken
 // from its exchange, which must have most of its time left.
 func (cfg Config) acknowledged() engine.ChangeOption {
 	return engine.Replicas(cfg.Replicas, min(time.Second, cfg.ExchangeTimeout/4))

@@ -1,6 +1,7 @@
 package refresh_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -236,7 +237,9 @@ var failovers = map[string]func(*redistest.Failover, testing.TB){
 // refreshed has a worker force a refresh, as often as it takes.
 func (f *fleet) refreshed(w *worker, tenant string) {
 	f.t.Helper()
-	for ctx := f.ctx(); ; time.Sleep(20 * time.Millisecond) {
+	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second) // a failover takes ten of them
+	defer cancel()
+	for ; ; time.Sleep(20 * time.Millisecond) {
 		err := w.Refresh(ctx, tenant)
 		if err == nil {
 			return

@@ -72,6 +72,7 @@ func TestAStalledHolderAndItsOutcomeAreReported(t *testing.T) {
 	if a != b || a.By != "w1" || a.Mine || a.Generation != 1 || a.RetryAt.Sub(a.At) > 8*time.Second || !a.RetryAt.After(a.At) {
 		t.Errorf("one change is\n%+v here and\n%+v there", a, b)
 	}
+	f.eventually("the log to say it", func() bool { return log.count("has gone silent") > 0 }) // after all are told
 	if !log.has(`"level":"warn"`, "has gone silent", `"tenant":"acme"`, `"holder":"w1"`, `"takeover_at"`) || log.count("has gone silent") != 1 {
 		t.Errorf("the log says %v", log.all)
 	}
@@ -174,9 +175,7 @@ func TestAProviderThatIsDownIsReportedOnce(t *testing.T) {
 		f.state(w, "the end", func(s *engine.AppState) bool { return s.DownAt == 0 && s.Failing == "" })
 		f.healthy(w, refresh.HealthOK, true)
 	}
-	if !log.has(`"level":"info"`, "the provider answers again") {
-		t.Error("the log does not say that it answers")
-	}
+	f.eventually("the log to say that it answers", func() bool { return log.has(`"level":"info"`, "the provider answers again") })
 	late := f.worker().Events(t.Context()) // nothing is left to tell
 	select {
 	case e := <-late:

@@ -195,9 +195,7 @@ func TestConnectByAUserThatMayNotPublishIsNoError(t *testing.T) {
 		}
 	}
 	f.living(f.worker(), "acme")
-	if !log.has(`"level":"error"`, "allow +publish and the channels") {
-		t.Error("no line of the log says what to allow")
-	}
+	f.eventually("the log to say what to allow", func() bool { return log.has(`"level":"error"`, "allow +publish and the channels") })
 	if err := w.Disconnect(f.ctx(), "acme"); err != nil {
 		t.Error(err)
 	}

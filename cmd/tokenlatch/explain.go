@@ -131,7 +131,7 @@ func (x *explaining) verdict(err error, trouble bool) error {
 	return err
 }
 
-// width is for how many columns text is broken.
+// width returns for how many columns text is broken.
 func (x *explaining) width() int {
 	if w := term.Width(x.stdout); w > 0 {
 		return min(w, 120)

@@ -85,7 +85,7 @@ type session struct {
 
 func (s *session) close() { _ = s.rdb.Close() }
 
-// place is where the grants are, for people.
+// place returns where the grants are, for people.
 func (g *globals) place(s *session) string {
 	return fmt.Sprintf("%s, prefix %s", cli.Place(s.addr), g.prefix)
 }

@@ -70,7 +70,7 @@ type worker struct {
 	name   string
 }
 
-// commandName is how this process signs what it does. People see in a journal that it is no worker.
+// commandName returns how this process signs what it does. People see in a journal that it is no worker.
 func commandName() string { return "tokenlatch@" + lock.HostPID() }
 
 // open makes this process a worker of an app. It has looked at Redis then.
@@ -196,7 +196,7 @@ func codeOr(e *refresh.Error, otherwise string) string {
 	return otherwise
 }
 
-// pendingFor is when to ask again for what is under way.
+// pendingFor returns when to ask again for what is under way.
 func pendingFor(w *worker, k grant.Key) time.Duration {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()

@@ -108,7 +108,7 @@ func (cfg *config) chooseRedis(address, keyset string) (err error) {
 	case address == "":
 		return cfg.embedRedis()
 	case keyset == "":
-		return errors.New("$REDIS_URL needs -keyset, so that tokens are sealed; seal.Generate makes one")
+		return errors.New("$REDIS_URL needs -keyset, so that tokens are sealed; `tokenlatch keys generate` makes one")
 	}
 	if cfg.aead, err = seal.FromFile(keyset); err != nil {
 		return err

@@ -254,7 +254,7 @@ func (j *judge) failsForAll() bool {
 	return j.State != nil && j.State.DownAt != 0 && (j.classIs(provider.Ambiguous) || j.classIs(provider.Busy))
 }
 
-// opensAt is when the grant may be presented again, at the latest: the worst that a profile can say.
+// opensAt returns when the grant may be presented again, at the latest: the worst that a profile can say.
 func (j *judge) opensAt() int64 {
 	at := max(j.r.Claim.Until, j.r.RetryAt)
 	if !j.r.Refused() {

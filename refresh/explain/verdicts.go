@@ -207,7 +207,7 @@ func sayPaused(j *judge, e *Explanation) {
 	e.Since, e.RetryAt = timeOf(cmp.Or(j.r.ErrorAt, j.r.RefreshAt)), timeOf(j.State.ThrottledUntil)
 	e.tell(j.State.ThrottledUntil, "app: throttled_until, error", "several tenants were told to wait: %s. Until then nobody presents anything; then exchanges begin again with one at a time", cmp.Or(answer(j.State.Error), "429"))
 	j.tellToken(e)
-	e.advise(j.appCommand("ls", "--trouble"), "if it comes back, set Profile.Budget below the provider's limit", "this lists who waits")
+	e.advise(j.appCommand("ls", "--trouble"), "if it happens again, set Profile.Budget below the provider's limit", "this lists who waits")
 }
 
 func sayQuiet(j *judge, e *Explanation) {

@@ -62,7 +62,7 @@ func SealedBy(err error) (key string, ok bool) {
 	return "", false
 }
 
-// sealerOf is what a sealed pair tells of its key: Tink puts a 1 and the key's id in front.
+// sealerOf returns what a sealed pair tells of its key: Tink puts a 1 and the key's id in front.
 func sealerOf(sealed []byte) string {
 	switch {
 	case bytes.HasPrefix(sealed, []byte("plain ")):

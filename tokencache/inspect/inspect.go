@@ -165,7 +165,7 @@ func (in *Inspector) App(ctx context.Context, app string) (*engine.AppState, err
 	return s, err
 }
 
-// Listeners is how many processes listen to a grant's changes.
+// Listeners returns how many processes listen to a grant's changes.
 func (in *Inspector) Listeners(ctx context.Context, k grant.Key) (int64, error) {
 	n, err := subscribers(ctx, in, in.names.Grant(k).Events())
 	if err != nil {
@@ -174,7 +174,7 @@ func (in *Inspector) Listeners(ctx context.Context, k grant.Key) (int64, error) 
 	return n, nil
 }
 
-// Renewers is how many processes call Run for an app, as far as they are connected just now. Of processes
+// Renewers returns how many processes call Run for an app, as far as they are connected just now. Of processes
 // before this version it does not know.
 func (in *Inspector) Renewers(ctx context.Context, app string) (int64, error) {
 	n, err := subscribers(ctx, in, in.names.Runs()+grant.Escape(app))

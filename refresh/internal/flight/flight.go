@@ -166,7 +166,7 @@ func (f *flight) lead(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapsho
 	return f.holder.Lead(s, news)
 }
 
-// resultOf is what became of an access token that an API refused.
+// resultOf returns what became of an access token that an API refused.
 func resultOf(outcome grant.Outcome, now *engine.Snapshot) string {
 	switch {
 	case outcome == grant.OutcomeWait:

@@ -45,7 +45,7 @@ func (app App) WatchApp(ctx context.Context) error {
 	return err
 }
 
-// KnownApp is what memory holds of an app, coherent or not; nil for nothing.
+// KnownApp returns what memory holds of an app, coherent or not; nil for nothing.
 func (app App) KnownApp() *State {
 	if a, ok := app.all.by.Load(app.name); ok {
 		return a.state.Load()

@@ -131,7 +131,7 @@ func (h *Hub) Session() uint64 { return h.session.Load() }
 // Tick is this process's clock, at most a second old while a session is live.
 func (h *Hub) Tick() mono.Time { return mono.Time(h.tick.Load()) }
 
-// Why is why the last connection ended; nil if none has.
+// Why returns why the last connection ended; nil if none has.
 func (h *Hub) Why() error {
 	if why := h.why.Load(); why != nil {
 		return *why
@@ -146,7 +146,7 @@ func (h *Hub) Listens(channel string) bool {
 	return h.channels[channel] != nil
 }
 
-// Channels is how many channels are listened to.
+// Channels returns how many channels are listened to.
 func (h *Hub) Channels() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -31,8 +31,8 @@ func (g Grant) Read(ctx context.Context) (*memory.Snapshot, error) {
 	return nil, fmt.Errorf("tokencache: read %s: newer states keep coming; try again", g.key)
 }
 
-// ReadFresh is for a caller who wants no more than a fresh token of a grant that memory has
-// no room for: a bare GET, which costs two thirds of a Read. The snapshot's record knows
+// ReadFresh reads no more than a fresh token of a grant that memory has no room for, by a
+// bare GET, which costs two thirds of a Read. The snapshot's record knows
 // the epoch and the times alone. It is nil where there is no fresh token, or only a Read
 // can tell. What it cannot tell is whether the pair is still the record's: a pair that somebody who
 // may write to Redis has put back is served until it expires, though the tenant is disconnected.

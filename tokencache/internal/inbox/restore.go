@@ -104,8 +104,7 @@ func (g Grant) handBack(ctx context.Context, mem *memory.Snapshot) error {
 	return g.c.due.App(s.App, g.by).Schedule(ctx, s.Tenant, s.RefreshAt)
 }
 
-// Rescue is for a process that ends: if Redis has lost its data, it gives back what this process
-// remembers. The error names each grant that Redis did not take.
+// Rescue gives back what this process remembers, if Redis has lost its data. A process that ends calls it. The error names each grant that Redis did not take.
 func (c *Inbox) Rescue(ctx context.Context, app string) error {
 	if !c.proof.Known() || !c.mem.Grants(app).Any() {
 		return nil // it has never known this database, or has nothing to give

@@ -102,7 +102,7 @@ func (p *Pin) AtIt(say func()) (done func()) {
 	}
 }
 
-// LeaseHeld is for how long somebody else is known to hold the lease.
+// LeaseHeld returns for how long somebody else is known to hold the lease.
 func (p *Pin) LeaseHeld() time.Duration {
 	p.e.mu.Lock()
 	defer p.e.mu.Unlock()

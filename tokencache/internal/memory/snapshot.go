@@ -113,7 +113,7 @@ func (s *Snapshot) Now() int64 {
 // At is the Redis time, unix ms, at which this was read or pushed.
 func (s *Snapshot) At() int64 { return s.now }
 
-// Until is how long it is from now to a time of Redis' clock; never negative. It knows at once that
+// Until returns how long it is from now to a time of Redis' clock; never negative. It knows at once that
 // the machine was suspended.
 func (s *Snapshot) Until(t int64) time.Duration {
 	mono.Wake()
@@ -143,7 +143,7 @@ func (s *Snapshot) expires() int64 {
 	return s.ExpiresAt - s.behind
 }
 
-// Behind is by how much more the pair has aged than Redis' clock says, since that was set back.
+// Behind returns by how much more the pair has aged than Redis' clock says, since that was set back.
 func (s *Snapshot) Behind() time.Duration { return clock.Span(s.behind) }
 
 // keepDates takes over what old has of the deadlines that both have: they are turned into such of our clock
@@ -192,7 +192,7 @@ func (s *Snapshot) Sure() *Snapshot {
 // ErrNoPair says that Redis has the record, but not the pair.
 var ErrNoPair = fmt.Errorf("%w (Redis has the record, but not the pair: a key was deleted or evicted)", grant.ErrSealed)
 
-// ahead is how far Redis' clock is ahead of ours by this snapshot, at most.
+// ahead returns how far Redis' clock is ahead of ours by this snapshot, at most.
 func (s *Snapshot) ahead() mono.Time { return time.Duration(s.now)*time.Millisecond - s.at }
 
 // supersedes is [Draft.Supersedes].

@@ -58,7 +58,7 @@ var useful = []string{"info", "scan", "wait", "dump", "restore"}
 // scratch is the name of scratch keys of an app, of their own for each examination.
 func (x *exam) scratch() string { return x.Inspector.Scratch(x.apps[0]) + rand.Text() }
 
-// writes is what Redis says to a write that is allowed.
+// writes returns what Redis says to a write that is allowed.
 func writes(x *exam) verdict {
 	key := x.scratch()
 	err := x.Redis.Set(x.ctx, key, "x", 10e9).Err()
@@ -181,7 +181,7 @@ func keys(x *exam) verdict {
 	return ok("the keys and channels of %s are allowed", some(x.apps))
 }
 
-// pattern is what an ACL must have for a command on a key or channel; "" for a command without one.
+// pattern returns what an ACL must have for a command on a key or channel; "" for a command without one.
 func (x *exam) pattern(app, command, key string) string {
 	if !strings.HasPrefix(key, x.Prefix+":") {
 		return ""

@@ -209,6 +209,18 @@ func reads(t *testing.T, in *inspect.Inspector, f fleet) {
 	if want.Now = got.Now; err != nil || failed != nil || got != want {
 		t.Errorf("status %+v, %v, a worker says %+v, %v", got, failed, want, err)
 	}
+	tenants := map[string]bool{}
+	for tenant, err := range in.Tenants(t.Context(), "zoom") {
+		if tenants[tenant] = true; err != nil {
+			t.Error(err)
+		}
+	}
+	if len(tenants) != 101 || !tenants["t042"] || !tenants["busy"] {
+		t.Errorf("%d tenants: %v", len(tenants), tenants)
+	}
+	if n, err := in.Renewers(t.Context(), "hub spot"); n != 0 || err != nil { // for more see package refresh
+		t.Errorf("%d processes renew it, %v", n, err)
+	}
 	entries, err := in.Journal(t.Context(), zoom("busy"))
 	if err != nil || len(entries) != 2 || entries[0].Kind != "connect" || entries[1].Kind != "claim" || entries[1].By != "w1" || entries[1].Generation != 1 || entries[1].At == 0 {
 		t.Errorf("journal %+v, %v", entries, err)

@@ -74,6 +74,7 @@ func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
 	inner := []string{"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/journal", "tokencache/inspect", "tokencache/internal/apps", "tokencache/internal/clock", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/memory", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh/explain", "refresh/internal/bearer", "refresh/internal/economy", "refresh/internal/exchange", "refresh/internal/flight", "refresh/internal/holder", "refresh/internal/keep", "refresh/internal/observe", "refresh/internal/pair", "refresh/internal/policy", "refresh/internal/renew", "refresh/internal/trouble", "refresh/internal/work", "refresh/provider"}
 	below := append(slices.Clone(inner), "refresh")
 	mayKnow := map[string][]string{
+		"docs":                       {},
 		"lock":                       {},
 		"tokencache":                 {"tokencache/engine", "tokencache/grant", "tokencache/journal", "tokencache/inspect", "tokencache/internal/apps", "tokencache/internal/clock", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/memory", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store"},
 		"tokencache/engine":          {"tokencache/grant", "tokencache/journal", "tokencache/internal/apps", "tokencache/internal/clock", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/memory", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store"},
@@ -166,6 +167,7 @@ func TestRoomsOfTheCommandKnowOnlyWhatTheyNeed(t *testing.T) {
 		"doctor": {"oncall"},
 		"fleet":  {"oncall"},
 		"board":  {"cli", "oncall", "term"},
+		"pages":  {"term"},
 		"demo":   {"cli", "term"},
 	}
 	for _, p := range packages(t) {
@@ -198,7 +200,8 @@ var importRules = []struct {
 	{"go.opentelemetry.io", is("refresh/otel"), true},
 	{"net/http", either(is("refresh", "refresh/internal/bearer", "refresh/provider"), command, support), false},
 	{"golang.org/x/oauth2/clientcredentials", either(is("refresh/provider"), command), false},
-	{"embed", either(is("tokencache/internal/store", "refresh/explain"), command, support), false},
+	{"embed", either(is("tokencache/internal/store", "refresh/explain", "docs"), command, support), false},
+	{"github.com/tokenlatch/tokenlatch/docs", command, false}, // a worker has no use for 300 KB of text
 	{"testing", support, false},
 	// Values of a grant and decisions about it: no Redis, no goroutine, no ctx.
 	{"github.com/redis/go-redis", either(is("lock", "tokencache", "tokencache/engine", "tokencache/inspect", "tokencache/internal/apps", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh/internal/economy", "refresh/internal/keep", "refresh/internal/renew", "refresh/internal/trouble"), command, support), false},

@@ -50,7 +50,7 @@ func TestARenewalNeverKeepsTheBudgetsPlaceFromTheHolderOfALease(t *testing.T) {
 
 // Due grants for which nobody waits are renewed as fast when another process is asked for their
 // tokens, whose flights want the same leases and the same places.
-func TestWhatIsAskedForElsewhereIsRenewedAsFastWithinABudget(t *testing.T) {
+func TestGrantsInUseElsewhereAreRenewedAsFastWithinABudget(t *testing.T) {
 	t.Parallel()
 	const grants = 60
 	took := map[bool]time.Duration{}

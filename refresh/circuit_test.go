@@ -337,7 +337,7 @@ func TestTheBudgetHoldsOverAllProcesses(t *testing.T) {
 
 // 200 grants that were minted together are renewed by a fleet whose budget is short, while
 // tenants come whose token has expired: nobody waits for the crowd, and of the crowd none expires.
-func TestWhoWaitsGoesBeforeTheCrowdAndTheCrowdIsRenewedInTime(t *testing.T) {
+func TestACallerThatWaitsGoesBeforeTheCrowdAndTheCrowdIsRenewedInTime(t *testing.T) {
 	t.Parallel()
 	budget := provider.Budget{Requests: 40, Per: time.Second} // 24 for those that nobody waits for
 	f := newFleet(t, refreshtest.Config{AccessTokenLife: 40 * time.Second})
@@ -494,7 +494,7 @@ func TestAProbeThatATenantRefusesClosesTheCircuit(t *testing.T) {
 	f.token(w, "acme")
 }
 
-func TestAPlaceIsGivenBackByWhoRenews(t *testing.T) {
+func TestTheRenewingProcessGivesItsPlaceBack(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	f.config.ClaimTimeout = time.Minute // when it would come back by itself
@@ -514,7 +514,7 @@ func TestAPlaceIsGivenBackByWhoRenews(t *testing.T) {
 	}
 }
 
-func TestWhoWaitsForTheBudgetHearsThatTheCoordinatorCloses(t *testing.T) {
+func TestACallerThatWaitsForTheBudgetHearsOfClose(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	f.profile.Budget = provider.Budget{Concurrency: 1}

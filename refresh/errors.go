@@ -87,7 +87,7 @@ func oneLine(s string) string {
 	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
 }
 
-// cause is what the text has not said yet.
+// cause returns what the text has not said yet.
 func (e *Error) cause() error {
 	var failed *provider.Error
 	if errors.As(e.Err, &failed) {

@@ -37,7 +37,7 @@ func (c *Coordinator) Explain(ctx context.Context, tenant string) (explain.Expla
 	return explain.Judge(found), nil
 }
 
-// evidenceOf is what is known of a grant.
+// evidenceOf returns what is known of a grant.
 func evidenceOf(ctx context.Context, c *Coordinator, k tokencache.Key) (explain.Case, error) {
 	profile := c.tools.Rules.Profile
 	if c.tools.Rules.Mints {
@@ -105,7 +105,7 @@ func pairOf(s *engine.Snapshot) explain.Pair {
 	return explain.PairOpens
 }
 
-// processOf is what this process knows of a grant that is in no key of Redis.
+// processOf returns what this process knows of a grant that is in no key of Redis.
 func processOf(ctx context.Context, c *Coordinator, s *engine.Snapshot, now int64) explain.Process {
 	p := explain.Process{Name: c.cfg.Locker.Name()}
 	insecure := c.insecure.lately(s.Tenant)

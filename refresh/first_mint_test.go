@@ -99,7 +99,7 @@ func (c counted) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 }
 
 // However slow the provider is: who waits for a first mint hears that its holder lives, and does not ask.
-func TestWhoWaitsForAFirstMintDoesNotPoll(t *testing.T) {
+func TestAWaiterForAFirstMintDoesNotPoll(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{Profile: provider.ZoomServerToServer()})
 	f.lease = 3 * time.Second

@@ -114,7 +114,7 @@ func addr(addr string) func(*redis.Options) {
 
 // A Redis that cannot do what is needed is said so, in words, at the first call: and not when the first
 // token expires.
-func TestAnUnfitRedisIsSaidInWordsAtTheFirstCall(t *testing.T) {
+func TestTheFirstCallNamesWhatAnUnfitRedisLacks(t *testing.T) {
 	t.Parallel()
 	user := func(rules ...string) func(*testing.T, *redistest.Server) func(*redis.Options) {
 		return func(t *testing.T, s *redistest.Server) func(*redis.Options) {
@@ -205,7 +205,7 @@ func (f *fleet) inTime(call func() error) (err error) {
 }
 
 // What a Redis says for the moment is not the operator's.
-func TestWhatHealsByItselfIsNotTheOperators(t *testing.T) {
+func TestTroubleThatHealsByItselfIsNotTheOperators(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	f.redis = redistest.Own(t)
@@ -229,7 +229,7 @@ func TestWhatHealsByItselfIsNotTheOperators(t *testing.T) {
 }
 
 // A server that is spoken to in plain and wants TLS says no more than that it does not understand.
-func TestAPortThatWantsTLSIsSaidSo(t *testing.T) {
+func TestAPortThatWantsTLSIsNamedInTheError(t *testing.T) {
 	t.Parallel()
 	for name, says := range map[string]string{"\x15\x03\x03\x00\x02\x02\x28": "TLSConfig", "": "TLS"} {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")

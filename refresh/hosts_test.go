@@ -53,7 +53,7 @@ func (f *fleet) hosted(n int, step refreshtest.Step) (w *worker, connect func(te
 	}
 }
 
-func TestWhatOneHostSaysStopsNoTenantOfAnother(t *testing.T) {
+func TestTheAnswerOfOneHostStopsNoTenantOfAnother(t *testing.T) {
 	for name, c := range map[string]struct {
 		step    refreshtest.Step
 		kind    error

@@ -18,7 +18,7 @@ func (l *lastInsecure) note(tenant string, err error) {
 	l.what.Store(&insecure{tenant, err, time.Now()})
 }
 
-// lately is why a tenant's request was not sent in the last hour; nil for none that was the last.
+// lately returns why a tenant's request was not sent in the last hour; nil for none that was the last.
 func (l *lastInsecure) lately(tenant string) error {
 	if i := l.what.Load(); i != nil && i.tenant == tenant && time.Since(i.at) < time.Hour {
 		return i.err

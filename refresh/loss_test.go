@@ -141,7 +141,7 @@ func TestClockThatIsAheadCausesNoBusyLoop(t *testing.T) {
 	slow, proxy := f.patient()
 	pin := slow.cache.Grant(key("acme")).Pin()
 	defer pin.Unpin()
-	if err := pin.Confirmed(f.ctx()); err != nil {
+	if err := pin.Confirm(f.ctx()); err != nil {
 		t.Fatal(err)
 	}
 	proxy.Freeze()

@@ -310,7 +310,7 @@ func (f *fleet) lookedAt(w *worker, tenant string) bool {
 }
 
 // A grant whose pair was lost has spent its refresh token; consent and its end begin anew.
-func TestWhatIsNoMistakeIsNotPresentedAgain(t *testing.T) {
+func TestAGrantThatDidNotDieByMistakeIsNotPresentedAgain(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker(short)

@@ -204,7 +204,7 @@ func TestAnIdleGrantIsLeftAloneUntilItsRefreshTokenNearsItsEnd(t *testing.T) {
 	f.lawful(w, "idle")
 }
 
-func TestWhatADeadSweeperTookIsRenewedByAnother(t *testing.T) {
+func TestAnotherProcessRenewsTheGrantsOfADeadSweeper(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
@@ -258,7 +258,7 @@ func TestRunEndsCleanlyAndLosesNothing(t *testing.T) {
 	}
 }
 
-func TestTheFixedEndOfARefreshTokenIsSaidAheadOfTime(t *testing.T) {
+func TestTheFixedEndOfARefreshTokenIsReportedAheadOfTime(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{Profile: provider.Profile{RefreshTokenLife: 60 * 24 * time.Hour}})
 	w := f.worker()
@@ -283,7 +283,7 @@ func TestTheFixedEndOfARefreshTokenIsSaidAheadOfTime(t *testing.T) {
 
 // The processes that made these changes have died before they could tell, nobody else listened,
 // and nobody has said when to look again.
-func TestWhatNobodyCouldHearIsToldByRun(t *testing.T) {
+func TestRunReportsChangesThatNobodyCouldHear(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
@@ -344,7 +344,7 @@ func TestWhatNobodyCouldHearIsToldByRun(t *testing.T) {
 }
 
 // A grant that rests is looked at when it is due, and changes nothing by that.
-func TestWhatWasToldIsNotToldAgainWhenAGrantIsDue(t *testing.T) {
+func TestRunRepeatsNoReportWhenAGrantIsDue(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
@@ -367,7 +367,7 @@ func TestWhatWasToldIsNotToldAgainWhenAGrantIsDue(t *testing.T) {
 
 // What waits for the budget is put back: by a process that ends, and by one that has had it for
 // so long that it would come back and another would wait for it too.
-func TestWhatWaitsForTheBudgetIsPutBack(t *testing.T) {
+func TestAGrantThatWaitsForTheBudgetIsPutBack(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	f.profile.Budget = provider.Budget{Requests: 1, Per: time.Hour}
@@ -417,7 +417,7 @@ func TestWhatWaitsForTheBudgetIsPutBack(t *testing.T) {
 }
 
 // Somebody marks a grant, and dies over that, between the look at it and its turn.
-func TestWhatIsFoundDeadOnTheWayIsTold(t *testing.T) {
+func TestRunReportsAGrantFoundDead(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	f.profile.Budget = provider.Budget{Concurrency: 1}
@@ -443,7 +443,7 @@ func TestWhatIsFoundDeadOnTheWayIsTold(t *testing.T) {
 	f.hears(events, refresh.EventReauthorize, "acme")
 }
 
-func TestWhoAsksForATokenIsNotedAsUse(t *testing.T) {
+func TestACallForATokenIsNotedAsUse(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker(func(cfg *refresh.Config) { cfg.IdleAfter = 200 * time.Millisecond })
@@ -483,7 +483,7 @@ func TestCloseEndsRun(t *testing.T) {
 	}
 }
 
-func TestThatTheCircuitIsOpenIsToldToWhoComesLater(t *testing.T) {
+func TestLateListenersLearnThatTheCircuitIsOpen(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()

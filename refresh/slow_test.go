@@ -135,7 +135,7 @@ func (f *fleet) answers(w, holder *worker, tenant string) bool {
 	g := holder.cache.Grant(key(tenant))
 	pin := g.Pin()
 	defer pin.Unpin()
-	if err := pin.Confirmed(f.ctx()); err != nil {
+	if err := pin.Confirm(f.ctx()); err != nil {
 		f.t.Fatal(err)
 	}
 	s, err := g.Read(f.ctx())

@@ -44,7 +44,7 @@ func (f *fleet) dying(w *worker, at refreshtest.Point) (release func()) {
 }
 
 // A holder that is killed is said: who, what, since when, until when. So are the take-over, and what comes of it.
-func TestAStalledHolderIsSaidAndWhatComesOfIt(t *testing.T) {
+func TestAStalledHolderAndItsOutcomeAreReported(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	log := &lines{}
@@ -138,7 +138,7 @@ func TestASlowHolderIsNotStalled(t *testing.T) {
 }
 
 // A provider that fails for all is told once, and not as many tenants' own trouble; so is its end, each time anew.
-func TestAProviderThatIsDownIsToldOnce(t *testing.T) {
+func TestAProviderThatIsDownIsReportedOnce(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	log := &lines{}
@@ -209,7 +209,7 @@ func TestOneTenantsFailuresAreNotTheProviders(t *testing.T) {
 }
 
 // Each closing of the circuit is an event of its own.
-func TestEachEndOfTheCircuitIsTold(t *testing.T) {
+func TestEachClosingOfTheCircuitIsReported(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()

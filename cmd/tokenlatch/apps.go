@@ -164,7 +164,7 @@ func judge(ctx context.Context, s *session, a *oncall.App) error {
 	return err
 }
 
-// appState is how an app is in words: itself, and its grants.
+// appState returns how an app is in words: itself, and its grants.
 func appState(a *oncall.App) (cli.Tone, string) {
 	tone, said := cli.Calm, []string(nil)
 	if a.State != oncall.AppOK {

@@ -125,7 +125,7 @@ func tokenFrom(members map[string]any, now time.Time) (*oauth2.Token, error) {
 	return tok.WithExtra(members), nil
 }
 
-// expiryOf is when an access token ends; zero for unsaid.
+// expiryOf returns when an access token ends; zero for unsaid.
 func expiryOf(members map[string]any, now time.Time) (time.Time, error) {
 	for _, name := range []string{"expiry", "expires_at"} {
 		switch v := members[name].(type) {

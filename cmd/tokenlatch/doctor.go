@@ -34,7 +34,7 @@ Run it with the Redis user of your workers, on a machine that has workers. It
 asks no provider, presents nothing, opens no pair and needs no keyset. It writes
 scratch keys of 10 seconds, and publishes to a channel of its own.
 
-docs/operations.md has a table of all checks.`,
+tokenlatch help operations examining has a table of all checks.`,
 		Example: `tokenlatch doctor
 tokenlatch doctor --problems                           # only what is not ok
 tokenlatch doctor --pre --app zoom --fail-on warning   # before a deployment

@@ -36,7 +36,8 @@ the app's state, no token and no configuration. So it does not know what only a
 worker knows: Coordinator.Explain says that, too. Times are UTC.
 
 With an app alone it counts the app's grants by code: is it one customer, or
-everybody? With a code, as TL302, it prints what docs/codes.md says about it.`,
+everybody? With a code, as TL302, it prints what that means, how it is known,
+what to do, and what it is not; tokenlatch help codes lists them.`,
 		Example: `tokenlatch explain zoom acme
 tokenlatch explain zoom acme --for-tenant   # a sentence for the customer
 tokenlatch explain zoom
@@ -130,7 +131,7 @@ func (x *explaining) verdict(err error, trouble bool) error {
 	return err
 }
 
-// width is for how many columns text is broken.
+// width returns for how many columns text is broken.
 func (x *explaining) width() int {
 	if w := term.Width(x.stdout); w > 0 {
 		return min(w, 120)
@@ -233,6 +234,9 @@ func (x *explaining) app(ctx context.Context, s *session, app string) error {
 	if missing == nil {
 		whole.LookAtApp(a)
 	}
+	if n, err := s.Renewers(ctx, app); err == nil {
+		whole.Renewing = &n
+	}
 	codes := map[string]int{}
 	for row, err := range s.List(ctx, app) {
 		if err != nil {
@@ -273,6 +277,9 @@ func (x *explaining) sayApp(whole *oncall.App, sum explain.Summary) error {
 	lines := []term.Line{{term.In(tone, sum.Title)}}
 	if whole.Why != "" { // what no grant's record says: Redis has lost data, the circuit is open, …
 		lines = append(lines, term.Line{term.In(cli.Alarm, "  the app: "+whole.State+": "+whole.Why)})
+	}
+	if whole.Renewing != nil && *whole.Renewing == 0 && sum.Grants > 0 {
+		lines = append(lines, term.Line{term.In(cli.Busy, "  no process calls Run for it: a token is refreshed when somebody asks for it")})
 	}
 	slices.SortStableFunc(sum.Counts, func(a, b explain.Count) int { // what is well comes last
 		return strings.Compare(min(a.Code, "TL2"), min(b.Code, "TL2")) * -1

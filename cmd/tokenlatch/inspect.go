@@ -219,7 +219,7 @@ func (d *detail) sayJournal(say func(string, string, ...any), now time.Time) (ou
 	return out
 }
 
-// clockWidth is how many columns the times of some entries take.
+// clockWidth returns how many columns the times of some entries take.
 func clockWidth(entries []inspect.Entry, now time.Time) (width int) {
 	for _, e := range entries {
 		width = max(width, len(oncall.Clock(grant.Time(e.At), now)))

@@ -215,7 +215,7 @@ func (l *listing) read(ctx context.Context, s *session) (first error) {
 	return first
 }
 
-// said is why, and the code to search for.
+// said returns why, and the code to search for.
 func (f *found) said() string {
 	if !f.Trouble {
 		return f.Why
@@ -306,7 +306,7 @@ func rowOf(f *found) term.Line {
 	}
 }
 
-// toneOf is how a state is to be taken.
+// toneOf returns the tone of a state.
 func toneOf(f oncall.Finding) cli.Tone {
 	switch {
 	case f.State == oncall.Disconnected:

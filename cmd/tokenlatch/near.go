@@ -32,7 +32,7 @@ func didYouMean(ctx context.Context, s *session, k grant.Key) string {
 	return orAlike(alike)
 }
 
-// orAlike is how a sentence ends that names what is not there.
+// orAlike returns how a sentence ends that names what is not there.
 func orAlike(alike []string) string {
 	if len(alike) == 0 {
 		return ""
@@ -78,7 +78,7 @@ func spelledLike(name string, all iter.Seq2[string, error]) (alike []string, som
 	return alike, some
 }
 
-// apart is by how many letters two names differ, if by no more than most: left out, put in, another, or two swapped.
+// apart returns by how many letters two names differ, if by no more than most: left out, put in, another, or two swapped.
 func apart(a, b []rune, most int) int {
 	if d := len(a) - len(b); d > most || d < -most {
 		return most + 1

@@ -31,8 +31,10 @@ On a terminal it is a board: grants in trouble come first, / filters, s sorts,
 y copies the tenant's name, the arrows move, q ends it. The mouse stays yours.
 
 Into a pipe goes a line for each change as it is made. Of many grants the steps
-of an exchange (claim, refused) are told once it has ended; of one grant at
-once.`,
+of an exchange (claim, refused) are told once it has ended: to push them would
+cost each worker a message more for every refresh. Of one grant they are told at
+once. The board looks for claims under way every few seconds; in a script,
+ls --state refreshing,waiting lists them.`,
 		Example: `tokenlatch watch
 tokenlatch watch zoom --jsonl | jq -r 'select(.kind == "reauthorize").tenant'
 tokenlatch watch zoom acme --plain`,

@@ -91,9 +91,9 @@ type Pair uint8
 
 const (
 	PairUnknown Pair = iota // there is no keyset here
-	PairOpens
-	PairMissing // Redis has the record, but not its pair
-	PairSealed  // it does not open with the keyset that is here
+	PairOpens               // it opens with the keyset that is here
+	PairMissing             // Redis has the record, but not its pair
+	PairSealed              // it does not open with the keyset that is here
 )
 
 // State is the state of an app, as far as it says something about a grant.

@@ -70,11 +70,8 @@ func (j *judge) tellRun(e *Explanation) {
 	}
 }
 
-// runs reports whether a process is known to call Run.
-func (j *judge) runs() bool { return j.Renewing != nil && *j.Renewing > 0 }
-
-// unopened says that nobody has looked into the sealed pair.
-func (j *judge) unopened(e *Explanation) {
+// sayUnopened says that nobody has looked into the sealed pair.
+func (j *judge) sayUnopened(e *Explanation) {
 	if j.Pair == PairUnknown {
 		e.unknown("whether the workers' keysets open its pair: there is no keyset here")
 	}
@@ -112,7 +109,7 @@ func (j *judge) firstClaim() (journal.Entry, bool) {
 	return journal.Entry{}, false
 }
 
-// firstFailure is when the failures in a row began, as far as the journal reaches.
+// firstFailure returns when the failures in a row began, as far as the journal reaches.
 func (j *judge) firstFailure() int64 {
 	for _, line := range j.lines() {
 		if line.Kind == journal.Fail {
@@ -122,7 +119,7 @@ func (j *judge) firstFailure() int64 {
 	return j.r.ErrorAt
 }
 
-// diedAt is when the grant was declared dead.
+// diedAt returns when the grant was declared dead.
 func (j *judge) diedAt() int64 {
 	if line, ok := j.last(journal.Reauthorize); ok {
 		return line.At

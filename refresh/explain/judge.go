@@ -24,7 +24,9 @@ func Judge(c Case) Explanation {
 	verdicts[j.code](j, &e)
 	slices.SortStableFunc(e.Story, inTime)
 	if e.ForTenant == renewing && j.code != "TL103" {
-		e.ForTenant = j.meanwhile()
+		if e.ForTenant = interrupted; j.served() {
+			e.ForTenant = well
+		}
 	}
 	if e.RetryAt.Before(timeOf(j.Now)) {
 		e.RetryAt = time.Time{}
@@ -47,14 +49,6 @@ func number(b bool) int {
 		return 1
 	}
 	return 0
-}
-
-// meanwhile is what the customer of a grant may be told that waits for its next token.
-func (j *judge) meanwhile() string {
-	if j.served() {
-		return well
-	}
-	return interrupted
 }
 
 // served reports whether callers get a token without a new pair.
@@ -260,7 +254,7 @@ func (j *judge) failsForAll() bool {
 	return j.State != nil && j.State.DownAt != 0 && (j.classIs(provider.Ambiguous) || j.classIs(provider.Busy))
 }
 
-// opensAt is when the grant may be presented again, at the latest: the worst that a profile can say.
+// opensAt returns when the grant may be presented again, at the latest: the worst that a profile can say.
 func (j *judge) opensAt() int64 {
 	at := max(j.r.Claim.Until, j.r.RetryAt)
 	if !j.r.Refused() {

@@ -380,7 +380,7 @@ func TestEachExplanationIsWhole(t *testing.T) {
 }
 
 // What a customer may read tells nothing of how the program works.
-func TestWhatTheTenantReadsNamesNoInternals(t *testing.T) {
+func TestTheSentenceForTheTenantNamesNoInternals(t *testing.T) {
 	internal := regexp.MustCompile(`(?i)\b(redis|token|claim|lease|lock|generation|epoch|journal|record|grant|worker|process|exchange|circuit|pair|provider|tenant|api|http|invalid_\w+|zoom|w\d+|t0005|TL\d+|\d{3})\b|_`)
 	for _, c := range table {
 		e := Judge(c.c)

@@ -75,7 +75,7 @@ var whys = map[string]string{
 	journal.Revived: " once more, since its death may have been a mistake",
 }
 
-// sentence is what a line of the journal says.
+// sentence returns what a line of the journal says.
 func (j *judge) sentence(l journal.Entry) string {
 	who := by(l.By)
 	switch l.Kind {
@@ -123,7 +123,7 @@ func reasonGiven(why string) string {
 	return " (" + why + ")"
 }
 
-// took is how long an exchange took, and its name at the provider.
+// took returns how long an exchange took, and its name at the provider.
 func took(l journal.Entry) string {
 	text := ""
 	if l.Took > 0 {

@@ -31,7 +31,7 @@ func sayFresh(j *judge, e *Explanation) {
 	if j.State != nil && j.State.Open {
 		e.tell(j.State.OpenedAt, "app: circuit", "the circuit of the app opened: the provider refuses its client, and there will be no next token before that is mended")
 	}
-	j.unopened(e)
+	j.sayUnopened(e)
 	e.advise(j.command("journal", "-f"), "nothing; this shows what happens to it from now on")
 }
 
@@ -53,7 +53,7 @@ func sayDue(j *judge, e *Explanation) {
 		e.advise(j.command("journal", "-f"), "if it is in use, let a process call Run: callers do not wait then", "this shows the next refresh")
 	}
 	j.tellRun(e)
-	j.unopened(e)
+	j.sayUnopened(e)
 }
 
 func sayUnderway(j *judge, e *Explanation) {
@@ -85,7 +85,7 @@ func sayIdles(j *judge, e *Explanation) {
 		e.unknown("Config.IdleAfter: its default of 25 hours is assumed")
 	}
 	j.tellRun(e)
-	if !j.runs() {
+	if j.Renewing == nil || *j.Renewing == 0 {
 		e.advise("", "let a process call Run: without that an idle grant dies when its refresh token ends")
 	}
 	e.advise(j.command("journal", "-f"), "nothing else: the next caller refreshes it; this shows that")
@@ -171,11 +171,11 @@ func sayHeldBack(j *judge, e *Explanation) {
 		e.advise(j.command("explain"), "nothing; look again in a minute")
 		return
 	}
-	j.sayUnattended(e)
+	sayUnattended(j, e)
 }
 
 // sayUnattended is about a recovery attempt that nobody makes.
-func (j *judge) sayUnattended(e *Explanation) {
+func sayUnattended(j *judge, e *Explanation) {
 	opened := j.opensAt()
 	e.Title = "has NO VALID TOKEN, and NOBODY HAS MADE the recovery attempt since " + j.at(opened) + ": an earlier exchange has no outcome"
 	j.tellRun(e)
@@ -187,7 +187,7 @@ func (j *judge) sayUnattended(e *Explanation) {
 	e.Who, e.ForTenant = Operator, ours
 	e.tell(opened, "record: claim_by, used_at", "nobody has asked for its token since, and no process that calls Run has taken the claim over")
 	look := "let a process call Run for " + shown(j.App)
-	if j.runs() {
+	if j.Renewing != nil && *j.Renewing > 0 {
 		look = "look why no process that calls Run gets to this grant: its log says it, at warn"
 	}
 	e.advise(j.command("refresh"), look, "this makes the attempt now")
@@ -207,7 +207,7 @@ func sayPaused(j *judge, e *Explanation) {
 	e.Since, e.RetryAt = timeOf(cmp.Or(j.r.ErrorAt, j.r.RefreshAt)), timeOf(j.State.ThrottledUntil)
 	e.tell(j.State.ThrottledUntil, "app: throttled_until, error", "several tenants were told to wait: %s. Until then nobody presents anything; then exchanges begin again with one at a time", cmp.Or(answer(j.State.Error), "429"))
 	j.tellToken(e)
-	e.advise(j.appCommand("ls", "--trouble"), "if it comes back, set Profile.Budget below the provider's limit", "this lists who waits")
+	e.advise(j.appCommand("ls", "--trouble"), "if it happens again, set Profile.Budget below the provider's limit", "this lists who waits")
 }
 
 func sayQuiet(j *judge, e *Explanation) {
@@ -391,7 +391,7 @@ func sayUnfit(j *judge, e *Explanation) {
 	e.Title = "CANNOT BE KEPT: Redis refuses a command that is needed"
 	e.tell(j.Now, "process "+by(j.Process.Name), "%s", cmp.Or(j.Process.Detail, "Redis lacks a right, a command or a version"))
 	e.unknown("what else is refused: a command is found missing when it is used")
-	e.advise(j.appCommand("ls", "--trouble"), "compare the ACL of the Redis user with \"Rights in Redis\" in docs/operations.md", "this works again when it is mended")
+	e.advise(j.appCommand("ls", "--trouble"), "compare the ACL of the Redis user with what tokenlatch help operations rights prints", "this works again when it is mended")
 }
 
 func sayLifetime(j *judge, e *Explanation) {

@@ -8,7 +8,7 @@ import (
 )
 
 // A caller asked and got an error: nothing may say that nobody has asked, nor that nobody answered.
-func TestWhatWasAnsweredIsNotDenied(t *testing.T) {
+func TestNoExplanationDeniesAnAnswerThatThereWas(t *testing.T) {
 	due := failed("throttled//429")
 	due.Record.RetryAt = ago(sec)
 	held := failed("ambiguous//500")

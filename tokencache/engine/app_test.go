@@ -218,7 +218,7 @@ func TestAppProbeIsGivenToOneAtATimeAndEndsByItself(t *testing.T) {
 	}
 }
 
-func TestAppProbeIsGivenLateToWhoWasRefused(t *testing.T) {
+func TestAppProbeIsGivenLateToTheTenantThatWasRefused(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	s := trip(t, c, "zoom", 0)

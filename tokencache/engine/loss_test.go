@@ -203,7 +203,7 @@ func TestPairOfAnOlderConsentIsNotPutBesideANewerRecord(t *testing.T) {
 }
 
 // What a server says that has just begun is doubted, unless it has changed the grant itself.
-func TestWhatIsOlderThanTheServerIsDoubted(t *testing.T) {
+func TestAStateThatIsOlderThanTheServerIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	for name, rdb := range map[string]redis.UniversalClient{
 		"one Redis": redistest.Own(t).Client(t), "Cluster": redistest.StartCluster(t).Client(t),
@@ -346,7 +346,7 @@ func calls(t *testing.T, rdb redis.UniversalClient, command string) int {
 }
 
 // The first that notices puts the key back, and most grants: what tells the others is the count of losses.
-func TestWhoNoticesALossLateGivesBackWhatOnlyItRemembers(t *testing.T) {
+func TestAProcessThatNoticesALossLateGivesBackWhatItAloneRemembers(t *testing.T) {
 	t.Parallel()
 	rdb, prefix := redistest.Own(t).Client(t), redistest.Prefix(t)
 	first, late := newCache(t, rdb, prefix), newCache(t, rdb, prefix)

@@ -195,7 +195,7 @@ func confirm(t testing.TB, p *Pin) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for {
-		err := p.Confirmed(ctx)
+		err := p.Confirm(ctx)
 		if err == nil {
 			return
 		}

@@ -108,7 +108,7 @@ func TestARepeatWaitsForTheReplicasToo(t *testing.T) {
 		},
 		"any state": func(t *testing.T, c *Cache) func(*Cache) error {
 			connect(t, c, acme, 1)
-			return func(c *Cache) error { return c.Grant(acme).Acknowledged(t.Context(), one) }
+			return func(c *Cache) error { return c.Grant(acme).Acknowledge(t.Context(), one) }
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -175,7 +175,7 @@ func TestAClaimWhoseReplyWasLostIsAcknowledgedForReal(t *testing.T) {
 		}
 		if hangs {
 			fo.Replica.Resume(t)
-			eventually(t, "the replica to follow", patience, func() bool { return c.Grant(base.Key).Acknowledged(t.Context(), one) == nil })
+			eventually(t, "the replica to follow", patience, func() bool { return c.Grant(base.Key).Acknowledge(t.Context(), one) == nil })
 		}
 	}
 }

@@ -165,19 +165,19 @@ func (in *Inspector) App(ctx context.Context, app string) (*engine.AppState, err
 	return s, err
 }
 
-// Listeners is how many processes listen to a grant's changes.
+// Listeners returns how many processes listen to a grant's changes.
 func (in *Inspector) Listeners(ctx context.Context, k grant.Key) (int64, error) {
-	n, err := in.subscribers(ctx, in.names.Grant(k).Events())
+	n, err := subscribers(ctx, in, in.names.Grant(k).Events())
 	if err != nil {
 		return 0, fmt.Errorf("tokencache: listeners of %s: %w", k, said(err))
 	}
 	return n, nil
 }
 
-// Renewers is how many processes call Run for an app, as far as they are connected just now. Of processes
+// Renewers returns how many processes call Run for an app, as far as they are connected just now. Of processes
 // before this version it does not know.
 func (in *Inspector) Renewers(ctx context.Context, app string) (int64, error) {
-	n, err := in.subscribers(ctx, in.names.Runs()+grant.Escape(app))
+	n, err := subscribers(ctx, in, in.names.Runs()+grant.Escape(app))
 	if err != nil {
 		return 0, fmt.Errorf("tokencache: who renews app %s: %w", app, said(err))
 	}
@@ -185,7 +185,7 @@ func (in *Inspector) Renewers(ctx context.Context, app string) (int64, error) {
 }
 
 // subscribers are how many clients listen to a channel.
-func (in *Inspector) subscribers(ctx context.Context, channel string) (int64, error) {
+func subscribers(ctx context.Context, in *Inspector, channel string) (int64, error) {
 	return store.Bounded(ctx, in.timeout, func(ctx context.Context) (sum int64, err error) {
 		nodes, err := in.nodes(ctx)
 		for _, node := range nodes {

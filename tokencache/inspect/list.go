@@ -149,7 +149,7 @@ func (in *Inspector) readPage(ctx context.Context, node redis.Cmdable, keys []st
 	rows := make([]Row, 0, len(keys))
 	for i, key := range keys {
 		k, ok := in.names.GrantAt(key)
-		fields, err := in.follow(ctx, key, records[i])
+		fields, err := follow(ctx, in, key, records[i])
 		switch {
 		case err != nil:
 			return nil, err
@@ -163,7 +163,7 @@ func (in *Inspector) readPage(ctx context.Context, node redis.Cmdable, keys []st
 
 // follow asks again for a record whose slot has moved to another node since. The error is about more than
 // this record.
-func (in *Inspector) follow(ctx context.Context, key string, got *redis.MapStringStringCmd) (*redis.MapStringStringCmd, error) {
+func follow(ctx context.Context, in *Inspector, key string, got *redis.MapStringStringCmd) (*redis.MapStringStringCmd, error) {
 	if redis.HasErrorPrefix(got.Err(), "MOVED") || redis.HasErrorPrefix(got.Err(), "ASK") {
 		got = in.db.Redis.HGetAll(ctx, key)
 	}

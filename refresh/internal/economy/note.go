@@ -31,7 +31,7 @@ func (c *Circuit) noteFailure(a admission, e *provider.Error) {
 	c.unprobe(a, policy.ProbeAgain(a.probes)) // it says nothing about the client
 }
 
-// witness is who tells something about the app: the tenant, or the host of its token endpoint where
+// witness returns who tells something about the app: the tenant, or the host of its token endpoint where
 // tenants have hosts of their own. What one host says, to however many tenants, stops none of the others.
 func witness(a admission, e *provider.Error) string {
 	if e.Host != "" {

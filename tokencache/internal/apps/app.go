@@ -38,14 +38,14 @@ func (app App) AppState(ctx context.Context) (*State, error) { return app.place(
 
 // WatchApp makes an app's state coherent in memory.
 func (app App) WatchApp(ctx context.Context) error {
-	if _, err := app.all.hub.Confirmed(ctx, app.place().channel); err != nil {
+	if _, err := app.all.hub.Confirm(ctx, app.place().channel); err != nil {
 		return err
 	}
 	_, err := app.AppState(ctx)
 	return err
 }
 
-// KnownApp is what memory holds of an app, coherent or not; nil for nothing.
+// KnownApp returns what memory holds of an app, coherent or not; nil for nothing.
 func (app App) KnownApp() *State {
 	if a, ok := app.all.by.Load(app.name); ok {
 		return a.state.Load()

@@ -65,7 +65,7 @@ func (a *Place) State(ctx context.Context) (*State, error) {
 	})
 	a.all.db.Watchers.Took("app_state", sent)
 	if err != nil {
-		a.all.db.Unanswered(err)
+		a.all.db.NoteError(err)
 		return nil, fmt.Errorf("tokencache: state of app %s: %w", a.name, err)
 	}
 	s := &State{App: a.name, asOf: got.now, now: got.now, at: a.all.clock.Observe(sent, mono.Now(), got.now), session: session}
@@ -132,7 +132,7 @@ func (a *Place) change(ctx context.Context, op string, s *redis.Script, args ...
 		r, err = store.ScriptReply(got)
 	}
 	if err != nil {
-		a.all.db.Unanswered(err)
+		a.all.db.NoteError(err)
 		return "", "", nil, fmt.Errorf("tokencache: %s app %s: %w", op, a.name, err)
 	}
 	state := &State{App: a.name, asOf: r.Now, now: r.Now, at: a.all.clock.Observe(sent, mono.Now(), r.Now), session: session}

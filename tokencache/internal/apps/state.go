@@ -48,7 +48,7 @@ func (s *State) Now() int64 { return s.now + (mono.Now() - s.at).Milliseconds() 
 // At is the Redis time, unix ms, at which it was so.
 func (s *State) At() int64 { return s.asOf }
 
-// Until is how long it is from now to a time of Redis' clock; never negative.
+// Until returns how long it is from now to a time of Redis' clock; never negative.
 func (s *State) Until(t int64) time.Duration {
 	return max(0, s.at+clock.Span(t-s.now)-mono.Now())
 }
@@ -98,7 +98,7 @@ func (s *State) Braked(digest string) bool {
 	return s.Open && s.Brake != "" && strings.Contains(s.Brake, digest)
 }
 
-// tenantFP is how an app's state names a tenant.
+// tenantFP returns how an app's state names a tenant.
 func tenantFP(tenant string) string { return grant.Fingerprint(tenant)[:8] }
 
 // doubtful reports whether a state that stops the app's exchanges is to be read again: an

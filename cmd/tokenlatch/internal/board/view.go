@@ -21,10 +21,10 @@ const (
 	detailLines = 2
 )
 
-// eventsHeight is how many events are shown.
+// eventsHeight returns how many events are shown.
 func (m *Model) eventsHeight() int { return min(max(m.height/4, 2), 12) }
 
-// tableHeight is how many rows are shown.
+// tableHeight returns how many rows are shown.
 func (m *Model) tableHeight() int { return max(1, m.height-otherLines-m.eventsHeight()) }
 
 // View draws it.

@@ -116,7 +116,7 @@ func (w *worker) webhook(tenant string) {
 	if err == nil {
 		err = w.call(ctx, tenant, token)
 	}
-	w.diary.done(tenant, waited, err)
+	w.diary.finish(tenant, waited, err)
 }
 
 // call calls the API for the tenant.

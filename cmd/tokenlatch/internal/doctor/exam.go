@@ -34,7 +34,7 @@ type Check struct {
 	examine func(*exam) verdict
 }
 
-// Category is what the check is about.
+// Category returns what the check is about.
 func (c *Check) Category() string {
 	category, _, _ := strings.Cut(c.ID, ".")
 	return category

@@ -17,7 +17,7 @@ var fleet = []Check{
 		Wrong: "you do without Run, so that callers wait for each refresh; or all processes are of an earlier version, which does not say it", examine: renewals,
 	},
 	{
-		ID: "fleet.silent", What: "each claim has a holder that lives", Remedy: "look for the processes that died; give them time to end (docs/deploying.md)",
+		ID: "fleet.silent", What: "each claim has a holder that lives", Remedy: "look for the processes that died; give them time to end (tokenlatch help deploying)",
 		Wrong: "the holder is about to get its lease back", examine: silent,
 	},
 	{

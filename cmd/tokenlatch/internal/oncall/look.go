@@ -80,7 +80,7 @@ func Unattended(row *inspect.Row) bool {
 	return e.Code == "TL203" && e.Who == explain.Operator
 }
 
-// CaseOf is what a row knows of its grant's case.
+// CaseOf returns what a row knows of its grant's case.
 func CaseOf(row *inspect.Row) explain.Case {
 	c := explain.Case{App: row.App, Tenant: row.Tenant, Damaged: row.Err, Now: row.Now}
 	if row.Err == nil {
@@ -93,7 +93,7 @@ func CaseOf(row *inspect.Row) explain.Case {
 	return c
 }
 
-// detail is what stands in brackets at the end of an error.
+// detail returns what stands in brackets at the end of an error.
 func detail(err error) string {
 	text := err.Error()
 	if i := strings.LastIndex(text, " ("); i >= 0 && strings.HasSuffix(text, ")") {
@@ -149,6 +149,9 @@ func claimed(row *inspect.Row) Finding {
 		f.Why += "hard deadline in " + Span(left)
 	} else {
 		f.Why += "hard deadline passed " + Span(-left) + " ago"
+	}
+	if f.Who == Operator {
+		f.Why += ", and nobody takes over"
 	}
 	return f
 }
@@ -236,17 +239,18 @@ func failing(row *inspect.Row) Finding {
 	return f
 }
 
-// answer is what the provider answered, from class/code/status.
+// answer returns what the provider answered, from class/code/status.
 func answer(text string) string {
 	part := strings.Split(text, "/")
 	if len(part) != 3 {
 		return ""
 	}
 	var said []string
-	for _, s := range part[1:] {
-		if s != "" && s != "0" {
-			said = append(said, s)
-		}
+	if part[1] != "" {
+		said = append(said, part[1])
+	}
+	if part[2] != "" && part[2] != "0" {
+		said = append(said, "HTTP "+part[2])
 	}
 	if len(said) == 0 {
 		return ""
@@ -269,7 +273,7 @@ func (f Finding) Acts() string {
 	return Actor(f.Who)
 }
 
-// Actor is what people on call call those who act.
+// Actor returns what people on call call those who act.
 func Actor(who string) string {
 	switch who {
 	case Tenant:

@@ -18,7 +18,7 @@ import (
 func TestRedisMovesToAnotherServerAndNoGrantIsLost(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
-	old := redistest.Own(t)
+	old := redistest.Own(t, redistest.Set("repl-diskless-sync-delay", "0")) // else the replica waits five seconds
 	host, port, _ := net.SplitHostPort(old.Addr())
 	next := redistest.Own(t, redistest.Set("replicaof", host, port))
 	proxy := redistest.NewProxy(t, old.Addr())

@@ -89,6 +89,9 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		Deliver: func(channel, payload string) { c.in.Receive(channel, payload) }, Publish: c.db.Beat,
 		Ready: func(ctx context.Context) { // without the key nothing that is pushed is believed
 			c.proof.DoubtTime()
+			if errors.Is(c.hub.Why(), hub.ErrElsewhere) { // a heartbeat is no write: a replica takes it, session after session
+				c.in.Leave(ctx)
+			}
 			_, _ = c.in.Identify(ctx)
 		},
 		Begun:  func(ctx context.Context, lost mono.Time) bool { return c.in.SessionBegun(ctx, lost) },

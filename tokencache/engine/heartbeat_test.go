@@ -72,6 +72,41 @@ func TestASessionOnAnotherServerEndsAtOnce(t *testing.T) {
 	})
 }
 
+// A connection for commands that still leads to the old master, a replica by now, takes heartbeats, and nobody
+// hears them there. A process that writes nothing must not stay with it.
+func TestAProcessLeavesAServerThatBecameAReplicaBeforeItListened(t *testing.T) {
+	t.Parallel()
+	old := redistest.Own(t, redistest.Set("repl-diskless-sync-delay", "0")) // else the replica waits five seconds
+	host, port, _ := net.SplitHostPort(old.Addr())
+	next := redistest.Own(t, redistest.Set("replicaof", host, port))
+	proxy := redistest.NewProxy(t, old.Addr())
+	rdb := old.ClientWith(t, func(o *redis.Options) { o.Addr, o.PoolSize, o.PipelinePoolSize = proxy.Addr(), 1, 1 })
+	connect(t, newCache(t, old.Client(t), "tl"), acme, 1)
+	has := func(s *redistest.Server, line string) {
+		t.Helper()
+		eventually(t, line, patience, func() bool {
+			return strings.Contains(s.Client(t).Info(t.Context(), "replication").Val(), line)
+		})
+	}
+	has(next, "master_link_status:up")
+	eventually(t, "the replica to have the grant", patience, func() bool {
+		return next.Client(t).DBSize(t.Context()).Val() == old.Client(t).DBSize(t.Context()).Val()
+	})
+	if err := rdb.Ping(t.Context()).Err(); err != nil { // its connection for commands stands
+		t.Fatal(err)
+	}
+	if err := next.Client(t).Do(t.Context(), "REPLICAOF", "NO", "ONE").Err(); err != nil {
+		t.Fatal(err)
+	}
+	host, port, _ = net.SplitHostPort(next.Addr())
+	if err := old.Client(t).Do(t.Context(), "REPLICAOF", host, port).Err(); err != nil {
+		t.Fatal(err)
+	}
+	has(old, "master_link_status:up")
+	proxy.Move(next.Addr())
+	hot(t, newCache(t, rdb, "tl"), acme)
+}
+
 // Where commands get no answer, memory is as good as with a Redis that is away.
 func TestWithoutAWayForCommandsMemoryIsNotCoherentAndStaysValid(t *testing.T) {
 	t.Parallel()

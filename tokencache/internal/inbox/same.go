@@ -45,13 +45,15 @@ func (c *Inbox) sameServer(ctx context.Context, text string) {
 	}
 	c.hub.Distrust(err)
 	if errors.Is(err, server.ErrReplica) {
-		c.leave(ctx)
+		c.Leave(ctx)
 	}
 }
 
-// leave has go-redis close the connections to a server that has become a replica, one by one: an
+// Leave has go-redis close the connections to a server that has become a replica, one by one: an
 // endpoint may lead elsewhere by now. It does so where a write is refused, and this one writes nothing.
-func (c *Inbox) leave(ctx context.Context) {
+func (c *Inbox) Leave(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, proof.Timeout)
+	defer cancel()
 	for range 10 {
 		if err := c.rdb.Persist(ctx, c.names.Proof()).Err(); err == nil || ctx.Err() != nil {
 			return

@@ -12,7 +12,12 @@ import (
 // State is what the whole fleet knows of one app, at one moment. Times are Redis' clock,
 // unix ms; 0 means none. It does not change. When all is well only AcceptedAt and ReadAt are set.
 type State struct {
-	App      string
+	App string
+	// Hosts are, by name, the hosts of token endpoints about which there is a doubt, or more; nil for none. Of
+	// each its part is known: circuit and pause.
+	Hosts map[string]*State
+	About string // the host that the last change was about; empty for the app as a whole
+
 	Open     bool   // the circuit: the provider refuses the client
 	Error    string // class/code/status of the last refusal, of the one that opened the circuit, or of a pause
 	OpenedAt int64
@@ -65,10 +70,22 @@ func (s *State) Until(t int64) time.Duration {
 	return max(0, s.at+clock.Span(t-s.now)-mono.Now())
 }
 
+// Host is what is known of a host; nil where there is no doubt about it.
+func (s *State) Host(name string) *State {
+	if len(s.Hosts) == 0 || name == "" {
+		return nil
+	}
+	return s.Hosts[hostName(name)]
+}
+
 // believable ends what waits if Redis' clock was set back since this was written, as in app.lua.
 func (s *State) believable() {
 	if s.changedAt > s.now+grant.ClockTolerance {
 		s.ProbeAt, s.ThrottledUntil, s.MassTryAt = 0, 0, 0
+	}
+	for _, h := range s.Hosts {
+		h.App, h.asOf, h.now, h.at = s.App, s.asOf, s.now, s.at
+		h.believable()
 	}
 }
 
@@ -87,6 +104,12 @@ func (s *State) Unsettled(read bool) bool {
 	return s.AcceptedAt == 0 || read && s.ReadAt == 0 || s.Open || s.Refused != "" || s.Limited != "" || s.Failing != "" || s.Ramp > 0
 }
 
+// HostUnsettled reports whether the next acceptance by a host is to be noted.
+func (s *State) HostUnsettled(name string) bool {
+	h := s.Host(name)
+	return h != nil && (h.Open || h.Refused != "" || h.ThrottledUntil <= h.Now())
+}
+
 // Fails reports whether a tenant is among those for which the provider fails.
 func (s *State) Fails(tenant string) bool {
 	return s.DownAt != 0 || strings.Contains(s.Failing, tenantFP(tenant))
@@ -97,7 +120,7 @@ func (s *State) Made(id string) string {
 	if s.changeID != id {
 		return ""
 	}
-	return s.change
+	return strings.TrimPrefix(s.change, OfHost)
 }
 
 // Refuses reports whether a tenant is among those that were refused in a row.
@@ -116,8 +139,17 @@ func tenantFP(tenant string) string { return grant.Fingerprint(tenant)[:8] }
 // doubtful reports whether a state that stops the app's exchanges is to be read again: an
 // operator may have deleted it, which is not pushed.
 func (s *State) doubtful() bool {
-	stopped := s.Open || s.Ramp > 0 || s.ThrottledUntil > s.Now()
-	return stopped && mono.Now()-s.taken > readAgainAfter
+	return mono.Now()-s.taken > readAgainAfter && (s.stops() || s.Ramp > 0)
+}
+
+// stops reports whether the state stops exchanges of the app, or of a host.
+func (s *State) stops() bool {
+	for _, h := range s.Hosts {
+		if h.stops() {
+			return true
+		}
+	}
+	return s.Open || s.ThrottledUntil > s.Now()
 }
 
 const readAgainAfter = 5 * time.Second
@@ -132,6 +164,10 @@ func (s *State) parse(text string) {
 }
 
 func (s *State) set(name, value string) {
+	if name, host, ofHost := strings.Cut(name, "@"); ofHost {
+		s.setOfHost(host, name, value)
+		return
+	}
 	switch name {
 	case "circuit":
 		s.Open = value == "open"
@@ -153,6 +189,8 @@ func (s *State) set(name, value string) {
 		s.Limited = value
 	case "by":
 		s.By = value
+	case "host":
+		s.About = value
 	case "change":
 		s.change = value
 	case "change_id":

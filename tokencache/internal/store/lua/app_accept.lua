@@ -1,5 +1,6 @@
 -- Note that the provider has accepted the app's client: the circuit closes, nothing is
--- suspected any more, and the ramp after a pause goes on.
+-- suspected any more, and the ramp after a pause goes on. Of a host (see app.lua) nothing is left then but a
+-- pause that lasts.
 -- KEYS[1]  the app's state (HASH), and the channel of that name
 -- ARGV[1]  id of this change
 -- ARGV[2]  name of the process that was accepted
@@ -13,6 +14,16 @@
 local r, now = hash(KEYS[1]), now_ms()
 if r.change_id == ARGV[1] then return reply('ok', now, r) end
 local set, kind = {}, nil
+if host ~= '' then
+  local s = scope(r)
+  local paused = ahead(s, 'throttled_until', now) > now
+  if not next(s) or (paused and not s.circuit and not s.refused) then return reply('ok', now, r) end
+  for k in pairs(s) do set[k] = '' end
+  if paused then set.throttled_until, set.changed_at = nil, nil end
+  if paused and not s.circuit then set.error = nil end
+  change(KEYS[1], s.circuit == 'open' and 'closed' or 'accepted', now, r, ARGV[1], ARGV[2], set)
+  return reply('ok', now, r)
+end
 local read = ARGV[6] == 'read'
 if r.brake and not read then return reply('ok', now, r) end -- that is not what stopped it
 if read and not r.read_at then

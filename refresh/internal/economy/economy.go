@@ -110,6 +110,9 @@ func (t *Turn) GiveBack() { t.economy.unprobe(t.admission, 0) }
 // failure is published: its waiters must find the circuit open.
 func (t *Turn) NoteFailure(e *provider.Error) { t.economy.noteFailure(t.admission, e) }
 
+// NoteAcceptance tells the fleet that the provider accepts the client, if there was a doubt.
+func (t *Turn) NoteAcceptance(a engine.Acceptance) { t.economy.noteAcceptance(t.Applicant, "", a) }
+
 // Rests reports whether Redis did not answer for the app of late.
 func (e *Economy) Rests() bool { return e.asker.resting() }
 

@@ -16,7 +16,7 @@ func TestTheBrakeLetsOnlyTheTenantItHitAndAnotherProfileGoOn(t *testing.T) {
 		policy.PassStopped: {{tenant: "other", profile: "0123abcd"}, {profile: "0123abcd"}},
 	} {
 		for _, a := range who {
-			if got, _, e := gate(braked, a); got != want || (e == nil) != (want == policy.PassFree) {
+			if got, _, e := gate(&Circuit{}, braked, a); got != want || (e == nil) != (want == policy.PassFree) {
 				t.Errorf("%+v: %d (%v), want %d", a, got, e, want)
 			}
 		}

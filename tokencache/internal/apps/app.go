@@ -20,6 +20,9 @@ type App struct {
 // App returns the handle of an app, whose changes are signed with a name. It costs nothing.
 func (c *Apps) App(name, by string) App { return App{all: c, name: name, by: by} }
 
+// Name is the app's name.
+func (app App) Name() string { return app.name }
+
 // At returns the same handle for what is about one host, where tenants have token endpoints at hosts of their
 // own: its circuit and its pause. What the other methods tell is about the app all the same.
 func (app App) At(host string) App {

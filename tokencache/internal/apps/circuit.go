@@ -72,6 +72,7 @@ const (
 type Acceptance struct {
 	Read    bool // a pair was read, and not only the client accepted
 	Revived bool // by that a grant is alive whose death was doubted
+	Several bool // tenants have token endpoints at several hosts, as far as is known
 }
 
 // Accept notes that the provider has accepted the client: the circuit closes, and what was
@@ -79,15 +80,18 @@ type Acceptance struct {
 // pair that was read, and a mass death by a grant that is alive. closed says that this closed
 // the circuit.
 func (app App) Accept(ctx context.Context, id string, a Acceptance) (closed bool, _ *State, err error) {
-	read, revived := "", ""
+	read, revived, several := "", "", ""
 	if a.Read {
 		read = "read"
 	}
 	if a.Revived {
 		revived = "revived"
 	}
+	if a.Several {
+		several = "several"
+	}
 	made, _, s, err := app.change(ctx, "accept", store.AcceptScript, id, grant.Clip(app.by),
-		RampStep.Milliseconds(), RampTop, rampRest.Milliseconds(), read, revived)
+		RampStep.Milliseconds(), RampTop, rampRest.Milliseconds(), read, revived, several)
 	return made == "closed", s, err
 }
 

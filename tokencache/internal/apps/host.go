@@ -41,7 +41,7 @@ func (s *State) setOfHost(host, name, value string) {
 		if s.Hosts == nil {
 			s.Hosts = map[string]*State{}
 		}
-		h = &State{}
+		h = &State{About: host}
 		s.Hosts[host] = h
 	}
 	if !strings.Contains(name, "@") {

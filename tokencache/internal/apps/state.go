@@ -15,8 +15,9 @@ type State struct {
 	App string
 	// Hosts are, by name, the hosts of token endpoints about which there is a doubt, or more; nil for none. Of
 	// each its part is known: circuit and pause.
-	Hosts map[string]*State
-	About string // the host that the last change was about; empty for the app as a whole
+	Hosts   map[string]*State
+	Several bool   // tenants have token endpoints at several hosts: a process that has seen two has said so
+	About   string // the host that the last change was about, empty for the app as a whole; in Hosts the host's name
 
 	Open     bool   // the circuit: the provider refuses the client
 	Error    string // class/code/status of the last refusal, of the one that opened the circuit, or of a pause
@@ -76,6 +77,14 @@ func (s *State) Host(name string) *State {
 		return nil
 	}
 	return s.Hosts[hostName(name)]
+}
+
+// OpenAt reports whether the circuit of a host is open; of the app for "".
+func (s *State) OpenAt(host string) bool {
+	if host != "" {
+		s = s.Host(host)
+	}
+	return s != nil && s.Open
 }
 
 // believable ends what waits if Redis' clock was set back since this was written, as in app.lua.
@@ -189,6 +198,8 @@ func (s *State) set(name, value string) {
 		s.Limited = value
 	case "by":
 		s.By = value
+	case "several":
+		s.Several = value != ""
 	case "host":
 		s.About = value
 	case "change":

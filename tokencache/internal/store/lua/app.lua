@@ -65,7 +65,7 @@ end
 local app_order = {
   'circuit', 'error', 'opened_at', 'probes', 'probe_at', 'probe_by', 'probe_id', 'refused', 'brake',
   'throttled_until', 'limited', 'ramp', 'ramp_at', 'mass_at', 'mass_try_at', 'deaths', 'deaths_at',
-  'failing', 'down_at', 'accepted_at', 'read_at', 'born', 'born_before', 'lost_at', 'change', 'host', 'by', 'change_id', 'changed_at', 'rev', 'v',
+  'failing', 'down_at', 'accepted_at', 'read_at', 'several', 'born', 'born_before', 'lost_at', 'change', 'host', 'by', 'change_id', 'changed_at', 'rev', 'v',
 }
 local function change(key, kind, now, r, id, by, set)
   local s = scope(r)

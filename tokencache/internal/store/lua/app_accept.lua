@@ -9,6 +9,7 @@
 -- ARGV[5]  ms that the top lasts
 -- ARGV[6]  "read" if a pair was read, and not only the client accepted
 -- ARGV[7]  "revived" if it is that of a grant whose death was doubted
+-- ARGV[8]  "several" if tenants have token endpoints at several hosts
 -- returns  {"ok", now, state}. Nothing is written where there is nothing to note, so that a
 --          repeat changes nothing
 local r, now = hash(KEYS[1]), now_ms()
@@ -28,6 +29,9 @@ local read = ARGV[6] == 'read'
 if r.brake and not read then return reply('ok', now, r) end -- that is not what stopped it
 if read and not r.read_at then
   kind, set.read_at = 'accepted', int(now)
+end
+if ARGV[8] == 'several' and not r.several then
+  kind, set.several = 'accepted', '1'
 end
 local down = r.down_at
 if not r.accepted_at or r.circuit or r.refused or r.limited or r.failing then

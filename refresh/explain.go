@@ -67,6 +67,9 @@ func evidenceOf(ctx context.Context, c *Coordinator, k tokencache.Key) (explain.
 	}
 	if a, err := c.app.AppState(ctx); err == nil {
 		found.State = stateOf(a)
+		if h := c.tools.Economy.HostFor(a, k.Tenant, s); h != nil {
+			found.Host = h.About
+		}
 	}
 	return found, nil
 }
@@ -139,8 +142,13 @@ func shareOf(c *Coordinator) *explain.Share {
 }
 
 func stateOf(a *engine.AppState) *explain.State {
-	return &explain.State{
+	s := &explain.State{
 		Open: a.Open, Error: a.Error, OpenedAt: a.OpenedAt, Probes: a.Probes, ProbeAt: a.ProbeAt, Brake: a.Brake,
 		MassAt: a.MassAt, MassTryAt: a.MassTryAt, ThrottledUntil: a.ThrottledUntil, LostAt: a.LostAt,
+		Refused: a.Refused, Hosts: make(map[string]*explain.State, len(a.Hosts)),
 	}
+	for name, h := range a.Hosts {
+		s.Hosts[name] = stateOf(h)
+	}
+	return s
 }

@@ -203,6 +203,16 @@ func TestAHostThatRefusesTheClientStopsItsTenantsAlone(t *testing.T) {
 			if s := e.state(w, "any state", func(*engine.AppState) bool { return true }); s.Open || !s.OpenAt(e.name("sick0")) {
 				t.Errorf("%+v", s)
 			}
+			e.healthy(other, refresh.HealthDegraded, true, "host_circuit_open")
+			if text := other.Health(e.ctx()).Reasons[0].Text; !strings.Contains(text, e.name("sick0")) {
+				t.Errorf("health: %s", text)
+			}
+			for tenant, want := range map[string]string{ill[40]: "TL401", well[1]: "TL101"} {
+				got, err := other.Explain(e.ctx(), tenant)
+				if err != nil || got.Code != want || strings.Contains(got.Title, e.name("sick0")) != (want == "TL401") {
+					t.Errorf("%s is explained by %+v, %v", tenant, got, err)
+				}
+			}
 			marked := 0
 			for _, tenant := range ill {
 				if st, err := w.Status(e.ctx(), tenant); err != nil || st.State != tokencache.Active || st.Reason != "" {

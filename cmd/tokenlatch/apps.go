@@ -31,7 +31,8 @@ func newApps(g *globals) *cobra.Command {
   /MIN     grants that an exchange was made for in the last minute
   FAILED   grants whose last exchange failed
   DEAD     grants whose tenant must consent again
-  STATE    ok; or data_lost, circuit_open, braked, mass_death, paused, ramping`,
+  STATE    ok; or data_lost, circuit_open, braked, mass_death, paused, ramping;
+           host_circuit_open, host_paused: the tenants of one host wait, others do not`,
 		Example: `tokenlatch apps
 tokenlatch apps --json | jq '.[] | select(.state != "ok")'`,
 		Args: named(),

@@ -165,10 +165,15 @@ func stateOf(ctx context.Context, s *session, app string) (*explain.State, error
 }
 
 func stateFrom(a *engine.AppState) *explain.State {
-	return &explain.State{
+	s := &explain.State{
 		Open: a.Open, Error: a.Error, OpenedAt: a.OpenedAt, Probes: a.Probes, ProbeAt: a.ProbeAt, Brake: a.Brake,
 		MassAt: a.MassAt, MassTryAt: a.MassTryAt, ThrottledUntil: a.ThrottledUntil, LostAt: a.LostAt,
+		Refused: a.Refused, Hosts: make(map[string]*explain.State, len(a.Hosts)),
 	}
+	for name, h := range a.Hosts {
+		s.Hosts[name] = stateFrom(h)
+	}
+	return s
 }
 
 // explanationLines are an explanation in words. All its times are UTC, as those in its sentences are.

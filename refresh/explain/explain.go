@@ -78,6 +78,7 @@ type Case struct {
 	Trace       journal.Trace // its zero value: neither journal nor lease is known
 	Pair        Pair
 	State       *State            // nil: not known
+	Host        string            // of its token endpoint, where tenants have hosts of their own; "": not known
 	Profile     *provider.Profile // nil: not known
 	IdleAfter   time.Duration     // without being asked for, a grant is idle; 0 is 25 hours
 	Process     Process           // what one worker knows besides
@@ -108,6 +109,8 @@ type State struct {
 	MassTryAt      int64
 	ThrottledUntil int64
 	LostAt         int64
+	Refused        string            // fingerprints of the tenants that were refused in a row
+	Hosts          map[string]*State // the parts of hosts about which there is a doubt, by name
 }
 
 // Process is what a worker knows that is in no key of Redis.

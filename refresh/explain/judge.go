@@ -2,6 +2,8 @@ package explain
 
 import (
 	"cmp"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,10 +19,12 @@ func Judge(c Case) Explanation {
 	if c.Record != nil {
 		j.r = *c.Record
 	}
+	j.lookAtHost()
 	j.code = j.find()
 	k := kindOf(j.code)
 	e := Explanation{Code: k.code, Level: k.level, Who: k.who, ForTenant: k.forTenant, Story: []Sentence{}, Unknown: []string{}}
 	verdicts[j.code](j, &e)
+	j.unknownHost(&e)
 	if e.RetryAt.Before(timeOf(j.Now)) {
 		e.RetryAt = time.Time{}
 	}
@@ -33,11 +37,43 @@ type judge struct {
 	Case
 	r    grant.Record
 	code string
+	host string // whose circuit or pause it is that State tells; "" for the app's
 }
 
 // find is the code that says most. What stops a token from being served comes before what only may.
 func (j *judge) find() string {
 	return cmp.Or(j.unreadable(), j.ended(), j.stuck(), j.suspected(), j.served())
+}
+
+// lookAtHost puts what stops the host of the grant's token endpoint in the place of what stops the app, unless the
+// app is stopped itself.
+func (j *judge) lookAtHost() {
+	name := j.hostName()
+	if name == "" || j.stops(j.State) || !j.stops(j.State.Hosts[name]) {
+		return
+	}
+	whole, h := *j.State, j.State.Hosts[name]
+	whole.Open, whole.Error, whole.OpenedAt, whole.Probes, whole.ProbeAt, whole.ThrottledUntil = h.Open, h.Error, h.OpenedAt, h.Probes, h.ProbeAt, h.ThrottledUntil
+	j.State, j.host = &whole, name
+}
+
+func (j *judge) stops(s *State) bool { return s.Open || s.ThrottledUntil > j.Now }
+
+// hostName is the host, if there is a doubt about it: the one that is known, or that has refused the tenant.
+func (j *judge) hostName() string {
+	switch {
+	case j.State == nil:
+		return ""
+	case j.State.Hosts[j.Host] != nil:
+		return j.Host
+	case j.Host == "" && j.Tenant != "":
+		for _, name := range slices.Sorted(maps.Keys(j.State.Hosts)) {
+			if strings.Contains(j.State.Hosts[name].Refused, grant.Fingerprint(j.Tenant)[:8]) {
+				return name
+			}
+		}
+	}
+	return ""
 }
 
 // unreadable is for a grant of which no record can be read.

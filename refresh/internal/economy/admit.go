@@ -92,7 +92,7 @@ func (c *Circuit) probe(s *engine.AppState, a Applicant) (admission, error) {
 // probed is whose circuit a grant's next exchange would probe.
 func probed(c *Circuit, s *engine.AppState, a Applicant) policy.App {
 	app, host := viewOf(c, s, a)
-	if of := policy.Probed(&app, host); of != nil {
+	if of := app.Probed(host); of != nil {
 		return *of
 	}
 	return app

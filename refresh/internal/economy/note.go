@@ -5,8 +5,6 @@ import (
 	"context"
 	"math/rand/v2"
 
-	"github.com/rs/zerolog"
-
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
@@ -42,7 +40,7 @@ func (c *Circuit) noteFailure(a admission, e *provider.Error) {
 // process that has seen but one host knows from the fleet that there are several.
 func hostOf(c *Circuit, a admission, e *provider.Error) string {
 	if s := c.app.KnownApp(); e.Host == "" && s != nil && (s.Several || len(s.Hosts) > 0) {
-		return askHost(c, a.Applicant)
+		return askHost(c, s, a.Applicant)
 	}
 	return e.Host
 }
@@ -56,57 +54,51 @@ func witness(a admission, host string) string {
 	return a.tenant
 }
 
-func hostWitness(host string) string { return "host " + host } // a tenant of that name is no witness beside it
-
 // noteRefusal notes a refusal about the host, if there are several, and about the app, of which each host is one
 // witness. Of a host nobody can probe, of whose grants nobody knows.
 func (c *Circuit) noteRefusal(ctx context.Context, a admission, host string, e *provider.Error) error {
 	enough, first := policy.TripAfter(e)
-	note := func(host, witness, why string) error {
+	note := func(host, witness string) error {
 		r := engine.Refusal{Tenant: witness, Error: policy.ErrorText(e), Again: a.Refused, Tenants: enough, First: first && host == ""}
 		if a.host == host {
 			r.Probe = a.probe
 		}
 		opened, _, err := c.app.At(host).Trip(ctx, engine.NewID(), r, policy.ProbeWaits(rand.Float64())...)
-		if opened {
-			atHost(c.log.Error(), host).Str("code", e.Code).Int("status", e.Status).Msg(why)
+		switch {
+		case opened && host != "":
+			c.log.Error().Str("host", host).Str("code", e.Code).Int("status", e.Status).Msg("one host of the provider refuses the client, of several tenants in a row: the operator must act; no tenant is at fault")
+		case opened:
+			c.log.Error().Str("code", e.Code).Int("status", e.Status).Msg("the provider refuses the client, of several tenants in a row: the operator must act; no tenant is at fault")
 		}
 		return err
 	}
 	var failed error
 	if host != "" && c.hosts != nil {
-		failed = note(host, a.tenant, "one host of the provider refuses the client, of several tenants in a row: the operator must act; no tenant is at fault")
+		failed = note(host, a.tenant)
 	}
-	return cmp.Or(failed, note("", witness(a, host), "the provider refuses the client, of several tenants in a row: the operator must act; no tenant is at fault"))
+	return cmp.Or(failed, note("", witness(a, host)))
 }
 
 // notePause notes a wish for a pause likewise.
 func (c *Circuit) notePause(ctx context.Context, a admission, host string, e *provider.Error) error {
 	d := policy.AppPause(e, rand.Float64())
-	note := func(host, witness, why string) error {
+	note := func(host, witness string) error {
 		paused, s, err := c.app.At(host).Throttle(ctx, engine.NewID(), policy.ErrorText(e), witness, d)
-		if !paused {
-			return err
+		switch {
+		case paused && host != "":
+			c.log.Warn().Str("host", host).Str("code", e.Code).Int("status", e.Status).Dur("pause_ms", s.Until(s.Host(host).ThrottledUntil)).
+				Msg("one host of the provider wants a pause, of several tenants: the exchanges of all its tenants wait")
+		case paused:
+			c.log.Warn().Str("code", e.Code).Int("status", e.Status).Dur("pause_ms", s.Until(s.ThrottledUntil)).
+				Msg("the provider wants a pause, of several tenants: all the app's exchanges wait")
 		}
-		if host != "" {
-			s = s.Host(host)
-		}
-		atHost(c.log.Warn(), host).Str("code", e.Code).Int("status", e.Status).Dur("pause_ms", s.Until(s.ThrottledUntil)).Msg(why)
 		return err
 	}
 	var failed error
 	if host != "" && c.hosts != nil {
-		failed = note(host, a.tenant, "one host of the provider wants a pause, of several tenants: the exchanges of all its tenants wait")
+		failed = note(host, a.tenant)
 	}
-	return cmp.Or(failed, note("", witness(a, host), "the provider wants a pause, of several tenants: all the app's exchanges wait"))
-}
-
-// atHost is a line of the log that is about a host; about the app for "".
-func atHost(line *zerolog.Event, host string) *zerolog.Event {
-	if host == "" {
-		return line
-	}
-	return line.Str("host", host)
+	return cmp.Or(failed, note("", witness(a, host)))
 }
 
 // knownToFail reports whether the fleet knows that the provider fails for a tenant.
@@ -137,7 +129,7 @@ func (c *Circuit) noteAcceptance(a Applicant, host string, acc engine.Acceptance
 	}
 	c.asker.later(c.waiting, 0, func(ctx context.Context) error {
 		if unsettled {
-			now, err := c.accept(ctx, s, acc)
+			now, err := accept(ctx, c, s, acc)
 			if err != nil {
 				return err
 			}
@@ -155,7 +147,7 @@ func (c *Circuit) noteAcceptance(a Applicant, host string, acc engine.Acceptance
 }
 
 // accept notes an acceptance about the app. before is its state as known until now, nil for unknown.
-func (c *Circuit) accept(ctx context.Context, before *engine.AppState, acc engine.Acceptance) (*engine.AppState, error) {
+func accept(ctx context.Context, c *Circuit, before *engine.AppState, acc engine.Acceptance) (*engine.AppState, error) {
 	id := engine.NewID()
 	closed, s, err := c.app.Accept(ctx, id, acc)
 	if closed {

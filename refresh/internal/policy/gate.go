@@ -69,7 +69,7 @@ const (
 
 // Probed is whose circuit the next exchange would probe: the app's, or the host's of its token endpoint; nil
 // for none. While the app's is open nobody probes a host's.
-func Probed(a, host *App) *App {
+func (a *App) Probed(host *App) *App {
 	switch {
 	case a.Open && !a.Braking:
 		return a
@@ -92,7 +92,7 @@ func Gate(a App, host *App, who Applicant, random float64) (_ Passage, wait time
 			return PassStopped, 0, &Trouble{Who: WhoOperator, Code: CodeUnreadable, Status: status, Retry: Jitter(maxProbe, random), Why: ErrBraked}
 		}
 	}
-	if open := Probed(&a, host); open != nil {
+	if open := a.Probed(host); open != nil {
 		return circuitGate(open, who.Refused || open.Refuses, random)
 	}
 	switch {

@@ -20,9 +20,6 @@ type App struct {
 // App returns the handle of an app, whose changes are signed with a name. It costs nothing.
 func (c *Apps) App(name, by string) App { return App{all: c, name: name, by: by} }
 
-// Name is the app's name.
-func (app App) Name() string { return app.name }
-
 // At returns the same handle for what is about one host, where tenants have token endpoints at hosts of their
 // own: its circuit and its pause. What the other methods tell is about the app all the same.
 func (app App) At(host string) App {
@@ -31,7 +28,7 @@ func (app App) At(host string) App {
 }
 
 // change runs a script that changes the state of the app, or of its host: see [Place].
-func (app App) change(ctx context.Context, op string, s *redis.Script, args ...any) (made, status string, _ *State, err error) {
+func change(ctx context.Context, app App, op string, s *redis.Script, args ...any) (made, status string, _ *State, err error) {
 	return app.place().change(ctx, op, s, app.host, args...)
 }
 
@@ -91,6 +88,6 @@ func (app App) OnApp(f func(StateChange)) (stop func()) {
 // AcceptLoss notes that an operator has accepted that what Redis lost of an app is gone: a tenant
 // without a grant counts as not connected again.
 func (app App) AcceptLoss(ctx context.Context) error {
-	_, _, _, err := app.change(ctx, "loss_accepted", store.AcceptLossScript, store.NewID(), grant.Clip(app.by))
+	_, _, _, err := change(ctx, app, "loss_accepted", store.AcceptLossScript, store.NewID(), grant.Clip(app.by))
 	return err
 }

@@ -40,7 +40,7 @@ func (app App) Trip(ctx context.Context, id string, r Refusal, waits ...time.Dur
 	for _, w := range waits {
 		args = append(args, w.Milliseconds())
 	}
-	made, _, s, err := app.change(ctx, "trip", store.TripScript, args...)
+	made, _, s, err := change(ctx, app, "trip", store.TripScript, args...)
 	return made == "open", s, err
 }
 
@@ -48,14 +48,14 @@ func (app App) Trip(ctx context.Context, id string, r Refusal, waits ...time.Dur
 // probe. One at a time has it, for hold at most; who comes late by handicap leaves others
 // the way. It is given too if the circuit is closed.
 func (app App) Probe(ctx context.Context, id string, handicap, hold time.Duration) (bool, *State, error) {
-	_, status, s, err := app.change(ctx, "probe", store.ProbeScript, id, grant.Clip(app.by), hold.Milliseconds(), handicap.Milliseconds())
+	_, status, s, err := change(ctx, app, "probe", store.ProbeScript, id, grant.Clip(app.by), hold.Milliseconds(), handicap.Milliseconds())
 	return status == string(grant.OutcomeOK), s, err
 }
 
 // Unprobe gives a probe's right back, of which nothing was learned. The next probe may be made
 // after again.
 func (app App) Unprobe(ctx context.Context, id, probe string, again time.Duration) (*State, error) {
-	_, _, s, err := app.change(ctx, "unprobe", store.UnprobeScript, id, grant.Clip(app.by), probe, again.Milliseconds())
+	_, _, s, err := change(ctx, app, "unprobe", store.UnprobeScript, id, grant.Clip(app.by), probe, again.Milliseconds())
 	return s, err
 }
 
@@ -90,7 +90,7 @@ func (app App) Accept(ctx context.Context, id string, a Acceptance) (closed bool
 	if a.Several {
 		several = "several"
 	}
-	made, _, s, err := app.change(ctx, "accept", store.AcceptScript, id, grant.Clip(app.by),
+	made, _, s, err := change(ctx, app, "accept", store.AcceptScript, id, grant.Clip(app.by),
 		RampStep.Milliseconds(), RampTop, rampRest.Milliseconds(), read, revived, several)
 	return made == "closed", s, err
 }
@@ -99,14 +99,14 @@ func (app App) Accept(ctx context.Context, id string, a Acceptance) (closed bool
 // with no acceptance in between, it stops the app's exchanges for d from now; a longer
 // pause that has begun already is kept. paused says that this call made the pause.
 func (app App) Throttle(ctx context.Context, id, errorText, tenant string, d time.Duration) (paused bool, _ *State, err error) {
-	made, _, s, err := app.change(ctx, "throttle", store.ThrottleScript, id, grant.Clip(app.by), grant.Clip(errorText), tenantFP(tenant), d.Milliseconds())
+	made, _, s, err := change(ctx, app, "throttle", store.ThrottleScript, id, grant.Clip(app.by), grant.Clip(errorText), tenantFP(tenant), d.Milliseconds())
 	return made == "throttled", s, err
 }
 
 // Failing notes that the provider has failed for a tenant. When it has failed for so many, with no answer of
 // another kind in between, it is down for all; down says that this one was the last of them.
 func (app App) Failing(ctx context.Context, id, errorText, tenant string, tenants int) (down bool, _ *State, err error) {
-	made, _, s, err := app.change(ctx, "failing", store.FailingScript, id, grant.Clip(app.by), grant.Clip(errorText), tenantFP(tenant), tenants)
+	made, _, s, err := change(ctx, app, "failing", store.FailingScript, id, grant.Clip(app.by), grant.Clip(errorText), tenantFP(tenant), tenants)
 	return made == "provider_down", s, err
 }
 
@@ -114,7 +114,7 @@ func (app App) Failing(ctx context.Context, id, errorText, tenant string, tenant
 // answered one with a success that cannot be read, unless others were read before. It is like
 // an open circuit, but nobody probes. braked says that this call did it.
 func (app App) Brake(ctx context.Context, id, errorText, tenant, digest string) (braked bool, _ *State, err error) {
-	made, _, s, err := app.change(ctx, "brake", store.BrakeScript, id, grant.Clip(app.by), grant.Clip(errorText), tenantFP(tenant), digest)
+	made, _, s, err := change(ctx, app, "brake", store.BrakeScript, id, grant.Clip(app.by), grant.Clip(errorText), tenantFP(tenant), digest)
 	return made == "open", s, err
 }
 
@@ -127,13 +127,13 @@ type Deaths struct {
 
 // Death asks whether to believe that a grant is dead. first says that this is the one too many.
 func (app App) Death(ctx context.Context, id string, d Deaths) (believed, first bool, err error) {
-	made, status, _, err := app.change(ctx, "death", store.DeathScript, id, grant.Clip(app.by), d.Most, d.Within.Milliseconds(), d.Doubt.Milliseconds())
+	made, status, _, err := change(ctx, app, "death", store.DeathScript, id, grant.Clip(app.by), d.Most, d.Within.Milliseconds(), d.Doubt.Milliseconds())
 	return status == string(grant.OutcomeOK), made == "mass_death", err
 }
 
 // Retry asks for the right to try a grant again whose death is doubted: one in `every` has it.
 func (app App) Retry(ctx context.Context, id string, every time.Duration, d Deaths) (bool, error) {
-	_, status, _, err := app.change(ctx, "retry", store.RetryScript, id, grant.Clip(app.by), every.Milliseconds(), d.Doubt.Milliseconds())
+	_, status, _, err := change(ctx, app, "retry", store.RetryScript, id, grant.Clip(app.by), every.Milliseconds(), d.Doubt.Milliseconds())
 	return status == string(grant.OutcomeOK), err
 }
 

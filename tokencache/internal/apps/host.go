@@ -1,13 +1,14 @@
 package apps
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
-// OfHost is how the kinds of changes begin that are about a host alone.
-const OfHost = "host_"
+// ofHost is how the kinds of changes begin that are about a host alone.
+const ofHost = "host_"
 
 const (
 	maxHostName = 64
@@ -19,7 +20,7 @@ const (
 // hosts do not, is told apart from others by its fingerprint, and cannot be taken for a plain one.
 func hostName(host string) string {
 	plain := strings.Map(func(c rune) rune {
-		if 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || strings.ContainsRune(".-_:[]", c) {
+		if plainInHost(c) {
 			return c
 		}
 		return '_'
@@ -31,11 +32,29 @@ func hostName(host string) string {
 	return plain[:min(len(plain), maxHostName-len(fp))] + fp
 }
 
+func plainInHost(c rune) bool {
+	return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || strings.ContainsRune(".-_:[]", c)
+}
+
+// oddInHost is for what no name in an app's state has.
+func oddInHost(c rune) bool { return c != '~' && !plainInHost(c) }
+
+// HostsWhere are the names of the hosts of which that is so, sorted.
+func (s *State) HostsWhere(is func(*State) bool) (names []string) {
+	for name, h := range s.Hosts {
+		if is(h) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // setOfHost takes a field of a host.
 func (s *State) setOfHost(host, name, value string) {
 	h := s.Hosts[host]
 	if h == nil {
-		if len(s.Hosts) >= maxHosts || len(host) > maxHostName {
+		if len(s.Hosts) >= maxHosts || len(host) > maxHostName || strings.ContainsFunc(host, oddInHost) {
 			return
 		}
 		if s.Hosts == nil {
@@ -44,7 +63,5 @@ func (s *State) setOfHost(host, name, value string) {
 		h = &State{About: host}
 		s.Hosts[host] = h
 	}
-	if !strings.Contains(name, "@") {
-		h.set(name, value)
-	}
+	h.set(name, value)
 }

@@ -137,7 +137,7 @@ func (a *Place) change(ctx context.Context, op string, s *redis.Script, host str
 	state.parse(r.Text)
 	if state.changeID == args[0] {
 		a.told.notify(StateChange{state.change, state})
-		made = strings.TrimPrefix(state.change, OfHost)
+		made = strings.TrimPrefix(state.change, ofHost)
 	}
 	if op == dataLost { // the process that notices it gives back what it remembers anyway
 		return made, r.Status, a.adopt(state, sent), nil

@@ -129,7 +129,7 @@ func (s *State) Made(id string) string {
 	if s.changeID != id {
 		return ""
 	}
-	return strings.TrimPrefix(s.change, OfHost)
+	return strings.TrimPrefix(s.change, ofHost)
 }
 
 // Refuses reports whether a tenant is among those that were refused in a row.

@@ -78,12 +78,18 @@ func state(bad func(string, ...any) verdict, is func(*engine.AppState) (bool, in
 				return unknown(err)
 			}
 			known++
-			if troubled, since := is(s); troubled {
-				text := oncall.ID(app)
+			for _, host := range append([]string{""}, s.HostsWhere(func(*engine.AppState) bool { return true })...) {
+				part, text := s, oncall.ID(app)
+				if host != "" {
+					part, text = s.Hosts[host], text+" at "+host
+				}
+				troubled, since := is(part)
 				if since != 0 {
 					text += " since " + time.UnixMilli(since).UTC().Format(time.RFC3339)
 				}
-				in = append(in, text)
+				if troubled {
+					in = append(in, text)
+				}
 			}
 		}
 		switch {

@@ -1,6 +1,8 @@
 package oncall
 
 import (
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
@@ -139,6 +141,8 @@ const (
 	AppBraked    = "braked"
 	AppMassDeath = "mass_death"
 	AppPaused    = "paused"
+	AppHostOpen  = "host_circuit_open" // of one host, or several, of the token endpoints: the tenants of others go on
+	AppHostPause = "host_paused"
 	AppRamp      = "ramping"
 	AppOK        = "ok"
 	AppUnknown   = "unknown"
@@ -147,12 +151,22 @@ const (
 // deathsDoubted is for how long deaths are doubted after too many.
 const deathsDoubted = 24 * time.Hour
 
+// hosts are the first of several, and how many more there are.
+func hosts(names []string) string {
+	if len(names) <= 3 {
+		return strings.Join(names, ", ")
+	}
+	return strings.Join(names[:3], ", ") + " and " + strconv.Itoa(len(names)-3) + " more"
+}
+
 // LookAtApp fills in what an app's own state says; nil is an app without one.
 func (a *App) LookAtApp(s *engine.AppState) {
 	if a.State = AppOK; s == nil {
 		return
 	}
 	now := s.Now()
+	open := s.HostsWhere(func(h *engine.AppState) bool { return h.Open })
+	paused := s.HostsWhere(func(h *engine.AppState) bool { return h.ThrottledUntil > now })
 	switch {
 	case s.LostAt != 0:
 		a.State, a.Since = AppLost, at(s.LostAt)
@@ -169,6 +183,14 @@ func (a *App) LookAtApp(s *engine.AppState) {
 	case s.ThrottledUntil > now:
 		a.State, a.Until = AppPaused, at(s.ThrottledUntil)
 		a.Why = "the provider wants a pause, " + Span(s.Until(s.ThrottledUntil)) + " more"
+	case open != nil:
+		h := s.Hosts[open[0]]
+		a.State, a.Since = AppHostOpen, at(h.OpenedAt)
+		a.Why = "the provider refuses the client at " + hosts(open) + answer(h.Error)
+	case paused != nil:
+		h := s.Hosts[paused[0]]
+		a.State, a.Until = AppHostPause, at(h.ThrottledUntil)
+		a.Why = "the provider wants a pause at " + hosts(paused) + ", " + Span(h.Until(h.ThrottledUntil)) + " more"
 	case s.Ramp > 0:
 		a.State = AppRamp
 		a.Why = "beginning again after a pause"

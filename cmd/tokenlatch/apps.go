@@ -32,7 +32,7 @@ func newApps(g *globals) *cobra.Command {
   FAILED   grants whose last exchange failed
   DEAD     grants whose tenant must consent again
   STATE    ok; or data_lost, circuit_open, braked, mass_death, paused, ramping;
-           host_circuit_open, host_paused: the tenants of one host wait, others do not`,
+           host_circuit_open, host_paused: only the tenants of one host wait`,
 		Example: `tokenlatch apps
 tokenlatch apps --json | jq '.[] | select(.state != "ok")'`,
 		Args: named(),

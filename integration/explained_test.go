@@ -31,7 +31,8 @@ func commandPath(t testing.TB) string {
 		if built.dir, built.err = os.MkdirTemp("", "tokenlatch"); built.err != nil {
 			return
 		}
-		out, err := exec.Command("go", "build", "-o", built.dir, "../cmd/tokenlatch").CombinedOutput()
+		// As this test is built, so that all that it imports has been compiled already.
+		out, err := exec.Command("go", append(append([]string{"build"}, builtWith...), "-o", built.dir, "../cmd/tokenlatch")...).CombinedOutput()
 		if built.err = err; err != nil {
 			built.dir += string(out)
 		}

@@ -74,6 +74,7 @@ func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
 	inner := []string{"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/journal", "tokencache/inspect", "tokencache/internal/apps", "tokencache/internal/clock", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/memory", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh/explain", "refresh/internal/bearer", "refresh/internal/economy", "refresh/internal/exchange", "refresh/internal/flight", "refresh/internal/holder", "refresh/internal/keep", "refresh/internal/observe", "refresh/internal/pair", "refresh/internal/policy", "refresh/internal/renew", "refresh/internal/trouble", "refresh/internal/work", "refresh/provider"}
 	below := append(slices.Clone(inner), "refresh")
 	mayKnow := map[string][]string{
+		"docs":                       {},
 		"lock":                       {},
 		"tokencache":                 {"tokencache/engine", "tokencache/grant", "tokencache/journal", "tokencache/inspect", "tokencache/internal/apps", "tokencache/internal/clock", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/memory", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store"},
 		"tokencache/engine":          {"tokencache/grant", "tokencache/journal", "tokencache/internal/apps", "tokencache/internal/clock", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/memory", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store"},
@@ -105,9 +106,15 @@ func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
 		"refresh/refreshtest":        {"refresh/provider"},
 	}
 	for _, p := range packages(t) {
-		allowed, restricted := mayKnow[p.short()]
-		if !restricted {
-			continue
+		if command(p.short()) || support(p.short()) && p.short() != "refresh/refreshtest" {
+			continue // may know all
+		}
+		if strings.HasPrefix(p.short(), "refresh/internal/") && mayKnow[p.short()] == nil {
+			mayKnow[p.short()] = inner // and no more rooms than it names below
+		}
+		allowed, named := mayKnow[p.short()]
+		if !named {
+			t.Errorf("%s: say what it may know", p.short())
 		}
 		for _, dep := range p.Deps { // transitively
 			inner, ours := strings.CutPrefix(dep, module+"/")
@@ -151,6 +158,35 @@ func TestRoomsOfRefreshKnowOnlyWhatTheyNeed(t *testing.T) {
 	}
 }
 
+// The rooms of the command: each knows those alone that it names, and none knows the command.
+func TestRoomsOfTheCommandKnowOnlyWhatTheyNeed(t *testing.T) {
+	const rooms = "cmd/tokenlatch/internal/"
+	mayKnow := map[string][]string{
+		"cli": {}, "oncall": {}, "settings": {},
+		"term":   {"cli"},
+		"doctor": {"oncall"},
+		"fleet":  {"oncall"},
+		"board":  {"cli", "oncall", "term"},
+		"pages":  {"term"},
+		"demo":   {"cli", "term"},
+	}
+	for _, p := range packages(t) {
+		room, ok := strings.CutPrefix(p.short(), rooms)
+		if !ok {
+			continue
+		}
+		allowed, known := mayKnow[room]
+		if !known {
+			t.Errorf("%s: say what it may know", p.short())
+		}
+		for _, path := range p.Imports {
+			if other, inside := strings.CutPrefix(path, module+"/"+rooms); inside && !slices.Contains(allowed, other) {
+				t.Errorf("%s imports %s", room, other)
+			}
+		}
+	}
+}
+
 // one is a rule: who may import what, in code and, where tests says so, in tests.
 var importRules = []struct {
 	what  string // an import path, and what is below it
@@ -164,7 +200,8 @@ var importRules = []struct {
 	{"go.opentelemetry.io", is("refresh/otel"), true},
 	{"net/http", either(is("refresh", "refresh/internal/bearer", "refresh/provider"), command, support), false},
 	{"golang.org/x/oauth2/clientcredentials", either(is("refresh/provider"), command), false},
-	{"embed", either(is("tokencache/internal/store", "refresh/explain"), command, support), false},
+	{"embed", either(is("tokencache/internal/store", "refresh/explain", "docs"), command, support), false},
+	{"github.com/tokenlatch/tokenlatch/docs", command, false}, // a worker has no use for 300 KB of text
 	{"testing", support, false},
 	// Values of a grant and decisions about it: no Redis, no goroutine, no ctx.
 	{"github.com/redis/go-redis", either(is("lock", "tokencache", "tokencache/engine", "tokencache/inspect", "tokencache/internal/apps", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh/internal/economy", "refresh/internal/keep", "refresh/internal/renew", "refresh/internal/trouble"), command, support), false},

@@ -226,7 +226,7 @@ func TestProcessesGiveBackWhatRedisHasLost(t *testing.T) {
 				if n := stored(); n != grants {
 					t.Errorf("%d of %d grants are there", n, grants)
 				}
-				f.explained(tenant(0), "TL601", explain.Nobody, "gave back generation 2")
+				f.explained(tenant(0), "TL601|TL206", explain.Nobody, "gave back generation 2")
 				f.explained("nobody knows", "TL606", explain.Operator, "Redis came back without this app's data")
 				for i := range grants {
 					f.living(tenant(i))

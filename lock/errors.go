@@ -21,6 +21,7 @@ type HeldError struct {
 	For time.Duration // until it runs out; 0 when it ran out while we looked
 }
 
+// Error names the holder, and how long its lease lives.
 func (e *HeldError) Error() string {
 	return fmt.Sprintf("lock: %s is held by %q for another %s", e.Key, e.By, e.For.Round(time.Millisecond))
 }

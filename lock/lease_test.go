@@ -16,7 +16,7 @@ func TestExtensionKeepsTheLeasePastItsTTL(t *testing.T) {
 	server, key := redistest.Start(t), key(t)
 	rdb := server.Client(t)
 	extended := watch(rdb, "evalsha")
-	lease := try(t, New(Config{TTL: 1500 * time.Millisecond}, rdb), key)
+	lease := try(t, New(Config{TTL: 3 * time.Second}, rdb), key)
 	for range 4 { // thirds of a TTL
 		await(t, "an extension", extended)
 	}
@@ -38,7 +38,7 @@ func TestLeaseIsLostWithinAThirdOfItsTTLOnceTheKeyIsGone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			key := key(t)
-			const ttl = 3 * time.Second
+			const ttl = 6 * time.Second
 			lease := try(t, New(Config{TTL: ttl}, rdb), key)
 			since := time.Now()
 			if err := take(key); err != nil {
@@ -57,7 +57,7 @@ func TestLeaseIsLostWithinAThirdOfItsTTLOnceTheKeyIsGone(t *testing.T) {
 // The timer, not Redis, ends the trust: go-redis waits 3 s for a reply.
 func TestTrustEndsWithoutRedis(t *testing.T) {
 	t.Parallel()
-	const ttl = 900 * time.Millisecond
+	const ttl = 1500 * time.Millisecond
 	t.Run("process stopped", func(t *testing.T) {
 		t.Parallel()
 		server := redistest.Own(t)

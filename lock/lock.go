@@ -73,7 +73,7 @@ func HostPID() string {
 	return fmt.Sprintf("%s/%d", host, os.Getpid())
 }
 
-// TTL is how long a lease lives without extension.
+// TTL returns how long a lease lives without extension.
 func (l *Locker) TTL() time.Duration { return l.ttl }
 
 // Name is the holder's name that others see.

@@ -105,7 +105,7 @@ func TestLostReplyOfAnExtensionKeepsTheLease(t *testing.T) {
 	proxy := redistest.NewProxy(t, server.Addr())
 	rdb := server.ClientWith(t, func(o *redis.Options) { o.Addr = proxy.Addr() })
 	extended := watch(rdb, "evalsha")
-	lease := try(t, New(Config{TTL: 1500 * time.Millisecond}, rdb), key)
+	lease := try(t, New(Config{TTL: 3 * time.Second}, rdb), key)
 	await(t, "an extension", extended)
 	eaten := proxy.EatReply(key)
 	await(t, "the repeated extension", extended)

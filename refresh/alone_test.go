@@ -34,7 +34,7 @@ func (s *stackOf) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 // A caller that stays until the end reads a token that memory has no room for itself; for one that
 // can leave another goroutine does, since nothing interrupts a command.
-func TestWhoCannotLeaveReadsTheTokenItself(t *testing.T) {
+func TestACallerThatCannotLeaveReadsTheTokenItself(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.roomy(1)

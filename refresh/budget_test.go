@@ -23,7 +23,7 @@ func TestARenewalNeverKeepsTheBudgetsPlaceFromTheHolderOfALease(t *testing.T) {
 			t.Parallel()
 			f := newFleet(t, refreshtest.Config{})
 			f.profile.Budget = provider.Budget{Concurrency: 1}
-			f.config.ExchangeTimeout, f.config.ClaimTimeout = 10*time.Second, 11*time.Second
+			f.config.ExchangeTimeout, f.config.ClaimTimeout = 60*time.Second, 61*time.Second // longer than A's caller waits
 			x, a, b := f.worker(), f.worker(), f.worker()
 			f.connect(x, "x", true)
 			gate := f.server.Hold(refreshtest.BeforeCommit, "x")
@@ -37,9 +37,8 @@ func TestARenewalNeverKeepsTheBudgetsPlaceFromTheHolderOfALease(t *testing.T) {
 			go func() { _, err := a.Token(f.ctx(), "acme"); done <- err }()
 			time.Sleep(700 * time.Millisecond) // both are waiting, in any order
 			gate.Release()
-			released := time.Now()
-			if err := <-done; err != nil || time.Since(released) > 5*time.Second {
-				t.Errorf("%v, %v after the app's only exchange had ended", err, time.Since(released))
+			if err := <-done; err != nil {
+				t.Errorf("after the app's only exchange had ended: %v", err)
 			}
 			if err := <-first; err != nil {
 				t.Error(err)
@@ -51,7 +50,7 @@ func TestARenewalNeverKeepsTheBudgetsPlaceFromTheHolderOfALease(t *testing.T) {
 
 // Due grants for which nobody waits are renewed as fast when another process is asked for their
 // tokens, whose flights want the same leases and the same places.
-func TestWhatIsAskedForElsewhereIsRenewedAsFastWithinABudget(t *testing.T) {
+func TestGrantsInUseElsewhereAreRenewedAsFastWithinABudget(t *testing.T) {
 	t.Parallel()
 	const grants = 60
 	took := map[bool]time.Duration{}

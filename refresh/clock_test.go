@@ -117,7 +117,7 @@ func TestAClockThatIsSetBackGivesNoTokenAnotherHour(t *testing.T) {
 }
 
 // Who is there when the clock is set back knows how old what it reads for the first time is.
-func TestWhatIsReadForTheFirstTimeAfterTheClockWasSetBackIsAsOldAsItIs(t *testing.T) {
+func TestAGrantFirstReadAfterTheClockWasSetBackIsAsOldAsItIs(t *testing.T) {
 	t.Parallel()
 	f, set := clockedFleet(t, refreshtest.Config{AccessTokenLife: time.Hour})
 	set(time.Hour)

@@ -121,11 +121,11 @@ func (cfg Config) withDefaults() (Config, error) {
 	cfg.ClaimTimeout = cmp.Or(cfg.ClaimTimeout, cfg.ExchangeTimeout+defaultClaimMargin)
 	cfg.CommitPatience = cmp.Or(cfg.CommitPatience, defaultCommitPatience)
 	cfg.IdleAfter = cmp.Or(cfg.IdleAfter, defaultIdleAfter)
-	return cfg, cfg.nested()
+	return cfg, cfg.checkNesting()
 }
 
-// nested refuses durations that break the order in which deadlines must fall.
-func (cfg Config) nested() error {
+// checkNesting refuses durations that break the order in which deadlines must fall.
+func (cfg Config) checkNesting() error {
 	var wrong []string
 	for name, d := range map[string]time.Duration{
 		"ExchangeTimeout": cfg.ExchangeTimeout, "ClaimTimeout": cfg.ClaimTimeout, "CommitPatience": cfg.CommitPatience,
@@ -151,7 +151,7 @@ func (cfg Config) nested() error {
 	return nil
 }
 
-// acknowledged is how long replicas may take to acknowledge a change. What a claim waits is taken
+// acknowledged returns how long replicas may take to acknowledge a change. What a claim waits is taken
 // from its exchange, which must have most of its time left.
 func (cfg Config) acknowledged() engine.ChangeOption {
 	return engine.Replicas(cfg.Replicas, min(time.Second, cfg.ExchangeTimeout/4))

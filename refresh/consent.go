@@ -77,6 +77,7 @@ func WithExtra(members map[string]any) ConnectOption {
 type ImportResult string
 
 const (
+	// Imported: the pair is stored.
 	Imported ImportResult = "imported"
 	// Exists: the tenant has a grant, or has disconnected one; it is left as it is.
 	Exists ImportResult = "exists"
@@ -110,7 +111,7 @@ func (c *Coordinator) Import(ctx context.Context, tenant string, tok *oauth2.Tok
 	return Imported, nil
 }
 
-// firstPair is how the first pair of a grant is made, given Redis' time; or what is wrong with tok.
+// firstPair returns how the first pair of a grant is made, given Redis' time; or what is wrong with tok.
 func firstPair(call string, tok *oauth2.Token, mints bool, pairs *pair.Maker, opts []ConnectOption) (func(now int64) grant.Pair, error) {
 	if tok == nil || tok.AccessToken == "" {
 		return nil, fmt.Errorf("refresh: %s: the token has no access token", call)

@@ -111,7 +111,7 @@ func TestMembersOfTheConsentAreKeptFromTheFirstTokenOn(t *testing.T) {
 	keeps(other)
 	pin := other.cache.Grant(key("acme")).Pin()
 	defer pin.Unpin()
-	if err := pin.Confirmed(f.ctx()); err != nil { // or the push comes before it listens
+	if err := pin.Confirm(f.ctx()); err != nil { // or the push comes before it listens
 		t.Fatal(err)
 	}
 	if err := w.Refresh(f.ctx(), "acme"); err != nil {

@@ -36,7 +36,6 @@ type Coordinator struct {
 	mint    *holder.Mint
 	events  *feed
 
-	tally    tally        // how its exchanges ended
 	insecure lastInsecure // request that was not sent
 	seen     observed     // by Config.Observer
 }
@@ -55,7 +54,7 @@ func New(cfg Config) (*Coordinator, error) {
 	c.seen.app = observe.New(cfg.App, cfg.Observer, c.log)
 	c.judge = &trouble.Judge{App: c.app, Process: cfg.Locker.Name(), Log: c.log}
 	c.tools = newTools(cfg, c.app, c.judge, c.work, c.log)
-	c.tools.Exchanges.Ended, c.tools.Observe = c.tally.note, c.seen.app
+	c.tools.Observe = c.seen.app
 	c.revoker = &revoker{provider: cfg.Provider, work: c.work, log: c.log}
 	c.tools.Revoke = c.revoker.late
 	var uses sync.Once

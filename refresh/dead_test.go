@@ -69,7 +69,7 @@ func TestAProbeWithoutAnExchangeStopsNobody(t *testing.T) {
 	f.connect(w, "acme", true)
 	pin := w.cache.Grant(key("busy")).Pin()
 	defer pin.Unpin()
-	if err := pin.Confirmed(f.ctx()); err != nil {
+	if err := pin.Confirm(f.ctx()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.cache.Grant(key("busy")).Read(f.ctx()); err != nil {

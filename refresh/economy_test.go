@@ -98,6 +98,7 @@ func TestAnAppsStateThatCannotBeReadStopsNobody(t *testing.T) {
 	}
 	f.inUse(w, tenants[0])
 	events := w.Events(t.Context())
+	f.listening(w, 1)
 	f.due(w, tenants[0], time.Minute)
 	f.run(f.worker())
 	f.hears(events, refresh.EventRefreshed, tenants[0])

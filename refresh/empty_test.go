@@ -143,7 +143,7 @@ func (f *ofRedis) hearNoMore() {
 	}
 }
 
-func TestWhatRedisHasLostIsGivenBackUnasked(t *testing.T) {
+func TestProcessesGiveBackUnaskedWhatRedisHasLost(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(f *ofRedis){
 		"FLUSHALL":            func(f *ofRedis) { f.rdb.FlushAll(f.ctx()) },
@@ -159,7 +159,7 @@ func TestWhatRedisHasLostIsGivenBackUnasked(t *testing.T) {
 	}
 }
 
-func TestWhatAClusterHasLostIsGivenBackUnasked(t *testing.T) {
+func TestProcessesGiveBackUnaskedWhatAClusterHasLost(t *testing.T) {
 	t.Parallel()
 	f := &ofRedis{fleet: newFleet(t, refreshtest.Config{})}
 	cluster := redistest.StartCluster(t)
@@ -341,7 +341,7 @@ func (f *fleet) eventually(what string, reached func() bool) {
 }
 
 // Neither an empty Redis that nobody has known, nor an app's state that an operator has deleted, is a loss.
-func TestWhatIsNoLossIsNotTakenForOne(t *testing.T) {
+func TestADatabaseThatLostNothingIsNotTakenForOneThatDid(t *testing.T) {
 	t.Parallel()
 	f := &ofRedis{fleet: newFleet(t, refreshtest.Config{})}
 	f.redis = redistest.Own(t)
@@ -357,7 +357,7 @@ func TestWhatIsNoLossIsNotTakenForOne(t *testing.T) {
 }
 
 // Without the app's state nobody knows whether Redis has lost data.
-func TestNobodyIsSaidToBeNotConnectedWhileTheStateOfTheAppCannotBeRead(t *testing.T) {
+func TestNoTenantIsCalledNotConnectedWhileTheStateOfTheAppCannotBeRead(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	f.redis = redistest.Own(t)

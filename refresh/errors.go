@@ -20,12 +20,12 @@ import (
 var (
 	// ErrReauthorize: the tenant must act, and authorize the app again. Nothing else helps.
 	ErrReauthorize = errors.New("the tenant must authorize the app again")
-	// ErrClientConfig: the operator must act. Something is wrong with client id or secret, the
-	// scopes, the keyset that seals the tokens, a Redis that cannot do what is needed, or a profile
-	// by which answers cannot be read. If the provider refuses one tenant as if it refused the
+	// ErrClientConfig: the operator must act. Something is wrong with client id or secret, with the
+	// scopes, with the keyset that seals the tokens, with a Redis that cannot do what is needed, or with
+	// a profile by which answers cannot be read. The code and the cause say which. If the provider refuses one tenant as if it refused the
 	// client, only that tenant gets this error. All tenants get it once several were refused, and
 	// none was accepted in between.
-	ErrClientConfig = errors.New("the operator must mend the app's configuration")
+	ErrClientConfig = errors.New("the operator must act")
 	// ErrUnavailable: the provider or Redis does not answer usably. Try again after
 	// Error.RetryAfter.
 	ErrUnavailable = errors.New("unavailable for now, try again later")
@@ -87,7 +87,7 @@ func oneLine(s string) string {
 	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
 }
 
-// cause is what the text has not said yet.
+// cause returns what the text has not said yet.
 func (e *Error) cause() error {
 	var failed *provider.Error
 	if errors.As(e.Err, &failed) {

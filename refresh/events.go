@@ -84,7 +84,7 @@ var appEvents = map[string]EventKind{
 	"data_lost": EventDataLost, "provider_down": EventProviderDown, "provider_up": EventProviderUp,
 }
 
-// lastEvents is what a grant's record says of its last changes.
+// lastEvents returns what a grant's record says of its last changes.
 func lastEvents(s *engine.Snapshot) []Event {
 	r := &s.Record
 	var last []Event

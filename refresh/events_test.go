@@ -12,7 +12,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 )
 
-func TestEachChangeIsToldOnceInEveryProcessThatListens(t *testing.T) {
+func TestEachChangeReachesEachListeningProcessOnce(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	var mu sync.Mutex
@@ -123,7 +123,7 @@ func (f *fleet) listening(w *worker, n int64) {
 }
 
 // A process may have several, and close one of them.
-func TestCoordinatorsOfOneAppOnOneCacheAreToldEach(t *testing.T) {
+func TestEachCoordinatorOfAnAppOnOneCacheHearsOfChanges(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()

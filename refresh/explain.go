@@ -37,7 +37,7 @@ func (c *Coordinator) Explain(ctx context.Context, tenant string) (explain.Expla
 	return explain.Judge(found), nil
 }
 
-// evidenceOf is what is known of a grant.
+// evidenceOf returns what is known of a grant.
 func evidenceOf(ctx context.Context, c *Coordinator, k tokencache.Key) (explain.Case, error) {
 	profile := c.tools.Rules.Profile
 	if c.tools.Rules.Mints {
@@ -45,7 +45,7 @@ func evidenceOf(ctx context.Context, c *Coordinator, k tokencache.Key) (explain.
 	}
 	found := explain.Case{
 		App: k.App, Tenant: k.Tenant, Profile: &profile, IdleAfter: c.cfg.IdleAfter,
-		Process: explain.Process{Name: c.cfg.Locker.Name()}, Share: shareOf(c),
+		Process: explain.Process{Name: c.cfg.Locker.Name()},
 	}
 	s, trace, err := readTogether(ctx, c, k)
 	if unfit := engine.Unfit(err); unfit != nil {
@@ -53,9 +53,6 @@ func evidenceOf(ctx context.Context, c *Coordinator, k tokencache.Key) (explain.
 		return found, nil
 	}
 	found.Trace, found.Now = trace, trace.Now
-	if found.Share != nil {
-		found.Share.Since = max(1, trace.Now-found.Share.Since)
-	}
 	switch {
 	case errors.Is(err, tokencache.ErrDamaged), errors.Is(err, tokencache.ErrNewer):
 		found.Damaged = err
@@ -66,7 +63,7 @@ func evidenceOf(ctx context.Context, c *Coordinator, k tokencache.Key) (explain.
 		found.Process = processOf(ctx, c, s, trace.Now)
 	}
 	if a, err := c.app.AppState(ctx); err == nil {
-		found.State = stateOf(a)
+		found.State = &a.AppTrouble
 		if h := c.tools.Economy.HostFor(a, k.Tenant, s); h != nil {
 			found.Host = h.About
 		}
@@ -111,7 +108,7 @@ func pairOf(s *engine.Snapshot) explain.Pair {
 	return explain.PairOpens
 }
 
-// processOf is what this process knows of a grant that is in no key of Redis.
+// processOf returns what this process knows of a grant that is in no key of Redis.
 func processOf(ctx context.Context, c *Coordinator, s *engine.Snapshot, now int64) explain.Process {
 	p := explain.Process{Name: c.cfg.Locker.Name()}
 	insecure := c.insecure.lately(s.Tenant)
@@ -129,26 +126,4 @@ func processOf(ctx context.Context, c *Coordinator, s *engine.Snapshot, now int6
 		}
 	}
 	return p
-}
-
-// shareOf is how the exchanges of this process ended of late; nil if there were none. Its Since is how
-// many ms ago.
-func shareOf(c *Coordinator) *explain.Share {
-	made, failed, tenants, ago := c.tally.share()
-	if made == 0 {
-		return nil
-	}
-	return &explain.Share{Exchanges: made, Failed: failed, Tenants: tenants, Since: ago.Milliseconds()}
-}
-
-func stateOf(a *engine.AppState) *explain.State {
-	s := &explain.State{
-		Open: a.Open, Error: a.Error, OpenedAt: a.OpenedAt, Probes: a.Probes, ProbeAt: a.ProbeAt, Brake: a.Brake,
-		MassAt: a.MassAt, MassTryAt: a.MassTryAt, ThrottledUntil: a.ThrottledUntil, LostAt: a.LostAt,
-		Refused: a.Refused, Hosts: make(map[string]*explain.State, len(a.Hosts)),
-	}
-	for name, h := range a.Hosts {
-		s.Hosts[name] = stateOf(h)
-	}
-	return s
 }

@@ -1,6 +1,7 @@
 package refresh_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -32,7 +33,7 @@ func (f *fleet) listens(w *worker, tenant string) {
 	f.t.Helper()
 	pin := w.cache.Grant(key(tenant)).Pin()
 	f.t.Cleanup(pin.Unpin)
-	if err := pin.Confirmed(f.ctx()); err != nil {
+	if err := pin.Confirm(f.ctx()); err != nil {
 		f.t.Fatal(err)
 	}
 }
@@ -72,7 +73,7 @@ func (f *fleet) exchanged(w *worker, n int) {
 	}
 }
 
-func TestWhoRemembersWhatAFailoverLostGivesItBackUnasked(t *testing.T) {
+func TestAProcessThatRemembersGivesBackUnaskedWhatAFailoverLost(t *testing.T) {
 	t.Parallel()
 	f, fo, remembers := lostCommit(t)
 	f.field(fo.Replica.Client(t), "gen", func(gen string) bool { return gen == "2" })
@@ -90,7 +91,7 @@ func TestWhoRemembersWhatAFailoverLostGivesItBackUnasked(t *testing.T) {
 
 // A process that remembers nothing must not believe what Redis says after a failover, whoever
 // it is that knows better.
-func TestWhoComesAfterAFailoverWaitsForTheOthers(t *testing.T) {
+func TestACallerAfterAFailoverWaitsForTheOtherProcesses(t *testing.T) {
 	t.Parallel()
 	f, fo, _ := lostCommit(t)
 	cold := f.workerOn(fo.Client(t))
@@ -99,7 +100,7 @@ func TestWhoComesAfterAFailoverWaitsForTheOthers(t *testing.T) {
 }
 
 // A claim can be lost, too, while its holder waits for the provider.
-func TestWhoComesAfterAFailoverWaitsForTheHolderOfALostClaim(t *testing.T) {
+func TestACallerAfterAFailoverWaitsForTheHolderOfALostClaim(t *testing.T) {
 	t.Parallel()
 	f, fo, warm := parted(t)
 	gate := f.server.Hold(refreshtest.AfterCommit)
@@ -176,7 +177,7 @@ func TestARestartFromAnOldFileCostsNoPair(t *testing.T) {
 }
 
 // What nobody gives back unasked, such as a change of long ago, is asked for.
-func TestWhoComesAfterARestartAsksTheOthers(t *testing.T) {
+func TestACallerAfterARestartAsksTheOtherProcesses(t *testing.T) {
 	t.Parallel()
 	f, rewind, remembers := restarted(t, false)
 	for ctx := f.ctx(); remembers.cache.Grant(key("acme")).Peek() == nil && ctx.Err() == nil; {
@@ -236,7 +237,9 @@ var failovers = map[string]func(*redistest.Failover, testing.TB){
 // refreshed has a worker force a refresh, as often as it takes.
 func (f *fleet) refreshed(w *worker, tenant string) {
 	f.t.Helper()
-	for ctx := f.ctx(); ; time.Sleep(20 * time.Millisecond) {
+	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second) // a failover takes ten of them
+	defer cancel()
+	for ; ; time.Sleep(20 * time.Millisecond) {
 		err := w.Refresh(ctx, tenant)
 		if err == nil {
 			return

@@ -23,7 +23,7 @@ func (f *fleet) stranger(tok *oauth2.Token) {
 	}
 }
 
-func TestAGrantThatSomebodyElseRefreshesTooIsToldApart(t *testing.T) {
+func TestAGrantThatAnotherProgramRefreshesTooIsRecognized(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w, other := f.worker(), f.worker()
@@ -60,7 +60,7 @@ func TestAGrantThatSomebodyElseRefreshesTooIsToldApart(t *testing.T) {
 
 // The other way in which it shows: refreshing works, but one access token after the other dies
 // in the middle of its life.
-func TestAccessTokensThatDieEarlyAgainAndAgainAreToldApart(t *testing.T) {
+func TestAccessTokensThatDieEarlyAgainAndAgainAreRecognized(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()

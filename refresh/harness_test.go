@@ -122,6 +122,22 @@ func (f *fleet) token(w *worker, tenant string) *oauth2.Token {
 	return tok
 }
 
+// tokenAfterAll is Token for a caller that comes again, if it was sent away since a busy machine took longer over
+// the exchange than it may take: its answer is taken all the same.
+func (f *fleet) tokenAfterAll(w *worker, tenant string) (*oauth2.Token, error) {
+	ctx := f.ctx()
+	tok, err := w.Token(ctx, tenant)
+	var e *refresh.Error
+	if !errors.As(err, &e) || e.Code != "slow_exchange" {
+		return tok, err
+	}
+	for errors.Is(err, refresh.ErrUnavailable) && ctx.Err() == nil {
+		time.Sleep(20 * time.Millisecond)
+		tok, err = w.Token(ctx, tenant)
+	}
+	return tok, err
+}
+
 // lawful asserts what must hold after every story: nobody presented a spent refresh
 // token against the rules, and the stored pair is the one that lives at the provider.
 func (f *fleet) lawful(w *worker, tenant string) {

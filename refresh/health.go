@@ -46,7 +46,7 @@ const lookFor = time.Second
 // Health says how this process is: for a readiness probe, a page and a dashboard. It is not for a liveness
 // probe: a restart mends nothing of what it tells, and loses what only this process remembers.
 //
-// While the process's heartbeat comes back, Health asks Redis nothing. Otherwise, and until Redis has once
+// While the process receives its own heartbeat, Health asks Redis nothing. Otherwise, and until Redis has once
 // said that it can do what is needed, it asks one thing, once a second at most however often it is called.
 // It returns when ctx ends, or after a second.
 func (c *Coordinator) Health(ctx context.Context) Health {

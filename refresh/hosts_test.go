@@ -92,7 +92,7 @@ func (e *estate) expired(w *worker, host string, n int) (tenants []string) {
 	return tenants
 }
 
-func TestWhatOneHostSaysStopsNoTenantOfAnother(t *testing.T) {
+func TestTheAnswerOfOneHostStopsNoTenantOfAnother(t *testing.T) {
 	for name, c := range map[string]struct {
 		step    refreshtest.Step
 		kind    error

@@ -114,7 +114,7 @@ func ailing(t *testing.T, how trouble, alter ...func(*refresh.Config)) (f *fleet
 	gate := f.server.Hold(refreshtest.AfterCommit)
 	got := make(chan error, 1)
 	go func() {
-		tok, err := w.Token(f.ctx(), "acme")
+		tok, err := f.tokenAfterAll(w, "acme")
 		if err == nil && !f.server.AccessAlive(tok.AccessToken) {
 			err = errors.New("a dead token")
 		}

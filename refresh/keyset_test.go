@@ -85,7 +85,7 @@ func TestAWorkerWithAnotherKeysetDelaysNobody(t *testing.T) {
 }
 
 // Of two keysets a process has one: what it cannot open, it passes over.
-func TestWhatCannotBeOpenedIsPassedOver(t *testing.T) {
+func TestRunPassesOverGrantsThatItCannotOpen(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	f.redis = redistest.Own(t)

@@ -91,7 +91,7 @@ func TestTokensThatDieAtTheSameAgeAgainAndAgainHaveAWrongLifetime(t *testing.T) 
 	}
 }
 
-func TestAnotherProgramThatWorksByTheHourIsToldApartInTheEnd(t *testing.T) {
+func TestAnotherProgramThatWorksByTheHourIsRecognizedInTheEnd(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{AccessTokenLife: 1000 * time.Hour})
 	w := f.worker()

@@ -27,8 +27,8 @@ func (f *fleet) hot(w *worker, tenant string) {
 
 func TestLostAnswerIsReplayedBeforeAShortGraceWindowShuts(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, refreshtest.Config{Profile: provider.Profile{Replay: provider.ReplayGrace, Grace: 4 * time.Second}})
-	w := f.worker(func(c *refresh.Config) { c.ExchangeTimeout, c.ClaimTimeout = 4500*time.Millisecond, 5*time.Second })
+	f := newFleet(t, refreshtest.Config{Profile: provider.Profile{Replay: provider.ReplayGrace, Grace: 12 * time.Second}})
+	w := f.worker(func(c *refresh.Config) { c.ExchangeTimeout, c.ClaimTimeout = 13*time.Second, 14*time.Second })
 	f.connect(w, "acme", true)
 	f.server.Script(refreshtest.Step{At: refreshtest.AfterCommit, Fault: refreshtest.Drop})
 	_, err := w.Token(f.ctx(), "acme")
@@ -79,7 +79,11 @@ func TestTakeoverAsksTheFleetForALostCommit(t *testing.T) {
 	f.connect(warm, "acme", true)
 	gate := f.server.Hold(refreshtest.AfterCommit)
 	var caller sync.WaitGroup
-	caller.Go(func() { f.token(warm, "acme") })
+	caller.Go(func() {
+		if _, err := f.tokenAfterAll(warm, "acme"); err != nil {
+			t.Error(err)
+		}
+	})
 	gate.Await(t)
 	base := f.prefix + ":{zoom:acme}:"
 	grant, secret := rdb.Dump(f.ctx(), base+"grant").Val(), rdb.Dump(f.ctx(), base+"secret").Val()
@@ -134,10 +138,10 @@ func TestClockThatIsAheadCausesNoBusyLoop(t *testing.T) {
 	f.redis = redistest.Own(t)
 	holder := f.worker()
 	f.connect(holder, "acme", true)
-	slow, proxy := f.cuttable()
+	slow, proxy := f.patient()
 	pin := slow.cache.Grant(key("acme")).Pin()
 	defer pin.Unpin()
-	if err := pin.Confirmed(f.ctx()); err != nil {
+	if err := pin.Confirm(f.ctx()); err != nil {
 		t.Fatal(err)
 	}
 	proxy.Freeze()

@@ -48,7 +48,7 @@ func TestSplitVotesOfALeaseAreNoError(t *testing.T) {
 			}
 		}
 		callers.Wait()
-		if took := time.Since(start); round > 0 && took > 2*time.Second {
+		if took := time.Since(start); round > 0 && took > 5*time.Second { // a vote that nobody gives back stands for ten
 			t.Errorf("round %d took %v", round, took)
 		}
 		f.lawful(workers[0], tenant)

@@ -63,7 +63,7 @@ func TestRedisMovesToAnotherServerAndNoGrantIsLost(t *testing.T) {
 	f.saysOfItself(next.Client(t), "role:master")
 	proxy.Move(next.Addr())
 	before := f.server.Ledger().Exchanges()
-	for end := time.Now().Add(2 * patience); f.server.Ledger().Exchanges() < before+10*len(tenants); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(2 * patience); f.server.Ledger().Exchanges() < before+4*len(tenants); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%d exchanges after the move, %d before", f.server.Ledger().Exchanges()-before, before)
 		}

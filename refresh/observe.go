@@ -132,8 +132,8 @@ func (o *observed) tell(ctx context.Context, ride *flight.Ride, tenant string, h
 	}
 }
 
-// served tells of a token that was handed out without a wait: memory had it, coherent or not, or Redis.
-func (o *observed) served(coherent bool, from string) {
+// countServed tells of a token that was handed out without a wait: memory had it, coherent or not, or Redis.
+func (o *observed) countServed(coherent bool, from string) {
 	if coherent {
 		o.hot.Add()
 	} else {

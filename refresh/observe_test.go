@@ -249,7 +249,7 @@ func TestAnObserverHearsOfRejects(t *testing.T) {
 }
 
 // The deaths of coordinators must not add up in an Observer that outlives them.
-func TestAnObserverIsToldOnceByAllCoordinatorsOfACacheAndLetGoByClose(t *testing.T) {
+func TestAnObserverHearsOnceOfAllCoordinatorsOfACacheUntilClose(t *testing.T) {
 	t.Parallel()
 	f, r := newFleet(t, refreshtest.Config{}), newRecorder()
 	a := f.worker(r.by)
@@ -271,7 +271,7 @@ func TestAnObserverIsToldOnceByAllCoordinatorsOfACacheAndLetGoByClose(t *testing
 	}
 }
 
-func TestSeveralObserversAreAllToldAndOneThatCannotBeToldApartIsRefused(t *testing.T) {
+func TestSeveralObserversAllHearAndOneThatCannotBeComparedIsRefused(t *testing.T) {
 	t.Parallel()
 	f, x, y := newFleet(t, refreshtest.Config{}), newRecorder(), newRecorder()
 	both := refresh.Observers(x, refresh.Unobserved{}, y)

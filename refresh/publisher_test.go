@@ -186,7 +186,7 @@ func (in *intruder) scene() (a, b *worker) {
 	return a, b
 }
 
-func TestWhoMayOnlyPublishChangesNothing(t *testing.T) { // alone: it counts goroutines
+func TestAUserThatMayOnlyPublishChangesNothing(t *testing.T) { // alone: it counts goroutines
 	in := newIntruder(t)
 	a, b := in.scene()
 	in.connect(a, "slow", true)
@@ -264,7 +264,7 @@ func TestWhoMayOnlyPublishChangesNothing(t *testing.T) { // alone: it counts gor
 }
 
 // He who may listen, too, has genuine messages, which he can repeat as long as they are believed.
-func TestWhoRepeatsWhatHeHeardChangesNothing(t *testing.T) {
+func TestASenderThatRepeatsMessagesChangesNothing(t *testing.T) {
 	t.Parallel()
 	in := newIntruder(t, "+subscribe", "+psubscribe")
 	tape := in.rdb.PSubscribe(t.Context(), in.prefix+":*")

@@ -48,7 +48,7 @@ func TestWithoutRedisAValidTokenIsServedAndNothingIsPresented(t *testing.T) {
 		t.Errorf("%d exchanges without a claim", n)
 	}
 	proxy.Accept()
-	f.token(w, "expired")
+	awaitToken(t, f, w, "expired")
 	f.lawful(w, "expired")
 }
 
@@ -158,17 +158,29 @@ func TestFlushedRedisIsRestoredFromAWarmWorker(t *testing.T) {
 func TestFlushedRedisIsRestoredForAWorkerThatRemembersNothing(t *testing.T) {
 	f := newFleet(t, refreshtest.Config{})
 	f.redis = redistest.Own(t)
-	warm, cold := f.worker(), f.worker()
+	warm := f.worker()
 	tok := f.connect(warm, "acme", false)
-	for warm.cache.Grant(key("acme")).Peek() == nil {
-		f.token(warm, "acme")
-	}
-	f.redis.Client(t).FlushAll(f.ctx())
-	if got := f.token(cold, "acme"); got.AccessToken != tok.AccessToken {
-		t.Error("not the remembered token")
-	}
+	f.hot(warm, "acme")
+	f.afterALoss("the remembered token is not served", func(cold *worker) bool {
+		got, err := cold.Token(f.ctx(), "acme")
+		return err == nil && got.AccessToken == tok.AccessToken
+	})
 	if err := f.worker().Refresh(f.ctx(), "acme"); err != nil {
 		t.Fatal(err)
 	}
-	f.lawful(cold, "acme")
+	f.lawful(warm, "acme")
+}
+
+// afterALoss lets Redis lose all, and a process that has just begun ask about it. Those that remember have 300 ms to
+// give it back; a machine that is too busy for that has two more tries.
+func (f *fleet) afterALoss(wrong string, right func(cold *worker) bool) {
+	f.t.Helper()
+	for range 3 {
+		cold := f.worker()
+		f.redis.Client(f.t).FlushAll(f.ctx())
+		if right(cold) {
+			return
+		}
+	}
+	f.t.Error(wrong)
 }

@@ -47,28 +47,39 @@ func TestDueTokenIsServedWhileItsRenewalIsUnderWay(t *testing.T) {
 			w := f.roomy(room)
 			f.connect(w, "other", false)
 			f.token(w, "other")
-			f.due(w, "acme", time.Minute)
-			gate := f.server.Hold(refreshtest.BeforeCommit)
-			var callers sync.WaitGroup
-			var slow atomic.Int64
-			for range 200 {
-				callers.Go(func() {
-					start := time.Now()
-					f.token(w, "acme")
-					if time.Since(start) > 900*time.Millisecond { // a second is for a silent Redis
-						slow.Add(1)
-					}
-				})
-				time.Sleep(50 * time.Microsecond)
+			slow := int64(1)
+			for try := 0; slow > 0 && try < 3; try++ { // a machine that stands still for a second makes all callers slow
+				tenant := fmt.Sprint("acme", try)
+				f.due(w, tenant, time.Minute)
+				gate := f.server.Hold(refreshtest.BeforeCommit, tenant)
+				slow = f.slowCallers(w, tenant) // with the gate shut
+				gate.Await(t)
+				gate.Release()
 			}
-			callers.Wait() // with the gate shut
-			gate.Await(t)
-			gate.Release()
-			if n := slow.Load(); n > 0 {
-				t.Errorf("%d callers waited for a renewal", n)
+			if slow > 0 {
+				t.Errorf("%d callers waited for a renewal", slow)
 			}
 		})
 	}
+}
+
+// slowCallers lets 200 callers ask for a token, and returns how many have waited as long as for a silent Redis, which
+// is a second.
+func (f *fleet) slowCallers(w *worker, tenant string) int64 {
+	var callers sync.WaitGroup
+	var slow atomic.Int64
+	for range 200 {
+		callers.Go(func() {
+			start := time.Now()
+			f.token(w, tenant)
+			if time.Since(start) > 900*time.Millisecond {
+				slow.Add(1)
+			}
+		})
+		time.Sleep(50 * time.Microsecond)
+	}
+	callers.Wait()
+	return slow.Load()
 }
 
 // A renewal that waits for a dead holder's claim is no place to wait for whoever wants a newer token at
@@ -132,15 +143,15 @@ func TestLateWordOfALeaseDoesNotOutliveIt(t *testing.T) {
 func TestTryTokenAsksTheFleetBeforeItSaysNotConnected(t *testing.T) {
 	f := newFleet(t, refreshtest.Config{})
 	f.redis = redistest.Own(t)
-	warm, cold := f.worker(), f.worker()
+	warm := f.worker()
 	f.connect(warm, "acme", false)
-	for warm.cache.Grant(key("acme")).Peek() == nil {
-		f.token(warm, "acme")
-	}
-	f.redis.Client(t).FlushAll(f.ctx())
-	if _, err := cold.TryToken(f.ctx(), "acme"); errors.Is(err, refresh.ErrNotConnected) {
-		t.Errorf("%v, though another worker remembers it", err)
-	}
+	f.hot(warm, "acme")
+	f.afterALoss("not connected is said, though another worker remembers the tenant", func(cold *worker) bool {
+		_, err := cold.TryToken(f.ctx(), "acme")
+		return !errors.Is(err, refresh.ErrNotConnected)
+	})
+	cold := f.worker()
+	f.state(cold, "the loss", func(s *engine.AppState) bool { return s.LostAt != 0 })
 	_, err := cold.TryToken(f.ctx(), "nobody")
 	kind(t, err, refresh.ErrUnavailable, "redis_lost_data")
 }

@@ -20,6 +20,8 @@ import (
 // and 24 hours after the try before. Grants that live go first. A pair makes the grant active
 // again, with the event [EventRefreshed].
 //
+// While Run runs, `tokenlatch apps` counts this process among those that renew the app's grants.
+//
 // If a process dies during a renewal, another one renews that grant about a minute later. If the
 // due sets have lost a grant, a process finds it within about an hour.
 func (c *Coordinator) Run(ctx context.Context) error {
@@ -29,6 +31,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	ended := make(chan struct{})
 	err := c.work.Begin(func() {
 		defer close(ended)
+		defer c.app.Renewing()()
 		renew.New(renew.Config{Flights: c.flights, ReportApp: c.events.reportApp, ReportLast: c.events.reportLast}).Until(ctx)
 	})
 	if err != nil {

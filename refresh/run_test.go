@@ -3,9 +3,13 @@ package refresh_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/refresh"
@@ -13,6 +17,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/inspect"
 )
 
 // mark writes record fields behind everybody's back.
@@ -199,7 +204,7 @@ func TestAnIdleGrantIsLeftAloneUntilItsRefreshTokenNearsItsEnd(t *testing.T) {
 	f.lawful(w, "idle")
 }
 
-func TestWhatADeadSweeperTookIsRenewedByAnother(t *testing.T) {
+func TestAnotherProcessRenewsTheGrantsOfADeadSweeper(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
@@ -253,7 +258,7 @@ func TestRunEndsCleanlyAndLosesNothing(t *testing.T) {
 	}
 }
 
-func TestTheFixedEndOfARefreshTokenIsSaidAheadOfTime(t *testing.T) {
+func TestTheFixedEndOfARefreshTokenIsReportedAheadOfTime(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{Profile: provider.Profile{RefreshTokenLife: 60 * 24 * time.Hour}})
 	w := f.worker()
@@ -261,7 +266,7 @@ func TestTheFixedEndOfARefreshTokenIsSaidAheadOfTime(t *testing.T) {
 	f.connect(w, "acme", false)
 	f.token(w, "acme")
 	now := f.redisNow(w)
-	f.alter(w, "acme", "refresh_at", now-1, "rt_expires_at", now+4000)
+	f.alter(w, "acme", "refresh_at", now-1, "rt_expires_at", now+8000)
 	f.run(f.worker())
 	f.run(f.worker())
 	e := f.hears(events, refresh.EventReauthDue, "acme")
@@ -278,7 +283,7 @@ func TestTheFixedEndOfARefreshTokenIsSaidAheadOfTime(t *testing.T) {
 
 // The processes that made these changes have died before they could tell, nobody else listened,
 // and nobody has said when to look again.
-func TestWhatNobodyCouldHearIsToldByRun(t *testing.T) {
+func TestRunReportsChangesThatNobodyCouldHear(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
@@ -339,7 +344,7 @@ func TestWhatNobodyCouldHearIsToldByRun(t *testing.T) {
 }
 
 // A grant that rests is looked at when it is due, and changes nothing by that.
-func TestWhatWasToldIsNotToldAgainWhenAGrantIsDue(t *testing.T) {
+func TestRunRepeatsNoReportWhenAGrantIsDue(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
@@ -348,11 +353,13 @@ func TestWhatWasToldIsNotToldAgainWhenAGrantIsDue(t *testing.T) {
 	f.connect(w, "globex", false)
 	heard := f.worker()
 	events := heard.Events(t.Context())
-	f.run(heard)
+	stop := f.run(heard)
 	f.rescheduled(w, "acme")
+	stop()
 	if err := w.cache.Grant(key("globex")).Schedule(f.ctx(), 1); err != nil {
 		t.Fatal(err)
 	}
+	f.run(heard) // which looks at once when it begins
 	if e := <-events; e.Tenant != "globex" {
 		t.Errorf("told %+v", e)
 	}
@@ -360,7 +367,7 @@ func TestWhatWasToldIsNotToldAgainWhenAGrantIsDue(t *testing.T) {
 
 // What waits for the budget is put back: by a process that ends, and by one that has had it for
 // so long that it would come back and another would wait for it too.
-func TestWhatWaitsForTheBudgetIsPutBack(t *testing.T) {
+func TestAGrantThatWaitsForTheBudgetIsPutBack(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	f.profile.Budget = provider.Budget{Requests: 1, Per: time.Hour}
@@ -368,7 +375,16 @@ func TestWhatWaitsForTheBudgetIsPutBack(t *testing.T) {
 	f.connect(first, "first", true)
 	f.token(first, "first") // the budget of an hour
 	f.config.ExchangeTimeout, f.config.ClaimTimeout = time.Second, 3*time.Second
-	w := f.worker()
+	var told atomic.Int32 // how often the process has heard that it has taken a grant
+	rdb := f.redis.Client(t)
+	rdb.AddHook(after(func(cmd redis.Cmder) {
+		if script, ok := cmd.(*redis.Cmd); ok && strings.Contains(fmt.Sprint(cmd.Args()...), ":due:zoom:") {
+			if taken, _ := script.Slice(); len(taken) > 1 {
+				told.Add(1)
+			}
+		}
+	}))
+	w := f.workerOn(rdb)
 	f.connect(w, "acme", false)
 	now := f.redisNow(w)
 	due := now - 1000
@@ -390,9 +406,7 @@ func TestWhatWaitsForTheBudgetIsPutBack(t *testing.T) {
 		t.Errorf("it was taken again after %.0f ms: not put back, it came back by itself", again-taken)
 	}
 	// It has been taken in Redis; the process must have been told so before it ends, or it puts nothing back.
-	f.eventually("the process to wait for the budget", func() bool {
-		return float64(f.redisNow(w)) > again-float64(2*f.config.ClaimTimeout.Milliseconds())+500
-	})
+	f.eventually("the process to wait for the budget", func() bool { return told.Load() >= 2 })
 	stop()
 	if at := f.score(w, "acme"); at > float64(due) {
 		t.Errorf("whoever ended has left it at %.1f, it was due at %d", at, due)
@@ -403,7 +417,7 @@ func TestWhatWaitsForTheBudgetIsPutBack(t *testing.T) {
 }
 
 // Somebody marks a grant, and dies over that, between the look at it and its turn.
-func TestWhatIsFoundDeadOnTheWayIsTold(t *testing.T) {
+func TestRunReportsAGrantFoundDead(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	f.profile.Budget = provider.Budget{Concurrency: 1}
@@ -429,7 +443,7 @@ func TestWhatIsFoundDeadOnTheWayIsTold(t *testing.T) {
 	f.hears(events, refresh.EventReauthorize, "acme")
 }
 
-func TestWhoAsksForATokenIsNotedAsUse(t *testing.T) {
+func TestACallForATokenIsNotedAsUse(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker(func(cfg *refresh.Config) { cfg.IdleAfter = 200 * time.Millisecond })
@@ -469,7 +483,7 @@ func TestCloseEndsRun(t *testing.T) {
 	}
 }
 
-func TestThatTheCircuitIsOpenIsToldToWhoComesLater(t *testing.T) {
+func TestLateListenersLearnThatTheCircuitIsOpen(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
@@ -512,5 +526,39 @@ func TestALateWordOnWhenToLookYieldsToANewerPair(t *testing.T) {
 		if left := f.score(w, tenant) - float64(f.redisNow(w)); left > float64(time.Minute.Milliseconds()) {
 			t.Errorf("%s is looked at in %.0f s, when its token has expired", tenant, left/1000)
 		}
+	}
+}
+
+// People who look see how many processes renew an app, on each kind of Redis, and only while they do.
+func TestPeopleSeeWhoRenews(t *testing.T) {
+	t.Parallel()
+	for name, rdb := range map[string]redis.UniversalClient{"one server": redistest.Own(t).Client(t), "a Cluster": redistest.StartCluster(t).Client(t)} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(t, refreshtest.Config{})
+			in, err := inspect.New(rdb, inspect.Config{Prefix: f.prefix})
+			if err != nil {
+				t.Fatal(err)
+			}
+			renew := func(app string, want int64) {
+				t.Helper()
+				f.eventually(fmt.Sprintf("%d to renew %s", want, app), func() bool {
+					n, err := in.Renewers(t.Context(), app)
+					return err == nil && n == want
+				})
+			}
+			one, two := f.workerOn(rdb), f.workerOn(rdb)
+			stop := f.run(one)
+			f.run(two)
+			again := f.run(two) // in the same process
+			renew("zoom", 2)
+			renew("slack", 0)
+			stop()
+			renew("zoom", 1)
+			again()
+			renew("zoom", 1)
+			if n, err := in.Processes(t.Context()); err != nil || n > 2 {
+				t.Errorf("%d processes, %v", n, err)
+			}
+		})
 	}
 }

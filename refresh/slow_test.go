@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/oauth2"
+
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/refresh"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
@@ -117,43 +119,63 @@ func TestAHolderIsAskedBeforeEachTakeOver(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w, holder := f.worker(), f.worker()
-	f.connect(w, "acme", true)
-	pin := holder.cache.Grant(key("acme")).Pin()
+	for try := range 3 { // the holder has 300 ms to answer, of which a busy machine may take all
+		if f.answers(w, holder, fmt.Sprint("acme", try)) {
+			return
+		}
+	}
+	t.Error("the holder has put its deadline off too late, each time")
+}
+
+// answers lets a process wait for the holder of a claim that answers three times that it lives, and then no more. It
+// reports whether the answers came in time.
+func (f *fleet) answers(w, holder *worker, tenant string) bool {
+	f.t.Helper()
+	f.connect(w, tenant, true)
+	g := holder.cache.Grant(key(tenant))
+	pin := g.Pin()
 	defer pin.Unpin()
-	if err := pin.Confirmed(f.ctx()); err != nil {
-		t.Fatal(err)
+	if err := pin.Confirm(f.ctx()); err != nil {
+		f.t.Fatal(err)
 	}
-	s, err := holder.cache.Grant(key("acme")).Read(f.ctx())
+	s, err := g.Read(f.ctx())
 	if err != nil {
-		t.Fatal(err)
+		f.t.Fatal(err)
 	}
-	_, s, err = holder.cache.Grant(s.Key).As("holder").Claim(f.ctx(), s, "held", time.Second, grant.AfterDeadline)
+	_, s, err = g.As("holder").Claim(f.ctx(), s, "held", time.Second, grant.AfterDeadline)
 	if err != nil {
-		t.Fatal(err)
+		f.t.Fatal(err)
 	}
-	asked := make(chan struct{}, 8)
-	done := pin.AtIt(func() { asked <- struct{}{} })
+	asked := make(chan time.Time, 8)
+	done := pin.AtIt(func() { asked <- time.Now() })
 	defer done()
 	got := make(chan error, 1)
 	go func() {
-		_, err := w.Token(f.ctx(), "acme")
+		_, err := w.Token(f.ctx(), tenant)
 		got <- err
 	}()
 	for range 3 {
+		var at time.Time
 		select {
-		case <-asked:
+		case at = <-asked:
 		case err := <-got:
-			t.Fatalf("taken over unasked: %v, %d exchanges", err, len(f.server.Ledger()))
+			f.t.Fatalf("taken over unasked: %v, %d exchanges", err, len(f.server.Ledger()))
 		}
-		if o, _, err := holder.cache.Grant(s.Key).As("holder").Extend(f.ctx(), s, time.Second, "", 0); o != grant.OutcomeOK || err != nil {
-			t.Fatal(o, err)
+		o, _, err := g.As("holder").Extend(f.ctx(), s, time.Second, "", 0)
+		if o != grant.OutcomeOK && time.Since(at) > 150*time.Millisecond {
+			<-got
+			return false
+		}
+		if o != grant.OutcomeOK || err != nil {
+			f.t.Fatal(o, err)
 		}
 	}
 	done() // it has died
 	if err := <-got; err != nil {
-		t.Error(err)
+		f.t.Error(err)
 	}
-	f.lawful(w, "acme")
+	f.lawful(w, tenant)
+	return true
 }
 
 func TestASlowAnswerIsNotWaitedForWherePresentingAgainIsHarmless(t *testing.T) {
@@ -184,7 +206,7 @@ func TestAHolderThatIsCutOffHasItsPatienceBeforeOthersPresent(t *testing.T) {
 	f.connect(a, "acme", true)
 	gate := f.server.Hold(refreshtest.AfterCommit)
 	got := make(chan error, 1)
-	go func() { _, err := a.Token(f.ctx(), "acme"); got <- err }()
+	go func() { _, err := f.tokenAfterAll(a, "acme"); got <- err }()
 	gate.Await(t)
 	proxy.Refuse()
 	proxy.Cut()
@@ -218,7 +240,14 @@ func TestASamePairThatIsUsedBeforeItIsStoredIsNoDeath(t *testing.T) {
 	f.connect(a, "acme", true)
 	gate := f.server.Hold(refreshtest.AfterCommit)
 	got := make(chan string, 1)
-	go func() { got <- f.token(a, "acme").AccessToken }()
+	go func() {
+		tok, err := f.tokenAfterAll(a, "acme")
+		if err != nil {
+			t.Error(err)
+			tok = &oauth2.Token{}
+		}
+		got <- tok.AccessToken
+	}()
 	gate.Await(t)
 	proxy.Refuse()
 	proxy.Cut()
@@ -433,7 +462,7 @@ func TestAKeysetThatStopsSealingInBetweenCostsNoPair(t *testing.T) {
 	f.connect(w, "acme", true)
 	gate := f.server.Hold(refreshtest.AfterCommit)
 	got := make(chan error, 1)
-	go func() { _, err := w.Token(f.ctx(), "acme"); got <- err }()
+	go func() { _, err := f.tokenAfterAll(w, "acme"); got <- err }()
 	gate.Await(t)
 	aead.fail(errors.New("the key service says no"))
 	gate.Release()
@@ -463,7 +492,7 @@ func TestASuccessThatCannotBeReadIsKeptSealed(t *testing.T) {
 			f.redis = redistest.Own(t)
 			rdb := f.redis.Client(t)
 			var log lines
-			w := f.worker(short, logged(&log))
+			w := f.worker(logged(&log))
 			f.connect(w, "readable", true)
 			f.token(w, "readable") // else the app stops
 			f.connect(w, "acme", true)
@@ -523,7 +552,7 @@ func printed(v any) string {
 func TestAHolderWhoseWindowIsOpenIsAskedOnce(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{Profile: provider.Profile{Replay: provider.ReplayGrace, Grace: 30 * time.Second}})
-	f.lease = 10 * time.Second
+	f.lease = 30 * time.Second // it is not extended meanwhile
 	a, b := f.worker(), f.worker()
 	f.connect(a, "acme", true)
 	gate := f.server.Hold(refreshtest.AfterCommit)

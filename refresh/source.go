@@ -11,7 +11,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache"
 )
 
-// TokenSource is for SDKs that want an [oauth2.TokenSource]. Its Token calls [Coordinator.Token]
+// TokenSource returns an [oauth2.TokenSource], for SDKs that want one. Its Token calls [Coordinator.Token]
 // with the ctx given here. Use a ctx that lives as long as the SDK's client, not the ctx of one
 // request: when it ends, no call waits for a token any more.
 //

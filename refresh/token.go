@@ -100,7 +100,7 @@ func (c *Coordinator) TryToken(ctx context.Context, tenant string) (*oauth2.Toke
 	switch d := policy.Decide(v, policy.Want{}); d.Act {
 	case policy.ActServe:
 		c.flights.MaybeRenew(k, s)
-		c.seen.served(s == peeked, observe.FromRedis)
+		c.seen.countServed(s == peeked, observe.FromRedis)
 		return s.Token(), nil
 	case policy.ActGiveUp:
 		return nil, c.about(k, d.Trouble)

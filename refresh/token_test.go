@@ -139,7 +139,7 @@ func TestDueTokenIsServedAtOnceAndRenewedOnceInTheBackground(t *testing.T) {
 	f.profile.RefreshAhead = 0.9 // due soon after it was issued
 	workers := []*worker{f.worker(), f.worker()}
 	tok := f.server.Grant("acme")
-	tok.Expiry = time.Now().Add(4 * time.Second)
+	tok.Expiry = time.Now().Add(10 * time.Second)
 	if err := workers[0].Connect(f.ctx(), "acme", tok); err != nil {
 		t.Fatal(err)
 	}

@@ -60,8 +60,12 @@ func TestCallsAboutAnUnknownTenantCostNextToNothing(t *testing.T) {
 			if n := f.unknown(w, 500, "nobody"); n > 25 {
 				t.Errorf("500 calls cost %d commands", n)
 			}
-			if n := f.unknown(w, 500, "nobody"); n > 0 {
-				t.Errorf("500 more cost %d", n)
+			least := 500
+			for try := 0; least > 0 && try < 5; try++ { // a look at Redis, which comes every few seconds, may fall into one
+				least = min(least, f.unknown(w, 500, "nobody"))
+			}
+			if least > 0 {
+				t.Errorf("500 more cost %d at least", least)
 			}
 		})
 	}
@@ -191,9 +195,7 @@ func TestConnectByAUserThatMayNotPublishIsNoError(t *testing.T) {
 		}
 	}
 	f.living(f.worker(), "acme")
-	if !log.has(`"level":"error"`, "allow +publish and the channels") {
-		t.Error("no line of the log says what to allow")
-	}
+	f.eventually("the log to say what to allow", func() bool { return log.has(`"level":"error"`, "allow +publish and the channels") })
 	if err := w.Disconnect(f.ctx(), "acme"); err != nil {
 		t.Error(err)
 	}

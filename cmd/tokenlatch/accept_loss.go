@@ -55,7 +55,7 @@ func (g *globals) acceptLoss(cmd *cobra.Command, app, confirm string) error {
 	state, err := s.App(cmd.Context(), app)
 	switch {
 	case errors.Is(err, tokencache.ErrNone):
-		return &cli.Error{Exit: cli.ExitFailed, Code: "no_such_app", Err: fmt.Errorf("no app %s is known there (%s)", oncall.ID(app), g.place(s)), Hint: "tokenlatch apps lists those there are"}
+		return &cli.Error{Exit: cli.ExitFailed, Code: "no_such_app", Err: fmt.Errorf("no app %s is known there (%s)%s", oncall.ID(app), g.place(s), orAlike(nearApps(cmd.Context(), s, app))), Hint: "tokenlatch apps lists those there are"}
 	case err != nil:
 		return g.failed(s, err)
 	case state.LostAt == 0:

@@ -41,6 +41,11 @@ type world struct {
 // newWorld makes an app "zoom" in a directory, whose provider obeys that profile.
 func newWorld(t testing.TB, dir string, server *redistest.Server, profile provider.Profile) *world {
 	t.Helper()
+	return newWorldOn(t, dir, server.Client(t), profile)
+}
+
+func newWorldOn(t testing.TB, dir string, rdb redis.UniversalClient, profile provider.Profile) *world {
+	t.Helper()
 	keyset, err := seal.Generate()
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +55,7 @@ func newWorld(t testing.TB, dir string, server *redistest.Server, profile provid
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = p.Close() })
-	w := &world{t: t, provider: p, rdb: server.Client(t), config: filepath.Join(dir, "tokenlatch.yaml")}
+	w := &world{t: t, provider: p, rdb: rdb, config: filepath.Join(dir, "tokenlatch.yaml")}
 	w.write("keyset.json", string(keyset))
 	w.write("secret", secretCanary+"\n")
 	w.write("tokenlatch.yaml", fmt.Sprintf(`keyset: {file: keyset.json}

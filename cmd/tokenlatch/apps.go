@@ -6,7 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,17 +24,25 @@ func newApps(g *globals) *cobra.Command {
 		Use: "apps [flags]", Short: "a line per app: grants, what is late, what fails, and its circuit",
 		Long: `A line per app.
 
-  GRANTS   how many there are
-  IN USE   somebody asked for their token in the last 25 hours
-  LATE     renewals that are overdue by more than a minute: no process runs Run,
-           or those that do cannot keep up
+  GRANTS   how many there are, of each state
+  IN USE   active grants whose token somebody asked for in the last 25 hours
+  IDLE     the other active grants: a renewal is made for them only to keep
+           their refresh token alive
+  RUN      processes that call Run, and so renew, just now; - is not known
+  LATE     looks of Run that are overdue by more than a minute, as at a grant in
+           use whose token is due. An idle grant is not late, nor is a dead one
   /MIN     grants that an exchange was made for in the last minute
-  FAILED   grants whose last exchange failed
-  DEAD     grants whose tenant must consent again
-  STATE    ok; or data_lost, circuit_open, braked, mass_death, paused, ramping;
-           host_circuit_open, host_paused: only the tenants of one host wait`,
+  FAILED   grants whose last exchange failed, without those that are DEAD
+  DEAD     grants whose tenant must consent again; neither IN USE nor IDLE
+  STATE    ok; or how many grants are in trouble, as ls --trouble lists them.
+           Before that, if it is about the whole app: data_lost, circuit_open,
+           braked, mass_death, provider_down, paused, ramping; host_circuit_open
+           and host_paused: only the tenants of one host wait
+
+Disconnected grants are in GRANTS only. In JSON, state is about the whole app
+alone: look at trouble, too.`,
 		Example: `tokenlatch apps
-tokenlatch apps --json | jq '.[] | select(.state != "ok")'`,
+tokenlatch apps --json | jq '.[] | select(.state != "ok" or .trouble > 0)'`,
 		Args: named(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return g.apps(cmd) },
 	}
@@ -58,7 +66,7 @@ func (g *globals) apps(cmd *cobra.Command) error {
 
 // showApps prints what is known, and gives err back.
 func (g *globals) showApps(s *session, o *items, apps map[string]*oncall.App, err error) error {
-	t := g.table(o, 7, "APP", "GRANTS", "IN USE", "LATE", "/MIN", "FAILED", "DEAD", "STATE")
+	t := g.table(o, 9, "APP", "GRANTS", "IN USE", "IDLE", "RUN", "LATE", "/MIN", "FAILED", "DEAD", "STATE")
 	for _, name := range slices.Sorted(maps.Keys(apps)) {
 		var failed error
 		if g.asJSON() {
@@ -109,13 +117,11 @@ func (g *globals) countApps(ctx context.Context, s *session, p *progress) (apps 
 	return apps, first
 }
 
-// inUseFor is how long after its token was asked for a grant is in use: the default of
-// refresh.Config.IdleAfter.
-const inUseFor = 25 * time.Hour
-
 func count(a *oncall.App, row *inspect.Row) {
 	r := &row.Record
-	a.Grants++
+	if a.Grants++; oncall.Look(row).Trouble {
+		a.Trouble++
+	}
 	switch {
 	case errors.Is(row.Err, tokencache.ErrDamaged):
 		a.Damaged++
@@ -124,8 +130,13 @@ func count(a *oncall.App, row *inspect.Row) {
 		return
 	}
 	within := func(at int64, d time.Duration) bool { return at != 0 && row.Now-at < d.Milliseconds() }
-	if r.State == grant.Active && within(r.UsedAt, inUseFor) {
+	switch {
+	case r.State == grant.Disconnected:
+		a.Ended++
+	case r.State == grant.Active && oncall.InUse(row):
 		a.InUse++
+	case r.State == grant.Active:
+		a.Idle++
 	}
 	if r.IssuedAt != r.Epoch && within(r.IssuedAt, time.Minute) || within(r.ErrorAt, time.Minute) {
 		a.PerMinute++
@@ -146,9 +157,27 @@ func judge(ctx context.Context, s *session, a *oncall.App) error {
 		return err
 	}
 	a.LookAtApp(state)
+	if n, err := s.Renewers(ctx, a.App); err == nil { // a right of its own: not known where it is missing
+		a.Renewing = &n
+	}
 	due, err := s.Due(ctx, a.App)
 	a.Late = due.Overdue
 	return err
+}
+
+// appState returns how an app is in words: itself, and its grants.
+func appState(a *oncall.App) (cli.Tone, string) {
+	tone, said := cli.Calm, []string(nil)
+	if a.State != oncall.AppOK {
+		tone, said = cli.Alarm, append(said, a.State+": "+a.Why)
+	}
+	if a.Trouble > 0 {
+		tone, said = cli.Alarm, append(said, oncall.Count(a.Trouble)+" in trouble")
+	}
+	if a.Damaged > 0 {
+		said = append(said, oncall.Count(a.Damaged)+" of them damaged")
+	}
+	return tone, cmp.Or(strings.Join(said, "; "), a.State)
 }
 
 func appRow(a *oncall.App) term.Line {
@@ -158,15 +187,16 @@ func appRow(a *oncall.App) term.Line {
 		}
 		return term.In(tone, oncall.Count(n))
 	}
-	tone, text := cli.Calm, a.State
-	if a.State != oncall.AppOK {
-		tone, text = cli.Alarm, a.State+": "+a.Why
-	}
-	if a.Damaged > 0 {
-		text += "; " + strconv.FormatInt(a.Damaged, 10) + " damaged"
+	tone, text := appState(a)
+	run := term.In(cli.Plain, "-")
+	if a.Renewing != nil {
+		run = term.In(cli.Plain, oncall.Count(*a.Renewing))
+		if *a.Renewing == 0 && a.InUse > 0 {
+			run.Tone = cli.Busy
+		}
 	}
 	return term.Line{
-		term.In(cli.Plain, oncall.ID(a.App)), number(a.Grants, cli.Plain), number(a.InUse, cli.Plain), number(a.Late, cli.Busy),
+		term.In(cli.Plain, oncall.ID(a.App)), number(a.Grants, cli.Plain), number(a.InUse, cli.Plain), number(a.Idle, cli.Plain), run, number(a.Late, cli.Busy),
 		number(a.PerMinute, cli.Plain), number(a.Failed, cli.Busy), number(a.Reauthorize, cli.Alarm), term.In(tone, text),
 	}
 }

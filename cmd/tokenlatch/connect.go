@@ -125,7 +125,7 @@ func tokenFrom(members map[string]any, now time.Time) (*oauth2.Token, error) {
 	return tok.WithExtra(members), nil
 }
 
-// expiryOf is when an access token ends; zero for unsaid.
+// expiryOf returns when an access token ends; zero for unsaid.
 func expiryOf(members map[string]any, now time.Time) (time.Time, error) {
 	for _, name := range []string{"expiry", "expires_at"} {
 		switch v := members[name].(type) {
@@ -186,7 +186,7 @@ func (d *disconnecting) disconnect(cmd *cobra.Command, k grant.Key) error {
 func (d *disconnecting) end(ctx context.Context, w *worker, row *inspect.Row, k grant.Key) error {
 	switch {
 	case row == nil:
-		return d.noGrant(w.session, k)
+		return d.noGrant(ctx, w.session, k)
 	case d.confirm != k.Tenant:
 		return unconfirmed("disconnect", k, "%s is %s; it would have to consent again", oncall.ID(k.Tenant), oncall.Look(row).State)
 	}

@@ -19,6 +19,7 @@ type examining struct {
 	app, failOn string
 	skip        []string
 	pre         bool
+	problems    bool
 }
 
 func newDoctor(g *globals) *cobra.Command {
@@ -33,14 +34,16 @@ Run it with the Redis user of your workers, on a machine that has workers. It
 asks no provider, presents nothing, opens no pair and needs no keyset. It writes
 scratch keys of 10 seconds, and publishes to a channel of its own.
 
-docs/operations.md has a table of all checks.`,
+tokenlatch help operations examining has a table of all checks.`,
 		Example: `tokenlatch doctor
+tokenlatch doctor --problems                           # only what is not ok
 tokenlatch doctor --pre --app zoom --fail-on warning   # before a deployment
 tokenlatch doctor --skip durability,push.arrives --json`,
 		Args: named(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return x.run(cmd) },
 	}
 	fs := cmd.Flags()
+	fs.BoolVar(&x.problems, "problems", false, "show warnings and failures alone")
 	fs.BoolVar(&x.pre, "pre", false, "before a deployment: leave out data, fleet and apps")
 	fs.StringVar(&x.app, "app", "", "try the rights of this `APP`'s workers (default: all apps)")
 	fs.StringSliceVar(&x.skip, "skip", nil, "leave out these checks or `CATEGORIES`")
@@ -86,6 +89,9 @@ func (x *examining) run(cmd *cobra.Command) error {
 	o, found := x.items(x.stdout), map[doctor.Result]int{}
 	for f := range doctor.Examine(cmd.Context(), patient) {
 		found[f.Result]++
+		if x.problems && f.Result != doctor.Warning && f.Result != doctor.Failure {
+			continue
+		}
 		if err := x.show(o, &f); err != nil {
 			return err
 		}

@@ -240,7 +240,7 @@ func TestDoctorLooksOverGrantsAndFleet(t *testing.T) {
 	tell(t, rdb)
 	ctx := t.Context()
 	past := fmt.Sprint(time.Now().Add(-time.Hour).UnixMilli())
-	teller{t, ctx, rdb, nil}.hset("silent", "claim_until", past, "expires_at", past, "refresh_at", past)
+	teller{t, ctx, rdb, nil}.hset("silent", "claim_until", past, "expires_at", past, "refresh_at", past, "used_at", past)
 	if err := rdb.Del(ctx, "tl:{zoom:fine}:secret").Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +254,18 @@ func TestDoctorLooksOverGrantsAndFleet(t *testing.T) {
 	finds(t, found, "data.claims", doctor.Warning, "zoom silent")
 	finds(t, found, "fleet.silent", doctor.Warning, "web-3/4712 .*zoom silent")
 	finds(t, found, "fleet.processes", doctor.OK, "1 process listens")
-	finds(t, found, "fleet.late", doctor.OK, "10 renewals")
+	finds(t, found, "fleet.late", doctor.OK, "11 renewals") // hubspot has grants alone, and no state of its own
+	finds(t, found, "fleet.renewals", doctor.Warning, `no process calls Run: hubspot \(1 scheduled\), zoom \(10 scheduled\)`)
+	for _, app := range []string{"hubspot", "zoom"} {
+		run := rdb.Subscribe(ctx, "tl:heartbeat:run:"+app)
+		defer run.Close()
+		if _, err := run.Receive(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found = examined(t, server)
+	finds(t, found, "fleet.renewals", doctor.OK, "2 processes call Run")
+	finds(t, found, "fleet.processes", doctor.OK, "1 process listens")
 	if err := rdb.ZAdd(ctx, "tl:due:zoom:00", redis.Z{Score: 1, Member: "fine"}).Err(); err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/term"
 	"github.com/tokenlatch/tokenlatch/refresh/explain"
 	"github.com/tokenlatch/tokenlatch/tokencache"
-	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/inspect"
 )
@@ -37,7 +36,8 @@ the app's state, no token and no configuration. So it does not know what only a
 worker knows: Coordinator.Explain says that, too. Times are UTC.
 
 With an app alone it counts the app's grants by code: is it one customer, or
-everybody? With a code, as TL302, it prints what docs/codes.md says about it.`,
+everybody? With a code, as TL302, it prints what that means, how it is known,
+what to do, and what it is not; tokenlatch help codes lists them.`,
 		Example: `tokenlatch explain zoom acme
 tokenlatch explain zoom acme --for-tenant   # a sentence for the customer
 tokenlatch explain zoom
@@ -115,6 +115,11 @@ func (x *explaining) grant(ctx context.Context, s *session, k grant.Key) error {
 		err = x.text(e.ForTenant + "\n")
 	default:
 		err = x.text(term.Render(explanationLines(e, grant.Time(c.Now), x.width()), 0, x.colour()))
+		if c.Record == nil && c.Damaged == nil {
+			if alike := didYouMean(ctx, s, k); alike != "" {
+				x.talk("there is no tenant %s%s", oncall.ID(k.Tenant), alike)
+			}
+		}
 	}
 	return x.verdict(err, e.Level == explain.Warning || e.Level == explain.Error)
 }
@@ -126,7 +131,7 @@ func (x *explaining) verdict(err error, trouble bool) error {
 	return err
 }
 
-// width is for how many columns text is broken.
+// width returns for how many columns text is broken.
 func (x *explaining) width() int {
 	if w := term.Width(x.stdout); w > 0 {
 		return min(w, 120)
@@ -147,6 +152,9 @@ func caseOf(ctx context.Context, s *session, k grant.Key) (explain.Case, error) 
 	if c.Trace.Entries, err = s.Journal(ctx, k); err != nil {
 		return c, err
 	}
+	if n, err := s.Renewers(ctx, k.App); err == nil { // a right of its own: not known where it is missing
+		c.Renewing = &n
+	}
 	c.State, err = stateOf(ctx, s, k.App)
 	return c, err
 }
@@ -161,19 +169,7 @@ func stateOf(ctx context.Context, s *session, app string) (*explain.State, error
 	case err != nil:
 		return nil, err
 	}
-	return stateFrom(a), nil
-}
-
-func stateFrom(a *engine.AppState) *explain.State {
-	s := &explain.State{
-		Open: a.Open, Error: a.Error, OpenedAt: a.OpenedAt, Probes: a.Probes, ProbeAt: a.ProbeAt, Brake: a.Brake,
-		MassAt: a.MassAt, MassTryAt: a.MassTryAt, ThrottledUntil: a.ThrottledUntil, LostAt: a.LostAt,
-		Refused: a.Refused, Hosts: make(map[string]*explain.State, len(a.Hosts)),
-	}
-	for name, h := range a.Hosts {
-		s.Hosts[name] = stateFrom(h)
-	}
-	return s
+	return &a.AppTrouble, nil
 }
 
 // explanationLines are an explanation in words. All its times are UTC, as those in its sentences are.
@@ -197,12 +193,12 @@ func explanationLines(e explain.Explanation, now time.Time, width int) []term.Li
 	for _, s := range e.Story {
 		at := ""
 		if !s.At.IsZero() {
-			at = oncall.UTC(s.At, now)
+			at = oncall.Clock(s.At, now)
 		}
 		say(at, s.Text)
 	}
 	if !e.RetryAt.IsZero() {
-		say("again", "at "+oncall.UTC(e.RetryAt, now)+" UTC ("+oncall.From(e.RetryAt, now)+")")
+		say("again", "at "+oncall.Clock(e.RetryAt, now)+" UTC ("+oncall.From(e.RetryAt, now)+")")
 	}
 	for _, unknown := range e.Unknown {
 		say("not known", unknown)
@@ -238,6 +234,9 @@ func (x *explaining) app(ctx context.Context, s *session, app string) error {
 	if missing == nil {
 		whole.LookAtApp(a)
 	}
+	if n, err := s.Renewers(ctx, app); err == nil {
+		whole.Renewing = &n
+	}
 	codes := map[string]int{}
 	for row, err := range s.List(ctx, app) {
 		if err != nil {
@@ -248,7 +247,7 @@ func (x *explaining) app(ctx context.Context, s *session, app string) error {
 	sum := explain.Sum(app, codes)
 	if sum.Grants == 0 && errors.Is(missing, tokencache.ErrNone) {
 		return &cli.Error{
-			Exit: cli.ExitFailed, Code: "no_such_app", Err: fmt.Errorf("there is nothing of an app %s (%s); a grant is named by app and tenant", oncall.ID(app), x.place(s)),
+			Exit: cli.ExitFailed, Code: "no_such_app", Err: fmt.Errorf("there is nothing of an app %s (%s); a grant is named by app and tenant%s", oncall.ID(app), x.place(s), orAlike(nearApps(ctx, s, app))),
 			Hint: "tokenlatch apps lists those there are",
 		}
 	}
@@ -278,6 +277,9 @@ func (x *explaining) sayApp(whole *oncall.App, sum explain.Summary) error {
 	lines := []term.Line{{term.In(tone, sum.Title)}}
 	if whole.Why != "" { // what no grant's record says: Redis has lost data, the circuit is open, …
 		lines = append(lines, term.Line{term.In(cli.Alarm, "  the app: "+whole.State+": "+whole.Why)})
+	}
+	if whole.Renewing != nil && *whole.Renewing == 0 && sum.Grants > 0 {
+		lines = append(lines, term.Line{term.In(cli.Busy, "  no process calls Run for it: a token is refreshed when somebody asks for it")})
 	}
 	slices.SortStableFunc(sum.Counts, func(a, b explain.Count) int { // what is well comes last
 		return strings.Compare(min(a.Code, "TL2"), min(b.Code, "TL2")) * -1

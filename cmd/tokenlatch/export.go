@@ -187,18 +187,29 @@ func (e *exporter) all(ctx context.Context, app string) (first error) {
 // page writes the grants of a page.
 func (e *exporter) page(ctx context.Context, rows []inspect.Row) error {
 	pairs := make([]*redis.StringCmd, len(rows))
-	_, err := e.s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+	commands, _ := e.s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, row := range rows {
 			pairs[i] = p.Get(ctx, keyOf(e.prefix, row.Key, "secret"))
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, redis.Nil) {
+	if err := unanswered(commands); err != nil {
 		return err
 	}
 	for i := range rows {
 		sealed, _ := pairs[i].Bytes()
 		if err := e.one(ctx, &rows[i], sealed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unanswered is the first error of commands that says nothing about their keys. A pipeline's own error is that of its
+// first command: a pair that is missing would hide that a node does not answer for others.
+func unanswered(commands []redis.Cmder) error {
+	for _, c := range commands {
+		if err := c.Err(); err != nil && !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, "WRONGTYPE") { // that one is damaged
 			return err
 		}
 	}

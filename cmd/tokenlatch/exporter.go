@@ -42,8 +42,9 @@ Several may run: one of them scans, which has the key PREFIX:exporter, and the
 others stand by (tokenlatch_exporter_leads is 0, and nothing else is told). With
 --alone it scans without that key: its Redis user needs no right to write then.
 
-docs/operations.md has a table of the metrics; docs/ops has a dashboard, alerts
-and what to do about each.`,
+tokenlatch help operations metrics has a table of the metrics, tokenlatch help
+runbook what to do about each alert. docs/ops of the source has those, and a
+dashboard.`,
 		Example: `tokenlatch exporter --listen 127.0.0.1:9878
 tokenlatch exporter --once | grep tokenlatch_fleet_grants`,
 		Annotations: map[string]string{cli.Globals: "redis redis-password-file prefix timeout quiet"},

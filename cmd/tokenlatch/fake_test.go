@@ -76,7 +76,7 @@ func ask(t *testing.T, method, address, token string) (*http.Response, string) {
 	return resp, string(body)
 }
 
-func TestFakeIsAProviderForWhoeverReadsWhatItPrints(t *testing.T) {
+func TestFakePrintsAllThatAnotherProgramNeeds(t *testing.T) {
 	t.Parallel()
 	c, printed := startFake(t)
 	cfg := oauth2.Config{

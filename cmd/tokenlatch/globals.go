@@ -17,6 +17,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/oncall"
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/term"
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/inspect"
 )
@@ -84,7 +85,7 @@ type session struct {
 
 func (s *session) close() { _ = s.rdb.Close() }
 
-// place is where the grants are, for people.
+// place returns where the grants are, for people.
 func (g *globals) place(s *session) string {
 	return fmt.Sprintf("%s, prefix %s", cli.Place(s.addr), g.prefix)
 }
@@ -115,13 +116,16 @@ func (g *globals) failed(s *session, err error) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err
 	}
+	if unfit := engine.Unfit(err); unfit != nil {
+		err = unfit
+	}
 	ping := strings.Join(append(cli.CommandLine(s.addr), "ping"), " ")
 	var network net.Error
 	switch {
 	case redis.IsAuthError(err):
 		return &cli.Error{Exit: cli.ExitFailed, Code: "redis_login", Err: fmt.Errorf("%s refuses the login: %w", cli.Place(s.addr), err), Hint: "name a file with the password by --redis-password-file, or put a URL with user and password into " + cli.RedisVariable}
 	case errors.Is(err, tokencache.ErrUnfit):
-		return &cli.Error{Exit: cli.ExitFailed, Code: "redis_unfit", Err: err, Hint: strings.Join(append(cli.CommandLine(s.addr), "acl", "whoami"), " ") + " says as whom; docs/operations.md has the rights of a user who only looks"}
+		return &cli.Error{Exit: cli.ExitFailed, Code: "redis_unfit", Err: err, Hint: strings.Join(append(cli.CommandLine(s.addr), "acl", "whoami"), " ") + " says as whom; tokenlatch help operations rights has the rights of a worker, and of a user who only looks"}
 	case errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout():
 		return &cli.Error{Exit: cli.ExitFailed, Code: "redis_timeout", Err: fmt.Errorf("%s does not answer within %s: %w", cli.Place(s.addr), g.timeout, err), Hint: ping + " must answer PONG; --timeout 30s waits longer"}
 	case errors.As(err, &network):
@@ -131,9 +135,9 @@ func (g *globals) failed(s *session, err error) error {
 }
 
 // noGrant says that there is no such grant.
-func (g *globals) noGrant(s *session, k grant.Key) error {
+func (g *globals) noGrant(ctx context.Context, s *session, k grant.Key) error {
 	return &cli.Error{
-		Exit: cli.ExitFailed, Code: "no_such_grant", Err: fmt.Errorf("%s has no grant of tenant %s (%s)", oncall.ID(k.App), oncall.ID(k.Tenant), g.place(s)),
+		Exit: cli.ExitFailed, Code: "no_such_grant", Err: fmt.Errorf("%s has no grant of tenant %s (%s)%s", oncall.ID(k.App), oncall.ID(k.Tenant), g.place(s), didYouMean(ctx, s, k)),
 		Hint: "tokenlatch ls " + oncall.ID(k.App) + " lists those there are",
 	}
 }

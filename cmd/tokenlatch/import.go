@@ -276,7 +276,7 @@ func (m *importer) store(ctx context.Context, w *worker, e *entry) line {
 	return out
 }
 
-// token is what is imported. An end that is not known is now: the first use refreshes it.
+// token returns what is imported. An end that is not known is now: the first use refreshes it.
 func (m *moved) token() *oauth2.Token {
 	tok := &oauth2.Token{AccessToken: m.AccessToken, RefreshToken: m.RefreshToken, TokenType: m.TokenType, Expiry: m.ExpiresAt}
 	if tok.Expiry.IsZero() {

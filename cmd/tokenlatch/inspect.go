@@ -26,8 +26,7 @@ func newInspect(g *globals) *cobra.Command {
 		Use: "inspect APP TENANT [flags]", Short: "all that is known of one grant, but its tokens",
 		Long: `Show a grant's record in words: its tokens' times, who claims and who holds the
 lease, how many processes listen, the last failure, and the last lines of its
-journal. It reads no token. Times are those of this machine's time zone, by
-Redis' clock.`,
+journal. It reads no token. Times are UTC, by Redis' clock.`,
 		Example: `tokenlatch inspect zoom acme
 tokenlatch inspect zoom acme --how      # by which redis-cli lines to see it
 tokenlatch inspect zoom acme --json | jq .claim`,
@@ -56,7 +55,7 @@ func (g *globals) inspect(cmd *cobra.Command, k grant.Key, how bool) error {
 	d, err := lookAt(cmd.Context(), s, k)
 	switch {
 	case errors.Is(err, tokencache.ErrNone):
-		return g.noGrant(s, k)
+		return g.noGrant(cmd.Context(), s, k)
 	case err != nil:
 		return g.failed(s, err)
 	}
@@ -142,12 +141,14 @@ func (d *detail) lines() []term.Line {
 }
 
 // when is a time, and how long ago that was.
-func when(t, now time.Time) string { return oncall.Clock(t, now) + " (" + oncall.From(t, now) + ")" }
+func when(t, now time.Time) string {
+	return oncall.Clock(t, now) + " UTC (" + oncall.From(t, now) + ")"
+}
 
 func (d *detail) sayTokens(say func(string, string, ...any), r *grant.Record, now time.Time) {
-	say("pair", "generation %d of the consent of %s", r.Generation, oncall.Clock(grant.Time(r.Epoch), now))
+	say("pair", "generation %d of the consent of %s UTC", r.Generation, oncall.Clock(grant.Time(r.Epoch), now))
 	if r.State != grant.Disconnected {
-		say("token", "%s: issued %s, due %s, ends %s", oncall.Left(grant.Time(r.ExpiresAt), now), oncall.Clock(grant.Time(r.IssuedAt), now),
+		say("token", "%s: issued %s, due %s, ends %s UTC", oncall.Left(grant.Time(r.ExpiresAt), now), oncall.Clock(grant.Time(r.IssuedAt), now),
 			oncall.Clock(grant.Time(r.RefreshAt), now), oncall.Clock(grant.Time(r.ExpiresAt), now))
 	}
 	if r.RefreshTokenExpiresAt != 0 {
@@ -210,7 +211,7 @@ func (d *detail) sayJournal(say func(string, string, ...any), now time.Time) (ou
 		say("journal", "empty")
 		return nil
 	}
-	say("journal", "the last %d", len(d.journal))
+	say("journal", "the last %d, in UTC", len(d.journal))
 	width := clockWidth(d.journal, now)
 	for _, e := range d.journal {
 		out = append(out, append(term.Line{term.In(cli.Plain, "    ")}, entryLine(e, now, width)...))
@@ -218,7 +219,7 @@ func (d *detail) sayJournal(say func(string, string, ...any), now time.Time) (ou
 	return out
 }
 
-// clockWidth is how many columns the times of some entries take.
+// clockWidth returns how many columns the times of some entries take.
 func clockWidth(entries []inspect.Entry, now time.Time) (width int) {
 	for _, e := range entries {
 		width = max(width, len(oncall.Clock(grant.Time(e.At), now)))

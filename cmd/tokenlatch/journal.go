@@ -19,7 +19,8 @@ func newJournal(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "journal APP TENANT [flags]", Short: "what happened to one grant, the oldest first",
 		Long: `Print a grant's journal: the last 32 changes of its state, each with the process
-that made it and why. docs/operations.md says what the kinds mean.`,
+that made it and why. Times are UTC. tokenlatch help operations journal says
+what the kinds mean.`,
 		Example: `tokenlatch journal zoom acme
 tokenlatch journal zoom acme -f         # and what comes, until Ctrl-C
 tokenlatch journal zoom acme --jsonl | jq -r .kind`,
@@ -51,7 +52,7 @@ func (g *globals) journal(cmd *cobra.Command, k grant.Key, follow bool) error {
 	}
 	switch {
 	case errors.Is(err, tokencache.ErrNone):
-		return g.noGrant(s, k)
+		return g.noGrant(cmd.Context(), s, k)
 	case err != nil:
 		return g.failed(s, err)
 	}
@@ -68,7 +69,7 @@ func (g *globals) journal(cmd *cobra.Command, k grant.Key, follow bool) error {
 	if err := o.w.Flush(); err != nil {
 		return err
 	}
-	g.talk("listening; Ctrl-C ends it")
+	g.talk("listening, times are UTC; Ctrl-C ends it")
 	return g.follow(cmd.Context(), s, k, o, last, width)
 }
 
@@ -86,6 +87,8 @@ func (g *globals) endJournal(o *items, k grant.Key, n int) error {
 	}
 	if n == 0 {
 		g.talk("its journal is empty. `tokenlatch inspect %s %s` has its state", oncall.ID(k.App), oncall.ID(k.Tenant))
+	} else {
+		g.talk("times are UTC. `tokenlatch explain %s %s` says what it means", oncall.ID(k.App), oncall.ID(k.Tenant))
 	}
 	return o.w.Flush()
 }

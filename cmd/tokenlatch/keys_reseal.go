@@ -96,7 +96,11 @@ func (r *resealing) reseal(cmd *cobra.Command) error {
 		return badConfig(err)
 	}
 	err = r.all(cmd.Context(), s, cache, out)
-	return r.end(out, r.failed(s, err))
+	err = r.failed(s, err)
+	if unfit, ok := errors.AsType[*cli.Error](err); ok && unfit.Code == "redis_unfit" {
+		unfit.Hint = "reseal needs +lset beside the rights of a worker; " + unfit.Hint
+	}
+	return r.end(out, err)
 }
 
 // sure refuses a primary that no worker has sealed with, unless somebody says that all have it.

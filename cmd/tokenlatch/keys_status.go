@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -145,7 +144,7 @@ func (g *globals) census(ctx context.Context, s *session, app string) (map[seale
 
 func (g *globals) countPage(ctx context.Context, s *session, page []grant.Key, counted map[sealer]*sealedBy) error {
 	pairs, spares, unread := make([]*redis.StringCmd, len(page)), make([]*redis.StringCmd, len(page)), make([]*redis.StringSliceCmd, len(page))
-	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+	commands, _ := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, k := range page {
 			pairs[i] = p.GetRange(ctx, keyOf(g.prefix, k, "secret"), 0, sealedHead-1)
 			spares[i] = p.GetRange(ctx, keyOf(g.prefix, k, "spare"), 0, sealedHead-1)
@@ -153,7 +152,7 @@ func (g *globals) countPage(ctx context.Context, s *session, page []grant.Key, c
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, "WRONGTYPE") { // that one is damaged, and seals nothing
+	if err := unanswered(commands); err != nil {
 		return err
 	}
 	of := func(sealed []byte) *sealedBy {

@@ -40,7 +40,7 @@ func TestEachKindOfRedisIsListed(t *testing.T) {
 }
 
 // What was read is shown, and the exit code tells that there is more.
-func TestASilentNodeOfAClusterIsSaidAndTheRestIsShown(t *testing.T) {
+func TestASilentNodeOfAClusterIsNamedAndTheRestIsShown(t *testing.T) {
 	c := redistest.StartCluster(t)
 	tell(t, c.Client(t))
 	c.Nodes[1].Pause(t)

@@ -36,8 +36,9 @@ func newLs(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "ls [APP] [flags]", Short: "list grants, those in trouble or all",
 		Long: `List the grants of an app, or of all apps: in what state each is, since when,
-why, and who must act. It reads no token. Rows come as Redis gives them, unless
-they are sorted: then all that are shown are kept in memory first.
+why, and who must act. It reads no token, and its times are UTC. Rows come as
+Redis gives them, unless they are sorted: then all that are shown are kept in
+memory first.
 
 A grant that comes or goes meanwhile may be missed, and one may be shown twice
 while Redis grows.`,
@@ -177,7 +178,7 @@ func (g *globals) ls(cmd *cobra.Command, opt lsOptions) error {
 	defer s.close()
 	l := &listing{globals: g, opt: opt, started: time.Now(), progress: g.progress()}
 	l.items = g.items(clearing{l.progress, g.stdout})
-	l.table = g.table(l.items, 5, "APP", "TENANT", "STATE", "SINCE", "TOKEN", "WHY", "WHO ACTS")
+	l.table = g.table(l.items, 5, "APP", "TENANT", "STATE", "SINCE UTC", "TOKEN", "WHY", "WHO ACTS")
 	err = l.read(cmd.Context(), s)
 	l.progress.end()
 	if failed := l.rest(); failed != nil {
@@ -214,7 +215,7 @@ func (l *listing) read(ctx context.Context, s *session) (first error) {
 	return first
 }
 
-// said is why, and the code to search for.
+// said returns why, and the code to search for.
 func (f *found) said() string {
 	if !f.Trouble {
 		return f.Why
@@ -305,7 +306,7 @@ func rowOf(f *found) term.Line {
 	}
 }
 
-// toneOf is how a state is to be taken.
+// toneOf returns the tone of a state.
 func toneOf(f oncall.Finding) cli.Tone {
 	switch {
 	case f.State == oncall.Disconnected:

@@ -22,6 +22,7 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/cli"
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/demo"
+	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/pages"
 )
 
 func main() {
@@ -51,6 +52,10 @@ func runCtx(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	return e.Exit
 }
+
+// Commands are listed in the order in which somebody in trouble wants them. It is a setting of the whole
+// process: set where each tree is made, it would be a race.
+func init() { cobra.EnableCommandSorting = false }
 
 // newRoot returns the tree of commands.
 func newRoot(stdout, stderr io.Writer) *cobra.Command {
@@ -86,7 +91,6 @@ Something is wrong? "tokenlatch ls --trouble" says who is affected and why,
 		newDemo(), newFake(), newVersion(g), newCompletion(), newWorker(),
 	)
 	root.AddCommand(topics()...)
-	cobra.EnableCommandSorting = false
 	return root
 }
 
@@ -98,17 +102,54 @@ func newWorker() *cobra.Command {
 
 func newHelp() *cobra.Command {
 	return &cobra.Command{
-		Use: "help [COMMAND or TOPIC]", Short: "print the help of a command, or about a topic", Example: "tokenlatch help exit-codes",
+		Use: "help [COMMAND, TOPIC or PAGE] [WORDS]", Short: "print the help of a command, about a topic, or a page of the documentation",
+		Example:     "tokenlatch help exit-codes\ntokenlatch help operations rights",
 		Annotations: map[string]string{cli.Globals: ""},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if done, err := printed(cmd.OutOrStdout(), args); done {
+				return err
+			}
 			about, rest, err := cmd.Root().Find(args)
 			if err != nil || len(rest) > 0 || about.Hidden {
-				return unknown(cmd.Root(), strings.Join(args, " "))
+				return noHelp(cmd.Root(), args)
 			}
 			about.InitDefaultHelpFlag()
 			return about.Help()
 		},
 	}
+}
+
+// noHelp says that there is no help about that, and which pages have a section about it.
+func noHelp(root *cobra.Command, args []string) error {
+	var alike []string
+	for _, p := range pages.All() {
+		if p.Sections(args...) != "" {
+			alike = append(alike, "tokenlatch help "+p.Name+" "+strings.Join(args, " "))
+		}
+	}
+	if len(alike) == 0 {
+		return unknown(root, strings.Join(args, " "))
+	}
+	return &cli.Error{Exit: cli.ExitUsage, Code: "usage", Err: fmt.Errorf("there is no command and no topic %q, but a section of a page", strings.Join(args, " ")), Hint: strings.Join(alike, "; ")}
+}
+
+// printed prints what help has beside commands and topics: pages, and schemas. A topic of the same name comes first.
+func printed(w io.Writer, args []string) (done bool, err error) {
+	if len(args) == 0 || args[0] == "codes" && len(args) == 1 {
+		return false, nil
+	}
+	if args[0] == "json" && len(args) == 2 {
+		if text, ok := pages.Schema(args[1]); ok {
+			_, err := io.WriteString(w, text)
+			return true, err
+		}
+		return true, &cli.Error{Exit: cli.ExitUsage, Code: "usage", Err: fmt.Errorf("there is no schema %q", args[1]), Hint: "tokenlatch help json lists them"}
+	}
+	p, ok := pages.Find(args[0])
+	if !ok {
+		return false, nil
+	}
+	return true, page(w, p, args[1:])
 }
 
 // unknown says that there is no such command, and which is spelled alike.

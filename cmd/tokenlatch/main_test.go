@@ -58,6 +58,9 @@ func TestBadCommandLineIsAnsweredWithAHint(t *testing.T) {
 		"frobnicate":               `no command "frobnicate"`,
 		"lss":                      "did you mean ls?",
 		"help frobnicate":          `no command "frobnicate"`,
+		"help operations nowhere":  `no section of operations has "nowhere" in its heading`,
+		"help looks":               "but a section of a page\nhint: tokenlatch help operations looks",
+		"help json nothing":        `there is no schema "nothing"`,
 		"version now":              `takes no argument "now"`,
 		"version --redis x":        "does not take --redis",
 		"demo --bogus":             "unknown flag: --bogus",
@@ -136,6 +139,10 @@ func TestHelpAndVersion(t *testing.T) {
 		"version":      "tokenlatch ",
 		"--version":    "tokenlatch ",
 		"help json":    "RFC 3339",
+		"help states":  "provider_down",
+		"help codes":   "TL302 lost answer",
+		"help words":   "one OAuth client registration",
+		"help docs":    "operations   Operating tokenlatch",
 	} {
 		var stdout, stderr bytes.Buffer
 		if code := run(strings.Fields(args), &stdout, &stderr); code != cli.ExitOK || !strings.Contains(stdout.String(), want) || stderr.Len() > 0 {

@@ -72,7 +72,7 @@ func (r *refreshing) refresh(cmd *cobra.Command, k grant.Key) error {
 
 // overtake gives up the access token that protects a grant whose claim has no outcome.
 func (r *refreshing) overtake(ctx context.Context, w *worker, row *inspect.Row, k grant.Key) error {
-	if err := r.mayOvertake(w, row, k); err != nil {
+	if err := r.mayOvertake(ctx, w, row, k); err != nil {
 		return err
 	}
 	tok, err := w.tokens.Token(ctx, k.Tenant)
@@ -86,10 +86,10 @@ func (r *refreshing) overtake(ctx context.Context, w *worker, row *inspect.Row, 
 }
 
 // mayOvertake says why a claim cannot be taken over, or what that would risk.
-func (r *refreshing) mayOvertake(w *worker, row *inspect.Row, k grant.Key) error {
+func (r *refreshing) mayOvertake(ctx context.Context, w *worker, row *inspect.Row, k grant.Key) error {
 	which := oncall.ID(k.App) + " " + oncall.ID(k.Tenant)
 	if row == nil {
-		return r.noGrant(w.session, k)
+		return r.noGrant(ctx, w.session, k)
 	}
 	c := row.Record.Claim
 	switch left := time.Duration(c.Until-row.Now) * time.Millisecond; {
@@ -98,7 +98,7 @@ func (r *refreshing) mayOvertake(w *worker, row *inspect.Row, k grant.Key) error
 	case left > 0:
 		return &cli.Error{
 			Exit: cli.ExitLater, Code: "claimed", RetryAfter: left,
-			Err:  fmt.Errorf("%s may still bring the answer of generation %d, until %s (in %s): nobody presents it before", c.By, row.Record.Generation, oncall.UTC(grant.Time(c.Until), grant.Time(row.Now)), oncall.Span(left)),
+			Err:  fmt.Errorf("%s may still bring the answer of generation %d, until %s UTC (in %s): nobody presents it before", c.By, row.Record.Generation, oncall.Clock(grant.Time(c.Until), grant.Time(row.Now)), oncall.Span(left)),
 			Hint: "tokenlatch wait " + which + " --for fresh",
 		}
 	case r.confirm != k.Tenant:
@@ -110,7 +110,7 @@ func (r *refreshing) mayOvertake(w *worker, row *inspect.Row, k grant.Key) error
 // risk says what a take-over may cost.
 func risk(row *inspect.Row, p provider.Profile) string {
 	c, now := row.Record.Claim, grant.Time(row.Now)
-	text := fmt.Sprintf("%s presented generation %d at %s UTC, and nobody knows what came of it. ", c.By, row.Record.Generation, oncall.UTC(grant.Time(c.At), now))
+	text := fmt.Sprintf("%s presented generation %d at %s UTC, and nobody knows what came of it. ", c.By, row.Record.Generation, oncall.Clock(grant.Time(c.At), now))
 	switch p.Replay {
 	case provider.ReplayHarmless, provider.ReplaySamePair:
 		text += "Presenting it again does no harm at this provider. "

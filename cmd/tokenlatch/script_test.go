@@ -22,6 +22,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv(cli.RedisVariable, "redis://"+server.Addr())
 			env.Setenv("REDIS_ADDR", server.Addr())
 			env.Setenv("TZ", "UTC")
+			env.Setenv("GORACE", os.Getenv("GORACE"))
 			env.Values["server"], env.Values["world"] = server, &world{} // app fills it in
 			return nil
 		},

@@ -211,7 +211,7 @@ type gone struct {
 	Gone   bool   `json:"gone"`
 }
 
-// laterBy is when a grant may have changed by itself.
+// laterBy returns when a grant may have changed by itself.
 func laterBy(row *inspect.Row) time.Duration {
 	at := row.Record.WaitsUntil(row.Now)
 	if row.Record.Claim.Unresolved() {

@@ -25,14 +25,16 @@ func newWatch(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "watch [APP [TENANT]] [flags]", Short: "what happens to grants, live",
 		Long: `Show what happens to the grants of an app, or of all apps. It reads no token,
-and changes nothing.
+and changes nothing. Times are UTC.
 
 On a terminal it is a board: grants in trouble come first, / filters, s sorts,
 y copies the tenant's name, the arrows move, q ends it. The mouse stays yours.
 
 Into a pipe goes a line for each change as it is made. Of many grants the steps
-of an exchange (claim, refused) are told once it has ended; of one grant at
-once.`,
+of an exchange (claim, refused) are told once it has ended: to push them would
+cost each worker a message more for every refresh. Of one grant they are told at
+once. The board looks for claims under way every few seconds; in a script,
+ls --state refreshing,waiting lists them.`,
 		Example: `tokenlatch watch
 tokenlatch watch zoom --jsonl | jq -r 'select(.kind == "reauthorize").tenant'
 tokenlatch watch zoom acme --plain`,
@@ -254,7 +256,7 @@ func (g *globals) lines(ctx context.Context, src *source) error {
 			if again {
 				g.talk("listening again; something that happened meanwhile may be missing")
 			} else {
-				g.talk("listening; Ctrl-C ends it")
+				g.talk("listening, times are UTC; Ctrl-C ends it")
 			}
 			away = false
 		},
@@ -290,7 +292,7 @@ func appHappened(a *oncall.App) term.Line {
 	if a.State == oncall.AppOK {
 		tone = cli.Calm
 	}
-	line := term.Line{term.In(cli.Faint, time.Now().Format(time.TimeOnly)+"  "), term.In(cli.Bold, "app "+oncall.ID(a.App)), term.In(cli.Plain, "  "), term.In(tone, a.State)}
+	line := term.Line{term.In(cli.Faint, time.Now().UTC().Format(time.TimeOnly)+"  "), term.In(cli.Bold, "app "+oncall.ID(a.App)), term.In(cli.Plain, "  "), term.In(tone, a.State)}
 	if a.Why != "" {
 		line = append(line, term.In(cli.Plain, "  "+a.Why))
 	}

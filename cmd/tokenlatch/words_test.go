@@ -4,10 +4,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/cli"
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/settings"
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/term"
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
@@ -37,6 +40,54 @@ func TestAnExplanationHasOneTimeZone(t *testing.T) {
 	text := term.Render(explanationLines(e, noon, 100), 0, false)
 	if strings.Contains(text, "17:00") || strings.Contains(text, "16:59") || !strings.Contains(text, "11:59:59") || !strings.Contains(text, "at 12:00:09 UTC (in 9s)") {
 		t.Errorf("two time zones:\n%s", text)
+	}
+}
+
+// What is stored is shown in the same times wherever it is read.
+func TestEachCommandShowsUTC(t *testing.T) {
+	server := redistest.Own(t)
+	tell(t, server.Client(t))
+	clock := regexp.MustCompile(`\d\d:\d\d:\d\d`)
+	for _, args := range []string{"ls zoom", "inspect zoom dead", "journal zoom dead", "explain zoom dead"} {
+		var seen [2]string
+		for i, zone := range []string{"UTC", "Etc/GMT-5"} {
+			c := prepare(t, append(strings.Fields(args), "--redis", server.Addr())...)
+			c.Env = append(c.Env, "TZ="+zone)
+			if code := c.runs(t); code != cli.ExitOK {
+				t.Fatalf("%s: code %d: %s", args, code, &c.stderr)
+			}
+			seen[i] = strings.Join(clock.FindAllString(c.stdout.String(), -1), " ")
+			if said := c.stdout.String() + c.stderr.String(); !strings.Contains(said, "UTC") {
+				t.Errorf("%s does not say that its times are UTC:\n%s", args, said)
+			}
+		}
+		if seen[0] != seen[1] || seen[0] == "" {
+			t.Errorf("%s: %s in UTC, and %s elsewhere", args, seen[0], seen[1])
+		}
+	}
+}
+
+// A claim that nobody takes over is said by all who look, from the same minute on.
+func TestAllAgreeAboutAClaimThatNobodyTakesOver(t *testing.T) {
+	server := redistest.Own(t)
+	tell(t, server.Client(t))
+	now := time.Now().UnixMilli()
+	for _, tt := range []struct {
+		ago  time.Duration
+		acts string
+		late bool
+	}{{50 * time.Second, "nobody", false}, {70 * time.Second, "you", true}} {
+		at := strconv.FormatInt(now-tt.ago.Milliseconds(), 10)
+		teller{t, t.Context(), server.Client(t), nil}.hset("silent", "claim_at", at, "claim_until", at, "refresh_at", at, "expires_at", at, "used_at", at)
+		if _, out, _ := told(t, server, "explain", "zoom", "silent"); !strings.Contains(out, "who acts    "+tt.acts) || strings.Contains(out, "NOBODY HAS MADE") != tt.late {
+			t.Errorf("explain after %s:\n%s", tt.ago, out)
+		}
+		if _, out, _ := told(t, server, "ls", "zoom"); !regexp.MustCompile(`silent .* \[TL203\] +` + tt.acts + `\n`).MatchString(out) {
+			t.Errorf("ls after %s:\n%s", tt.ago, out)
+		}
+		if _, out, _ := told(t, server, "doctor", "--json"); strings.Contains(out, "have a claim that nobody takes over: zoom silent") != tt.late {
+			t.Errorf("doctor after %s:\n%s", tt.ago, out)
+		}
 	}
 }
 

@@ -45,7 +45,11 @@ func readConfig(name string) (*settings.File, error) {
 		name = os.Getenv(settings.Variable)
 	}
 	if name == "" {
-		return nil, badConfig(errors.New("which app is that? Give --config, or set " + settings.Variable))
+		return nil, &cli.Error{
+			Exit: cli.ExitUsage, Code: "config",
+			Err:  errors.New("there is no configuration: it acts as a worker does, and needs a YAML file with the app's provider and client, and the keyset. Give --config FILE, or set " + settings.Variable),
+			Hint: "tokenlatch help config shows such a file; ls, explain and the other commands that only look need none",
+		}
 	}
 	file, err := settings.Read(name)
 	if err != nil {
@@ -66,7 +70,7 @@ type worker struct {
 	name   string
 }
 
-// commandName is how this process signs what it does. People see in a journal that it is no worker.
+// commandName returns how this process signs what it does. People see in a journal that it is no worker.
 func commandName() string { return "tokenlatch@" + lock.HostPID() }
 
 // open makes this process a worker of an app. It has looked at Redis then.
@@ -174,6 +178,9 @@ func (g *globals) refused(w *worker, k grant.Key, err error) error {
 		out.Exit, out.Code = cli.ExitTenant, codeOr(e, "reauthorize")
 	case errors.Is(err, refresh.ErrNotConnected):
 		out.Exit, out.Code, out.Hint = cli.ExitTenant, codeOr(e, "not_connected"), "tokenlatch ls "+oncall.ID(k.App)+" lists the grants there are"
+		if alike := didYouMean(context.Background(), w.session, k); alike != "" {
+			out.Err = fmt.Errorf("%w%s", err, alike)
+		}
 	case errors.Is(err, refresh.ErrUnavailable), errors.Is(err, refresh.ErrPending):
 		out.Exit, out.Code, out.RetryAfter = cli.ExitLater, codeOr(e, "unavailable"), e.RetryAfter
 	default:
@@ -189,7 +196,7 @@ func codeOr(e *refresh.Error, otherwise string) string {
 	return otherwise
 }
 
-// pendingFor is when to ask again for what is under way.
+// pendingFor returns when to ask again for what is under way.
 func pendingFor(w *worker, k grant.Key) time.Duration {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()

@@ -6,14 +6,18 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/oauth2"
 
+	"github.com/tokenlatch/tokenlatch/refresh/metrics"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache"
@@ -31,6 +35,7 @@ type config struct {
 	api         string // what a webhook calls; its answer names the tenant
 	tenantField string
 	fake        *refreshtest.Server // nil: the provider is a real one
+	metrics     *metrics.Metrics    // what the worker does, for Prometheus
 	out         io.Writer           // says what to try
 	stop        []func()
 }
@@ -44,7 +49,7 @@ func (cfg config) close() {
 
 // configure reads flags and environment. No secret is a flag: every user of the machine can read those.
 func configure(args []string) (cfg config, err error) {
-	cfg.out = os.Stdout
+	cfg.out, cfg.metrics = os.Stdout, metrics.New()
 	oauth := &oauth2.Config{ClientSecret: os.Getenv("CLIENT_SECRET")}
 	var keyset, name, style, scopes string
 	fs := flag.NewFlagSet("webhook-worker", flag.ExitOnError)
@@ -103,7 +108,7 @@ func (cfg *config) chooseRedis(address, keyset string) (err error) {
 	case address == "":
 		return cfg.embedRedis()
 	case keyset == "":
-		return errors.New("$REDIS_URL needs -keyset, so that tokens are sealed; seal.Generate makes one")
+		return errors.New("$REDIS_URL needs -keyset, so that tokens are sealed; `tokenlatch keys generate` makes one")
 	}
 	if cfg.aead, err = seal.FromFile(keyset); err != nil {
 		return err
@@ -137,6 +142,13 @@ func (cfg *config) embedRedis() error {
 	cfg.redis, cfg.aead = &redis.Options{Addr: mini.Addr(), ContextTimeoutEnabled: true}, tokencache.Plaintext
 	cfg.stop = append(cfg.stop, func() { close(stop); <-stopped; mini.Close() })
 	return nil
+}
+
+// scraped serves the metrics. They name apps, and no tenant; a worker that the world can reach serves them on another port.
+func (cfg *config) scraped() http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(cfg.metrics)
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 }
 
 // introduce completes the URLs, now that the address is known, and prints requests to try.

@@ -70,7 +70,7 @@ func run(ctx context.Context, cfg config, log zerolog.Logger) error {
 	if err != nil {
 		return err
 	}
-	tokens, err := refresh.New(refresh.Config{App: cfg.profile.Name, Cache: cache, Provider: p, Log: log})
+	tokens, err := refresh.New(refresh.Config{App: cfg.profile.Name, Cache: cache, Provider: p, Log: log, Observer: cfg.metrics})
 	if err != nil {
 		return err
 	}
@@ -89,6 +89,7 @@ func (w *worker) serve(ctx context.Context) error {
 	mux.HandleFunc("GET /callback", w.callback)
 	mux.HandleFunc("POST /webhook", w.webhook)
 	mux.HandleFunc("GET /healthz", w.healthz)
+	mux.Handle("GET /metrics", w.scraped())
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ln) }()
@@ -157,8 +158,7 @@ func (w *worker) callback(rw http.ResponseWriter, r *http.Request) {
 // store redeems the code and stores its pair.
 func (w *worker) store(ctx context.Context, code, verifier string) (tenant string, err error) {
 	tok, err := w.oauth.Exchange(ctx, code, oauth2.VerifierOption(verifier))
-	var refused *oauth2.RetrieveError
-	if errors.As(err, &refused) { // its own text may hold secrets
+	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok { // its own text may hold secrets
 		return "", fmt.Errorf("the provider refuses the code: %q, HTTP %d", refused.ErrorCode, refused.Response.StatusCode)
 	}
 	if err == nil {
@@ -212,7 +212,7 @@ func (w *worker) webhook(rw http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	resp, err := w.call(ctx, w.tokens.Client(hook.Tenant))
 	if err != nil {
-		w.failed(rw, err)
+		w.fail(rw, err)
 		return
 	}
 	defer resp.Body.Close()
@@ -223,8 +223,8 @@ func (w *worker) webhook(rw http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(rw, resp.Body)
 }
 
-// failed tells the sender whether to send the webhook again.
-func (w *worker) failed(rw http.ResponseWriter, err error) {
+// fail tells the sender whether to send the webhook again.
+func (w *worker) fail(rw http.ResponseWriter, err error) {
 	w.log.Warn().Err(err).Msg("a webhook is not done")
 	switch {
 	case errors.Is(err, refresh.ErrReauthorize), errors.Is(err, refresh.ErrNotConnected):

@@ -205,6 +205,9 @@ func TestAWorkerFromConsentToItsEnd(t *testing.T) {
 	if status, text := get(t, client, strings.Replace(webhook, "/webhook", "/healthz", 1)); status != 200 || text != `{"status":"ok","ready":true}` {
 		t.Errorf("healthz: %d %s", status, text)
 	}
+	if status, text := get(t, client, strings.Replace(webhook, "/webhook", "/metrics", 1)); status != 200 || !strings.Contains(text, `tokenlatch_exchanges_total{app="zoom",outcome="refreshed"} 1`) || strings.Contains(text, "acme") {
+		t.Errorf("metrics: %d %s", status, text)
+	}
 	p.ends(t)
 }
 
@@ -377,7 +380,7 @@ func await(t *testing.T, ok func() bool) {
 	}
 }
 
-func TestWhatRealUseLacksIsSaid(t *testing.T) {
+func TestTheRightsThatRealUseLacksAreNamed(t *testing.T) {
 	for name, tt := range map[string]struct {
 		redis, secret string
 		args          []string

@@ -221,7 +221,7 @@ func (c *Cluster) TakeOver(t testing.TB, i int) {
 	c.promoted(t, i)
 }
 
-// Owner is which of the masters has the slot of a key.
+// Owner returns which of the masters has the slot of a key.
 func (c *Cluster) Owner(t testing.TB, key string) int {
 	t.Helper()
 	slot, err := c.Nodes[0].Client(t).ClusterKeySlot(context.Background(), key).Result()

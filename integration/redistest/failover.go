@@ -39,7 +39,7 @@ func StartFailover(t testing.TB, opts ...Option) *Failover {
 	return f
 }
 
-// masterAddr is where the Sentinel and the replica reach the first master.
+// masterAddr returns where the Sentinel and the replica reach the first master.
 func (f *Failover) masterAddr() string { return cmp.Or(f.Master.tlsAddr, f.Master.addr) }
 
 // watch starts the Sentinel, which is a redis-server that keeps what it learns in its

@@ -179,7 +179,7 @@ func TestNoServerOutlivesAKilledTestProcess(t *testing.T) {
 	})
 }
 
-func TestWhatIsWrittenAfterThePartingIsLostWithTheMaster(t *testing.T) {
+func TestWritesAfterThePartingAreLostWithTheMaster(t *testing.T) {
 	f := StartFailover(t)
 	rdb := f.Client(t)
 	f.Replica.Pause(t) // so that it has not got it yet when the parting begins

@@ -59,7 +59,7 @@ func MakeCerts(t testing.TB) *Certs {
 	return c
 }
 
-// Client is what a client of a server with these certificates needs: it shows its own, too.
+// Client returns what a client of a server with these certificates needs: it shows its own, too.
 func (c *Certs) Client() *tls.Config {
 	return &tls.Config{RootCAs: c.pool, Certificates: []tls.Certificate{c.pair}, MinVersion: tls.VersionTLS12}
 }

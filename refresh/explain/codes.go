@@ -10,18 +10,20 @@ type kind struct{ code, level, who, forTenant string }
 
 // What customers may read.
 const (
-	well       = "The connection to your account works. There is nothing to do."
-	renewing   = "The connection to your account is being renewed. This takes care of itself; there is nothing to do."
-	reconnect  = "The connection to your account has ended. Please connect your account again."
-	ourFault   = "The connection to your account was interrupted, which was not your fault. Please connect your account again."
-	unused     = "The connection to your account was not used for too long and has ended. Please connect your account again."
-	overdue    = "The connection to your account has reached the end for which it was agreed. Please connect your account again."
-	ended      = "Your account is not connected any more. Connect it again if you want to go on."
-	never      = "Your account is not connected yet. Please connect it to begin."
-	endsSoon   = "The connection to your account ends soon. Please connect your account again before that."
-	ours       = "We have a problem with the connection to your account and are working on it. There is nothing for you to do."
-	theirs     = "The service at which your account is does not answer us as it should at the moment. We go on trying; there is nothing for you to do."
-	notAllowed = "We may do less in your account than before. Please connect your account again and allow everything that is asked for."
+	well     = "The connection to your account works. There is nothing to do."
+	renewing = "The connection to your account is being renewed. This takes care of itself; there is nothing to do."
+	// interrupted takes the place of renewing where there is no token meanwhile.
+	interrupted = "We cannot reach your account at the moment. We are restoring the connection; there is nothing for you to do now."
+	reconnect   = "The connection to your account has ended. Please connect your account again."
+	ourFault    = "The connection to your account was interrupted, which was not your fault. Please connect your account again."
+	unused      = "The connection to your account was not used for too long and has ended. Please connect your account again."
+	overdue     = "The connection to your account has reached the end for which it was agreed. Please connect your account again."
+	ended       = "Your account is not connected any more. Connect it again if you want to go on."
+	never       = "Your account is not connected yet. Please connect it to begin."
+	endsSoon    = "The connection to your account ends soon. Please connect your account again before that."
+	ours        = "We have a problem with the connection to your account and are working on it. There is nothing for you to do."
+	theirs      = "The service at which your account is does not answer us as it should at the moment. We go on trying; there is nothing for you to do."
+	notAllowed  = "We may do less in your account than before. Please connect your account again and allow everything that is asked for."
 )
 
 // kinds are all codes. None is ever used for something else, nor taken out.

@@ -26,7 +26,8 @@ type Explanation struct {
 	Level string    `json:"level"` // ok, info, warning or error: nothing is served until somebody acts
 	Title string    `json:"title"` // one line
 	Since time.Time `json:"since,omitzero"`
-	// Story is what has happened, the first cause first; each sentence ends with where that is known from.
+	// Story is what has happened, in the order of time; what has no time comes last. Each sentence ends with where
+	// that is known from.
 	Story []Sentence `json:"story"`
 	// Who acts next: nobody, tenant, operator, provider or other_program.
 	Who string `json:"who"`
@@ -81,8 +82,8 @@ type Case struct {
 	Host        string            // of its token endpoint, where tenants have hosts of their own; "": not known
 	Profile     *provider.Profile // nil: not known
 	IdleAfter   time.Duration     // without being asked for, a grant is idle; 0 is 25 hours
+	Renewing    *int64            // how many processes call Run for the app just now; nil: not known
 	Process     Process           // what one worker knows besides
-	Share       *Share            // how the app's other exchanges ended; nil: not known
 	Now         int64
 }
 
@@ -91,27 +92,13 @@ type Pair uint8
 
 const (
 	PairUnknown Pair = iota // there is no keyset here
-	PairOpens
-	PairMissing // Redis has the record, but not its pair
-	PairSealed  // it does not open with the keyset that is here
+	PairOpens               // it opens with the keyset that is here
+	PairMissing             // Redis has the record, but not its pair
+	PairSealed              // it does not open with the keyset that is here
 )
 
-// State is the state of an app, as far as it says something about a grant: the fields of the key
-// tl:app:… under the same names.
-type State struct {
-	Open           bool // the circuit
-	Error          string
-	OpenedAt       int64
-	Probes         int64
-	ProbeAt        int64
-	Brake          string
-	MassAt         int64
-	MassTryAt      int64
-	ThrottledUntil int64
-	LostAt         int64
-	Refused        string            // fingerprints of the tenants that were refused in a row
-	Hosts          map[string]*State // the parts of hosts about which there is a doubt, by name
-}
+// State is the state of an app, as far as it says something about a grant.
+type State = grant.AppTrouble
 
 // Process is what a worker knows that is in no key of Redis.
 type Process struct {
@@ -119,11 +106,4 @@ type Process struct {
 	Code    string // of an error that its calls about the grant, or all calls, end with: budget, insecure_url, redis_unfit, …
 	Detail  string // its words, without secrets; may be empty
 	Doubted int64  // until then the answering server is not believed: it is younger than the grant's data; 0: it is, or nobody knows
-}
-
-// Share is how an app's exchanges ended of late.
-type Share struct {
-	Exchanges, Failed int // failed by the provider's trouble, not the grants'
-	Tenants           int // of those that failed
-	Since             int64
 }

@@ -37,6 +37,14 @@ func (j *judge) tellToken(e *Explanation) {
 	}
 }
 
+// tellRisk tells what a claim without outcome means for the next try.
+func (j *judge) tellRisk(e *Explanation) {
+	if j.r.Claim.Unresolved() {
+		e.tell(j.r.RetryAt, "record: claim_until, retry_at", "the refresh token may be spent: nobody presents it before that, and then it is one recovery attempt; if that is refused, the tenant must consent again (TL302)")
+		j.unknownReplay(e)
+	}
+}
+
 // tellRevival tells when a dead grant is presented again, in case that it was refused by mistake.
 func (j *judge) tellRevival(e *Explanation) {
 	if j.r.State != grant.Reauthorize || j.r.RetryAt == 0 {
@@ -50,8 +58,22 @@ func (j *judge) tellRevival(e *Explanation) {
 	e.RetryAt = timeOf(j.r.RetryAt)
 }
 
-// unopened says that nobody has looked into the sealed pair.
-func (j *judge) unopened(e *Explanation) {
+// tellRun tells whether any process calls Run, or that nobody knows.
+func (j *judge) tellRun(e *Explanation) {
+	switch n := j.Renewing; {
+	case n == nil:
+		e.unknown("whether a process calls Run for this app")
+	case *n == 0:
+		e.tell(j.Now, "listeners", "no process calls Run for this app")
+	case *n == 1:
+		e.tell(j.Now, "listeners", "one process calls Run for this app")
+	default:
+		e.tell(j.Now, "listeners", "%d processes call Run for this app", *n)
+	}
+}
+
+// sayUnopened says that nobody has looked into the sealed pair.
+func (j *judge) sayUnopened(e *Explanation) {
 	if j.Pair == PairUnknown {
 		e.unknown("whether the workers' keysets open its pair: there is no keyset here")
 	}
@@ -89,7 +111,7 @@ func (j *judge) firstClaim() (journal.Entry, bool) {
 	return journal.Entry{}, false
 }
 
-// firstFailure is when the failures in a row began, as far as the journal reaches.
+// firstFailure returns when the failures in a row began, as far as the journal reaches.
 func (j *judge) firstFailure() int64 {
 	for _, line := range j.lines() {
 		if line.Kind == journal.Fail {
@@ -99,7 +121,7 @@ func (j *judge) firstFailure() int64 {
 	return j.r.ErrorAt
 }
 
-// diedAt is when the grant was declared dead.
+// diedAt returns when the grant was declared dead.
 func (j *judge) diedAt() int64 {
 	if line, ok := j.last(journal.Reauthorize); ok {
 		return line.At
@@ -121,26 +143,22 @@ func generations(n int64) string {
 	return fmt.Sprintf("at %d generations in a row", n)
 }
 
-func share(s *Share) string {
-	return fmt.Sprintf("%d of %d exchanges failed", s.Failed, s.Exchanges)
-}
-
 // mayWait are the codes of grants that wait, or would, if their host is stopped.
 var mayWait = []string{"TL102", "TL201", "TL204", "TL401"}
 
 // unknownHost says which hosts are stopped, where nobody knows whether the grant's is one of them.
-func (j *judge) unknownHost(e *Explanation) {
+func unknownHost(j *judge, e *Explanation) {
 	if j.State == nil || j.Host != "" || j.host != "" || !slices.Contains(mayWait, j.code) {
 		return
 	}
-	for _, name := range slices.Sorted(maps.Keys(j.State.Hosts)) {
-		if j.stops(j.State.Hosts[name]) {
+	for _, name := range slices.Sorted(maps.Keys(j.State.ByHost)) {
+		if stops(j.State.ByHost[name], j.Now) {
 			e.unknown("whether its token endpoint is at %s, which refuses the client or wants a pause: a worker knows it, see Coordinator.Explain", name)
 		}
 	}
 }
 
-// where is at which host of the provider something is so; "" for all of it.
+// where says at which host of the provider something is so; "" for all of it.
 func (j *judge) where() string {
 	if j.host == "" {
 		return ""
@@ -148,7 +166,7 @@ func (j *judge) where() string {
 	return " at " + j.host
 }
 
-// field is where the app's state has something.
+// field says where the app's state has something.
 func (j *judge) field(names string) string {
 	if j.host == "" {
 		return "app: " + names

@@ -24,13 +24,38 @@ func Judge(c Case) Explanation {
 	k := kindOf(j.code)
 	e := Explanation{Code: k.code, Level: k.level, Who: k.who, ForTenant: k.forTenant, Story: []Sentence{}, Unknown: []string{}}
 	verdicts[j.code](j, &e)
-	j.unknownHost(&e)
+	unknownHost(j, &e)
+	slices.SortStableFunc(e.Story, inTime)
+	if e.ForTenant == renewing && j.code != "TL103" {
+		if e.ForTenant = interrupted; j.served() {
+			e.ForTenant = well
+		}
+	}
 	if e.RetryAt.Before(timeOf(j.Now)) {
 		e.RetryAt = time.Time{}
 	}
 	e.Title = oneLine(j.tenant() + " " + e.Title)
 	return e
 }
+
+// inTime orders a story. What has no time, as a rule of the profile, comes last.
+func inTime(a, b Sentence) int {
+	switch {
+	case a.At.IsZero() || b.At.IsZero():
+		return cmp.Compare(number(a.At.IsZero()), number(b.At.IsZero()))
+	}
+	return a.At.Compare(b.At)
+}
+
+func number(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// served reports whether callers get a token without a new pair.
+func (j *judge) served() bool { return j.Now < j.r.ExpiresAt && !j.r.Refused() }
 
 // judge is one judgement.
 type judge struct {
@@ -42,33 +67,33 @@ type judge struct {
 
 // find is the code that says most. What stops a token from being served comes before what only may.
 func (j *judge) find() string {
-	return cmp.Or(j.unreadable(), j.ended(), j.stuck(), j.suspected(), j.served())
+	return cmp.Or(j.unreadable(), j.ended(), j.stuck(), j.suspected(), j.goesWell())
 }
 
 // lookAtHost puts what stops the host of the grant's token endpoint in the place of what stops the app, unless the
 // app is stopped itself.
 func (j *judge) lookAtHost() {
-	name := j.hostName()
-	if name == "" || j.stops(j.State) || !j.stops(j.State.Hosts[name]) {
+	name := hostOf(&j.Case)
+	if name == "" || stops(j.State, j.Now) || !stops(j.State.ByHost[name], j.Now) {
 		return
 	}
-	whole, h := *j.State, j.State.Hosts[name]
+	whole, h := *j.State, j.State.ByHost[name]
 	whole.Open, whole.Error, whole.OpenedAt, whole.Probes, whole.ProbeAt, whole.ThrottledUntil = h.Open, h.Error, h.OpenedAt, h.Probes, h.ProbeAt, h.ThrottledUntil
 	j.State, j.host = &whole, name
 }
 
-func (j *judge) stops(s *State) bool { return s.Open || s.ThrottledUntil > j.Now }
+func stops(s *State, now int64) bool { return s.Open || s.ThrottledUntil > now }
 
-// hostName is the host, if there is a doubt about it: the one that is known, or that has refused the tenant.
-func (j *judge) hostName() string {
+// hostOf returns the host, if there is a doubt about it: the one that is known, or that has refused the tenant.
+func hostOf(c *Case) string {
 	switch {
-	case j.State == nil:
+	case c.State == nil:
 		return ""
-	case j.State.Hosts[j.Host] != nil:
-		return j.Host
-	case j.Host == "" && j.Tenant != "":
-		for _, name := range slices.Sorted(maps.Keys(j.State.Hosts)) {
-			if strings.Contains(j.State.Hosts[name].Refused, grant.Fingerprint(j.Tenant)[:8]) {
+	case c.State.ByHost[c.Host] != nil:
+		return c.Host
+	case c.Host == "" && c.Tenant != "":
+		for _, name := range slices.Sorted(maps.Keys(c.State.ByHost)) {
+			if strings.Contains(c.State.ByHost[name].Refused, grant.Fingerprint(c.Tenant)[:8]) {
 				return name
 			}
 		}
@@ -207,8 +232,8 @@ func (j *judge) suspected() string {
 	return ""
 }
 
-// served is for a grant with which all is well.
-func (j *judge) served() string {
+// goesWell is for a grant with which all is well.
+func (j *judge) goesWell() string {
 	_, recovered := j.recovered()
 	last, ok := j.last("")
 	switch {
@@ -261,12 +286,31 @@ func (j *judge) fixedEnd() bool {
 
 // failsForAll reports whether the provider fails for so many that it is not about this grant.
 func (j *judge) failsForAll() bool {
-	s := j.Share
-	return s != nil && s.Tenants >= manyTenants && 2*s.Failed > s.Exchanges
+	return j.State != nil && j.State.DownAt != 0 && (j.classIs(provider.Ambiguous) || j.classIs(provider.Busy))
 }
 
-// manyTenants are more than fail together by chance.
-const manyTenants = 3
+// opensAt returns when the grant may be presented again, at the latest: the worst that a profile can say.
+func (j *judge) opensAt() int64 {
+	at := max(j.r.Claim.Until, j.r.RetryAt)
+	if !j.r.Refused() {
+		at = max(at, j.r.ExpiresAt)
+	}
+	return at
+}
+
+// unattended reports whether a claim without outcome should have been taken over by now: nothing holds others
+// back any more, and no process does it.
+func (j *judge) unattended() bool {
+	return j.Trace.Lease == "" && j.Now >= j.opensAt()+unattendedAfter.Milliseconds()
+}
+
+// unattendedAfter is how late a process that calls Run may be.
+const unattendedAfter = time.Minute
+
+// inUse reports whether Run renews the grant: somebody has asked for its token lately.
+func (j *judge) inUse() bool {
+	return j.r.UsedAt != 0 && j.Now-j.r.UsedAt < j.idleAfter().Milliseconds()
+}
 
 // idle reports whether nobody has used the token lately, which is due.
 func (j *judge) idle() bool {
@@ -307,8 +351,9 @@ func (j *judge) diedEarly(generation int64) (journal.Entry, bool) {
 		if generation != j.r.Generation { // when it ended is not known any more, but the record has counted it
 			return e, true
 		}
-		aged := e.At-j.r.IssuedAt >= rules.Fresh.Milliseconds()
-		if aged && 100*(j.r.ExpiresAt-e.At) > int64(rules.Early)*(j.r.ExpiresAt-j.r.IssuedAt) {
+		// An API that refuses all tokens refuses fresh ones. A death that follows says that it was not that.
+		told := e.At-j.r.IssuedAt >= rules.Fresh.Milliseconds() || j.r.State == grant.Reauthorize
+		if told && 100*(j.r.ExpiresAt-e.At) > int64(rules.Early)*(j.r.ExpiresAt-j.r.IssuedAt) {
 			return e, true
 		}
 	}

@@ -68,6 +68,15 @@ func claimed() Case {
 	return c
 }
 
+// abandoned is one whose claim might have been taken over 4.5 minutes ago.
+func abandoned() Case {
+	c := over()
+	c.Record.ExpiresAt = ago(4*mins + 30*sec)
+	c.line(ago(10*mins), journal.Claim, 2, "w1", journal.Asked)
+	c.Record.Claim = grant.Claim{ID: "I3EMV3NYGXSTZ4R5", By: "w1", At: ago(10 * mins), Until: ago(8 * mins), N: 1}
+	return c
+}
+
 func (c *Case) leased(by string, left time.Duration) {
 	c.Trace.Lease, c.Trace.Left = by+"/3FYN3PBMXZWVGJWDQ5FEACBFQ5", left
 }
@@ -103,7 +112,7 @@ type judged struct {
 	name                    string
 	c                       Case
 	code, level, who, title string
-	first                   string // sentence of the story
+	tells                   string // how a sentence of the story begins
 }
 
 var zoom = provider.Zoom()
@@ -136,12 +145,12 @@ var table = []judged{
 		c.line(ago(11*mins), journal.Fail, 1, "w1", "").Answer = "busy//503"
 		c.line(ago(10*mins)-400, journal.Claim, 1, "w2", journal.Asked)
 		c.line(ago(10*mins), journal.Commit, 2, "w2", "")
-	}), "TL105", OK, Nobody, "is FRESH again", "the provider answered w1: busy (HTTP 503) (journal)"},
+	}), "TL105", OK, Nobody, "is FRESH again", "the provider answered w1: too busy (HTTP 503) (journal)"},
 
-	{"to be tried again", failed("busy/try_later/503"), "TL201", Warning, Nobody, "is WAITING: its last exchange failed, try_later (HTTP 503)", "w1 began to present generation 2"},
+	{"to be tried again", failed("busy/try_later/503"), "TL201", Warning, Nobody, "is WAITING: its last exchange failed: try_later (HTTP 503)", "w1 began to present generation 2"},
 	{"an answer that says nothing", with(failed("ambiguous/server_error/500"), func(c *Case) {
 		c.Record.Claim = grant.Claim{ID: "X", By: "w1", At: ago(5 * sec), Until: noon + 9*sec, N: 1}
-	}), "TL201", Warning, Nobody, "is WAITING: its last exchange failed, server_error (HTTP 500)", "w1 began to present generation 2"},
+	}), "TL201", Warning, Nobody, "is WAITING: its last exchange failed: server_error (HTTP 500)", "w1 began to present generation 2"},
 	{"a refusal that nobody has verified", failed("refused/invalid_grant/400"), "TL201", Warning, Nobody, "is WAITING", "w1 began to present generation 2"},
 	{"a holder that does not hold the lease", claimed(), "TL202", Warning, Nobody, "is WAITING for the claim of w1", "w1 began to present generation 2"},
 	{"a lease that another process has", with(claimed(), func(c *Case) { c.leased("w2", time.Second); c.Profile = &zoom }), "TL202", Warning, Nobody, "is WAITING for the claim of w1", "w1 began to present generation 2"},
@@ -153,8 +162,27 @@ var table = []judged{
 		c.Record.RetryAt = ago(sec)
 		c.Record.Claim = grant.Claim{ID: "X", By: "w1", At: ago(5 * sec), Until: ago(sec), N: 1}
 	}), "TL203", Warning, Nobody, "has NO VALID TOKEN", "w1 began to present generation 2"},
+	{"a deadline that has passed, and nobody comes", with(abandoned(), func(c *Case) {
+		c.Record.UsedAt = ago(hour)
+	}), "TL203", Warning, Operator, "NOBODY HAS MADE the recovery attempt since 11:55:30 UTC (4 min ago)", "w1 began to present generation 2"},
+	{"a deadline that has passed, and no process calls Run", with(abandoned(), func(c *Case) {
+		c.Record.UsedAt, c.Renewing = ago(hour), new(int64)
+	}), "TL203", Warning, Operator, "NOBODY HAS MADE", "no process calls Run for this app (listeners)"},
+	{"a silent holder, and a token that is served beyond its deadline", with(claimed(), func(c *Case) {
+		c.Record.ExpiresAt = noon + 10*mins
+	}), "TL202", Warning, Nobody, "not before 12:10:00 UTC (in 10 min) the next caller, or Run, tries again", "hard deadline"},
+	{"a deadline that has passed, and the next process is at it", with(abandoned(), func(c *Case) {
+		c.Record.UsedAt = ago(hour)
+		c.leased("w3", 8*time.Second)
+	}), "TL203", Warning, Nobody, "the next caller, or Run, makes the recovery attempt", "w1 began to present generation 2"},
+	{"a deadline that has passed, of a grant that nobody uses", with(abandoned(), func(c *Case) {
+		c.Record.UsedAt = ago(5 * day)
+	}), "TL203", Warning, Nobody, "NOBODY HAS MADE the recovery attempt", "w1 began to present generation 2"},
+	{"a deadline that has passed, and an API refuses the token", with(abandoned(), func(c *Case) {
+		c.Record.ExpiresAt, c.Record.RejectedGen, c.Record.UsedAt = noon+10*mins, 2, ago(hour)
+	}), "TL203", Warning, Operator, "NOBODY HAS MADE", "w1 began to present generation 2"},
 	{"no room in the budget", with(over(), func(c *Case) { c.Process = Process{Name: "w7", Code: "budget"} }), "TL204", Warning, Nobody, "is WAITING for the budget", "its exchange was not let through"},
-	{"a pause", with(over(), func(c *Case) { c.State.ThrottledUntil, c.State.Error = noon+mins, "throttled//429" }), "TL205", Warning, Nobody, "the provider wants a pause", "several tenants were told to wait: throttled (HTTP 429)"},
+	{"a pause", with(over(), func(c *Case) { c.State.ThrottledUntil, c.State.Error = noon+mins, "throttled//429" }), "TL205", Warning, Nobody, "the provider wants a pause", "several tenants were told to wait: too many requests (HTTP 429)"},
 	{"a pause that this tenant heard", with(failed("throttled//429"), func(c *Case) { c.State.ThrottledUntil, c.State.Error = noon+mins, "throttled//429" }), "TL205", Warning, Nobody, "the provider wants a pause", "several tenants were told to wait"},
 	{"restored just now", with(over(), func(c *Case) {
 		c.Trace.Entries = nil
@@ -197,17 +225,17 @@ var table = []judged{
 		c.State = &State{Open: true, Error: "app_refused/invalid_client/401", OpenedAt: ago(mins), Probes: 4, ProbeAt: noon + 4*sec}
 	}), "TL401", Error, Operator, "refuses the app's client, invalid_client (HTTP 401)", "the client was refused with invalid_client (HTTP 401)"},
 	{"an open circuit of its host", with(over(), func(c *Case) {
-		c.Host, c.State = "login.eu.example.com", &State{Hosts: map[string]*State{"login.eu.example.com": {Open: true, Error: "app_refused/invalid_client/401", OpenedAt: ago(mins), Probes: 4, ProbeAt: noon + 4*sec}}}
+		c.Host, c.State = "login.eu.example.com", &State{ByHost: map[string]*State{"login.eu.example.com": {Open: true, Error: "app_refused/invalid_client/401", OpenedAt: ago(mins), Probes: 4, ProbeAt: noon + 4*sec}}}
 	}), "TL401", Error, Operator, "refuses the app's client at login.eu.example.com, invalid_client (HTTP 401)", "the client was refused with invalid_client (HTTP 401), and nobody accepted in between: the circuit opened, no tenant is at fault (app, @login.eu.example.com: circuit, refused)"},
 	{"an open circuit of a host that has refused it", with(over(), func(c *Case) {
-		c.State = &State{Hosts: map[string]*State{"a.example.com": {Open: true, OpenedAt: ago(mins)}, "b.example.com": {Open: true, Error: "app_refused//401", Refused: "01234567 " + grant.Fingerprint("t0005")[:8], OpenedAt: ago(mins)}}}
+		c.State = &State{ByHost: map[string]*State{"a.example.com": {Open: true, OpenedAt: ago(mins)}, "b.example.com": {Open: true, Error: "app_refused//401", Refused: "01234567 " + grant.Fingerprint("t0005")[:8], OpenedAt: ago(mins)}}}
 	}), "TL401", Error, Operator, "refuses the app's client at b.example.com", "the client was refused with "},
 	{"an open circuit of another host", with(fresh(), func(c *Case) {
-		c.Host, c.State = "b.example.com", &State{Hosts: map[string]*State{"a.example.com": {Open: true, OpenedAt: ago(mins)}}}
+		c.Host, c.State = "b.example.com", &State{ByHost: map[string]*State{"a.example.com": {Open: true, OpenedAt: ago(mins)}}}
 	}), "TL101", OK, Nobody, "is FRESH", "w1 stored generation 2"},
 	{"a pause of its host", with(over(), func(c *Case) {
-		c.Host, c.State = "a.example.com", &State{Hosts: map[string]*State{"a.example.com": {ThrottledUntil: noon + mins, Error: "throttled//429"}}}
-	}), "TL205", Warning, Nobody, "exchanges at a.example.com, until", "several tenants were told to wait: throttled (HTTP 429). Until then nobody presents anything at a.example.com; the tenants of other hosts go on (app, @a.example.com: throttled_until, error)"},
+		c.Host, c.State = "a.example.com", &State{ByHost: map[string]*State{"a.example.com": {ThrottledUntil: noon + mins, Error: "throttled//429"}}}
+	}), "TL205", Warning, Nobody, "exchanges at a.example.com, until", "its access token ended"},
 	{"a client refused for one tenant", failed("app_refused/unauthorized_client/400"), "TL401", Error, Operator, "refuses the client for this tenant", "w1 began to present generation 2"},
 	{"another keyset", with(fresh(), func(c *Case) { c.Pair, c.Process.Name = PairSealed, "w7" }), "TL402", Error, Operator, "a key that w7 does not have", "w1 stored generation 2"},
 	{"http", with(fresh(), func(c *Case) { c.Process = Process{Name: "w7", Code: "insecure_url"} }), "TL403", Error, Operator, "not sent over http", "nothing was sent"},
@@ -230,11 +258,9 @@ var table = []judged{
 	}), "TL101", OK, Nobody, "is FRESH", "w1 stored generation 2"},
 
 	{"the provider is down", with(failed("ambiguous/server_error/500"), func(c *Case) {
-		c.Share = &Share{Exchanges: 20, Failed: 18, Tenants: 9, Since: ago(3 * mins)}
-	}), "TL501", Error, Provider, "fails for all, 18 of 20 exchanges failed", "18 of 20 exchanges failed of 9 tenants"},
-	{"a few fail", with(failed("busy//503"), func(c *Case) {
-		c.Share = &Share{Exchanges: 20, Failed: 5, Tenants: 5, Since: ago(3 * mins)}
-	}), "TL201", Warning, Nobody, "is WAITING", "w1 began to present generation 2"},
+		c.State.DownAt = ago(3 * mins)
+	}), "TL501", Error, Provider, "the provider fails for all since 11:57:00 UTC (3 min ago): server_error (HTTP 500)", "the third tenant in a row got no usable answer"},
+	{"a network of one's own, while the provider is down", with(failed("unsent/dns/0"), func(c *Case) { c.State.DownAt = ago(3 * mins) }), "TL201", Warning, Nobody, "nothing was sent (dns)", "w1 began to present generation 2"},
 	{"an API that refuses all", with(fresh(), func(c *Case) {
 		c.Record.Reason, c.Record.Rejects, c.Record.RejectAt, c.Record.RejectedGen = "suspect", 3, noon+2*mins, 1
 		c.line(ago(20*mins), journal.Reject, 1, "w1", "an API refused the access token")
@@ -271,6 +297,15 @@ var table = []judged{
 		last := len(c.Trace.Entries) - 2
 		c.Trace.Entries = slices.Insert(c.Trace.Entries, last, journal.Entry{ID: "5-0", At: ago(6 * sec), Kind: journal.Reject, Generation: 2, Epoch: c.Record.Epoch, By: "w1"})
 	}), "TL701", Error, OtherProgram, "this is the first sign", "an API refused the access token of generation 2"},
+	{"the first sign, of a token that was seconds old, and dead", with(dead("invalid_grant", "reauthorize/invalid_grant/400"), func(c *Case) {
+		c.Record.IssuedAt, c.Record.ExpiresAt, c.Record.RefreshAt = ago(20*sec), noon+hour, noon+54*mins
+		last := len(c.Trace.Entries) - 2
+		c.Trace.Entries = slices.Insert(c.Trace.Entries, last, journal.Entry{ID: "5-0", At: ago(6 * sec), Kind: journal.Reject, Generation: 2, Epoch: c.Record.Epoch, By: "w1"})
+	}), "TL701", Error, OtherProgram, "this is the first sign", "an API refused the access token of generation 2"},
+	{"an API that refuses a fresh token, once", with(fresh(), func(c *Case) {
+		c.Record.IssuedAt, c.Record.Rejects, c.Record.RejectedGen = ago(20*sec), 1, 1
+		c.line(ago(21*sec), journal.Reject, 1, "w1", "an API refused the access token")
+	}), "TL101", OK, Nobody, "is FRESH", "w1 stored generation 2"},
 	{"a death before, of another consent", with(fresh(), func(c *Case) { c.Record.Foreign, c.Record.ForeignGen = 1, 1 }), "TL101", OK, Nobody, "is FRESH", "w1 stored generation 2"},
 }
 
@@ -284,8 +319,11 @@ func TestEachCaseHasItsCode(t *testing.T) {
 			if !strings.HasPrefix(e.Title, "t0005 ") || !strings.Contains(e.Title, c.title) {
 				t.Errorf("title %q, want %q", e.Title, c.title)
 			}
-			if len(e.Story) == 0 || !strings.HasPrefix(e.Story[0].Text, c.first) {
-				t.Errorf("the story is %v, and begins with %q", e.Story, c.first)
+			if !slices.ContainsFunc(e.Story, func(s Sentence) bool { return strings.HasPrefix(s.Text, c.tells) }) {
+				t.Errorf("the story is %v, and does not tell %q", e.Story, c.tells)
+			}
+			if !slices.IsSortedFunc(e.Story, inTime) {
+				t.Errorf("the story goes back in time: %v", e.Story)
 			}
 			if t.Failed() {
 				text, _ := json.MarshalIndent(e, "", "  ")
@@ -354,7 +392,7 @@ func TestEachExplanationIsWhole(t *testing.T) {
 }
 
 // What a customer may read tells nothing of how the program works.
-func TestWhatTheTenantReadsNamesNoInternals(t *testing.T) {
+func TestTheSentenceForTheTenantNamesNoInternals(t *testing.T) {
 	internal := regexp.MustCompile(`(?i)\b(redis|token|claim|lease|lock|generation|epoch|journal|record|grant|worker|process|exchange|circuit|pair|provider|tenant|api|http|invalid_\w+|zoom|w\d+|t0005|TL\d+|\d{3})\b|_`)
 	for _, c := range table {
 		e := Judge(c.c)
@@ -433,16 +471,16 @@ func TestTheJSONOfAnExplanationIsStable(t *testing.T) {
 	const want = `{
   "code": "TL201",
   "level": "warning",
-  "title": "t0005 is WAITING: its last exchange failed, busy (HTTP 503); the next try is at 12:00:09 UTC (in 9.0 s)",
+  "title": "t0005 is WAITING: its last exchange failed: too busy (HTTP 503); the next try is at 12:00:09 UTC (in 9.0 s)",
   "since": "2026-11-26T11:59:58Z",
   "story": [
     {
-      "at": "2026-11-26T11:59:58Z",
-      "text": "the provider answered w1: busy (HTTP 503), after 412 ms, request id 7d1f-62b0 (journal)"
-    },
-    {
       "at": "2026-11-26T11:59:30Z",
       "text": "its access token ended: callers get an error (record: expires_at)"
+    },
+    {
+      "at": "2026-11-26T11:59:58Z",
+      "text": "the provider answered w1: too busy (HTTP 503), after 412 ms, request id 7d1f-62b0 (journal)"
     }
   ],
   "who": "nobody",
@@ -455,7 +493,7 @@ func TestTheJSONOfAnExplanationIsStable(t *testing.T) {
   "unknown": [
     "how long the trouble lasts, and whether others have it too: ` + "`tokenlatch ls --trouble`" + ` shows that"
   ],
-  "for_tenant": "The connection to your account is being renewed. This takes care of itself; there is nothing to do.",
+  "for_tenant": "We cannot reach your account at the moment. We are restoring the connection; there is nothing for you to do now.",
   "retry_at": "2026-11-26T12:00:09Z"
 }`
 	if string(got) != want {

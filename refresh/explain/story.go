@@ -75,7 +75,7 @@ var whys = map[string]string{
 	journal.Revived: " once more, since its death may have been a mistake",
 }
 
-// sentence is what a line of the journal says.
+// sentence returns what a line of the journal says.
 func (j *judge) sentence(l journal.Entry) string {
 	who := by(l.By)
 	switch l.Kind {
@@ -123,7 +123,7 @@ func reasonGiven(why string) string {
 	return " (" + why + ")"
 }
 
-// took is how long an exchange took, and its name at the provider.
+// took returns how long an exchange took, and its name at the provider.
 func took(l journal.Entry) string {
 	text := ""
 	if l.Took > 0 {
@@ -146,7 +146,7 @@ func answered(l journal.Entry) string {
 func answer(text string) string {
 	class, _, _ := strings.Cut(text, "/")
 	code, status, _ := policy.ParseErrorText(text)
-	said := cmp.Or(code, class)
+	said := cmp.Or(code, classes[class], class)
 	if status != 0 {
 		said += fmt.Sprintf(" (HTTP %d)", status)
 	}
@@ -164,6 +164,12 @@ func answer(text string) string {
 		}
 	}
 	return said
+}
+
+// classes are the words for an answer that has no code of its own.
+var classes = map[string]string{
+	"ambiguous": "an error", "busy": "too busy", "throttled": "too many requests", "refused": "a refusal",
+	"app_refused": "the client is refused", "reauthorize": "the grant is refused",
 }
 
 // provider is its name for people.

@@ -31,7 +31,7 @@ func sayFresh(j *judge, e *Explanation) {
 	if j.State != nil && j.State.Open {
 		e.tell(j.State.OpenedAt, j.field("circuit"), "the circuit of the app opened: the provider refuses its client%s, and there will be no next token before that is mended", j.where())
 	}
-	j.unopened(e)
+	j.sayUnopened(e)
 	e.advise(j.command("journal", "-f"), "nothing; this shows what happens to it from now on")
 }
 
@@ -39,21 +39,21 @@ func sayDue(j *judge, e *Explanation) {
 	e.Since = timeOf(j.r.RefreshAt)
 	j.tellPair(e)
 	e.tell(j.r.RefreshAt, "record: refresh_at", "its access token became due")
-	if j.Now < j.r.ExpiresAt && !j.r.Refused() {
+	if j.served() {
 		e.Title = "is DUE and served meanwhile, until " + j.at(j.r.ExpiresAt)
 		e.advise(j.command("journal", "-f"), "nothing: the next caller starts a refresh, and so does Run; this shows it")
 	} else {
 		e.Title = "has NO VALID TOKEN since " + j.at(j.r.ExpiresAt) + ": the next caller refreshes it and waits for that"
 		if j.r.Fails > 0 {
 			e.tell(j.r.ExpiresAt, "record: expires_at", "its access token ended")
-			e.tell(j.r.ErrorAt, "record: error, error_at, fails", "the last exchange failed, %s: %s in a row; nobody has tried since", answer(j.r.Error), times(j.r.Fails))
+			e.tell(j.r.ErrorAt, "record: error, error_at, fails", "the last exchange failed: %s; %s in a row; nobody has tried since", answer(j.r.Error), times(j.r.Fails))
 		} else {
 			e.tell(j.r.ExpiresAt, "record: expires_at", "its access token ended, and nobody has asked for one since")
 		}
-		e.advise(j.command("journal", "-f"), "if it is in use, look whether any process calls Run", "this shows the next refresh")
+		e.advise(j.command("journal", "-f"), "if it is in use, let a process call Run: callers do not wait then", "this shows the next refresh")
 	}
-	e.unknown("whether a process calls Run for this app")
-	j.unopened(e)
+	j.tellRun(e)
+	j.sayUnopened(e)
 }
 
 func sayUnderway(j *judge, e *Explanation) {
@@ -84,8 +84,11 @@ func sayIdles(j *judge, e *Explanation) {
 	if j.IdleAfter == 0 {
 		e.unknown("Config.IdleAfter: its default of 25 hours is assumed")
 	}
-	e.unknown("whether a process calls Run for this app: without that an idle grant dies when its refresh token ends")
-	e.advise(j.command("journal", "-f"), "nothing: the next caller refreshes it; this shows that")
+	j.tellRun(e)
+	if j.Renewing == nil || *j.Renewing == 0 {
+		e.advise("", "let a process call Run: without that an idle grant dies when its refresh token ends")
+	}
+	e.advise(j.command("journal", "-f"), "nothing else: the next caller refreshes it; this shows that")
 }
 
 func sayRecoveredFrom(j *judge, e *Explanation) {
@@ -106,22 +109,22 @@ func sayRecoveredFrom(j *judge, e *Explanation) {
 // TL2xx: it passes by itself.
 
 func sayRetries(j *judge, e *Explanation) {
-	e.Title = "is WAITING: its last exchange failed, " + answer(j.r.Error) + "; the next try is at " + j.at(j.r.RetryAt)
+	e.Title = "is WAITING: its last exchange failed: " + answer(j.r.Error) + "; the next try is at " + j.at(j.r.RetryAt)
 	e.Since, e.RetryAt = timeOf(j.firstFailure()), timeOf(j.r.RetryAt)
 	j.tellJournal(e, nil)
 	j.tellToken(e)
-	if j.r.Claim.Unresolved() {
-		e.tell(j.r.RetryAt, "record: claim_until, retry_at", "the refresh token may be spent: nobody presents it before that, and then it is one recovery attempt; if that is refused, the tenant must consent again (TL302)")
-		j.unknownReplay(e)
-	}
+	j.tellRisk(e)
 	e.unknown("how long the trouble lasts, and whether others have it too: `tokenlatch ls --trouble` shows that")
 	e.advise(j.command("explain"), "nothing before then; look again after it")
 }
 
 func sayUnresolved(j *judge, e *Explanation) {
-	holder := by(j.r.Claim.By)
-	e.Title = "is WAITING for the claim of " + holder + ", which does not hold the lease any more: not before " + j.at(j.r.Claim.Until) + " the next caller, or Run, tries again"
-	e.Since, e.RetryAt = timeOf(j.r.Claim.At), timeOf(j.r.Claim.Until)
+	holder, opens := by(j.r.Claim.By), j.opensAt()
+	if j.harmless() {
+		opens = j.r.Claim.Until
+	}
+	e.Title = "is WAITING for the claim of " + holder + ", which does not hold the lease any more: not before " + j.at(opens) + " the next caller, or Run, tries again"
+	e.Since, e.RetryAt = timeOf(j.r.Claim.At), timeOf(opens)
 	j.tellClaim(e)
 	if h := j.Trace.Holder(); h != "" {
 		e.tell(j.Now, "lease", "%s holds the lease now, for %s more; %s lost it", shown(h), span(j.Trace.Left), holder)
@@ -132,6 +135,9 @@ func sayUnresolved(j *judge, e *Explanation) {
 		e.tell(0, "profile", "presenting the refresh token again does no harm: the next caller does it, without waiting for the deadline")
 	} else {
 		e.tell(j.r.Claim.Until, "record: claim_until", "hard deadline: the provider may have answered %s, so nobody tries before. Then it is one recovery attempt; if that is refused, the tenant must consent again (TL302)", holder)
+		if j.r.ExpiresAt > j.r.Claim.Until && !j.r.Refused() {
+			e.tell(j.r.ExpiresAt, "record: expires_at", "until then its access token is served, and a second presentation could end it too: nobody makes the attempt before")
+		}
 	}
 	j.unknownReplay(e)
 	e.unknown("whether %s lives, is only cut off from Redis, or was killed", holder)
@@ -142,21 +148,49 @@ func sayHeldBack(j *judge, e *Explanation) {
 	e.Since = timeOf(j.r.Claim.Until)
 	j.tellClaim(e)
 	e.tell(j.r.Claim.Until, "record: claim_until", "the hard deadline of %s passed without an outcome", by(j.r.Claim.By))
-	if j.Now < j.r.ExpiresAt && !j.r.Refused() {
-		e.Title = "is served, but NOT RENEWED before its access token ends at " + j.at(j.r.ExpiresAt) + ": an earlier exchange has no outcome"
-		e.RetryAt = timeOf(j.r.ExpiresAt)
-		e.tell(j.r.ExpiresAt, "record: expires_at", "until then the access token is served, and a second presentation could end it too; then there is one recovery attempt")
-	} else {
-		e.Title = "has NO VALID TOKEN: the next caller makes the recovery attempt, since an earlier exchange has no outcome"
-		e.tell(j.r.ExpiresAt, "record: expires_at", "its access token ended: the next caller, or Run, presents the refresh token once more")
-	}
 	j.unknownReplay(e)
 	if j.r.Fails > 0 && j.r.ErrorAt >= j.r.Claim.At {
 		e.unknown("whether the refresh token is spent: what came of the exchange does not say it")
 	} else {
 		e.unknown("whether the provider answered %s: it stored nothing", by(j.r.Claim.By))
 	}
-	e.advise(j.command("explain"), "nothing; look again once it has been tried")
+	switch {
+	case j.served():
+		e.Title = "is served, but NOT RENEWED before its access token ends at " + j.at(j.r.ExpiresAt) + ": an earlier exchange has no outcome"
+		e.RetryAt = timeOf(j.r.ExpiresAt)
+		e.tell(j.r.ExpiresAt, "record: expires_at", "until then the access token is served, and a second presentation could end it too; then there is one recovery attempt")
+		e.advise(j.command("explain"), "nothing before then; look again after it")
+		return
+	case j.r.Refused():
+		e.tell(0, "record: rejected_gen", "an API has refused its access token: nothing holds the recovery attempt back")
+	default:
+		e.tell(j.r.ExpiresAt, "record: expires_at", "its access token ended: nothing holds the recovery attempt back any more")
+	}
+	e.Title = "has NO VALID TOKEN: the next caller, or Run, makes the recovery attempt, since an earlier exchange has no outcome"
+	if !j.unattended() {
+		e.advise(j.command("explain"), "nothing; look again in a minute")
+		return
+	}
+	sayUnattended(j, e)
+}
+
+// sayUnattended is about a recovery attempt that nobody makes.
+func sayUnattended(j *judge, e *Explanation) {
+	opened := j.opensAt()
+	e.Title = "has NO VALID TOKEN, and NOBODY HAS MADE the recovery attempt since " + j.at(opened) + ": an earlier exchange has no outcome"
+	j.tellRun(e)
+	if !j.inUse() {
+		e.tell(opened, "record: used_at", "nobody has asked for its token since, and Run leaves a grant alone that is not in use")
+		e.advise(j.command("refresh"), "nothing, if the customer is not served any more: the next caller makes the attempt", "this makes it now")
+		return
+	}
+	e.Who, e.ForTenant = Operator, ours
+	e.tell(opened, "record: claim_by, used_at", "nobody has asked for its token since, and no process that calls Run has taken the claim over")
+	look := "let a process call Run for " + shown(j.App)
+	if j.Renewing != nil && *j.Renewing > 0 {
+		look = "look why no process that calls Run gets to this grant: its log says it, at warn"
+	}
+	e.advise(j.command("refresh"), look, "this makes the attempt now")
 }
 
 func sayBudget(j *judge, e *Explanation) {
@@ -177,7 +211,7 @@ func sayPaused(j *judge, e *Explanation) {
 	e.Since, e.RetryAt = timeOf(cmp.Or(j.r.ErrorAt, j.r.RefreshAt)), timeOf(j.State.ThrottledUntil)
 	e.tell(j.State.ThrottledUntil, j.field("throttled_until, error"), "several tenants were told to wait: %s. Until then nobody presents anything%s; %s", cmp.Or(answer(j.State.Error), "429"), j.where(), again)
 	j.tellToken(e)
-	e.advise(j.appCommand("ls", "--trouble"), "if it comes back, set Profile.Budget below the provider's limit", "this lists who waits")
+	e.advise(j.appCommand("ls", "--trouble"), "if it happens again, set Profile.Budget below the provider's limit", "this lists who waits")
 }
 
 func sayQuiet(j *judge, e *Explanation) {
@@ -361,7 +395,7 @@ func sayUnfit(j *judge, e *Explanation) {
 	e.Title = "CANNOT BE KEPT: Redis refuses a command that is needed"
 	e.tell(j.Now, "process "+by(j.Process.Name), "%s", cmp.Or(j.Process.Detail, "Redis lacks a right, a command or a version"))
 	e.unknown("what else is refused: a command is found missing when it is used")
-	e.advise(j.appCommand("ls", "--trouble"), "compare the ACL of the Redis user with \"Rights in Redis\" in docs/operations.md", "this works again when it is mended")
+	e.advise(j.appCommand("ls", "--trouble"), "compare the ACL of the Redis user with what tokenlatch help operations rights prints", "this works again when it is mended")
 }
 
 func sayLifetime(j *judge, e *Explanation) {
@@ -382,13 +416,14 @@ func sayLifetime(j *judge, e *Explanation) {
 // TL5xx: the provider.
 
 func sayAllFail(j *judge, e *Explanation) {
-	s := j.Share
-	e.Title = "is WAITING: the provider fails for all, " + share(s) + "; the next try is at " + j.at(j.r.RetryAt)
-	e.Since, e.RetryAt = timeOf(s.Since), timeOf(j.r.RetryAt)
-	e.tell(s.Since, "exchanges of "+by(j.Process.Name), "%s of %d tenants: it is not about this one", share(s), s.Tenants)
+	down := j.State.DownAt
+	e.Title = "is WAITING: the provider fails for all since " + j.at(down) + ": " + answer(j.r.Error) + "; the next try is at " + j.at(j.r.RetryAt)
+	e.Since, e.RetryAt = timeOf(down), timeOf(j.r.RetryAt)
+	e.tell(down, "app: failing, down_at", "the third tenant in a row got no usable answer, with no answer of another kind in between: it is not about this one")
 	j.tellJournal(e, nil)
 	j.tellToken(e)
-	e.unknown("what other workers see: these are the exchanges of one")
+	j.tellRisk(e)
+	e.unknown("how long it lasts: the provider's status page may say it")
 	e.advise(j.appCommand("ls", "--trouble"), "look at the provider's status page, and give its support the request ids in the journal", "this lists who waits for it")
 }
 
@@ -504,7 +539,9 @@ func sayRotatedElsewhere(j *judge, e *Explanation) {
 	if lines := j.lines(); len(lines) > 0 {
 		j.tellJournal(e, nil)
 	}
-	e.tell(0, "record: foreign, foreign_gen", "%s the access token died early, or a refresh token was refused that only this fleet should have", generations(j.r.Foreign))
+	if j.r.Foreign > 0 {
+		e.tell(0, "record: foreign, foreign_gen", "%s the access token died early, or a refresh token was refused that only this fleet should have", generations(j.r.Foreign))
+	}
 	if !sure {
 		e.unknown("whether it was the customer, who removed the app or had it reset: that looks the same, once")
 	}

@@ -35,6 +35,7 @@ type Answer struct {
 	Unsent bool
 }
 
+// String leaves out what may be secret.
 func (a Answer) String() string {
 	return fmt.Sprintf("answer status=%d body=%d bytes [redacted]", a.Status, len(a.Body))
 }
@@ -111,7 +112,7 @@ func noAnswer(a Answer) *Error {
 	return e
 }
 
-// readPair is what a 2xx answer brought. Without a refresh token it means that the
+// readPair returns what a 2xx answer brought. Without a refresh token it means that the
 // presented one is kept (RFC 6749 §6), which a body that was cut cannot say:
 // taking it so would present a spent refresh token later.
 func readPair(p Profile, at place, date time.Time, presented []string) (Pair, bool) {
@@ -213,7 +214,7 @@ func printable(id string) bool {
 	return id != "" && len(id) <= maxRequestID && vschars(id) && !strings.Contains(id, " ")
 }
 
-// dateOf is when an answer was given, by the server's clock; zero where it does not say.
+// dateOf returns when an answer was given, by the server's clock; zero where it does not say.
 func dateOf(h http.Header) time.Time {
 	t, err := http.ParseTime(h.Get("Date"))
 	if err != nil {

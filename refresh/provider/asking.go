@@ -106,7 +106,7 @@ func (d *draft) hide(secrets ...string) {
 	}
 }
 
-// style is how the client shows its secret, if it shows one.
+// style returns how the client shows its secret, if it shows one.
 func (a asking) style(field, secret string, styles ...oauth2.AuthStyle) (oauth2.AuthStyle, error) {
 	if a.keyed {
 		return oauth2.AuthStyleInParams, nil

@@ -42,6 +42,7 @@ const (
 	Refused
 )
 
+// String is the class as records, logs and metrics have it.
 func (c Class) String() string {
 	switch c {
 	case Reauthorize:

@@ -398,7 +398,7 @@ func TestPhrasesComeBeforeCodesAndNeedTheirCode(t *testing.T) {
 
 // Each of these was told of one tenant whose grant or directory was the matter, while
 // the others were served. None may be taken for proof against the client.
-func TestWhatIsSaidOfOneTenantIsNoProofAgainstTheClient(t *testing.T) {
+func TestAnAnswerAboutOneTenantIsNoProofAgainstTheClient(t *testing.T) {
 	for _, r := range []row{
 		{"a shop's dead token", Profile{}, 401, jsonType, `{"error":"invalid_request","error_description":"This request requires an active refresh_token"}`, Refused, "invalid_request", 0},
 		{"an inactive token", Profile{}, 401, jsonType, `{"error":"token_inactive"}`, Refused, "token_inactive", 0},

@@ -116,7 +116,7 @@ func (t *TokenEndpoint) post(ctx context.Context, req request, d *draft) Answer 
 	return a
 }
 
-// endOf is how a ctx ended: what kind of end it was, and its cause.
+// endOf returns how a ctx ended: what kind of end it was, and its cause.
 func endOf(ctx context.Context) error { return errors.Join(ctx.Err(), context.Cause(ctx)) }
 
 func (t *TokenEndpoint) transport() http.RoundTripper {
@@ -133,6 +133,7 @@ func (t *TokenEndpoint) CloseIdleConnections() {
 	}
 }
 
+// String leaves out what may be secret.
 func (t TokenEndpoint) String() string { return "token endpoint at " + t.host + " [redacted]" }
 
 // GoString keeps %#v from printing the client secret.

@@ -50,7 +50,7 @@ func TestNothingIsPresentedAfterTheDeadline(t *testing.T) {
 	}
 }
 
-func TestWhatIsPresentedBeforeTheDeadlineLeavesWhole(t *testing.T) {
+func TestARequestThatBeganBeforeTheDeadlineLeavesWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()

@@ -39,7 +39,7 @@ var (
 	}
 )
 
-// AccessTokenLifetime is how long the access token of an answer lives that was given at that time; 0
+// AccessTokenLifetime returns how long the access token of an answer lives that was given at that time; 0
 // where nothing says it. It goes by expires_in, in ExpiresInUnit; else by a date (expires_at, expires_on,
 // expires: seconds or milliseconds since 1970, ISO 8601, or as in a header); else by the claim exp of an
 // access token that is a JWT. An expires_in that is a thousand times what the answer says elsewhere, or
@@ -61,7 +61,7 @@ func (p Profile) AccessTokenLifetime(accessToken string, member func(name string
 	return said
 }
 
-// RefreshTokenLifetime is how long the refresh token of an answer lives: what the first of
+// RefreshTokenLifetime returns how long the refresh token of an answer lives: what the first of
 // RefreshExpiryKeys says that the answer has; 0 where none says it. member returns a member of the
 // answer, as [oauth2.Token.Extra] does. at is when the answer was given; without it, dates say nothing.
 func (p Profile) RefreshTokenLifetime(member func(name string) any, at ...time.Time) time.Duration {
@@ -76,7 +76,7 @@ func refreshExpiryNames(p Profile) []string {
 	return defaultRefreshExpiryKeys
 }
 
-// firstLife is what the first of names says that says something. Without at, a number that is a date is
+// firstLife returns what the first of names says that says something. Without at, a number that is a date is
 // the largest lifetime where lifetimes are expected, and says nothing elsewhere.
 func firstLife(p Profile, names []string, member func(string) any, at time.Time, expected bool) time.Duration {
 	for _, name := range names {
@@ -156,7 +156,7 @@ func parseTime(s string) time.Time {
 	return time.Time{}
 }
 
-// jwtLife is how long a JWT (RFC 7519) lives by its own word. Its signature is the API's matter.
+// jwtLife returns how long a JWT (RFC 7519) lives by its own word. Its signature is the API's matter.
 func jwtLife(token string, at time.Time) time.Duration {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {

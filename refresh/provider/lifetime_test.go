@@ -30,7 +30,7 @@ func lifeSaid(t *testing.T, p Profile, body string, date bool) Pair {
 	return pair
 }
 
-func TestALifetimeIsReadHoweverItIsSaid(t *testing.T) {
+func TestALifetimeIsReadInEachOfItsForms(t *testing.T) {
 	end := sentAt.Add(30 * day)
 	s, ms := end.Unix(), end.UnixMilli()
 	millis := Profile{ExpiresInUnit: time.Millisecond}

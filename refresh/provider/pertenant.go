@@ -77,7 +77,7 @@ func notAsked(why error) *Error {
 	return &Error{Class: AppRefused, Code: "token_url", Err: why, unasked: true}
 }
 
-// tokenURLFor is where a grant's refresh token is redeemed: written says, else the profile.
+// tokenURLFor returns where a grant's refresh token is redeemed: written says, else the profile.
 func tokenURLFor(written string, p Profile, g Grant) (string, error) {
 	patterns := p.TokenURLs
 	if written != "" {

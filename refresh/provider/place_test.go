@@ -135,7 +135,7 @@ func TestAPairBelowTheTopBringsItsMembers(t *testing.T) {
 	}
 }
 
-func TestWhatMayBeAnothersPairIsNotTaken(t *testing.T) {
+func TestAPairThatMayBeAnothersIsNotTaken(t *testing.T) {
 	torn := zipped(plainAnswer)
 	for body, want := range map[string]Class{
 		`{"app":{"access_token":"a","refresh_token":"r"},"user":{"access_token":"b","refresh_token":"s"}}`: Ambiguous,

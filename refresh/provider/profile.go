@@ -21,6 +21,7 @@ const (
 	ReplayHarmless                    // works: refresh tokens are not rotated or the old ones stay valid
 )
 
+// String is the word that docs/providers.md and the command use.
 func (r Replay) String() string {
 	switch r {
 	case ReplayRevokesFamily:
@@ -46,6 +47,7 @@ const (
 	No                    // it provably does not
 )
 
+// String is the word that docs/providers.md and the command use.
 func (a Assumption) String() string {
 	switch a {
 	case Yes:
@@ -159,7 +161,7 @@ type Phrase struct {
 
 const defaultAccessTokenLife = 5 * time.Minute
 
-// Lifetime is how long an access token is taken to live whose answer said
+// Lifetime returns how long an access token is taken to live whose answer said
 // expiresIn: that, but MaxAccessTokenLife at most, or AccessTokenLife where the answer was silent.
 func (p Profile) Lifetime(expiresIn time.Duration) time.Duration {
 	switch {

@@ -89,6 +89,7 @@ func vschars(s string) bool {
 	return true
 }
 
+// String leaves out the refresh token.
 func (g Grant) String() string {
 	return fmt.Sprintf("%s:%s generation %d [redacted]", escapeName(g.App), escapeName(g.Tenant), g.Generation)
 }
@@ -96,6 +97,7 @@ func (g Grant) String() string {
 // escapeName keeps a name within its line, and within its side of the colon.
 func escapeName(s string) string { return strings.ReplaceAll(url.PathEscape(s), ":", "%3A") }
 
+// GoString leaves out the refresh token.
 func (g Grant) GoString() string { return "provider.Grant{" + g.String() + "}" }
 
 // Format keeps every verb from printing the tokens.
@@ -112,7 +114,10 @@ func (g Grant) MarshalZerologObject(e *zerolog.Event) {
 	e.Str("app", g.App).Str("tenant", g.Tenant).Int64("generation", g.Generation)
 }
 
-func (p Pair) String() string   { return fmt.Sprintf("pair expires_in=%s [redacted]", p.ExpiresIn) }
+// String leaves out the tokens.
+func (p Pair) String() string { return fmt.Sprintf("pair expires_in=%s [redacted]", p.ExpiresIn) }
+
+// GoString leaves out the tokens.
 func (p Pair) GoString() string { return "provider.Pair{" + p.String() + "}" }
 
 // Format keeps every verb from printing the tokens.

@@ -361,7 +361,7 @@ func TestARequestThatWasShapedIsStillProvablyUnsent(t *testing.T) {
 	}
 }
 
-func TestWhatARequestShowsComesBackInNoErrorsCode(t *testing.T) {
+func TestNoErrorsCodeRepeatsASecretOfTheRequest(t *testing.T) {
 	for name, o := range map[string]Option{
 		"header": Header(http.Header{"Authorization": {"Token CANARY-key-77"}}),
 		"own": Authenticate(func(_ context.Context, _ Grant, form url.Values, _ http.Header) error {

@@ -57,7 +57,7 @@ func saysNo(a Answer) bool {
 	return text(m.find("error")) != ""
 }
 
-// revokeURL is where a grant's tokens are revoked whose token endpoint is at that address.
+// revokeURL returns where a grant's tokens are revoked whose token endpoint is at that address.
 func (t *TokenEndpoint) revokeURL(g Grant, endpoint string) (string, error) {
 	if t.profile.RevokeURL == "" {
 		return "", &Error{Class: AppRefused, Code: "revoke_url", Err: errNoRevokeURL}

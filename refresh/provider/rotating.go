@@ -93,7 +93,7 @@ func (r *rotation) Revoke(ctx context.Context, g Grant) error {
 	return revoker.Revoke(ctx, g)
 }
 
-// slotOf is where a generation is minted. A negative one has a slot too.
+// slotOf returns where a generation is minted. A negative one has a slot too.
 func slotOf(generation int64, n int) int {
 	turn := generation % int64(n)
 	if turn < 0 {

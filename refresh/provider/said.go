@@ -72,7 +72,7 @@ func figure(s string) bool {
 	return err == nil
 }
 
-// spoken is what an answer says for people, in lower case.
+// spoken returns what an answer says for people, in lower case.
 func spoken(m members) string { return strings.ToLower(strings.Join(saidIn(m, textNames), "\n")) }
 
 // saidIn returns the texts under names, at the top and in what is below it; of plain text, which is

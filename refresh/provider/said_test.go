@@ -6,7 +6,7 @@ import (
 )
 
 // Each of these was told of a dead grant, in a place of its own.
-func TestADeadGrantIsFoundWhereverItIsTold(t *testing.T) {
+func TestADeadGrantIsFoundWhereverTheAnswerNamesIt(t *testing.T) {
 	for body, want := range map[string]string{
 		// Fitbit: a list, which quotes the token.
 		`{"errors":[{"errorType":"invalid_grant","message":"Refresh token invalid: ` + canaryRefresh + `. Visit https://dev.example/"}],"success":false}`: "invalid_grant",
@@ -75,7 +75,7 @@ func TestRulesReachCodesAndMessagesBelowTheTop(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoErrorOfAnAnswerNamesNoCode(t *testing.T) {
+func TestOnlyAnErrorOfAnAnswerNamesACode(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"error":{"code":400,"message":"x"}}`:                                "400",
 		`{"error":{"code":7,"type":"Odd","message":"x"}}`:                     "Odd", // words before figures

@@ -47,7 +47,7 @@ func addressOf(pattern string, hosts []string, g Grant) (string, error) {
 	return address, nil
 }
 
-// memberOf is what a mark stands for: the tenant, or a member of the answer that brought the pair.
+// memberOf returns what a mark stands for: the tenant, or a member of the answer that brought the pair.
 func memberOf(g Grant, name string) string {
 	if "{"+name+"}" == tenantMark {
 		return g.Tenant

@@ -90,7 +90,7 @@ func (c Config) check() error {
 	return nil
 }
 
-// authStyle is what clients are told to use; never auto-detect, which may
+// authStyle returns what clients are told to use; never auto-detect, which may
 // present a refresh token twice.
 func (c Config) authStyle() oauth2.AuthStyle {
 	if c.Profile.AuthStyle == oauth2.AuthStyleAutoDetect {

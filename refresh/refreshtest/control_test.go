@@ -98,7 +98,7 @@ func TestControlMakesTheNextExchangesFail(t *testing.T) {
 	}
 }
 
-func TestControlMakesAsManyExchangesFailAsItIsTold(t *testing.T) {
+func TestControlMakesAsManyExchangesFailAsItIsAskedTo(t *testing.T) {
 	s := refreshtest.Start(t, refreshtest.Config{Control: true})
 	first := s.Grant("acme")
 	mustControl(t, s, "fail?times=2")

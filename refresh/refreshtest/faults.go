@@ -52,7 +52,7 @@ func (f *faults) takeGate(at Point, tenant string, n int) *Gate {
 	return nil
 }
 
-// latency is how long an exchange takes at a point. Call with mu held.
+// latency returns how long an exchange takes at a point. Call with mu held.
 func (f *faults) latency(at Point) time.Duration {
 	if at == AfterCommit {
 		return f.after

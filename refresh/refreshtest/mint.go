@@ -17,7 +17,7 @@ type mint struct {
 	slot      string // form parameter token_index
 }
 
-// mintIn is what a form asks to mint; nil if it presents a refresh token, or nothing known.
+// mintIn returns what a form asks to mint; nil if it presents a refresh token, or nothing known.
 func mintIn(form url.Values, client string) *mint {
 	m := &mint{grantType: form.Get("grant_type"), slot: form.Get("token_index")}
 	if m.slot == "" {

@@ -93,7 +93,7 @@ func New(rdb redis.UniversalClient, cfg Config) (*Cache, error) {
 		},
 		Begun:  func(ctx context.Context, lost mono.Time) bool { return c.in.SessionBegun(ctx, lost) },
 		Along:  func(ctx context.Context) { c.servers.WatchMasters(ctx, c.in.ReadAgain) },
-		Ticked: func(ctx context.Context) { c.in.Weigh(ctx) }, Unanswered: c.db.Unanswered, Masters: c.db.Masters,
+		Ticked: func(ctx context.Context) { c.in.Weigh(ctx) }, Unanswered: c.db.NoteError, Masters: c.db.Masters,
 	})
 	c.apps = apps.New(c.db, c.hub, &c.clock, cfg.Log)
 	c.due = due.New(c.db, &c.clock, c.proof.LearnTime)
@@ -146,10 +146,10 @@ func processName() string {
 // however often it is given: watchers are told apart by ==.
 func (c *Cache) Watch(w store.Watcher) (stop func()) { return c.db.Watchers.Add(w) }
 
-// HotGrants is how many grants this process has in memory.
+// HotGrants returns how many grants this process has in memory.
 func (c *Cache) HotGrants() int { return c.mem.Size() }
 
-// Sessions is how many subscriber connections of this process have been believed so far.
+// Sessions returns how many subscriber connections of this process have been believed so far.
 func (c *Cache) Sessions() uint64 { return c.hub.Session() / 2 }
 
 // Format prints the prefix, whatever the verb: what is inside changes all the time.
@@ -158,7 +158,7 @@ func (c *Cache) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "tokencache.Cache(%
 // Redis is the client the cache works on.
 func (c *Cache) Redis() redis.UniversalClient { return c.rdb }
 
-// ClockSet is how long ago this process noticed that somebody had set Redis' clock; false for never.
+// ClockSet returns how long ago this process noticed that somebody had set Redis' clock; false for never.
 // What Redis says of claims that were made before is not to be acted upon for as long as a claim stands.
 func (c *Cache) ClockSet() (ago time.Duration, ok bool) { return c.clock.Ago() }
 

@@ -17,7 +17,7 @@ import (
 
 // change runs a script that changes base's grant and takes the result into memory.
 // pair is what belongs to the record if the script stored it or left it as it was.
-func (g Grant) change(op string, base *Snapshot, pair grant.Pair, run func() (answer, error)) (grant.Outcome, *Snapshot, error) {
+func (g Grant) change(pair grant.Pair, run func() (answer, error)) (grant.Outcome, *Snapshot, error) {
 	a, err := run()
 	if errors.Is(err, grant.ErrDamaged) { // perhaps this process can put it right
 		s, err := g.Read(context.Background())
@@ -25,12 +25,6 @@ func (g Grant) change(op string, base *Snapshot, pair grant.Pair, run func() (an
 	}
 	if err != nil {
 		return "", nil, err
-	}
-	if kind := kindOf(op, base, a); kind != "" && a.Lacks == nil {
-		g.c.apps.Notify(Change{Key: base.Key, Kind: kind, Record: a.Snap.Record, At: a.Now})
-		if more := besides(kind, base, a); more != "" {
-			g.c.apps.Notify(Change{Key: base.Key, Kind: more, Record: a.Snap.Record, At: a.Now})
-		}
 	}
 	switch {
 	case a.Snap == nil:
@@ -48,32 +42,6 @@ func (g Grant) change(op string, base *Snapshot, pair grant.Pair, run func() (an
 	return grant.Outcome(a.Status), snap, nil
 }
 
-// besides is what else a change is, as claim.lua and commit.lua tell it; empty for nothing.
-func besides(kind string, base *Snapshot, a answer) string {
-	switch {
-	case kind == "claim" && a.Snap.Claim.N > 1:
-		return "takeover"
-	case kind == "commit" && (base.Claim.N > 1 || base.State == grant.Reauthorize):
-		return "recovered"
-	}
-	return ""
-}
-
-// kindOf is the kind of a change that a script has made to base, from its answer; empty for none.
-func kindOf(op string, base *Snapshot, a answer) string {
-	switch {
-	case a.Snap == nil:
-		return ""
-	case op == "reject" && a.Snap.Reason != "" && a.Snap.Reason != base.Reason:
-		return "suspect" // also where that was all, and no exchange may be forced
-	case a.Status != string(grant.OutcomeOK) || op == "reject":
-		return ""
-	case op == "fail" && a.Snap.State == grant.Reauthorize:
-		return "reauthorize"
-	}
-	return op
-}
-
 // Claim notes that holder `by` presents base's generation within ttl. Anything but OK
 // means: do not present. The snapshot is the grant as it is then. An unresolved claim is taken over only
 // if base has it: whether its time is over is known by this process's clock, too, and Redis' can be set. If base is dead it is claimed for a
@@ -86,7 +54,7 @@ func (g Grant) Claim(ctx context.Context, base *Snapshot, id string, ttl time.Du
 	if base.Ended() {
 		over = "over"
 	}
-	return g.change("claim", base, base.Pair, func() (answer, error) {
+	return g.change(base.Pair, func() (answer, error) {
 		a, err := g.store(ctx, "claim", store.ClaimScript, []string{ks.Grant(), ks.Secret(), ks.Journal()}, opts,
 			ks.Events(), g.c.journal, id, grant.Clip(g.by), base.Epoch, base.Generation, ttl.Milliseconds(), t.Millis(), grant.Fingerprint(base.Pair.RefreshToken.Reveal()), base.Judged(),
 			revival, base.Claim.ID, over, grant.Clip(noteOf(g).Why))
@@ -106,7 +74,7 @@ func (g Grant) Claim(ctx context.Context, base *Snapshot, id string, ttl time.Du
 // does not stand any more.
 func (g Grant) Extend(ctx context.Context, base *Snapshot, ttl time.Duration, failure string, retry time.Duration) (grant.Outcome, *Snapshot, error) {
 	ks := g.keys()
-	return g.change("extend", base, base.Pair, func() (answer, error) {
+	return g.change(base.Pair, func() (answer, error) {
 		return g.run(ctx, "extend", store.ExtendScript, []string{ks.Grant(), ks.Secret(), ks.Journal()},
 			ks.Events(), g.c.journal, grant.Clip(g.by), base.Epoch, base.Generation, base.Claim.ID, ttl.Milliseconds(), grant.Clip(failure), retry.Milliseconds())
 	})
@@ -126,7 +94,7 @@ func (g Grant) Commit(ctx context.Context, base *Snapshot, id string, pair grant
 	if used {
 		fields = append(fields, "used_at", grant.Millis(base.Now()))
 	}
-	return g.change("commit", base, pair, func() (a answer, err error) {
+	return g.change(pair, func() (a answer, err error) {
 		// A late pair of a grant that has died since follows the generation that is stored.
 		for {
 			generation := base.Generation + 1
@@ -177,13 +145,7 @@ func (g Grant) KeepPending(base *Snapshot, id string, pair grant.Pair) *Snapshot
 // Fail publishes that the exchange under base's claim failed. Claimed: another holder
 // took over; what it brings counts.
 func (g Grant) Fail(ctx context.Context, base *Snapshot, f grant.Failure) (grant.Outcome, *Snapshot, error) {
-	op, deadline, unknown := "fail", "", ""
-	switch {
-	case base.State == grant.Reauthorize:
-		op = "revival"
-	case f.Verdict == grant.VerdictAgain:
-		op = "refused"
-	}
+	deadline, unknown := "", ""
 	if f.Deadline {
 		deadline = "deadline"
 	}
@@ -191,7 +153,7 @@ func (g Grant) Fail(ctx context.Context, base *Snapshot, f grant.Failure) (grant
 		unknown = "unknown"
 	}
 	ks := g.keys()
-	return g.change(op, base, base.Pair, func() (answer, error) {
+	return g.change(base.Pair, func() (answer, error) {
 		return g.run(ctx, "fail", store.FailScript, []string{ks.Grant(), ks.Secret(), ks.Journal()},
 			ks.Events(), g.c.journal, f.ID, grant.Clip(g.by), base.Epoch, base.Generation, base.Claim.ID,
 			string(f.Verdict), grant.Clip(f.Error), grant.Clip(f.Reason), f.Retry.Milliseconds(), deadline, unknown, f.Over.Milliseconds(),
@@ -208,7 +170,7 @@ func (g Grant) Reject(ctx context.Context, base *Snapshot, r grant.Refusals) (gr
 	for _, w := range r.Waits {
 		args = append(args, w.Milliseconds())
 	}
-	return g.change("reject", base, base.Pair, func() (answer, error) {
+	return g.change(base.Pair, func() (answer, error) {
 		return g.run(ctx, "reject", store.RejectScript, []string{ks.Grant(), ks.Secret(), ks.Journal()}, args...)
 	})
 }
@@ -267,7 +229,6 @@ func (g Grant) connect(ctx context.Context, mode string, make func(now int64) gr
 		}
 		switch a.Status {
 		case string(grant.OutcomeOK):
-			g.c.apps.Notify(Change{Key: g.key, Kind: "connect", Record: a.Snap.Record, At: a.Now})
 			if err := g.Schedule(ctx, pair.RefreshAt); err != nil {
 				g.c.log.Warn().Err(err).Stringer("grant", g.key).Msg("connected, but not scheduled for renewal: Repair will")
 			}
@@ -353,7 +314,6 @@ func (g Grant) Disconnect(ctx context.Context, opts ...ChangeOption) error {
 		_, err := g.in().Reconcile(ctx, a)
 		return cmp.Or(err, a.Lacks)
 	}
-	g.c.apps.Notify(Change{Key: g.key, Kind: "disconnect", Record: a.Snap.Record, At: a.Now})
 	_ = g.due().Remove(ctx, g.key.Tenant) // else the process that finds it there removes it
 	if err := g.due().ScheduleAfter(ctx, g.key.Tenant, &a.Snap.Record); err != nil {
 		g.c.log.Warn().Err(err).Stringer("grant", g.key).Msg("disconnected; if it was connected again meanwhile, Repair will schedule it for renewal")
@@ -393,7 +353,6 @@ func (g Grant) Stalled(ctx context.Context, s *Snapshot) (bool, error) {
 	if err != nil || a.Snap == nil || a.Status != string(grant.OutcomeOK) {
 		return false, err
 	}
-	g.c.apps.Notify(Change{Key: g.key, Kind: "stalled", Record: a.Snap.Record, At: a.Now})
 	return true, nil
 }
 

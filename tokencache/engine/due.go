@@ -40,9 +40,9 @@ func (g Grant) Reschedule(ctx context.Context, d Due, at int64, seen *grant.Reco
 	return g.due().Reschedule(ctx, d, at, seen)
 }
 
-// Released tells the waiters that the lease is free, and schedules the grant in the same round
+// NotifyReleased tells the waiters that the lease is free, and schedules the grant in the same round
 // trip, if `at` is not 0.
-func (g Grant) Released(ctx context.Context, at int64) error {
+func (g Grant) NotifyReleased(ctx context.Context, at int64) error {
 	if at == 0 {
 		return g.Alive(ctx, 0)
 	}
@@ -63,7 +63,7 @@ func (g Grant) Released(ctx context.Context, at int64) error {
 // fixed date which refreshing does not put off.
 func (g Grant) Warn(ctx context.Context, base *Snapshot) (grant.Outcome, *Snapshot, error) {
 	ks := g.keys()
-	return g.change("reauth_due", base, base.Pair, func() (answer, error) {
+	return g.change(base.Pair, func() (answer, error) {
 		return g.run(ctx, "warn", store.WarnScript, []string{ks.Grant(), ks.Secret(), ks.Journal()},
 			ks.Events(), g.c.journal, grant.Clip(g.by), base.Epoch, base.Generation)
 	})
@@ -95,7 +95,7 @@ func (app App) Touch(ctx context.Context, coarse time.Duration) error {
 			failed = err
 		} else {
 			for _, e := range entries {
-				e.Noted(at)
+				e.MarkNoted(at)
 			}
 		}
 		page, entries = page[:0], entries[:0]

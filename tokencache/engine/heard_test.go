@@ -70,7 +70,7 @@ func TestATombstoneThatWasOnlyHeardIsNotWrittenBack(t *testing.T) {
 }
 
 // While it is believed the others are asked: the process that knows it for sure gives it back.
-func TestWhoeverMadeWhatWasHeardGivesItBack(t *testing.T) {
+func TestTheProcessThatMadeAStateGivesItBack(t *testing.T) {
 	t.Parallel()
 	maker, listener, p, base := hearing(t)
 	hot(t, maker, acme)

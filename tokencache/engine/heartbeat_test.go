@@ -36,8 +36,8 @@ func TestASessionBeginsWithItsFirstHeartbeat(t *testing.T) {
 	p := c.Grant(acme).Pin()
 	defer p.Unpin()
 	for range 3 {
-		if err := p.Confirmed(t.Context()); !errors.Is(err, hub.ErrSubscriber) {
-			t.Fatalf("Confirmed says %v", err)
+		if err := p.Confirm(t.Context()); !errors.Is(err, hub.ErrSubscriber) {
+			t.Fatalf("Confirm says %v", err)
 		}
 		if _, err := c.Grant(acme).Read(t.Context()); err == nil && c.Grant(acme).Peek() != nil {
 			t.Fatal("coherent, and it listens to another server")
@@ -110,7 +110,7 @@ func TestAUserWhoMayNotPublishHasNoCoherentMemory(t *testing.T) {
 	connect(t, c, acme, 1)
 	p := c.Grant(acme).Pin()
 	defer p.Unpin()
-	if err := p.Confirmed(t.Context()); err == nil {
+	if err := p.Confirm(t.Context()); err == nil {
 		t.Error("believed without a heartbeat")
 	}
 	if s := read(t, c, acme); s.Generation != 1 {
@@ -209,7 +209,7 @@ func TestAServerThatIsPromotedInPlaceIsNoticed(t *testing.T) {
 }
 
 // The clock of the replica that takes over may go behind the master's by seconds.
-func TestWhatAServerSaysIsDoubtedThoughItsClockIsBehind(t *testing.T) {
+func TestAYoungServerIsNotBelievedThoughItsClockIsBehind(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	replid := strings.Repeat("a", 40)
@@ -251,7 +251,7 @@ func TestLateChangesAreReadAgainManyAtATime(t *testing.T) {
 	server := redistest.Own(t)
 	rdb := server.Client(t)
 	c := newCache(t, rdb, "tl")
-	const grants, each = 320, 10 * time.Millisecond
+	const grants, each = 320, 50 * time.Millisecond // beside which this machine's own work is little
 	for i := range grants {
 		k := grant.Key{App: "zoom", Tenant: strconv.Itoa(i)}
 		connect(t, c, k, i)
@@ -288,7 +288,7 @@ func (s slow) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 }
 
 // To go-redis a node that is away says nothing of who has taken its place.
-func TestAClusterIsAskedWhoIsWhereWhenANodeDoesNotAnswer(t *testing.T) {
+func TestAClusterIsAskedForItsNodesWhenOneDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t)
 	c := newCache(t, cluster.Client(t), "tl")
@@ -301,14 +301,14 @@ func TestAClusterIsAskedWhoIsWhereWhenANodeDoesNotAnswer(t *testing.T) {
 	_ = c.rdb.Get(t.Context(), "any").Err()
 	before := read()
 	for _, err := range []error{nil, redis.Nil, context.Canceled} {
-		c.db.Unanswered(err)
+		c.db.NoteError(err)
 	}
 	time.Sleep(50 * time.Millisecond)
 	if n := read() - before; n != 0 {
 		t.Errorf("asked %d times without a reason", n)
 	}
 	for range 100 {
-		c.db.Unanswered(net.ErrClosed)
+		c.db.NoteError(net.ErrClosed)
 	}
 	eventually(t, "the nodes to be asked", patience, func() bool { return read() > before })
 	time.Sleep(300 * time.Millisecond)

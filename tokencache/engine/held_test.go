@@ -3,6 +3,7 @@ package engine
 import (
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 
 // A pair that Redis does not take is held in memory, with the record that commit.lua would have made:
 // two ways to say one thing.
-func TestWhatIsHeldIsWhatACommitWouldHaveStored(t *testing.T) {
+func TestAPendingPairHasTheRecordThatACommitWouldHaveStored(t *testing.T) {
 	t.Parallel()
 	hour := int64(3_600_000)
 	for name, alter := range map[string]func(now int64) []any{
@@ -68,7 +69,7 @@ func TestWhatIsHeldIsWhatACommitWouldHaveStored(t *testing.T) {
 }
 
 // A process without a subscriber connection is told of what it does itself.
-func TestWhoMakesAChangeIsToldWithoutASubscription(t *testing.T) {
+func TestAProcessHearsOfItsOwnChangesWithoutASubscription(t *testing.T) {
 	t.Parallel()
 	server := redistest.Own(t)
 	acl := []any{"ACL", "SETUSER", "worker", "on", ">secret", "~*", "&*", "+@all", "-subscribe"}
@@ -106,6 +107,53 @@ func TestWhoMakesAChangeIsToldWithoutASubscription(t *testing.T) {
 	}
 	if slices.Contains(kinds, "reject") {
 		t.Errorf("told %v: a step on the way", kinds)
+	}
+}
+
+// What a process tells itself of its own changes, without hearing of them, is what the scripts tell all others.
+func TestAProcessHearsOfItsOwnChangesWhatTheScriptsTellOthers(t *testing.T) {
+	t.Parallel()
+	server := redistest.Own(t)
+	direct := server.Client(t)
+	acl := []any{"ACL", "SETUSER", "deaf", "on", ">secret", "~*", "&*", "+@all", "-subscribe"}
+	if err := direct.Do(t.Context(), acl...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	deaf := server.ClientWith(t, func(o *redis.Options) { o.Username, o.Password = "deaf", "secret" })
+	compared := 0
+	for _, op := range operations {
+		switch {
+		case slices.Contains(op.journal, "restore"), strings.HasPrefix(op.name, "read"):
+			continue // the process must have listened
+		case op.name == "commit repeated after its pair was spent":
+			continue // others make changes meanwhile
+		}
+		t.Run(op.name, func(t *testing.T) {
+			prefix := redistest.Prefix(t)
+			w := &world{T: t, c: newCache(t, deaf, prefix), stage: newCache(t, direct, prefix), k: acme}
+			call := op.call
+			if call == nil {
+				call = doCommit(2, false)
+			}
+			base := op.stage(w)
+			told := listen(t, w.stage, direct, direct, w.stage.App(acme.App).ChangesChannel())
+			own := []string{}
+			defer w.c.App(acme.App).OnChange(func(ch Change) { own = append(own, ch.Kind) })()
+			if r := call(w, base); r.err != nil {
+				t.Fatal(r.err)
+			}
+			others := []string{}
+			for _, e := range told() {
+				others = append(others, e.Kind)
+			}
+			compared += len(others)
+			if !slices.Equal(own, others) {
+				t.Errorf("it tells itself %v, and others %v", own, others)
+			}
+		})
+	}
+	if compared < 20 {
+		t.Errorf("%d changes: nothing is proven", compared)
 	}
 }
 

@@ -55,8 +55,8 @@ func TestReadBeforeTheSubscriptionIsNotCoherent(t *testing.T) {
 	proxy.Refuse() // the subscriber's
 	p := c.Grant(acme).Pin()
 	defer p.Unpin()
-	if err := p.Confirmed(t.Context()); !errors.Is(err, hub.ErrSubscriber) {
-		t.Fatalf("Confirmed says %v", err)
+	if err := p.Confirm(t.Context()); !errors.Is(err, hub.ErrSubscriber) {
+		t.Fatalf("Confirm says %v", err)
 	}
 	if s := read(t, c, acme); s.Generation != 1 || c.Grant(acme).Peek() != nil || c.Grant(acme).Recall() == nil {
 		t.Fatalf("generation %d, Peek %v", s.Generation, c.Grant(acme).Peek())
@@ -200,7 +200,7 @@ func TestRestartedRedisIsSubscribedToAgain(t *testing.T) {
 	if s := c.Grant(acme).Recall(); s == nil || !s.Valid() {
 		t.Fatal("the token that is still valid is forgotten")
 	}
-	if err := p.Confirmed(t.Context()); err == nil {
+	if err := p.Confirm(t.Context()); err == nil {
 		t.Fatal("confirmed by a dead server")
 	}
 	server.Restart(t)
@@ -295,7 +295,7 @@ func TestChurnOfOneGrantLeavesTheOthersCoherent(t *testing.T) {
 				p := c.Grant(unknown).Pin()
 				if i%3 == 0 {
 					ctx, cancel := context.WithTimeout(t.Context(), patience)
-					if err := p.Confirmed(ctx); err != nil {
+					if err := p.Confirm(ctx); err != nil {
 						t.Error(err)
 					}
 					cancel()

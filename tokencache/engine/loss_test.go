@@ -203,7 +203,7 @@ func TestPairOfAnOlderConsentIsNotPutBesideANewerRecord(t *testing.T) {
 }
 
 // What a server says that has just begun is doubted, unless it has changed the grant itself.
-func TestWhatIsOlderThanTheServerIsDoubted(t *testing.T) {
+func TestAStateThatIsOlderThanTheServerIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	for name, rdb := range map[string]redis.UniversalClient{
 		"one Redis": redistest.Own(t).Client(t), "Cluster": redistest.StartCluster(t).Client(t),
@@ -308,11 +308,11 @@ func TestLateChangesAreGivenBackAfterAReconnection(t *testing.T) {
 	if n := rdb.ClientKillByFilter(t.Context(), "TYPE", "pubsub").Val(); n != 1 {
 		t.Fatalf("%d connections", n)
 	}
-	eventually(t, "all to be tried", 10*time.Second, func() bool {
+	eventually(t, "all to be tried", patience, func() bool {
 		return calls(t, rdb, "hmget") >= before+len(keys)
 	})
 	lose(t, c, acme)
-	eventually(t, "the grant to be back", 10*time.Second, func() bool {
+	eventually(t, "the grant to be back", patience, func() bool {
 		return rdb.HGet(t.Context(), c.Grant(acme).keys().Grant(), "gen").Val() == "1"
 	})
 }
@@ -346,7 +346,7 @@ func calls(t *testing.T, rdb redis.UniversalClient, command string) int {
 }
 
 // The first that notices puts the key back, and most grants: what tells the others is the count of losses.
-func TestWhoNoticesALossLateGivesBackWhatOnlyItRemembers(t *testing.T) {
+func TestAProcessThatNoticesALossLateGivesBackWhatItAloneRemembers(t *testing.T) {
 	t.Parallel()
 	rdb, prefix := redistest.Own(t).Client(t), redistest.Prefix(t)
 	first, late := newCache(t, rdb, prefix), newCache(t, rdb, prefix)

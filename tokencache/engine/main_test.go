@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -194,7 +195,7 @@ func confirm(t testing.TB, p *Pin) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for {
-		err := p.Confirmed(ctx)
+		err := p.Confirm(ctx)
 		if err == nil {
 			return
 		}
@@ -252,6 +253,10 @@ func published(t testing.TB, c *Cache, m *redis.Message) grant.Event {
 	body, ok := c.proof.Proven(m.Channel, m.Payload)
 	if !ok {
 		t.Fatalf("%s: %q is not proven", m.Channel, m.Payload)
+	}
+	if strings.HasPrefix(m.Channel, c.db.Names.Changes()) { // behind the grant's channel, and without a pair
+		_, body, _ = strings.Cut(body, "\n")
+		body += "\n\n"
 	}
 	e, err := grant.ParseEvent(body)
 	if err != nil {

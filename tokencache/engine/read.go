@@ -29,8 +29,8 @@ func (g Grant) run(ctx context.Context, op string, s *redis.Script, keys []strin
 // from memory. The error is ErrNone, or says why Redis did not answer.
 func (g Grant) Read(ctx context.Context) (*Snapshot, error) { return g.in().Read(ctx) }
 
-// ReadFresh is for a caller who wants no more than a fresh token of a grant that memory has
-// no room for: a bare GET, which costs two thirds of a Read. The snapshot's record knows
+// ReadFresh reads no more than a fresh token of a grant that memory has no room for, by a
+// bare GET, which costs two thirds of a Read. The snapshot's record knows
 // the epoch and the times alone. It is nil where there is no fresh token, or only a Read
 // can tell. What it cannot tell is whether the pair is still the record's: a pair that somebody who
 // may write to Redis has put back is served until it expires, though the tenant is disconnected.
@@ -57,6 +57,5 @@ func (g Grant) Ask(ctx context.Context, epoch, generation, rev int64) (bool, err
 	return g.in().Ask(ctx, epoch, generation, rev)
 }
 
-// Rescue is for a process that ends: if Redis has lost its data, it gives back what this process
-// remembers. The error names each grant that Redis did not take.
+// Rescue gives back what this process remembers, if Redis has lost its data. A process that ends calls it. The error names each grant that Redis did not take.
 func (app App) Rescue(ctx context.Context) error { return app.c.in.Rescue(ctx, app.name) }

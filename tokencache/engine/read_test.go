@@ -37,7 +37,7 @@ func (b *between) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 }
 
 // A record and a pair of two moments are not taken for one.
-func TestWhatChangesWhileAGrantIsReadIsReadAgain(t *testing.T) {
+func TestAGrantThatChangesWhileItIsReadIsReadAgain(t *testing.T) {
 	t.Parallel()
 	changes := map[string]func(*testing.T, *Cache) *Snapshot{
 		"commit":     func(t *testing.T, c *Cache) *Snapshot { return commit(t, c, claim(t, c, read(t, c, acme), "w"), 2) },

@@ -106,7 +106,7 @@ func TestRepeatedMessagesTellANewProcessNothing(t *testing.T) {
 	t.Cleanup(pin.Unpin)
 	confirm(t, pin)
 	for _, channel := range []string{fresh.App("zoom").ChangesChannel(), fresh.App("zoom").AppKey()} {
-		if _, err := fresh.hub.Confirmed(t.Context(), channel); err != nil {
+		if _, err := fresh.hub.Confirm(t.Context(), channel); err != nil {
 			t.Fatal(err)
 		}
 	}

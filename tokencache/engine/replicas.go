@@ -38,8 +38,8 @@ func (g Grant) store(ctx context.Context, op string, s *redis.Script, keys []str
 	return g.in().RunAcknowledged(ctx, op, s, keys, ack, args...)
 }
 
-// Acknowledged has a grant's state, as it is, acknowledged as the options say.
-func (g Grant) Acknowledged(ctx context.Context, opts ...ChangeOption) error {
+// Acknowledge has a grant's state, as it is, acknowledged as the options say.
+func (g Grant) Acknowledge(ctx context.Context, opts ...ChangeOption) error {
 	ks := g.keys()
 	a, err := g.store(ctx, "acknowledge", store.AgainScript, []string{ks.Grant()}, opts)
 	return cmp.Or(err, a.Damaged, a.Lacks)

@@ -148,7 +148,7 @@ func TestResealUnderLoadLosesNothing(t *testing.T) {
 	}
 }
 
-func TestWhatDoesNotOpenIsLeftAsItIs(t *testing.T) {
+func TestAValueThatDoesNotOpenIsLeftAsItIs(t *testing.T) {
 	t.Parallel()
 	before, after := twoKeys(t)
 	connect(t, after, acme, 1)

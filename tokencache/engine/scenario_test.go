@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,17 +34,28 @@ func TestRecordChanges(t *testing.T) {
 type play struct {
 	c      *Cache
 	before map[string]string
-	lines  int // of the journal
-	heard  func() []grant.Event
-	last   *Snapshot
-	named  map[string]*Snapshot
-	words  map[string]string // what ids stand for
+	lines  int                  // of the journal
+	heard  func() []grant.Event // by who listens to the grant
+	seen   func() []grant.Event // by who watches the app
+	said   map[string]bool      // each change that was published so far: its kind and revision
+
+	mu    sync.Mutex // guards what follows
+	told  []string   // changes of which this process has told itself, or has heard
+	last  *Snapshot
+	named map[string]*Snapshot
+	words map[string]string // what ids stand for
 }
 
 func newPlay(t *testing.T) *play {
 	c := freshCache(t)
-	p := &play{c: c, named: map[string]*Snapshot{}, words: map[string]string{}}
+	p := &play{c: c, named: map[string]*Snapshot{}, words: map[string]string{}, said: map[string]bool{}}
 	p.heard = listen(t, c, c.rdb, c.rdb, c.Grant(acme).EventsChannel())
+	p.seen = listen(t, c, c.rdb, c.rdb, c.App(acme.App).ChangesChannel())
+	t.Cleanup(c.App(acme.App).OnChange(func(ch Change) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.told = append(p.told, fmt.Sprint(ch.Kind, " of revision ", ch.Record.Rev))
+	}))
 	for n := range 10 {
 		for _, token := range []string{"at-", "rt-"} {
 			fp := grant.Fingerprint(fmt.Sprint(token, n))
@@ -77,7 +89,7 @@ func (p *play) step(t *testing.T, d *datadriven.TestData) string {
 	if name := a.text("as"); name != "" {
 		p.named[name] = s
 	}
-	return string(outcome) + "\n" + p.changes(t)
+	return string(outcome) + "\n" + p.changes(t, d.Pos)
 }
 
 // actor does one step.
@@ -208,7 +220,7 @@ func (p *play) record() map[string]string {
 }
 
 // changes says what a step has changed.
-func (p *play) changes(t *testing.T) string {
+func (p *play) changes(t *testing.T, pos string) string {
 	t.Helper()
 	var out strings.Builder
 	now, after := p.now(t), p.record()
@@ -237,12 +249,23 @@ func (p *play) changes(t *testing.T) string {
 		fmt.Fprintf(&out, "journal: %s\n", strings.Join(line, " "))
 	}
 	p.lines = len(entries)
-	for _, e := range p.heard() {
+	heard := p.heard()
+	for _, e := range slices.Concat(heard, p.seen()) {
+		p.said[fmt.Sprint(e.Kind, " of revision ", e.Record.Rev)] = true
+	}
+	for _, e := range heard {
 		with := "without the pair"
 		if e.Sealed != "" {
 			with = "with the pair"
 		}
 		fmt.Fprintf(&out, "published: %s %s\n", e.Kind, with)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, change := range p.told {
+		if !p.said[change] {
+			t.Errorf("%s: the process that made the change tells itself %q, which nobody else hears", pos, change)
+		}
 	}
 	return out.String()
 }

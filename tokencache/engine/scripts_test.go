@@ -844,7 +844,7 @@ func TestNothingIsNone(t *testing.T) {
 }
 
 // What refusals cost is the caller's policy; the script has none of its own.
-func TestWhatARefusalMeansIsTheCallersPolicy(t *testing.T) {
+func TestTheCallersPolicySaysWhatARefusalMeans(t *testing.T) {
 	t.Parallel()
 	aged := func(now int64) grant.Pair { // half of its life is left
 		p := pairNo(1)(now)

@@ -47,7 +47,7 @@ func (app App) Trace(ctx context.Context, tenant string) (journal.Trace, error) 
 		return t, nil
 	})
 	if err != nil {
-		app.c.db.Unanswered(err)
+		app.c.db.NoteError(err)
 		return t, fmt.Errorf("tokencache: journal of %s: %w", app.Grant(tenant).key, err)
 	}
 	return t, nil

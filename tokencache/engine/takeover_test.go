@@ -192,7 +192,7 @@ func mustSeal(t testing.TB, c *Cache, k grant.Key, epoch, generation int64, p gr
 }
 
 // A holder is silent while its claim stands and nobody has the lease: that is told, and nothing is stored.
-func TestASilentHolderIsToldWhileItsClaimStands(t *testing.T) {
+func TestASilentHolderIsReportedWhileItsClaimIsUnresolved(t *testing.T) {
 	t.Parallel()
 	c := freshCache(t)
 	listener := newCache(t, c.rdb, string(c.names))
@@ -200,7 +200,7 @@ func TestASilentHolderIsToldWhileItsClaimStands(t *testing.T) {
 	t.Cleanup(listener.App("zoom").OnChange(func(ch Change) { told <- ch }))
 	base := connect(t, c, acme, 1)
 	s := claim(t, c, base, "w1")
-	if _, err := listener.hub.Confirmed(t.Context(), listener.App("zoom").ChangesChannel()); err != nil {
+	if _, err := listener.hub.Confirm(t.Context(), listener.App("zoom").ChangesChannel()); err != nil {
 		t.Fatal(err)
 	}
 	g := c.Grant(acme).As("w2")

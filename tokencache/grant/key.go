@@ -14,6 +14,7 @@ type Key struct {
 }
 
 const (
+	// DefaultPrefix begins every key, unless Config.Prefix says another one.
 	DefaultPrefix = "tl"
 	maxName       = 256 // bytes
 )
@@ -26,6 +27,7 @@ func (k Key) Validate() error {
 	return errors.Join(validName("app", k.App), validName("tenant", k.Tenant))
 }
 
+// String is app:tenant, escaped as in the keys of Redis.
 func (k Key) String() string { return Escape(k.App) + ":" + Escape(k.Tenant) }
 
 func validName(what, name string) error {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// LearnedLife is how long access tokens live, whatever the provider says, of a grant with that Record.Lived: they were
+// LearnedLife returns how long access tokens live, whatever the provider says, of a grant with that Record.Lived: they were
 // refused at that age again and again. 0 where nothing was learned.
 func LearnedLife(lived string) time.Duration {
 	n, err := ParseNumber(cmp.Or(lived, "0"), century/1000)

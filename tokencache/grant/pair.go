@@ -25,7 +25,7 @@ type Pair struct {
 	RefreshTokenExpiresAt int64
 }
 
-// marshal is what stands inside the seal: a line of numbers, which are the lengths of the
+// marshal returns what stands inside the seal: a line of numbers, which are the lengths of the
 // texts in bytes, the times and the generation, and then the texts, one after the other. Times
 // after the first count from that. A Token from Redis pays for every byte of it, and so does every
 // grant that rests: as JSON it took a twelfth of the time.
@@ -92,7 +92,7 @@ func (p *Pair) unmarshal(text string) (generation int64, ok bool) {
 	return generation, true
 }
 
-// since is how long after `at` a time is that may be unknown: 0 stays 0, and so does no other.
+// since returns how long after `at` a time is that may be unknown: 0 stays 0, and so does no other.
 func since(at, t int64) int64 {
 	switch d := t - at; {
 	case t == 0:
@@ -146,6 +146,7 @@ func (p Pair) Fields() []any {
 	}
 }
 
+// String leaves out the tokens.
 func (p Pair) String() string {
 	return fmt.Sprintf("pair access=%s refresh=%s [redacted]", Fingerprint(p.AccessToken.Reveal()), Fingerprint(p.RefreshToken.Reveal()))
 }

@@ -89,7 +89,7 @@ type Claim struct {
 // (see [Grant.Reject]).
 func (r *Record) Refused() bool { return r.RejectedGen != 0 && r.RejectedGen == r.Generation }
 
-// WaitsUntil is until when, by Redis' clock, nobody presents this generation; 0 for no wait. A wait
+// WaitsUntil returns until when, by Redis' clock, nobody presents this generation; 0 for no wait. A wait
 // that began in the future says that Redis' clock has been set back since: nobody knows how much of
 // it is left, and it would stand for as long as the clock was set back. So does one without a
 // failure, as a restored grant has, that is longer than such waits are.
@@ -306,9 +306,9 @@ func (r *Record) Spend(successor string) string {
 	return strings.Join(list[:min(len(list), 7)], " ")
 }
 
-// WrittenAt is when a grant's pair, or what happened to that since, was written.
+// WrittenAt returns when a grant's pair, or what happened to that since, was written.
 func (r *Record) WrittenAt() int64 { return max(r.IssuedAt, r.Claim.At, r.ErrorAt) }
 
-// ChangedAt is when a grant's state changed last, by Redis' clock: a consent, a commit, a claim
+// ChangedAt returns when a grant's state changed last, by Redis' clock: a consent, a commit, a claim
 // or a failure.
 func (r *Record) ChangedAt() int64 { return max(r.Epoch, r.IssuedAt, r.Claim.At, r.ErrorAt) }

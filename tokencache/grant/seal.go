@@ -62,7 +62,7 @@ func SealedBy(err error) (key string, ok bool) {
 	return "", false
 }
 
-// sealerOf is what a sealed pair tells of its key: Tink puts a 1 and the key's id in front.
+// sealerOf returns what a sealed pair tells of its key: Tink puts a 1 and the key's id in front.
 func sealerOf(sealed []byte) string {
 	switch {
 	case bytes.HasPrefix(sealed, []byte("plain ")):
@@ -84,7 +84,7 @@ func KeyIDOf(sealed []byte) (id uint32, ok bool) {
 }
 
 // MaxSealed bounds a sealed pair, in bytes: an answer of a provider is 1 MiB at most. pair_of
-// (common.lua) and readOnce read no more of one than this and a byte.
+// (common.lua) and fetchOnce read no more of one than this and a byte.
 const MaxSealed = 8<<20 - 1
 
 // ErrSealing is in the chain of the error for a pair that cannot be sealed. The operator must give
@@ -145,7 +145,7 @@ func (s Sealer) SealText(k Key, epoch int64, text []byte) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w (%s): %w", ErrSealing, k, err)
 	}
-	// The epoch stands in front, for a glance that has not read the record.
+	// The epoch stands in front, for ReadFresh, which has not read the record.
 	return strconv.FormatInt(epoch, 10) + "\n" + string(sealed), nil
 }
 

@@ -26,6 +26,7 @@ func (s Secret) Reveal() string {
 	return *s.text
 }
 
+// String shows the fingerprint of the secret alone.
 func (s Secret) String() string {
 	if s.text == nil {
 		return ""

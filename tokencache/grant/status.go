@@ -49,7 +49,7 @@ func (s Status) String() string {
 	return text
 }
 
-// Status is what people see of the grant's record, at Redis' time now.
+// Status returns what people see of the grant's record, at Redis' time now.
 func (k Key) Status(r *Record, now int64) Status {
 	return Status{
 		Key: k, State: r.State, Reason: r.Reason, Generation: r.Generation, Epoch: Time(r.Epoch),

@@ -3,6 +3,7 @@ package inspect
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 
@@ -24,16 +25,16 @@ func (in *Inspector) Denied(ctx context.Context, app string) ([]string, error) {
 	return denied, nil
 }
 
-// Scratch is how the names of keys begin in which the rights of an app's workers can be tried. They hold no
+// Scratch returns how the names of keys begin in which the rights of an app's workers can be tried. They hold no
 // grant, and no reader of grants finds them.
 func (in *Inspector) Scratch(app string) string {
 	return string(in.names.Grant(grant.Key{App: app, Tenant: scratchTenant})) + "scratch:"
 }
 
-// Heartbeats is how the channels of the processes' heartbeats begin.
+// Heartbeats returns how the channels of the processes' heartbeats begin.
 func (in *Inspector) Heartbeats() string { return in.names.Heartbeats() }
 
-// Processes is how many processes listen to their own heartbeat: those that work for the grants below this
+// Processes returns how many processes listen to their own heartbeat: those that work for the grants below this
 // prefix, as far as they are connected just now.
 func (in *Inspector) Processes(ctx context.Context) (int, error) {
 	n, err := store.Bounded(ctx, in.timeout, func(ctx context.Context) (int, error) {
@@ -45,7 +46,9 @@ func (in *Inspector) Processes(ctx context.Context) (int, error) {
 				err = failed
 			}
 			for _, channel := range channels {
-				seen[channel] = struct{}{}
+				if !strings.HasPrefix(channel, in.names.Runs()) {
+					seen[channel] = struct{}{}
+				}
 			}
 		}
 		return len(seen), err

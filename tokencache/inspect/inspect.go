@@ -165,10 +165,28 @@ func (in *Inspector) App(ctx context.Context, app string) (*engine.AppState, err
 	return s, err
 }
 
-// Listeners is how many processes listen to a grant's changes.
+// Listeners returns how many processes listen to a grant's changes.
 func (in *Inspector) Listeners(ctx context.Context, k grant.Key) (int64, error) {
-	channel := in.names.Grant(k).Events()
-	n, err := store.Bounded(ctx, in.timeout, func(ctx context.Context) (sum int64, err error) {
+	n, err := subscribers(ctx, in, in.names.Grant(k).Events())
+	if err != nil {
+		return 0, fmt.Errorf("tokencache: listeners of %s: %w", k, said(err))
+	}
+	return n, nil
+}
+
+// Renewers returns how many processes call Run for an app, as far as they are connected just now. Of processes
+// before this version it does not know.
+func (in *Inspector) Renewers(ctx context.Context, app string) (int64, error) {
+	n, err := subscribers(ctx, in, in.names.Runs()+grant.Escape(app))
+	if err != nil {
+		return 0, fmt.Errorf("tokencache: who renews app %s: %w", app, said(err))
+	}
+	return n, nil
+}
+
+// subscribers are how many clients listen to a channel.
+func subscribers(ctx context.Context, in *Inspector, channel string) (int64, error) {
+	return store.Bounded(ctx, in.timeout, func(ctx context.Context) (sum int64, err error) {
 		nodes, err := in.nodes(ctx)
 		for _, node := range nodes {
 			some, failed := node.PubSubNumSub(ctx, channel).Result()
@@ -176,10 +194,6 @@ func (in *Inspector) Listeners(ctx context.Context, k grant.Key) (int64, error) 
 		}
 		return sum, err
 	})
-	if err != nil {
-		return 0, fmt.Errorf("tokencache: listeners of %s: %w", k, said(err))
-	}
-	return n, nil
 }
 
 // nodes are the Redis that have grants. One that is silent may be asked which there are: another one is asked

@@ -50,6 +50,21 @@ func (in *Inspector) Apps(ctx context.Context) iter.Seq2[string, error] {
 	}
 }
 
+// Tenants lists the names of the tenants of an app, and reads nothing of their grants. An error is as with List.
+func (in *Inspector) Tenants(ctx context.Context, app string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		names := func(_ redis.Cmdable, keys []string) error {
+			for _, key := range keys {
+				if k, ok := in.names.GrantAt(key); ok && !yield(k.Tenant, nil) {
+					return errEnough
+				}
+			}
+			return nil
+		}
+		in.scan(ctx, in.names.Records(app), names, func(err error) bool { return yield("", err) })
+	}
+}
+
 // errEnough says that the caller wants no more.
 var errEnough = errors.New("enough")
 
@@ -134,7 +149,7 @@ func (in *Inspector) readPage(ctx context.Context, node redis.Cmdable, keys []st
 	rows := make([]Row, 0, len(keys))
 	for i, key := range keys {
 		k, ok := in.names.GrantAt(key)
-		fields, err := in.follow(ctx, key, records[i])
+		fields, err := follow(ctx, in, key, records[i])
 		switch {
 		case err != nil:
 			return nil, err
@@ -148,7 +163,7 @@ func (in *Inspector) readPage(ctx context.Context, node redis.Cmdable, keys []st
 
 // follow asks again for a record whose slot has moved to another node since. The error is about more than
 // this record.
-func (in *Inspector) follow(ctx context.Context, key string, got *redis.MapStringStringCmd) (*redis.MapStringStringCmd, error) {
+func follow(ctx context.Context, in *Inspector, key string, got *redis.MapStringStringCmd) (*redis.MapStringStringCmd, error) {
 	if redis.HasErrorPrefix(got.Err(), "MOVED") || redis.HasErrorPrefix(got.Err(), "ASK") {
 		got = in.db.Redis.HGetAll(ctx, key)
 	}

@@ -140,7 +140,7 @@ func (e *ear) deliver(m any) error {
 	return nil
 }
 
-// about is what a message is about: below the line that proves its sender it names the grant's own channel.
+// about returns what a message is about: below the line that proves its sender it names the grant's own channel.
 func (e *ear) about(channel, payload string) (grant.Key, bool) {
 	if app, ok := e.names.AppAt(channel); ok {
 		return grant.Key{App: app}, grant.Key{App: app, Tenant: "-"}.Validate() == nil

@@ -84,7 +84,7 @@ type Note struct {
 	RequestID string
 }
 
-// Millis is how the scripts write down how long an exchange took.
+// Millis returns how the scripts write down how long an exchange took.
 func (n Note) Millis() string {
 	if n.Took <= 0 {
 		return ""

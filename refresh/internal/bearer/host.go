@@ -21,7 +21,7 @@ func Stayed(req *http.Request) bool {
 	return true
 }
 
-// HostPort is where a URL leads, without the port that its scheme stands for: http and
+// HostPort returns where a URL leads, without the port that its scheme stands for: http and
 // https at their default ports are one host.
 func HostPort(u *url.URL) string {
 	host, port := strings.ToLower(u.Hostname()), u.Port()

@@ -45,7 +45,7 @@ func hostOf(c *Circuit, a admission, e *provider.Error) string {
 	return e.Host
 }
 
-// witness is who tells something about the app: the tenant, or the host of its token endpoint where
+// witness returns who tells something about the app: the tenant, or the host of its token endpoint where
 // tenants have hosts of their own. What one host says, to however many tenants, stops none of the others.
 func witness(a admission, host string) string {
 	if host != "" {

@@ -252,7 +252,7 @@ func (p *Pacer) head() *Ticket {
 	return p.queue[0]
 }
 
-// ramp is how many exchanges there may be at once after a pause; 0 for no limit.
+// ramp returns how many exchanges there may be at once after a pause; 0 for no limit.
 func (p *Pacer) ramp() int {
 	if s := p.app.KnownApp(); s != nil {
 		return int(s.Ramp)
@@ -260,7 +260,7 @@ func (p *Pacer) ramp() int {
 	return 0
 }
 
-// places is how many exchanges there may be at once for a ticket; 0 for no limit.
+// places returns how many exchanges there may be at once for a ticket; 0 for no limit.
 func (p *Pacer) places(t *Ticket) int {
 	most := p.budget.Concurrency
 	if most > 0 && !t.urgent() {

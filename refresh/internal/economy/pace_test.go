@@ -43,7 +43,7 @@ func paced(t *testing.T, most int) *Pacer {
 	return e.Pacer
 }
 
-func TestWhoeverIsWaitedForHasTheNextTurn(t *testing.T) {
+func TestAnExchangeThatACallerWaitsForHasTheNextTurn(t *testing.T) {
 	becomes := false
 	crowd, later := NewTicket(never), NewTicket(func() bool { return becomes })
 	urgent, second := NewTicket(always), NewTicket(always)

@@ -147,7 +147,6 @@ func (x *Exchange) Slow() bool { return time.Since(x.start) >= x.Send }
 type Maker struct {
 	Provider provider.Provider
 	Log      zerolog.Logger
-	Ended    func(tenant string, failure *provider.Error) // is called when one has ended; may be nil
 
 	fallback atomic.Bool // the provider's Fallback is the one that is accepted
 }
@@ -161,9 +160,7 @@ func (m *Maker) Prepare(l Limits, g provider.Grant) (x *Exchange, run func()) {
 		defer close(x.Answered)
 		defer x.End(context.Canceled)
 		x.Pair, x.Failure = m.do(x.lifetime, g)
-		if x.Took = time.Since(x.start); m.Ended != nil {
-			m.Ended(g.Tenant, x.Failure)
-		}
+		x.Took = time.Since(x.start)
 	}
 }
 

@@ -80,7 +80,7 @@ func (fl *Flights) Await(ctx context.Context, k tokencache.Key, w Want, ride *Ri
 	return nil, &policy.Trouble{Code: "short_lived", Why: errShortLived}
 }
 
-// inTime is what memory has for a caller whose deadline has passed, when this process was too busy to
+// inTime returns what memory has for a caller whose deadline has passed, when this process was too busy to
 // serve it before that. A caller that has left gets nothing.
 func (fl *Flights) inTime(ctx context.Context, k tokencache.Key, w Want) *engine.Snapshot {
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -102,7 +102,7 @@ func (fl *Flights) meanwhile(ctx context.Context, f *flight) *engine.Snapshot {
 	return nil
 }
 
-// recall is what this process remembers, coherent or not, if a caller who only wants
+// recall returns what this process remembers, coherent or not, if a caller who only wants
 // a valid token may have it.
 func (fl *Flights) recall(k tokencache.Key, w Want) *engine.Snapshot {
 	if s := fl.App.Grant(k.Tenant).Recall(); s != nil && s.Valid() && w == (Want{}) {

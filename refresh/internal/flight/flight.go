@@ -49,7 +49,7 @@ func (f *flight) land(s *engine.Snapshot, err error) {
 		f.grant.Remember(s) // subscribed from now on: the next reading is coherent
 	}
 	if s != nil && !f.busy {
-		f.calmly.Do(func() { close(f.Calm) })
+		f.served.Do(func() { close(f.Served) })
 	}
 	f.notify(s, err)
 }
@@ -166,7 +166,7 @@ func (f *flight) lead(s *engine.Snapshot, news <-chan struct{}) (*engine.Snapsho
 	return f.holder.Lead(s, news)
 }
 
-// resultOf is what became of an access token that an API refused.
+// resultOf returns what became of an access token that an API refused.
 func resultOf(outcome grant.Outcome, now *engine.Snapshot) string {
 	switch {
 	case outcome == grant.OutcomeWait:

@@ -30,16 +30,16 @@ type Config struct {
 // Flights are the flights of one app in one process.
 type Flights struct {
 	Config
-	// Calm is closed when this process has served a token that needed no refresh.
-	Calm   chan struct{}
-	calmly sync.Once
+	// Served is closed when this process has served a token that needed no refresh.
+	Served chan struct{}
+	served sync.Once
 
 	all *xsync.Map[string, *flight] // by tenant
 }
 
 // New returns Flights, of which none has begun.
 func New(cfg Config) *Flights {
-	return &Flights{Config: cfg, Calm: make(chan struct{}), all: xsync.NewMap[string, *flight]()}
+	return &Flights{Config: cfg, Served: make(chan struct{}), all: xsync.NewMap[string, *flight]()}
 }
 
 // Want says what ends a flight.

@@ -21,7 +21,7 @@ func patience(ctx context.Context) time.Duration {
 	return unreachable
 }
 
-// FirstLook is what a flight sees when it first looks, or what is known meanwhile. The flight
+// FirstLook returns what a flight sees when it first looks, or what is known meanwhile. The flight
 // goes on and does what is due.
 func (fl *Flights) FirstLook(ctx context.Context, k tokencache.Key) (*engine.Snapshot, error) {
 	if s := fl.App.Grant(k.Tenant).Peek(); s != nil && s.Valid() {
@@ -43,7 +43,7 @@ func (fl *Flights) FirstLook(ctx context.Context, k tokencache.Key) (*engine.Sna
 	return fl.afterLook(ctx, f)
 }
 
-// afterLook is what is known of a flight's grant once the flight has looked: what was pushed
+// afterLook returns what is known of a flight's grant once the flight has looked: what was pushed
 // meanwhile, what it saw if that was lately, else what Redis says now.
 func (fl *Flights) afterLook(ctx context.Context, f *flight) (*engine.Snapshot, error) {
 	if s := f.grant.Peek(); s != nil {

@@ -28,7 +28,7 @@ func (r *Ride) landed() (_ end, ok bool) {
 	}
 }
 
-// From is where s came from.
+// From returns where s came from.
 func (r *Ride) From(s *engine.Snapshot) string {
 	e, ok := r.landed()
 	switch {

@@ -22,7 +22,7 @@ func (f *flight) subscribeFirst() {
 	f.pin = f.grant.Pin()
 	ctx, cancel := context.WithTimeout(f.Work.Waiting, subscribeWait)
 	defer cancel()
-	_ = f.pin.Confirmed(ctx)
+	_ = f.pin.Confirm(ctx)
 }
 
 // readFresh is the short cut to a fresh token that memory has no room for. The error is work.ErrAgain if
@@ -54,7 +54,7 @@ func (f *flight) subscribe() error {
 	if f.pin == nil {
 		f.pin = f.grant.Pin()
 	}
-	return f.pin.Confirmed(f.Work.Waiting)
+	return f.pin.Confirm(f.Work.Waiting)
 }
 
 // news is closed on the next news; nil while nothing would be heard.

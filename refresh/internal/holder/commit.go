@@ -39,7 +39,7 @@ func (h *Holder) commit(s *engine.Snapshot, p provider.Pair) (*engine.Snapshot, 
 	return stored, nil
 }
 
-// beforeOf is what an answer about s replaces.
+// beforeOf returns what an answer about s replaces.
 func beforeOf(s *engine.Snapshot) pair.Before {
 	return pair.Before{Tenant: s.Tenant, Pair: s.Pair, Epoch: s.Epoch, RefreshTokenExpiresAt: s.RefreshTokenExpiresAt, LearnedLife: grant.LearnedLife(s.Lived)}
 }
@@ -128,7 +128,7 @@ func (h *Holder) keepUnread(s *engine.Snapshot, p provider.Pair, e *provider.Err
 
 var errUnusable = errors.New("the provider's access token cannot be sent in a header: it, or its token_type, holds control characters or bytes outside ASCII; its refresh token is kept")
 
-// unusable is what comes of a pair that is stored, since it is the only living one, and whose
+// unusable returns what comes of a pair that is stored, since it is the only living one, and whose
 // access token nobody can send.
 func (h *Holder) unusable(before, stored *engine.Snapshot) (*engine.Snapshot, error) {
 	h.Log.Error().Str("tenant", h.key.Tenant).Int64("generation", stored.Generation).

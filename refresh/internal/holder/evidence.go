@@ -14,12 +14,12 @@ import (
 // What the journal says of a change besides the change: by it an explanation knows why a token was
 // presented, and what came of that.
 
-// failed is what came of an exchange of s that took so long and failed.
+// failed returns what came of an exchange of s that took so long and failed.
 func failed(s *engine.Snapshot, e *provider.Error, took time.Duration) journal.Note {
 	return journal.Note{Took: took, RequestID: requestID(e.RequestID, s.Pair)}
 }
 
-// brought is what came of an exchange of s that took so long and brought p.
+// brought returns what came of an exchange of s that took so long and brought p.
 func brought(s *engine.Snapshot, p provider.Pair, stored grant.Pair, took time.Duration) journal.Note {
 	n := journal.Note{Took: took, RequestID: requestID(p.RequestID, s.Pair, stored)}
 	if narrower(s.Pair.Scope, p.Scope) {

@@ -45,7 +45,7 @@ type Tools struct {
 	Log             zerolog.Logger
 }
 
-// View is what the policy sees of a grant now.
+// View returns what the policy sees of a grant now.
 func (t *Tools) View(s *engine.Snapshot, leaseHeld time.Duration) policy.View {
 	v := policy.View{
 		Record: s.Record, Now: s.Now(), Valid: s.Valid(), Fresh: s.Fresh(), Broken: s.Err,

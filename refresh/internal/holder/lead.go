@@ -91,7 +91,7 @@ func (h *Holder) release(lease *lock.Lease) {
 	// A process that tried it a moment ago believes that it is held for a whole TTL.
 	ctx, cancel := context.WithTimeout(context.Background(), work.RedisTimeout)
 	defer cancel()
-	_ = h.grant.Released(ctx, h.due)
+	_ = h.grant.NotifyReleased(ctx, h.due)
 }
 
 // heartbeat tells the waiters every third of the lease that it is still held, so that

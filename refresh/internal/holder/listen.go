@@ -110,7 +110,7 @@ func (h *Holder) answer(s *engine.Snapshot, x *exchange.Exchange) bool {
 // slowExchange is the code of an exchange that takes longer than its timeout.
 const slowExchange = "slow_exchange"
 
-// Slow is what callers hear while an exchange takes longer than its timeout.
+// Slow returns what callers hear while an exchange takes longer than its timeout.
 func Slow() *policy.Trouble {
 	return &policy.Trouble{Code: slowExchange, Retry: policy.Jitter(policy.SlowRetry, rand.Float64()), Why: exchange.ErrSlow}
 }

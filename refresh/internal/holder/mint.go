@@ -38,7 +38,7 @@ func (m *Mint) First(ctx context.Context, k tokencache.Key, g engine.Grant) erro
 	h := m.New(k, g, &Callers{})
 	h.Pin = g.Pin()
 	defer h.Pin.Unpin()
-	_ = h.Pin.Confirmed(waiting) // else the lease's end is waited for
+	_ = h.Pin.Confirm(waiting) // else the lease's end is waited for
 	for waiting.Err() == nil {
 		news := h.Pin.Changed()                              // before looking, so that nothing falls in between
 		if held := h.Pin.LeaseHeld(); held > 0 && known(h) { // its holder lives, and has nothing yet
@@ -91,7 +91,7 @@ func (m *Mint) missing(ctx context.Context, h *Holder) (*engine.Snapshot, error)
 	case err != nil:
 		return nil, err
 	case s.State == tokencache.Active && m.Replicas > 0: // perhaps an earlier call has said that they have not
-		if err := h.grant.Acknowledged(ctx, m.Acked); err != nil {
+		if err := h.grant.Acknowledge(ctx, m.Acked); err != nil {
 			return nil, err
 		}
 		return nil, errThere

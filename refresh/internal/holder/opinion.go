@@ -42,10 +42,10 @@ func (h *Holder) secondOpinion(s *engine.Snapshot, e *provider.Error, turn *econ
 		Msg("refused by the provider: asking once more before that is believed")
 	turn.Leave()
 	if err := h.linger(s, policy.Jitter(policy.SecondOpinionAfter, rand.Float64())); err != nil {
-		return nil, h.undecided(s, &refused, err)
+		return nil, h.endUndecided(s, &refused, err)
 	}
 	if err := turn.Return(policy.SecondOpinionBudget); err != nil {
-		return nil, h.undecided(s, &refused, err)
+		return nil, h.endUndecided(s, &refused, err)
 	}
 	return s, nil
 }
@@ -70,9 +70,9 @@ func (h *Holder) linger(s *engine.Snapshot, d time.Duration) error {
 	}
 }
 
-// undecided ends a claim whose second presentation was not made: the refusal stands, but nobody has
+// endUndecided ends a claim whose second presentation was not made: the refusal stands, but nobody has
 // verified it, so that the grant is tried again soon. If it has moved on, there is nothing to end. It returns why.
-func (h *Holder) undecided(s *engine.Snapshot, refused *provider.Error, why error) error {
+func (h *Holder) endUndecided(s *engine.Snapshot, refused *provider.Error, why error) error {
 	_ = h.publish(s, refused, grant.Failure{
 		Verdict: grant.VerdictClear, Error: policy.ErrorText(refused), Retry: policy.FirstRetry,
 	})

@@ -18,7 +18,7 @@ func (h *Holder) Lead(s *engine.Snapshot, news <-chan struct{}) (got *engine.Sna
 	return got, err
 }
 
-// refresh is what the holder of the lease does: claim, exchange, commit. It does not look
+// refresh does what the holder of the lease must: claim, exchange, commit. It does not look
 // at the lease again: a commit is judged by generation, and once the refresh token may
 // have been sent nothing cancels the rest.
 func (h *Holder) refresh(lease *lock.Lease, s *engine.Snapshot) (*engine.Snapshot, error) {

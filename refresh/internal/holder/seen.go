@@ -12,7 +12,7 @@ type seen struct {
 	commit   string                    // id of the change that stored the pair
 }
 
-// result is what came of a take-over.
+// result returns what came of a take-over.
 func (s seen) result(outcome observe.Outcome, got bool) string {
 	switch {
 	case got:

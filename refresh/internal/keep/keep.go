@@ -41,13 +41,13 @@ type Keeper struct {
 // Empty is closed once nothing is left that Keep goes on with.
 func (k *Keeper) Empty() <-chan struct{} { return k.kept.empty() }
 
-// Keeps is how many things Redis has not taken, and Keep goes on with.
+// Keeps returns how many things Redis has not taken, and Keep goes on with.
 func (k *Keeper) Keeps() int { return k.kept.count() }
 
 // Left is an error that names everything that Keep goes on with; nil for nothing.
 func (k *Keeper) Left() error { return k.kept.left() }
 
-// Pending is how much Keep has failed to store, and goes on with.
+// Pending returns how much Keep has failed to store, and goes on with.
 func Pending(k *Keeper) (n int) {
 	k.kept.mu.Lock()
 	defer k.kept.mu.Unlock()

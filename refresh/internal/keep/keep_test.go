@@ -15,7 +15,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/internal/work"
 )
 
-func TestWhatRedisDoesNotTakeIsTriedForGoodAndAtOnceWhenCloseWaits(t *testing.T) {
+func TestAPairThatRedisDoesNotTakeIsTriedForGoodAndAtOnceWhenCloseWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		keeper := &Keeper{Work: work.NewGroup(), ClaimTimeout: time.Hour, Patience: time.Minute, Log: zerolog.Nop()}
 		var mu sync.Mutex // guards made

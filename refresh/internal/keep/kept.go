@@ -64,7 +64,7 @@ func (k *kept) empty() <-chan struct{} {
 	return k.none
 }
 
-// count is how many things there are that Redis has refused at least once.
+// count returns how many things there are that Redis has refused at least once.
 func (k *kept) count() (n int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -82,7 +82,7 @@ func (a *App) Waited(ctx context.Context, w Wait) {
 	a.safely(func() { a.to.Waited(ctx, w) })
 }
 
-// EndOf is how an exchange ended that brought p or failed, and took so long.
+// EndOf returns how an exchange ended that brought p or failed, and took so long.
 func EndOf(p provider.Pair, failure *provider.Error, took time.Duration) ExchangeEnd {
 	switch {
 	case failure != nil:

@@ -34,7 +34,7 @@ func (c *Counter) add() {
 	c.stripes[(at>>11^at>>16)%stripes].n.Add(1)
 }
 
-// Sum is how much was counted.
+// Sum returns how much was counted.
 func (c *Counter) Sum() (n uint64) {
 	for i := range c.stripes {
 		n += c.stripes[i].n.Load()

@@ -25,10 +25,10 @@ func BackgroundLimit(b provider.Budget) Limit {
 	return l
 }
 
-// Crowd is how many of the exchanges in flight may be such that nobody waits for.
+// Crowd returns how many of the exchanges in flight may be such that nobody waits for.
 func Crowd(b provider.Budget) int { return max(1, b.Concurrency*3/4) }
 
-// PerSecond is how many exchanges nobody waits for the budget allows; 0 for no limit.
+// PerSecond returns how many exchanges nobody waits for the budget allows; 0 for no limit.
 func PerSecond(b provider.Budget) float64 {
 	if b.Requests == 0 {
 		return 0

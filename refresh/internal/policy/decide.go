@@ -92,7 +92,7 @@ func waitForClaim(v *View) Decision {
 	return giveUp(Trouble{Code: CodeUnresolved, Retry: v.until(v.Opens), Why: Standing(&v.Record, v.Opens)})
 }
 
-// PendingFor is when to ask again for what a refresh that is under way will bring. The
+// PendingFor returns when to ask again for what a refresh that is under way will bring. The
 // older its claim is, the longer it is likely to take, but never longer than until the
 // claim may be taken over.
 func PendingFor(v View, random float64) time.Duration {

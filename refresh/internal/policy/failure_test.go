@@ -41,7 +41,7 @@ func TestAFailureIsVerifiedBeforeItIsADeath(t *testing.T) {
 	}
 }
 
-func TestWhatMayBeSpentKeepsItsClaimUntilItsDeadline(t *testing.T) {
+func TestATokenThatMayBeSpentKeepsItsClaimUntilItsDeadline(t *testing.T) {
 	strict := Rules{Profile: provider.Profile{Replay: provider.ReplayDead}, CommitPatience: time.Minute}
 	grace := Rules{Profile: provider.Profile{Replay: provider.ReplayGrace, Grace: time.Minute}, CommitPatience: time.Minute}
 	harmless := Rules{Profile: provider.Profile{Replay: provider.ReplayHarmless}, CommitPatience: time.Minute}

@@ -138,19 +138,19 @@ func circuitGate(a *App, refused bool, random float64) (_ Passage, wait time.Dur
 	return PassStopped, 0, stop(left)
 }
 
-// probeWait is how long after the n-th refusal in a row the next probe is at least.
+// probeWait returns how long after the n-th refusal in a row the next probe is at least.
 func probeWait(n int64) time.Duration {
 	waits := ProbeWaits(0)
 	return waits[min(max(n, 1), int64(len(waits)))-1]
 }
 
-// Handicap is by how much a tenant that was refused comes later than others: its probe can
+// Handicap returns by how much a tenant that was refused comes later than others: its probe can
 // hardly tell whether the client is accepted.
 func Handicap(probes int64) time.Duration {
 	return max(firstProbe, probeWait(probes)/2)
 }
 
-// ProbeAgain is how long after a probe that says nothing about the client the next one may be.
+// ProbeAgain returns how long after a probe that says nothing about the client the next one may be.
 func ProbeAgain(probes int64) time.Duration { return max(firstProbe, probeWait(probes)) }
 
 // ProbeTurn is how long a flight waits for another one of its process that is about to probe.
@@ -172,7 +172,7 @@ func Fails(e *provider.Error) bool {
 	return e.Class == provider.Ambiguous && !Unreadable(e) && !e.Throttles() && (e.Status == 0 || e.Status >= 500) && e.Code != CodeHangs
 }
 
-// TripAfter is how many tenants that are refused like this open the circuit. first says that one is
+// TripAfter returns how many tenants that are refused like this open the circuit. first says that one is
 // enough for an app that was never accepted.
 func TripAfter(e *provider.Error) (tenants int, first bool) {
 	if e.ClientRefused() {
@@ -181,12 +181,12 @@ func TripAfter(e *provider.Error) (tenants int, first bool) {
 	return 3, false
 }
 
-// AppPause is how long an app pauses because of what one tenant heard.
+// AppPause returns how long an app pauses because of what one tenant heard.
 func AppPause(e *provider.Error, random float64) time.Duration {
 	return min(max(e.RetryAfter, RetryIn(1, e, random)), maxAppPause)
 }
 
-// MaxDeaths is how many deaths within [DeathsWithin] are believed of an app with so many grants: ten, or
+// MaxDeaths returns how many deaths within [DeathsWithin] are believed of an app with so many grants: ten, or
 // two percent of them.
 func MaxDeaths(grants int64) int64 { return max(10, grants*2/100) }
 

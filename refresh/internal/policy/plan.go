@@ -31,7 +31,7 @@ func (r Rules) Takeover() grant.Takeover {
 	}
 }
 
-// Patience is for how long after its exchange a holder that lives may still be storing the pair. It
+// Patience returns for how long after its exchange a holder that lives may still be storing the pair. It
 // is part of the claim's hard deadline, so that all processes agree on it: a holder that is cut off
 // from Redis cannot put that off.
 func (r Rules) Patience() time.Duration {
@@ -113,7 +113,7 @@ func afterlife(v *View) Plan {
 	return Plan{Do: DoRevive}
 }
 
-// exchangeAt is when the next exchange is due; 0 for never, as long as nobody asks.
+// exchangeAt returns when the next exchange is due; 0 for never, as long as nobody asks.
 func (r Rules) exchangeAt(g *grant.Record, now int64) int64 {
 	if g.UsedAt != 0 && now-g.UsedAt < r.IdleAfter.Milliseconds() {
 		// Never before half of that time: it would be renewed over and over.
@@ -129,7 +129,7 @@ func (r Rules) exchangeAt(g *grant.Record, now int64) int64 {
 	}
 }
 
-// keepAliveAt is when a refresh token that ends unless it is used is used: 5 to 8 percent of
+// keepAliveAt returns when a refresh token that ends unless it is used is used: 5 to 8 percent of
 // its life before that. All processes that ask about one token get the same.
 func keepAliveAt(from, end int64, fingerprint string) int64 {
 	h := fnv.New32a()
@@ -144,7 +144,7 @@ func (r Rules) fixed(g *grant.Record) bool {
 	return end != 0 && r.Profile.RefreshTokenLife > 0 && RefreshTokenExpiry(r.Profile, 0, end, g.Epoch, end) <= end
 }
 
-// warnAt is when to warn that the tenant must consent again; 0 for never.
+// warnAt returns when to warn that the tenant must consent again; 0 for never.
 func (r Rules) warnAt(g *grant.Record) int64 {
 	life := r.Profile.RefreshTokenLife.Milliseconds()
 	if r.Mints || g.WarnedAt != 0 || life == 0 {
@@ -157,7 +157,7 @@ func (r Rules) warnAt(g *grant.Record) int64 {
 	return end - min(warnAhead.Milliseconds(), max(0, end-g.Epoch)/4)
 }
 
-// RefreshAt is when a pair becomes due: a jittered share of its life before its end,
+// RefreshAt returns when a pair becomes due: a jittered share of its life before its end,
 // so that grants which were connected together are not renewed together.
 func RefreshAt(p provider.Profile, issued, expires int64, random float64) int64 {
 	ahead := p.RefreshAhead
@@ -168,7 +168,7 @@ func RefreshAt(p provider.Profile, issued, expires int64, random float64) int64 
 	return expires - int64(life*min(0.9, ahead*(0.75+0.5*random)))
 }
 
-// RefreshTokenExpiry is when a refresh token ends; 0 where nobody knows. said is the
+// RefreshTokenExpiry returns when a refresh token ends; 0 where nobody knows. said is the
 // lifetime in the answer, before what was known of the token that it replaces.
 func RefreshTokenExpiry(p provider.Profile, said time.Duration, now, consent, before int64) int64 {
 	if said > 0 {

@@ -62,7 +62,7 @@ func DiesAtOneAge(r *grant.Record) bool {
 	return r.Lived != "" && (!counting || times != "1")
 }
 
-// AccessLife is how long an access token is taken to live: as the provider says, but no longer than those
+// AccessLife returns how long an access token is taken to live: as the provider says, but no longer than those
 // before it have lived (see [grant.LearnedLife]); 0 for learned where nothing was learned.
 func AccessLife(said, learned time.Duration) time.Duration {
 	if learned > 0 {
@@ -79,7 +79,7 @@ func refusedToTheEnd(v *View) bool {
 	return !v.Valid && v.RefusedAt != 0 && v.Now-v.RefusedAt >= longEnough.Milliseconds()
 }
 
-// RevivalIn is how long after n revivals the next one is made; 0 for never. A grant is revived only if
+// RevivalIn returns how long after n revivals the next one is made; 0 for never. A grant is revived only if
 // it died by a refusal that can have been a mistake: one whose pair was lost has spent its refresh
 // token, one that has ended has ended.
 func RevivalIn(reason string, n int64, random float64) time.Duration {

@@ -160,7 +160,7 @@ func ProbeWaits(random float64) []time.Duration {
 	return jitteredAll(waits, random)
 }
 
-// RetryIn is how long the whole fleet leaves a grant alone after its n-th failure in a
+// RetryIn returns how long the whole fleet leaves a grant alone after its n-th failure in a
 // row (from 1): exponential with jitter, or what the provider asks for if that is longer; no
 // longer than MaxPause, and up to a quarter more.
 func RetryIn(n int64, e *provider.Error, random float64) time.Duration {
@@ -174,7 +174,7 @@ func RetryIn(n int64, e *provider.Error, random float64) time.Duration {
 	return max(d, Jitter(min(e.RetryAfter, MaxPause), random))
 }
 
-// RetryUnusable is when a grant is refreshed again whose new access token cannot be sent. Each try
+// RetryUnusable returns when a grant is refreshed again whose new access token cannot be sent. Each try
 // spends a refresh token and brings perhaps the same again: the second follows soon, the others every
 // 15 to 30 minutes. again says that the access token before was unusable too.
 func RetryUnusable(e *provider.Error, again bool, random float64) time.Duration {
@@ -200,7 +200,7 @@ func (b *Backoff) Next(random float64) time.Duration {
 	return b.last/2 + time.Duration(random*float64(b.last/2))
 }
 
-// Coarseness is how old a note that a grant is in use may become: at least a minute,
+// Coarseness returns how old a note that a grant is in use may become: at least a minute,
 // unless idleAfter is a matter of minutes itself.
 func Coarseness(idleAfter time.Duration) time.Duration {
 	return max(min(time.Minute, idleAfter/4), idleAfter/50)

@@ -36,7 +36,7 @@ type View struct {
 	LeaseHeld    time.Duration // another process is known to have the lease for so long
 }
 
-// until is how long it is from now to a time of Redis' clock; negative once that has passed.
+// until returns how long it is from now to a time of Redis' clock; negative once that has passed.
 func (v *View) until(t int64) time.Duration { return millis(t - v.Now) }
 
 // waits reports whether nobody presents this generation yet, see [grant.Record.WaitsUntil].

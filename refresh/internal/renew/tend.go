@@ -34,7 +34,7 @@ func (r *Run) tend(ctx context.Context, d engine.Due, shard int, rules policy.Ru
 		next = d.Since // as if it had not been taken
 	case err != nil:
 		if ctx.Err() == nil && r.Flights.App.Link().Live {
-			r.Flights.Log.Warn().Err(err).Str("tenant", d.Tenant).Msg("a due grant could not be looked at; it comes back")
+			r.Flights.Log.Warn().Err(err).Str("tenant", d.Tenant).Msg("a due grant could not be read: it is tried again")
 		}
 		return
 	}

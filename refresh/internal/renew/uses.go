@@ -15,9 +15,9 @@ const storm = 3 * time.Second
 func NoteUses(f *flight.Flights) {
 	coarse := policy.Coarseness(f.Rules.IdleAfter)
 	ctx := f.Work.Waiting
-	work.Pause(ctx, storm, f.Calm) // what follows can wait until a process has done what it was started in the midst of
-	_ = f.App.WatchApp(ctx)        // or the first exchange would have to ask
-	_ = f.Judge.Fit(ctx, "any")    // says it in the log, before a token expires
+	work.Pause(ctx, storm, f.Served) // what follows can wait until a process has done what it was started in the midst of
+	_ = f.App.WatchApp(ctx)          // or the first exchange would have to ask
+	_ = f.Judge.Fit(ctx, "any")      // says it in the log, before a token expires
 	var failing lasting
 	for {
 		work.Pause(ctx, min(coarse, time.Minute), nil)

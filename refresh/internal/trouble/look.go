@@ -27,7 +27,7 @@ func (j *Judge) Look(ctx context.Context) (unfit, away error) {
 	l.at, l.unfit, l.away = time.Now(), engine.Unfit(err), nil
 	switch {
 	case l.unfit != nil:
-		j.refused(l.unfit)
+		j.noteUnfit(l.unfit)
 	case err != nil:
 		l.away = err
 	default:

@@ -78,7 +78,7 @@ func (j *Judge) absent() *policy.Trouble {
 // ofRedis is about a Redis that did not do what was asked.
 func (j *Judge) ofRedis(err error) *policy.Trouble {
 	if unfit := engine.Unfit(err); unfit != nil {
-		j.refused(unfit)
+		j.noteUnfit(unfit)
 		return &policy.Trouble{Who: policy.WhoOperator, Code: Unfit, Why: unfit}
 	}
 	t := &policy.Trouble{Retry: policy.FirstRetry, Why: err}
@@ -94,24 +94,24 @@ func (j *Judge) ofRedis(err error) *policy.Trouble {
 // Fit returns an error if Redis is known to be unfit. What cannot be asked is not known: the calls
 // will say it.
 func (j *Judge) Fit(ctx context.Context, tenant string) error {
-	return j.asked(ctx, tenant, false)
+	return j.examine(ctx, tenant, false)
 }
 
 // FitForMore is Fit for what begins something, a consent or Run. It costs two commands more.
 func (j *Judge) FitForMore(ctx context.Context, tenant string) error {
-	return j.asked(ctx, tenant, true)
+	return j.examine(ctx, tenant, true)
 }
 
-func (j *Judge) asked(ctx context.Context, tenant string, thorough bool) error {
+func (j *Judge) examine(ctx context.Context, tenant string, thorough bool) error {
 	news, err := j.fitness.ask(thorough, func() error { return j.App.Grant(tenant).Fit(ctx, thorough) })
 	if news {
-		j.refused(err)
+		j.noteUnfit(err)
 	}
 	return err
 }
 
-// refused notes that Redis refuses what is needed.
-func (j *Judge) refused(unfit error) {
+// noteUnfit notes that Redis refuses what is needed.
+func (j *Judge) noteUnfit(unfit error) {
 	j.fitness.refused.Store(true)
 	j.fitness.say(j.Log, j.Process, unfit)
 }

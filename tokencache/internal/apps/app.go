@@ -53,14 +53,14 @@ func (app App) AppState(ctx context.Context) (*State, error) { return app.place(
 
 // WatchApp makes an app's state coherent in memory.
 func (app App) WatchApp(ctx context.Context) error {
-	if _, err := app.all.hub.Confirmed(ctx, app.place().channel); err != nil {
+	if _, err := app.all.hub.Confirm(ctx, app.place().channel); err != nil {
 		return err
 	}
 	_, err := app.AppState(ctx)
 	return err
 }
 
-// KnownApp is what memory holds of an app, coherent or not; nil for nothing.
+// KnownApp returns what memory holds of an app, coherent or not; nil for nothing.
 func (app App) KnownApp() *State {
 	if a, ok := app.all.by.Load(app.name); ok {
 		return a.state.Load()
@@ -75,6 +75,23 @@ func (app App) AppChanged() <-chan struct{} {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.changed
+}
+
+// Renewing lets people see, until stop is called, that this process renews the app's grants.
+func (app App) Renewing() (stop func()) {
+	a, channel := app.place(), app.all.names.Runs()+grant.Escape(app.name)
+	a.runs.Lock()
+	defer a.runs.Unlock()
+	if a.renew++; a.renew == 1 {
+		a.all.hub.Add(channel)
+	}
+	return func() {
+		a.runs.Lock()
+		defer a.runs.Unlock()
+		if a.renew--; a.renew == 0 {
+			a.all.hub.Remove(channel)
+		}
+	}
 }
 
 // OnApp has f called for every change of an app that this process makes or hears of, for one's

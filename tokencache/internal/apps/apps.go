@@ -62,7 +62,7 @@ func (c *Apps) Forget(name string) {
 	}
 }
 
-// Size is how many apps have a place.
+// Size returns how many apps have a place.
 func (c *Apps) Size() int { return c.by.Size() }
 
 // All are the apps' places, in no order.

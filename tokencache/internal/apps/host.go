@@ -58,10 +58,10 @@ func (s *State) setOfHost(host, name, value string) {
 			return
 		}
 		if s.Hosts == nil {
-			s.Hosts = map[string]*State{}
+			s.Hosts, s.ByHost = map[string]*State{}, map[string]*grant.AppTrouble{}
 		}
 		h = &State{About: host}
-		s.Hosts[host] = h
+		s.Hosts[host], s.ByHost[host] = h, &h.AppTrouble
 	}
 	h.set(name, value)
 }

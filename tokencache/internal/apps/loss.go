@@ -28,8 +28,8 @@ func (a *Place) LookForLoss(ctx context.Context) {
 	}
 }
 
-// Given notes that this process has given back all that it remembered when Redis lost the app's data.
-func (a *Place) Given(lostAt int64) { a.given.Store(lostAt) }
+// NoteGiven notes that this process has given back all that it remembered when Redis lost the app's data.
+func (a *Place) NoteGiven(lostAt int64) { a.given.Store(lostAt) }
 
 // Owes reports whether Redis has lost the app's data, as far as is known, and this process has not given back
 // all that it remembers.

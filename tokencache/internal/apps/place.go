@@ -25,6 +25,9 @@ type Place struct {
 	given  atomic.Int64 // of the loss of Redis' data after which this process has given all back: when that was
 	giving atomic.Bool
 
+	runs  sync.Mutex // guards what follows, and the order in which the hub is told
+	renew int        // how many Runs there are in this process
+
 	mu      sync.Mutex // guards what follows, and the order in which state advances
 	changed chan struct{}
 }
@@ -63,7 +66,7 @@ func (a *Place) State(ctx context.Context) (*State, error) {
 	})
 	a.all.db.Watchers.Took("app_state", sent)
 	if err != nil {
-		a.all.db.Unanswered(err)
+		a.all.db.NoteError(err)
 		return nil, fmt.Errorf("tokencache: state of app %s: %w", a.name, err)
 	}
 	s := &State{App: a.name, asOf: got.now, now: got.now, at: a.all.clock.Observe(sent, mono.Now(), got.now), session: session}
@@ -130,7 +133,7 @@ func (a *Place) change(ctx context.Context, op string, s *redis.Script, host str
 		r, err = store.ScriptReply(got)
 	}
 	if err != nil {
-		a.all.db.Unanswered(err)
+		a.all.db.NoteError(err)
 		return "", "", nil, fmt.Errorf("tokencache: %s app %s: %w", op, a.name, err)
 	}
 	state := &State{App: a.name, asOf: r.Now, now: r.Now, at: a.all.clock.Observe(sent, mono.Now(), r.Now), session: session}

@@ -19,35 +19,20 @@ type State struct {
 	Several bool   // tenants have token endpoints at several hosts: a process that has seen two has said so
 	About   string // the host that the last change was about, empty for the app as a whole; in Hosts the host's name
 
-	Open     bool   // the circuit: the provider refuses the client
-	Error    string // class/code/status of the last refusal, of the one that opened the circuit, or of a pause
-	OpenedAt int64
-	Probes   int64  // refusals in a row since the circuit opened
-	ProbeAt  int64  // before it nobody tries again; while ProbeBy does, when that has ended for sure
-	ProbeBy  string // the process that is trying just now
-	// Refused are the fingerprints of the tenants that were refused in a row, with no
-	// acceptance in between.
-	Refused string
-	// Brake, with Open, are the digests of the profiles with which the provider's successes
-	// cannot be read. Nobody probes; only the tenants in Refused go on.
-	Brake string
+	grant.AppTrouble
+	ProbeBy string // the process that is trying just now
 	// Failing are the fingerprints of the tenants for which the provider failed, with no answer of another
-	// kind in between; DownAt is since when they are so many that it fails for all.
+	// kind in between.
 	Failing string
-	DownAt  int64
 	// AcceptedAt is when it was last noted that the provider accepted the client: at first,
 	// and whenever there had been a doubt.
-	AcceptedAt     int64
-	ReadAt         int64  // when an answer was first read, and found to hold a pair
-	MassAt         int64  // since when more grants have died than is believed
-	MassTryAt      int64  // before it none of those is tried again
-	ThrottledUntil int64  // before it there are no exchanges
-	Limited        string // the tenant that was told to wait, while no other was, and until when
-	Born           string // birth mark of the database, since Redis has lost this app's data
-	LostAt         int64  // since then a tenant without a grant may have had one; 0 once that is accepted
-	Ramp           int64  // after a pause: how many exchanges there may be at once; 0 for no limit
-	By             string
-	Rev            int64 // counts the changes
+	AcceptedAt int64
+	ReadAt     int64  // when an answer was first read, and found to hold a pair
+	Limited    string // the tenant that was told to wait, while no other was, and until when
+	Born       string // birth mark of the database, since Redis has lost this app's data
+	Ramp       int64  // after a pause: how many exchanges there may be at once; 0 for no limit
+	By         string
+	Rev        int64 // counts the changes
 
 	probeID          string
 	change, changeID string
@@ -66,7 +51,7 @@ func (s *State) Now() int64 { return s.now + (mono.Now() - s.at).Milliseconds() 
 // At is the Redis time, unix ms, at which it was so.
 func (s *State) At() int64 { return s.asOf }
 
-// Until is how long it is from now to a time of Redis' clock; never negative.
+// Until returns how long it is from now to a time of Redis' clock; never negative.
 func (s *State) Until(t int64) time.Duration {
 	return max(0, s.at+clock.Span(t-s.now)-mono.Now())
 }
@@ -142,7 +127,7 @@ func (s *State) Braked(digest string) bool {
 	return s.Open && s.Brake != "" && strings.Contains(s.Brake, digest)
 }
 
-// tenantFP is how an app's state names a tenant.
+// tenantFP returns how an app's state names a tenant.
 func tenantFP(tenant string) string { return grant.Fingerprint(tenant)[:8] }
 
 // doubtful reports whether a state that stops the app's exchanges is to be read again: an

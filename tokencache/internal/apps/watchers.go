@@ -7,8 +7,9 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
-// Change is one state change of a grant, as the journal calls it: "connect", "commit",
-// "fail", "reauthorize", "reauth_due", "suspect", "restore", "disconnect".
+// Change is one state change of a grant, by the name that the script which made it has told: "connect",
+// "commit", "fail", "reauthorize", "reauth_due", "suspect", "restore", "disconnect" as in the journal, and
+// "takeover", "recovered", "stalled".
 type Change struct {
 	grant.Key
 	Kind   string

@@ -80,7 +80,7 @@ func (c *Clock) wasSet(at mono.Time, from, by int64) {
 	}
 }
 
-// Behind is by how much more, in ms, a record has aged than Redis' clock says; `now` is what that says.
+// Behind returns by how much more, in ms, a record has aged than Redis' clock says; `now` is what that says.
 func (c *Clock) Behind(r *grant.Record, now int64) int64 {
 	written := r.WrittenAt()
 	behind := int64(0)
@@ -94,7 +94,7 @@ func (c *Clock) Behind(r *grant.Record, now int64) int64 {
 	return behind
 }
 
-// Ago is how long ago this process noticed that somebody had set Redis' clock; false for never.
+// Ago returns how long ago this process noticed that somebody had set Redis' clock; false for never.
 func (c *Clock) Ago() (ago time.Duration, ok bool) {
 	at := mono.Time(c.setAt.Load())
 	return mono.Now() - at, at != 0

@@ -73,7 +73,7 @@ func TestSlowReplyDoesNotSpoilTheClock(t *testing.T) {
 
 // What Redis has told a second ago, at most, need not be asked for again: and is not taken to be earlier
 // than it was. Redis' ms are whole ones: what it told as 100000 can have been almost 100001.
-func TestWhatRedisToldOfTheTimeHoldsForASecondAndIsNotEarly(t *testing.T) {
+func TestRedisTimeHoldsForASecondAndIsNotEarly(t *testing.T) {
 	var c Clock
 	if now, ok := c.ToldJustNow(500 * time.Millisecond); ok {
 		t.Errorf("never told, and known: %d", now)

@@ -43,7 +43,7 @@ func (d Set) sample() []string {
 	return keys
 }
 
-// reckon is how many all shards have, by those of the sample that have answered.
+// reckon returns how many all shards have, by those of the sample that have answered.
 func reckon(counts []*redis.IntCmd) (sum int64, known bool) {
 	shards := int64(0)
 	for _, n := range counts {

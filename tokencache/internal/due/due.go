@@ -138,7 +138,7 @@ const (
 	Unknown               // its key, or its node, does not answer
 )
 
-// NextDue is how long it is until each shard has a grant that is due, Never, or Unknown; the
+// NextDue returns how long it is until each shard has a grant that is due, Never, or Unknown; the
 // shards in skip are not asked. It also returns Redis' time, unix ms. The error says why some are not
 // known: the others are.
 func (d Set) NextDue(ctx context.Context, skip ...int) (next [Shards]time.Duration, now int64, err error) {

@@ -19,7 +19,7 @@ func BenchmarkHeartbeat(b *testing.B) {
 	h.Add("channel")
 	ctx, cancel := context.WithTimeout(b.Context(), 10*time.Second)
 	defer cancel()
-	if _, err := h.Confirmed(ctx, "channel"); err != nil {
+	if _, err := h.Confirm(ctx, "channel"); err != nil {
 		b.Fatal(err)
 	}
 	defer func() {

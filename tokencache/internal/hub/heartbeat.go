@@ -65,7 +65,7 @@ func (b *heartbeat) open() {
 	}
 }
 
-// next is what is to be published now.
+// next returns what is to be published now.
 func (b *heartbeat) next() (nonce string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -100,14 +100,14 @@ func (b *heartbeat) lacks(nonce string) bool {
 	return out
 }
 
-// proven is when the newest heartbeat that came back was sent; 0 if none has.
+// proven returns when the newest heartbeat that came back was sent; 0 if none has.
 func (b *heartbeat) proven() mono.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.last
 }
 
-// until is when the session is believed no more, unless another heartbeat comes back.
+// until returns when the session is believed no more, unless another heartbeat comes back.
 func (b *heartbeat) until() mono.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -117,7 +117,7 @@ func (b *heartbeat) until() mono.Time {
 	return b.last + SilentFor
 }
 
-func (b *heartbeat) answered(err error) {
+func (b *heartbeat) noteAnswer(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.failed = err
@@ -141,7 +141,7 @@ func (b *heartbeat) because(why error) {
 	b.ended = why
 }
 
-// reason is why the session ended, if this process ended it, else what the connection said.
+// reason returns why the session ended, if this process ended it, else what the connection said.
 func (b *heartbeat) reason(said error) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -194,7 +194,7 @@ func (h *Hub) beat(ctx context.Context, b *heartbeat) {
 	bounded, cancel := context.WithTimeout(ctx, SilentFor)
 	listeners, err := h.cfg.Publish(bounded, b.channel, nonce)
 	cancel()
-	b.answered(err)
+	b.noteAnswer(err)
 	if err != nil {
 		h.cfg.Unanswered(err)
 		if b.proven() == 0 {

@@ -131,7 +131,7 @@ func (h *Hub) Session() uint64 { return h.session.Load() }
 // Tick is this process's clock, at most a second old while a session is live.
 func (h *Hub) Tick() mono.Time { return mono.Time(h.tick.Load()) }
 
-// Why is why the last connection ended; nil if none has.
+// Why returns why the last connection ended; nil if none has.
 func (h *Hub) Why() error {
 	if why := h.why.Load(); why != nil {
 		return *why
@@ -146,7 +146,7 @@ func (h *Hub) Listens(channel string) bool {
 	return h.channels[channel] != nil
 }
 
-// Channels is how many channels are listened to.
+// Channels returns how many channels are listened to.
 func (h *Hub) Channels() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -201,9 +201,9 @@ func (h *Hub) wake() {
 	}
 }
 
-// Confirmed waits until Redis has confirmed the channel on the live connection and
+// Confirm waits until Redis has confirmed the channel on the live connection and
 // returns its session, or an error if there is no connection.
-func (h *Hub) Confirmed(ctx context.Context, channel string) (uint64, error) {
+func (h *Hub) Confirm(ctx context.Context, channel string) (uint64, error) {
 	for again := true; ; again = false {
 		session, settled, early := h.awaiting(channel)
 		if session != 0 || settled == nil {
@@ -288,8 +288,8 @@ func (h *Hub) run(stopped chan struct{}) {
 		if err = beat.reason(err); err != nil {
 			h.why.Store(&err)
 		}
-		h.ended()
-		h.missed(beat.proven())
+		h.endSession()
+		h.noteSilence(beat.proven())
 		h.deaf = beat.deaf()
 		if h.idle() {
 			return
@@ -345,8 +345,8 @@ func (h *Hub) idle() bool {
 	return true
 }
 
-// missed notes that nothing has been heard since a time for sure, 0 if it was not before either.
-func (h *Hub) missed(since mono.Time) {
+// noteSilence notes that nothing has been heard since a time for sure, 0 if it was not before either.
+func (h *Hub) noteSilence(since mono.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.lost == 0 {
@@ -363,8 +363,8 @@ func (h *Hub) caughtUp(ctx context.Context) {
 	}
 }
 
-// ended makes everything suspect and answers those who wait for a confirmation.
-func (h *Hub) ended() {
+// endSession makes everything suspect and answers those who wait for a confirmation.
+func (h *Hub) endSession() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	live := h.session.Load()%2 == 0
@@ -600,7 +600,7 @@ func (h *Hub) watch(ctx context.Context, ps *redis.PubSub, beat *heartbeat) {
 		}
 	}
 	beat.because(why)
-	h.ended()
+	h.endSession()
 	_ = ps.Close()
 }
 

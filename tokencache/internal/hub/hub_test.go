@@ -50,11 +50,11 @@ func TestConfirmationAfterTheEndCountsForNothing(t *testing.T) {
 	h, live := hubAlone("a", "b")
 	h.open()
 	h.confirm("a")
-	h.ended() // by the watch, while a confirmation is on its way
+	h.endSession() // by the watch, while a confirmation is on its way
 	if h.confirm("b") || live("a") || live("b") {
 		t.Error("confirmed on a connection that has ended")
 	}
-	h.ended()
+	h.endSession()
 	h.open()
 	if !h.confirm("b") || !live("b") || live("a") {
 		t.Error("the next connection does not confirm")
@@ -92,13 +92,13 @@ func TestWaitingForASubscriptionOutlastsAnAttemptThatBeganBefore(t *testing.T) {
 		result := make(chan error, 1)
 		wait := func() {
 			go func() {
-				_, err := h.Confirmed(t.Context(), "a")
+				_, err := h.Confirm(t.Context(), "a")
 				result <- err
 			}()
 			synctest.Wait()
 		}
 		wait()
-		h.ended() // the attempt from before fails
+		h.endSession() // the attempt from before fails
 		synctest.Wait()
 		if len(result) > 0 {
 			t.Fatalf("gave up: %v", <-result)
@@ -109,10 +109,10 @@ func TestWaitingForASubscriptionOutlastsAnAttemptThatBeganBefore(t *testing.T) {
 			t.Error(err)
 		}
 
-		h.ended()
+		h.endSession()
 		wait()
 		h.open()
-		h.ended() // an attempt that began afterwards fails
+		h.endSession() // an attempt that began afterwards fails
 		if err := <-result; !errors.Is(err, ErrSubscriber) {
 			t.Errorf("got %v, want errSubscriber", err)
 		}

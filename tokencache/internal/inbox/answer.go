@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/apps"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
@@ -50,7 +51,7 @@ func (g Grant) roundTrip(ctx context.Context, op string, ask func() (store.Reply
 	sent := mono.Now()
 	r, err := ask()
 	g.c.db.Watchers.Took(op, sent)
-	g.c.db.Unanswered(err)
+	g.c.db.NoteError(err)
 	if store.LostReply(err) {
 		err = g.c.db.ClosedAt(ctx, err)
 	}
@@ -67,6 +68,9 @@ func (g Grant) roundTrip(ctx context.Context, op string, ask func() (store.Reply
 	a.session = session
 	if a.Snap != nil {
 		a.Snap.From(home, session)
+		for _, kind := range r.Kinds { // this process may be subscribed to nothing
+			g.c.apps.Notify(apps.Change{Key: g.key, Kind: kind, Record: a.Snap.Record, At: a.Now})
+		}
 	}
 	if a.Damaged != nil {
 		a.Damaged = fmt.Errorf("tokencache: %s %s: %w", op, g.key, a.Damaged)
@@ -93,7 +97,7 @@ func (g Grant) parse(r store.Reply, sent mono.Time) (Answer, error) {
 		a.sealed = r.Sealed
 		return a, err
 	}
-	s.Aged(g.c.clock.Behind(&s.Record, r.Now))
+	s.AgeBy(g.c.clock.Behind(&s.Record, r.Now))
 	if r.Sealed != "" {
 		s.Pair, s.Err = g.c.sealer.Open(g.key, s.Epoch, s.Generation, []byte(r.Sealed))
 	}

@@ -16,7 +16,7 @@ func (g Grant) Publish(ctx context.Context, body string) (listeners int64, err e
 	if err == nil {
 		listeners, err = node.Publish(ctx, channel, message).Result()
 	}
-	g.c.db.Unanswered(err)
+	g.c.db.NoteError(err)
 	if err != nil && addr != "" {
 		return g.c.rdb.Publish(ctx, channel, message).Result() // any node will do
 	}

@@ -36,7 +36,7 @@ func (c *Inbox) believe(channel, payload string) {
 		return
 	}
 	if payload == "" {
-		e.Subscribed()
+		e.NoteSubscription()
 		return
 	}
 	ev, err := grant.ParseEvent(payload)
@@ -68,8 +68,8 @@ func (c *Inbox) ApplyEvent(e *memory.Entry, ev grant.Event, at mono.Time) {
 	s, session := memory.NewDraft(e.Key, c.clock.Arrived(at, ev.Now), at), c.hub.SessionOf(e.Channel)
 	c.db.Watchers.Pushed(s.Now() - ev.Now)
 	s.Record = ev.Record
-	s.Aged(c.clock.Behind(&s.Record, s.Now()))
-	s.Heard(nil)
+	s.AgeBy(c.clock.Behind(&s.Record, s.Now()))
+	s.MarkHeard(nil)
 	old := e.Recall()
 	if old != nil && old.Compare(&ev.Record) > 0 && (ev.Kind == "restore" || ev.Now > old.At()) {
 		c.answerAsk(e) // news of an older state: Redis has lost what we know
@@ -83,10 +83,10 @@ func (c *Inbox) ApplyEvent(e *memory.Entry, ev grant.Event, at mono.Time) {
 	switch {
 	case known && old.Pair.AccessToken.Reveal() != "": // as for the holder itself
 		s.Pair = old.Pair
-		s.Heard(old.Sure())
+		s.MarkHeard(old.Sure())
 	case ev.Sealed != "":
 		if s.Pair, s.Err = c.sealer.Open(s.Key, s.Epoch, s.Generation, []byte(ev.Sealed)); s.Err == nil {
-			s.Made()
+			s.MarkMade()
 		}
 	case known:
 		s.Err = old.Err

@@ -31,8 +31,8 @@ func (g Grant) Read(ctx context.Context) (*memory.Snapshot, error) {
 	return nil, fmt.Errorf("tokencache: read %s: newer states keep coming; try again", g.key)
 }
 
-// ReadFresh is for a caller who wants no more than a fresh token of a grant that memory has
-// no room for: a bare GET, which costs two thirds of a Read. The snapshot's record knows
+// ReadFresh reads no more than a fresh token of a grant that memory has no room for, by a
+// bare GET, which costs two thirds of a Read. The snapshot's record knows
 // the epoch and the times alone. It is nil where there is no fresh token, or only a Read
 // can tell. What it cannot tell is whether the pair is still the record's: a pair that somebody who
 // may write to Redis has put back is served until it expires, though the tenant is disconnected.
@@ -46,7 +46,7 @@ func (g Grant) ReadFresh(ctx context.Context) (*memory.Snapshot, error) {
 	sealed, err := g.c.db.Secret(ctx, g.keys().Secret())
 	g.c.db.Watchers.Took("token", at)
 	if err != nil {
-		return nil, fmt.Errorf("tokencache: glance %s: %w", g.key, err)
+		return nil, fmt.Errorf("tokencache: read the token of %s: %w", g.key, err)
 	}
 	epoch, err := grant.EpochOf(sealed)
 	if err != nil {
@@ -58,7 +58,7 @@ func (g Grant) ReadFresh(ctx context.Context) (*memory.Snapshot, error) {
 	}
 	d.State, d.Epoch, d.Schema = grant.Active, epoch, grant.Schema
 	d.IssuedAt, d.ExpiresAt, d.RefreshAt = d.Pair.IssuedAt, d.Pair.ExpiresAt, d.Pair.RefreshAt
-	d.Aged(g.c.clock.Behind(&d.Record, now))
+	d.AgeBy(g.c.clock.Behind(&d.Record, now))
 	s := d.Finish()
 	if !s.Fresh() {
 		return nil, nil
@@ -71,7 +71,7 @@ func (g Grant) ReadFresh(ctx context.Context) (*memory.Snapshot, error) {
 func (g Grant) Fetch(ctx context.Context) (Answer, error) {
 	ks := g.keys()
 	once := func() (store.Reply, error) {
-		return store.Insist(ctx, g.c.db, func() (store.Reply, error) { return g.c.readOnce(ctx, ks) })
+		return store.Insist(ctx, g.c.db, func() (store.Reply, error) { return g.c.fetchOnce(ctx, ks) })
 	}
 	for again := 2; ; again-- {
 		torn := false
@@ -86,10 +86,10 @@ func (g Grant) Fetch(ctx context.Context) (Answer, error) {
 	}
 }
 
-// readOnce reads the record before the pair: if somebody changes the grant in between, the pair is
+// fetchOnce reads the record before the pair: if somebody changes the grant in between, the pair is
 // one of a later state, and does not open as the record's. A transaction would be of one moment, but a
 // Redis that is out of memory refuses it, and it costs more.
-func (c *Inbox) readOnce(ctx context.Context, ks store.Keys) (store.Reply, error) {
+func (c *Inbox) fetchOnce(ctx context.Context, ks store.Keys) (store.Reply, error) {
 	var record *redis.SliceCmd
 	var secret *redis.StringCmd
 	now, known := c.clock.ToldJustNow(mono.Now())

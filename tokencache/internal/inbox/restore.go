@@ -61,7 +61,7 @@ func (c *Inbox) rescue(ctx context.Context) error {
 		return failed
 	}
 	for a, at := range lostAt {
-		a.Given(at)
+		a.NoteGiven(at)
 	}
 	return c.proof.PutBack(ctx, was, now) // last: as long as the key is gone, every process that looks sees that the data is
 }
@@ -104,8 +104,7 @@ func (g Grant) handBack(ctx context.Context, mem *memory.Snapshot) error {
 	return g.c.due.App(s.App, g.by).Schedule(ctx, s.Tenant, s.RefreshAt)
 }
 
-// Rescue is for a process that ends: if Redis has lost its data, it gives back what this process
-// remembers. The error names each grant that Redis did not take.
+// Rescue gives back what this process remembers, if Redis has lost its data. A process that ends calls it. The error names each grant that Redis did not take.
 func (c *Inbox) Rescue(ctx context.Context, app string) error {
 	if !c.proof.Known() || !c.mem.Grants(app).Any() {
 		return nil // it has never known this database, or has nothing to give
@@ -198,7 +197,7 @@ func (g Grant) Restore(ctx context.Context, mem *memory.Snapshot) (*memory.Snaps
 		}
 	}
 	if a.Status == "ok" {
-		g.c.tellRestored(mem, a)
+		g.c.noteRestored(mem, a)
 		a.Snap.Pair = mem.Pair
 	} else {
 		a.Snap.NeedsPair()
@@ -206,12 +205,11 @@ func (g Grant) Restore(ctx context.Context, mem *memory.Snapshot) (*memory.Snaps
 	return g.c.mem.Adopt(a.Snap.Finish()), nil
 }
 
-// tellRestored tells that Redis has taken back what this process remembers.
-func (c *Inbox) tellRestored(mem *memory.Snapshot, a Answer) {
+// noteRestored notes that Redis has taken back what this process remembers.
+func (c *Inbox) noteRestored(mem *memory.Snapshot, a Answer) {
 	c.log.Warn().Str("app", mem.App).Str("tenant", mem.Tenant).Int64("generation", mem.Generation).
 		Msg("Redis had lost this grant's newest state: restored from memory")
 	c.db.Watchers.Restored(mem.App)
-	c.apps.Notify(apps.Change{Key: mem.Key, Kind: "restore", Record: a.Snap.Record, At: a.Now})
 }
 
 // answerAsk answers a process that found no record, if this one remembers the grant: Redis

@@ -80,12 +80,12 @@ func (e *Entry) news() {
 func (e *Entry) Invalidate() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.doubt()
+	e.markStale()
 	e.news()
 }
 
-// doubt makes memory incoherent. Called with mu held.
-func (e *Entry) doubt() {
+// markStale makes memory incoherent. Called with mu held.
+func (e *Entry) markStale() {
 	if old := e.snap.Load(); old != nil {
 		s := *old
 		s.session = 0
@@ -108,7 +108,7 @@ func (e *Entry) adopt(s *Snapshot) *Snapshot {
 	old := e.snap.Load()
 	if old != nil {
 		own := *s // which others may be reading
-		own.dated(old)
+		own.keepDates(old)
 		s = &own
 	}
 	if old != nil && s.heard && !old.heard && s.Compare(&old.Record) == 0 {
@@ -161,8 +161,8 @@ func (s *Snapshot) better(old *Snapshot) bool {
 // Recall returns what memory holds, coherent or not; nil for nothing.
 func (e *Entry) Recall() *Snapshot { return e.snap.Load() }
 
-// Subscribed notes that the grant's subscription is new, and wakes callers that wait: they must read again.
-func (e *Entry) Subscribed() {
+// NoteSubscription notes that the grant's subscription is new, and wakes callers that wait: they must read again.
+func (e *Entry) NoteSubscription() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.leaseFor = 0 // its release may have been missed

@@ -95,7 +95,7 @@ func (m *Memory) Evict(e *Entry) {
 		return
 	}
 	e.evicted = true
-	e.doubt() // a Handle may still look at it
+	e.markStale() // a Handle may still look at it
 	if e.listed {
 		m.hub.Remove(e.Channel) // before somebody else can add it again
 		m.ring.remove(e)
@@ -120,7 +120,7 @@ func (m *Memory) Forget(app string) {
 // All are the hot grants, in no order.
 func (m *Memory) All() iter.Seq[*Entry] { return m.hot.all() }
 
-// Size is how many grants are hot.
+// Size returns how many grants are hot.
 func (m *Memory) Size() int { return m.hot.size() }
 
 // Invalidate makes all of it incoherent until it is read again: messages were missed.

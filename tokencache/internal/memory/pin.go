@@ -80,10 +80,10 @@ func (p *Pin) Changed() <-chan struct{} {
 	return p.e.changed
 }
 
-// Confirmed waits until this process is subscribed to the grant's events. What is
+// Confirm waits until this process is subscribed to the grant's events. What is
 // read afterwards misses nothing.
-func (p *Pin) Confirmed(ctx context.Context) error {
-	_, err := p.m.hub.Confirmed(ctx, p.e.Channel)
+func (p *Pin) Confirm(ctx context.Context) error {
+	_, err := p.m.hub.Confirm(ctx, p.e.Channel)
 	return err
 }
 
@@ -102,7 +102,7 @@ func (p *Pin) AtIt(say func()) (done func()) {
 	}
 }
 
-// LeaseHeld is for how long somebody else is known to hold the lease.
+// LeaseHeld returns for how long somebody else is known to hold the lease.
 func (p *Pin) LeaseHeld() time.Duration {
 	p.e.mu.Lock()
 	defer p.e.mu.Unlock()

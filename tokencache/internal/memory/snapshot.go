@@ -62,15 +62,15 @@ func (d *Draft) Now() int64 { return d.now }
 // was sent, or the event came; nil and 0 for neither.
 func (d *Draft) From(home *Entry, session uint64) { d.home, d.session = home, session }
 
-// Aged says by how many ms more the pair has aged than Redis' clock tells, since that was set back.
-func (d *Draft) Aged(behind int64) { d.behind = behind }
+// AgeBy notes by how many ms more the pair has aged than Redis' clock tells, since that was set back.
+func (d *Draft) AgeBy(behind int64) { d.behind = behind }
 
-// Heard says that the state is known from a push alone, without a sealed pair of it that opened. before is
+// MarkHeard notes that the state is known from a push alone, without a sealed pair of it that opened. before is
 // the last one that was read or made here; nil for none.
-func (d *Draft) Heard(before *Snapshot) { d.heard, d.solid = true, before }
+func (d *Draft) MarkHeard(before *Snapshot) { d.heard, d.solid = true, before }
 
-// Made says that the state was read or made, or came with a sealed pair that opened.
-func (d *Draft) Made() { d.heard, d.solid = false, nil }
+// MarkMade notes that the state was read or made, or came with a sealed pair that opened.
+func (d *Draft) MarkMade() { d.heard, d.solid = false, nil }
 
 // NeedsPair makes a record that was read without its pair say so.
 func (d *Draft) NeedsPair() {
@@ -113,7 +113,7 @@ func (s *Snapshot) Now() int64 {
 // At is the Redis time, unix ms, at which this was read or pushed.
 func (s *Snapshot) At() int64 { return s.now }
 
-// Until is how long it is from now to a time of Redis' clock; never negative. It knows at once that
+// Until returns how long it is from now to a time of Redis' clock; never negative. It knows at once that
 // the machine was suspended.
 func (s *Snapshot) Until(t int64) time.Duration {
 	mono.Wake()
@@ -143,12 +143,12 @@ func (s *Snapshot) expires() int64 {
 	return s.ExpiresAt - s.behind
 }
 
-// Behind is by how much more the pair has aged than Redis' clock says, since that was set back.
+// Behind returns by how much more the pair has aged than Redis' clock says, since that was set back.
 func (s *Snapshot) Behind() time.Duration { return clock.Span(s.behind) }
 
-// dated takes over what old has of the deadlines that both have: they are turned into such of our clock
+// keepDates takes over what old has of the deadlines that both have: they are turned into such of our clock
 // once. Redis' may have been set in between. It changes s, which nobody else knows.
-func (s *Snapshot) dated(old *Snapshot) {
+func (s *Snapshot) keepDates(old *Snapshot) {
 	if s.Claim.Unresolved() && s.Claim.ID == old.Claim.ID && s.Claim.Until == old.Claim.Until {
 		s.claimEnds = old.claimEnds
 	}
@@ -192,7 +192,7 @@ func (s *Snapshot) Sure() *Snapshot {
 // ErrNoPair says that Redis has the record, but not the pair.
 var ErrNoPair = fmt.Errorf("%w (Redis has the record, but not the pair: a key was deleted or evicted)", grant.ErrSealed)
 
-// ahead is how far Redis' clock is ahead of ours by this snapshot, at most.
+// ahead returns how far Redis' clock is ahead of ours by this snapshot, at most.
 func (s *Snapshot) ahead() mono.Time { return time.Duration(s.now)*time.Millisecond - s.at }
 
 // supersedes is [Draft.Supersedes].

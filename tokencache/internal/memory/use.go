@@ -32,8 +32,8 @@ func (e *Entry) untold(coarse time.Duration) bool {
 	return s != nil && s.State == grant.Active && s.Now()-s.UsedAt >= coarse.Milliseconds()
 }
 
-// Noted has it known that Redis was told, at a moment, that somebody asks for the grant.
-func (e *Entry) Noted(at mono.Time) { e.touched.Store(int64(at)) }
+// MarkNoted has it known that Redis was told, at a moment, that somebody asks for the grant.
+func (e *Entry) MarkNoted(at mono.Time) { e.touched.Store(int64(at)) }
 
 // NoteCold notes that a grant was asked for that memory has no room for.
 func (m *Memory) NoteCold(k grant.Key) {

@@ -20,7 +20,7 @@ var processStart = time.Now()
 // noticed.
 var asleep atomic.Int64
 
-// Asleep is how long this machine was suspended since the process started, as far as was noticed.
+// Asleep returns how long this machine was suspended since the process started, as far as was noticed.
 func Asleep() time.Duration { return time.Duration(asleep.Load()) }
 
 // Sleepless is a clock that does not stand still; nil where there is none. Tests replace it.

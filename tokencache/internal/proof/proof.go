@@ -111,7 +111,7 @@ func secretOf(key string) string {
 	return secret
 }
 
-// losses is how often a key was put back.
+// losses returns how often a key was put back.
 func losses(key string) int {
 	_, count, _ := strings.Cut(key, ".")
 	n, _ := strconv.Atoi(count)
@@ -243,7 +243,7 @@ func (p *Proof) LearnTime(ctx context.Context) error {
 	return err
 }
 
-// digest is what the function publish (publish.lua) computes, too.
+// digest returns what the function publish (publish.lua) computes, too.
 func digest(key, channel, body string) string {
 	h := sha1.New()
 	for _, part := range []string{key, channel, "\n", body} {
@@ -335,5 +335,5 @@ func (p *Proof) SayUnproven(channels int) {
 	p.logged, p.since = mono.Now(), 0
 }
 
-// Count is how many messages were not proven.
+// Count returns how many messages were not proven.
 func (p *Proof) Count() int64 { return p.unproven.Load() }

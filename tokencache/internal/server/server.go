@@ -45,7 +45,7 @@ type Server struct {
 	At  mono.Time
 }
 
-// Age is how long it has been the master, as far as is known.
+// Age returns how long it has been the master, as far as is known.
 func (s *Server) Age(at mono.Time) time.Duration { return clock.Span(s.Now-s.Began) + at - s.At }
 
 // Servers are the masters by address; "" is the address where it is not a Cluster.
@@ -60,7 +60,7 @@ type Servers struct {
 // New returns Servers that know none yet.
 func New(db *store.Store, log zerolog.Logger) *Servers { return &Servers{db: db, log: log} }
 
-// Known is what is known of a server.
+// Known returns what is known of a server.
 func (v *Servers) Known(addr string) *Server {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -104,12 +104,12 @@ func (v *Servers) inspect(ctx context.Context, key string) (*Server, error) {
 	at := mono.Now()
 	text, err := node.Info(ctx, "server", "replication").Result()
 	if err != nil && !forbidden(err) {
-		v.db.Unanswered(err)
+		v.db.NoteError(err)
 		return nil, err
 	}
 	s, err := v.Judge(ctx, store.InfoOf(text), at)
 	if err != nil {
-		v.db.Unanswered(err) // the map of the slots is old
+		v.db.NoteError(err) // the map of the slots is old
 		return nil, err
 	}
 	if s.ReplID == "" {
@@ -157,7 +157,7 @@ func forbidden(err error) bool {
 	return errors.As(err, &said) && (strings.HasPrefix(said.Error(), "NOPERM ") || strings.HasPrefix(said.Error(), "ERR "))
 }
 
-// FirstSeen is when any process first saw a server that was a replica before. Redis gives it a
+// FirstSeen returns when any process first saw a server that was a replica before. Redis gives it a
 // new replication id then, and does not tell when. Where that cannot be noted, on another node that
 // is away, it is seen now.
 func (v *Servers) FirstSeen(ctx context.Context, ReplID string, now int64) int64 {
@@ -168,7 +168,7 @@ func (v *Servers) FirstSeen(ctx context.Context, ReplID string, now int64) int64
 		first, err = v.db.Redis.HGet(ctx, key, ReplID).Int64()
 	}
 	if err != nil {
-		v.db.Unanswered(err)
+		v.db.NoteError(err)
 		return now
 	}
 	return first

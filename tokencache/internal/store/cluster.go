@@ -15,9 +15,9 @@ func (st *Store) Masters(ctx context.Context) []*redis.Client {
 	return nodes
 }
 
-// Unanswered is told of errors of commands. On a Cluster, where a node has not answered, it has
+// NoteError takes the error of a command, or nil. On a Cluster, where a node has not answered, it has
 // the map of the slots loaded again.
-func (st *Store) Unanswered(err error) {
+func (st *Store) NoteError(err error) {
 	if _, ok := st.Redis.(*redis.ClusterClient); ok && NoAnswer(err) {
 		st.slots.loadSoon()
 	}

@@ -16,10 +16,14 @@ func (n Names) Proof() string { return string(n) + ":proof" }
 // Masters is the key of when each master was first seen.
 func (n Names) Masters() string { return string(n) + ":masters" }
 
-// Heartbeats is how the channels of this deployment's heartbeats begin.
+// Heartbeats returns how the channels of this deployment's heartbeats begin.
 func (n Names) Heartbeats() string { return string(n) + ":heartbeat:" }
 
-// Changes is how the channels of the changes of all grants of an app begin.
+// Runs returns how the channels begin that say who renews: a process that calls Run for an app listens to the
+// app's, and nothing is published there.
+func (n Names) Runs() string { return n.Heartbeats() + "run:" }
+
+// Changes returns how the channels of the changes of all grants of an app begin.
 func (n Names) Changes() string { return string(n) + ":events:" }
 
 // grants is the pattern of the records of an app.
@@ -27,13 +31,13 @@ func (n Names) Records(app string) string {
 	return string(n) + ":{" + grant.Escape(app) + ":*}:grant"
 }
 
-// Grant is how the names of one grant begin. The hash tag {app:tenant} puts all of them into one
+// Grant returns how the names of one grant begin. The hash tag {app:tenant} puts all of them into one
 // Cluster slot.
 func (n Names) Grant(k grant.Key) Keys {
 	return Keys(string(n) + ":{" + grant.Escape(k.App) + ":" + grant.Escape(k.Tenant) + "}:")
 }
 
-// App is how the names of one app are spelled.
+// App returns how the names of one app are spelled.
 func (n Names) App(name string) AppKeys { return AppKeys{string(n), grant.Escape(name)} }
 
 // IsApp returns what follows in the name of an app's state.

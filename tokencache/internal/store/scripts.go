@@ -188,7 +188,7 @@ func (st *Store) Publish(ctx context.Context, s *redis.Script, keys []string, ar
 
 // noteUnpublished logs, once, what a script says of its PUBLISH.
 func (st *Store) noteUnpublished(cmd *redis.Cmd, keys []string) *redis.Cmd {
-	if got, err := cmd.Slice(); err == nil && len(got) == 5 && !st.saidUnpublished.Swap(true) {
+	if got, err := cmd.Slice(); err == nil && len(got) > 4 && got[4] != "" && !st.saidUnpublished.Swap(true) {
 		why, _ := got[4].(string)
 		st.log.Error().Str("redis_error", why).Str("key", keys[0]).Str("channels", "&"+string(st.Names)+":*").
 			Msg("stored, but the other processes were not told: Redis does not let this user publish; allow +publish and the channels")
@@ -222,11 +222,12 @@ func (st *Store) runScript(ctx context.Context, s *redis.Script, keys []string, 
 // Reply is what Redis said about one grant, as it came.
 type Reply struct {
 	Status string
-	Now    int64  // Redis' time, unix ms
-	Told   bool   // it has told the time; else that is what this process knows it to be
-	Text   string // the record: one line a field
-	Values []any  // or its values alone, in the order of fields
-	Sealed string // the pair; "" for none
+	Now    int64    // Redis' time, unix ms
+	Told   bool     // it has told the time; else that is what this process knows it to be
+	Text   string   // the record: one line a field
+	Values []any    // or its values alone, in the order of fields
+	Sealed string   // the pair; "" for none
+	Kinds  []string // of changes that were told to those who watch the app's grants
 
 	Damaged error
 }
@@ -235,16 +236,18 @@ type Reply struct {
 // go-redis after a lost reply, is answered like the first.
 func NewID() string { return rand.Text()[:16] }
 
-// ScriptReply reads {status, now, record, sealed pair}, and perhaps why nothing was published.
+// ScriptReply reads what reply (publish.lua) returns.
 func ScriptReply(got []any) (Reply, error) {
-	if len(got) != 4 && len(got) != 5 {
-		return Reply{}, fmt.Errorf("script answered %d values, not 4", len(got))
+	if len(got) != 6 {
+		return Reply{}, fmt.Errorf("script answered %d values, not 6", len(got))
 	}
 	r := Reply{Told: true}
 	r.Status, _ = got[0].(string)
 	now, _ := got[1].(string)
 	r.Text, _ = got[2].(string)
 	r.Sealed, _ = got[3].(string)
+	kinds, _ := got[5].(string)
+	r.Kinds = strings.Fields(kinds)
 	var err error
 	if r.Now, err = strconv.ParseInt(now, 10, 64); err != nil {
 		return Reply{}, errors.New("script answered no time")

@@ -13,7 +13,7 @@ import (
 
 // While a node is silent all who wait for its keys insist: the nodes that answer are not asked once more for
 // each of them.
-func TestThoseWhoInsistShareTheMapOfTheSlots(t *testing.T) {
+func TestCallersThatInsistShareTheMapOfTheSlots(t *testing.T) {
 	t.Parallel()
 	var loads atomic.Int64
 	rdb := redis.NewClusterClient(&redis.ClusterOptions{ClusterSlots: func(context.Context) ([]redis.ClusterSlot, error) {

@@ -140,7 +140,7 @@ func TestACopiedNameIsTheTenants(t *testing.T) {
 	}
 }
 
-func TestWhatIsGoneLeavesTheBoard(t *testing.T) {
+func TestAGrantThatIsGoneLeavesTheBoard(t *testing.T) {
 	m := filled(t, 80, 24, 3)
 	m.Update(Gone{"zoom", "t0005"})
 	m.Update(Rows{Rows: []Row{{App: "zoom", Tenant: "c00001", State: "active"}}})

@@ -137,7 +137,7 @@ func (m *Model) arrange() {
 	}
 }
 
-// at is where the chosen row stands; -1 for nowhere.
+// at returns where the chosen row stands; -1 for nowhere.
 func (m *Model) at() int {
 	for i, r := range m.shown {
 		if r.id() == m.chosen {

@@ -21,10 +21,10 @@ const (
 	detailLines = 2
 )
 
-// eventsHeight is how many events are shown.
+// eventsHeight returns how many events are shown.
 func (m *Model) eventsHeight() int { return min(max(m.height/4, 2), 12) }
 
-// tableHeight is how many rows are shown.
+// tableHeight returns how many rows are shown.
 func (m *Model) tableHeight() int { return max(1, m.height-otherLines-m.eventsHeight()) }
 
 // View draws it.
@@ -79,7 +79,7 @@ func (m *Model) title(now time.Time) []term.Span {
 	if trouble > 0 {
 		tone, text = cli.Alarm, oncall.Count(int64(trouble))+" in trouble"
 	}
-	head := []term.Span{term.In(cli.Bold, m.Title+"  "), term.In(cli.Plain, oncall.Clock(now, now)+"  "+count+"  "), term.In(tone, text)}
+	head := []term.Span{term.In(cli.Bold, m.Title+"  "), term.In(cli.Plain, oncall.Clock(now, now)+" UTC  "+count+"  "), term.In(tone, text)}
 	return append(head, term.In(cli.Faint, "  "+m.Place))
 }
 
@@ -107,7 +107,7 @@ func (m *Model) table(now time.Time) []string {
 	from := max(0, min(at-height/2, len(m.shown)-height))
 	rows := m.shown[from:min(len(m.shown), from+height)]
 	cells := make([][6]string, 0, len(rows))
-	widths := [6]int{5, 5, 5, 3, 6, 3}
+	widths := [6]int{5, 9, 5, 3, 6, 3}
 	for _, r := range rows {
 		c := [6]string{r.State, oncall.Clock(r.Since, now), oncall.Left(r.Expires, now), oncall.ID(r.App), oncall.ID(r.Tenant), why(r)}
 		for i, text := range c {
@@ -115,7 +115,7 @@ func (m *Model) table(now time.Time) []string {
 		}
 		cells = append(cells, c)
 	}
-	head := append(term.Line{term.In(cli.Plain, "  ")}, m.columns([6]string{"STATE", "SINCE", "TOKEN", "APP", "TENANT", "WHY"}, widths, func(int) cli.Tone { return cli.Bold })...)
+	head := append(term.Line{term.In(cli.Plain, "  ")}, m.columns([6]string{"STATE", "SINCE UTC", "TOKEN", "APP", "TENANT", "WHY"}, widths, func(int) cli.Tone { return cli.Bold })...)
 	out := []string{head.Text(m.width, m.Colour)}
 	for i, c := range cells {
 		out = append(out, m.row(rows[i], c, widths, from+i == at))

@@ -197,7 +197,7 @@ func Place(addr string) string {
 	return h.with(h.more)
 }
 
-// CommandLine is how redis-cli is called for an address, without its password.
+// CommandLine returns how redis-cli is called for an address, without its password.
 func CommandLine(addr string) []string {
 	h := splitHosts(addr)
 	line := []string{"redis-cli"}

@@ -34,7 +34,7 @@ func (d *diary) waits(tenant string) {
 	d.changed = true
 }
 
-func (d *diary) done(tenant string, waited time.Duration, err error) {
+func (d *diary) finish(tenant string, waited time.Duration, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.waiting[tenant]--; d.waiting[tenant] == 0 {

@@ -163,7 +163,7 @@ func (f *fleet) byAgent(agent string) *process {
 	return nil
 }
 
-// waiting is how many webhooks wait for a token, by tenant.
+// waiting returns how many webhooks wait for a token, by tenant.
 func (f *fleet) waiting() map[string]int {
 	f.mu.Lock()
 	defer f.mu.Unlock()

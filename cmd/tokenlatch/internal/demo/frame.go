@@ -69,7 +69,7 @@ func (f *frame) lines(width, height int, utf8 bool) []term.Line {
 	return ls[:min(len(ls), max(height, 0))]
 }
 
-// shown is how many rows fit, with some room for events.
+// shown returns how many rows fit, with some room for events.
 func (f *frame) shown(height int) int {
 	room := height - fixedLines - 1 - minEvents
 	if len(f.rows) <= room {

@@ -84,7 +84,7 @@ func TestNoColourMeansNoEscapes(t *testing.T) {
 	}
 }
 
-func TestStateSaysWhoIsWaitedFor(t *testing.T) {
+func TestStateNamesTheProcessThatIsWaitedFor(t *testing.T) {
 	now := at(0)
 	dead := map[int]bool{7: true}
 	for want, tc := range map[string]struct {

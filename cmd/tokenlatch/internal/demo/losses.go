@@ -128,5 +128,3 @@ func (g *grants) close(ctx context.Context) {
 		g.mu.Unlock()
 	}
 }
-
-func fingerprint(token string) string { return refreshtest.Fingerprint(token) }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
+	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 )
 
 // naive is what --naive compares with: the pair stands in a shared row, and a worker
@@ -41,8 +42,6 @@ type naiveFlight struct {
 	row  naiveRow
 	err  error
 }
-
-var errRevoked = errors.New("invalid_grant")
 
 func openNaive(s setup) (*naive, error) {
 	p, err := s.newProvider()
@@ -170,6 +169,6 @@ func (n *naive) look(ctx context.Context, tenant string) (grant, error) {
 	}
 	return grant{
 		epoch: row.Consent, generation: row.Generation, left: time.Until(row.Expires),
-		fingerprint: fingerprint(row.Refresh),
+		fingerprint: refreshtest.Fingerprint(row.Refresh),
 	}, nil
 }

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -75,6 +76,20 @@ func (s setup) newProvider() (provider.Provider, error) {
 		endpoint.Transport = signed{endpoint.Transport, s.Agent}
 	}
 	return p, nil
+}
+
+// signed names the process in every request, so that the server's ledger tells the
+// workers apart.
+type signed struct {
+	base  http.RoundTripper
+	agent string
+}
+
+// RoundTrip implements http.RoundTripper.
+func (s signed) RoundTrip(req *http.Request) (*http.Response, error) {
+	own := req.Clone(req.Context())
+	own.Header.Set("User-Agent", s.agent)
+	return s.base.RoundTrip(own)
 }
 
 // config is the coordinator's configuration, without Cache.

@@ -10,30 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
-
-	"github.com/tokenlatch/tokenlatch/refresh/provider"
 )
-
-// Bounds of the options: what a demo can keep up with on a laptop.
-const (
-	MaxDuration = time.Hour
-	MaxWorkers  = 32
-	MaxTenants  = 500
-	MaxLatency  = time.Second // must fit well into exchangeTimeout
-)
-
-// Options say what a run is like.
-type Options struct {
-	Duration time.Duration
-	Workers  int
-	Tenants  int
-	Latency  time.Duration
-	Profile  provider.Profile
-	Redis    string // empty: embedded; may hold a password
-	Kill     bool
-	Naive    bool
-}
 
 // Run runs the demo and shows it on stdout, unless that is to be quiet. The first Ctrl-C
 // ends it with its report.

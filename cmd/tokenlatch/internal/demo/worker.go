@@ -18,14 +18,6 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh"
 )
 
-// tokens is where a worker gets its access tokens.
-type tokens interface {
-	token(ctx context.Context, tenant string) (string, error)
-	// transport sends requests with the tenant's token, which token has just returned.
-	transport(tenant, token string, base http.RoundTripper) http.RoundTripper
-	close(ctx context.Context) error
-}
-
 // worker is one process of the fleet. Each webhook asks for its tenant's token and
 // calls the API with it.
 type worker struct {
@@ -124,7 +116,7 @@ func (w *worker) webhook(tenant string) {
 	if err == nil {
 		err = w.call(ctx, tenant, token)
 	}
-	w.diary.done(tenant, waited, err)
+	w.diary.finish(tenant, waited, err)
 }
 
 // call calls the API for the tenant.
@@ -148,23 +140,4 @@ func (w *worker) call(ctx context.Context, tenant, token string) error {
 		return errUnauthorized
 	}
 	return nil
-}
-
-var (
-	errAPI          = errors.New("the API did not answer")
-	errUnauthorized = errors.New("the API refused the token")
-)
-
-// signed names the process in every request, so that the server's ledger tells the
-// workers apart.
-type signed struct {
-	base  http.RoundTripper
-	agent string
-}
-
-// RoundTrip implements http.RoundTripper.
-func (s signed) RoundTrip(req *http.Request) (*http.Response, error) {
-	own := req.Clone(req.Context())
-	own.Header.Set("User-Agent", s.agent)
-	return s.base.RoundTrip(own)
 }

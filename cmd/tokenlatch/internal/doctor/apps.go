@@ -60,8 +60,29 @@ func (x *exam) askApps() {
 	}
 }
 
+// addApps adds those of which there are grants, and no state yet.
+func (x *exam) addApps() {
+	for _, row := range x.rows.rows {
+		if x.App == "" && !slices.Contains(x.apps, row.App) {
+			x.apps = append(slices.DeleteFunc(x.apps, func(app string) bool { return app == noApp }), row.App)
+		}
+	}
+	slices.Sort(x.apps)
+}
+
 // noApp stands for one, where there is none yet.
 const noApp = "doctor"
+
+// troubled says of an app, or of a host, since when there is the trouble; nothing if there is none.
+func troubled(name string, s *engine.AppState, is func(*engine.AppState) (bool, int64)) []string {
+	switch is, since := is(s); {
+	case !is:
+		return nil
+	case since != 0:
+		name += " since " + time.UnixMilli(since).UTC().Format(time.RFC3339)
+	}
+	return []string{name}
+}
 
 // state judges each app's own state. is says whether there is the trouble, and since when, in unix ms; 0 for
 // nobody knows.
@@ -78,18 +99,9 @@ func state(bad func(string, ...any) verdict, is func(*engine.AppState) (bool, in
 				return unknown(err)
 			}
 			known++
-			for _, host := range append([]string{""}, s.HostsWhere(func(*engine.AppState) bool { return true })...) {
-				part, text := s, oncall.ID(app)
-				if host != "" {
-					part, text = s.Hosts[host], text+" at "+host
-				}
-				troubled, since := is(part)
-				if since != 0 {
-					text += " since " + time.UnixMilli(since).UTC().Format(time.RFC3339)
-				}
-				if troubled {
-					in = append(in, text)
-				}
+			in = append(in, troubled(oncall.ID(app), s, is)...)
+			for _, host := range s.HostsWhere(func(*engine.AppState) bool { return true }) {
+				in = append(in, troubled(oncall.ID(app)+" at "+host, s.Hosts[host], is)...)
 			}
 		}
 		switch {

@@ -3,7 +3,6 @@ package doctor
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/oncall"
 	"github.com/tokenlatch/tokenlatch/tokencache"
@@ -25,7 +24,7 @@ var data = []Check{
 	},
 	{
 		ID: "data.claims", What: "no claim of 500 waits for a take-over that is overdue", Remedy: "run Run in a worker: it recovers them without a caller",
-		Wrong: "nobody asks for these grants, and none is in use", examine: claims,
+		Wrong: "the workers' Config.IdleAfter is shorter than 25 hours, and these grants are idle", examine: claims,
 	},
 }
 
@@ -97,23 +96,12 @@ func pairs(x *exam) verdict {
 	return x.rows.of(names, fail, "each active one has its pair", "are active without a pair")
 }
 
-// patience is how long after everything allows it a claim may wait to be taken over.
-const patience = 2 * time.Minute
-
 func claims(x *exam) verdict {
 	var names []string
 	for _, row := range x.rows.rows {
-		if overdue(&row) {
+		if oncall.Unattended(&row) {
 			names = append(names, name(row.Key))
 		}
 	}
-	return x.rows.of(names, warn, "no claim is past its deadline", "have a claim that should have been taken over")
-}
-
-// overdue reports whether a claim should have been taken over: its deadline, and its access token's, are past,
-// and no process has the lease.
-func overdue(row *inspect.Row) bool {
-	r, late := &row.Record, row.Now-patience.Milliseconds()
-	return row.Err == nil && r.State == grant.Active && r.Claim.Unresolved() && row.Lease.By == "" &&
-		r.Claim.Until < late && r.ExpiresAt < late && r.RetryAt < late
+	return x.rows.of(names, warn, "no claim waits for a take-over that nobody makes", "have a claim that nobody takes over")
 }

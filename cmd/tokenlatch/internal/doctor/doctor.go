@@ -12,43 +12,7 @@ import (
 	"context"
 	"iter"
 	"slices"
-	"strings"
-	"time"
-
-	"github.com/redis/go-redis/v9"
-
-	"github.com/tokenlatch/tokenlatch/tokencache/inspect"
 )
-
-// Result of a check.
-type Result string
-
-// The results, the best first. Skipped says that nothing is known.
-const (
-	OK      Result = "ok"
-	Skipped Result = "skipped"
-	Warning Result = "warning"
-	Failure Result = "failure"
-)
-
-// worse orders results.
-var worse = map[Result]int{OK: 0, Skipped: 1, Warning: 2, Failure: 3}
-
-// Check is one thing that is examined.
-type Check struct {
-	ID     string // "category.name"
-	What   string // what should be
-	Remedy string // what to do where it is not so
-	Wrong  string // the finding may be wrong when …
-
-	examine func(*exam) verdict
-}
-
-// Category is what the check is about.
-func (c *Check) Category() string {
-	category, _, _ := strings.Cut(c.ID, ".")
-	return category
-}
 
 // Finding is what a check has found.
 type Finding struct {
@@ -61,27 +25,6 @@ type Finding struct {
 	Wrong    string `json:"may_be_wrong_when"`
 }
 
-// Patient is what is examined.
-type Patient struct {
-	Redis     redis.UniversalClient
-	Inspector *inspect.Inspector
-	Prefix    string // of all keys
-	// Place is the address, without a password. Encrypted says that nobody between can read along.
-	Place     string
-	Encrypted bool
-	// Sentinels are their addresses, and Master the name that they watch; none where the address names a server.
-	Sentinels []string
-	Master    string
-	// App is whose workers' rights are tried; "" for every app that there is.
-	App string
-	// Pre leaves out what a deployment brings first: grants, processes, apps.
-	Pre bool
-	// Skip are ids and categories.
-	Skip []string
-	// Timeout bounds one request.
-	Timeout time.Duration
-}
-
 // Checks are all checks, in their order.
 func Checks() []Check {
 	return slices.Concat(connection, durability, permissions, topology, push, clock, data, fleet, apps)
@@ -92,16 +35,6 @@ func Known(name string) bool {
 	return slices.ContainsFunc(Checks(), func(c Check) bool { return c.ID == name || c.Category() == name })
 }
 
-// exam is one examination: what was asked once, for several checks.
-type exam struct {
-	Patient
-	ctx   context.Context
-	nodes []*node
-	apps  []string
-	whose error // why the apps are not known
-	rows  sample
-}
-
 // Examine makes all checks, one after the other.
 func Examine(ctx context.Context, p Patient) iter.Seq[Finding] {
 	return func(yield func(Finding) bool) {
@@ -110,6 +43,7 @@ func Examine(ctx context.Context, p Patient) iter.Seq[Finding] {
 		x.askApps()
 		if !p.Pre && !slices.Contains(p.Skip, "data") {
 			x.rows = takeSample(ctx, p.Inspector)
+			x.addApps()
 		}
 		for _, c := range Checks() {
 			if ctx.Err() != nil || !yield(x.make(&c)) {
@@ -138,22 +72,4 @@ func (x *exam) make(c *Check) Finding {
 		f.Remedy, f.Command = c.Remedy, v.command
 	}
 	return f
-}
-
-// verdict is what is found, in one sentence.
-type verdict struct {
-	result  Result
-	text    string
-	command string // that mends it; may be ""
-}
-
-// worst is the worst of some verdicts, the first of its kind.
-func worst(all []verdict) verdict {
-	w := all[0]
-	for _, v := range all[1:] {
-		if worse[v.result] > worse[w.result] {
-			w = v
-		}
-	}
-	return w
 }

@@ -23,7 +23,7 @@ var durability = []Check{
 		Wrong: "the server does not say what a cloud service has set", examine: func(x *exam) verdict { return x.byInfo(eviction) },
 	},
 	{
-		ID: "durability.memory", What: "maxmemory is set, and less than three quarters of it are in use", Remedy: "set maxmemory to twice what the grants need (docs/costs.md), below what the machine has",
+		ID: "durability.memory", What: "maxmemory is set, and less than three quarters of it are in use", Remedy: "set maxmemory to twice what the grants need (tokenlatch help costs), below what the machine has",
 		Wrong: "the limit is one of the container or the machine", examine: func(x *exam) verdict { return x.byInfo(memory) },
 	},
 	{

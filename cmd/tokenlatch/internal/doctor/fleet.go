@@ -13,7 +13,11 @@ var fleet = []Check{
 		Wrong: "the workers have another prefix, or connect just now; one that has no grant in memory, and no Run, does not listen", examine: processes,
 	},
 	{
-		ID: "fleet.silent", What: "each claim has a holder that lives", Remedy: "look for the processes that died; give them time to end (docs/deploying.md)",
+		ID: "fleet.renewals", What: "a process calls Run for each app that has renewals scheduled", Remedy: "let a worker call Run: go tokens.Run(ctx)",
+		Wrong: "you do without Run, so that callers wait for each refresh; or all processes are of an earlier version, which does not say it", examine: renewals,
+	},
+	{
+		ID: "fleet.silent", What: "each claim has a holder that lives", Remedy: "look for the processes that died; give them time to end (tokenlatch help deploying)",
 		Wrong: "the holder is about to get its lease back", examine: silent,
 	},
 	{
@@ -35,6 +39,36 @@ func processes(x *exam) verdict {
 		return warn("no process listens: nobody renews these grants")
 	}
 	return ok("%s", plural(n, "process listens", "processes listen"))
+}
+
+func renewals(x *exam) verdict {
+	var without []string
+	var run int64
+	all := int64(0)
+	for _, app := range x.apps {
+		due, err := x.Inspector.Due(x.ctx, app)
+		if err != nil {
+			return unknown(err)
+		}
+		n, err := x.Inspector.Renewers(x.ctx, app)
+		switch {
+		case denied(err):
+			return skip("this user may not ask who listens (+pubsub|numsub)")
+		case err != nil:
+			return unknown(err)
+		}
+		all, run = all+due.Scheduled, run+n
+		if due.Scheduled > 0 && n == 0 {
+			without = append(without, oncall.ID(app)+" ("+oncall.Count(due.Scheduled)+" scheduled)")
+		}
+	}
+	switch {
+	case len(without) > 0:
+		return warn("no process calls Run: %s", some(without))
+	case all == 0 && run == 0:
+		return skip("no grant is scheduled")
+	}
+	return ok("%s", plural(int(run), "process calls Run", "processes call Run"))
 }
 
 func silent(x *exam) verdict {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestWhatINFOSaysIsJudged(t *testing.T) {
+func TestDoctorJudgesTheAnswerOfINFO(t *testing.T) {
 	t.Parallel()
 	role := func(kind string) func(map[string]string) verdict {
 		return func(info map[string]string) verdict { return role(info, kind) }
@@ -75,7 +75,7 @@ func TestAClockIsOffFromTwoSecondsOn(t *testing.T) {
 	}
 }
 
-func TestOfSeveralNodesTheWorstIsSaid(t *testing.T) {
+func TestOfSeveralNodesTheWorstIsReported(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		all  []verdict

@@ -94,7 +94,7 @@ func (x *exam) byInfo(judge func(info map[string]string) verdict) verdict {
 	})
 }
 
-// setting is what CONFIG GET says; false where nobody may ask.
+// setting returns what CONFIG GET says; false where nobody may ask.
 func (n *node) setting(ctx context.Context, name string) (string, bool) {
 	found, err := n.rdb.ConfigGet(ctx, name).Result()
 	value, has := found[name]

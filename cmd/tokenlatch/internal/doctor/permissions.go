@@ -17,11 +17,11 @@ var permissions = []Check{
 		Wrong: "a failover is under way", examine: writes,
 	},
 	{
-		ID: "permissions.commands", What: "this user may give every command that workers give", Remedy: "allow them: \"Rights in Redis\" in docs/operations.md has the whole line",
+		ID: "permissions.commands", What: "this user may give every command that workers give", Remedy: "allow them: tokenlatch help operations rights has the whole line",
 		Wrong: "the workers have another user than this command", examine: commands,
 	},
 	{
-		ID: "permissions.keys", What: "this user may use every key and channel that workers use", Remedy: "allow them: \"Rights in Redis\" in docs/operations.md has the whole line",
+		ID: "permissions.keys", What: "this user may use every key and channel that workers use", Remedy: "allow them: tokenlatch help operations rights has the whole line",
 		Wrong: "the workers have another user than this command, or this one works for some apps only: name one by --app", examine: keys,
 	},
 }
@@ -58,7 +58,7 @@ var useful = []string{"info", "scan", "wait", "dump", "restore"}
 // scratch is the name of scratch keys of an app, of their own for each examination.
 func (x *exam) scratch() string { return x.Inspector.Scratch(x.apps[0]) + rand.Text() }
 
-// writes is what Redis says to a write that is allowed.
+// writes returns what Redis says to a write that is allowed.
 func writes(x *exam) verdict {
 	key := x.scratch()
 	err := x.Redis.Set(x.ctx, key, "x", 10e9).Err()
@@ -181,7 +181,7 @@ func keys(x *exam) verdict {
 	return ok("the keys and channels of %s are allowed", some(x.apps))
 }
 
-// pattern is what an ACL must have for a command on a key or channel; "" for a command without one.
+// pattern returns what an ACL must have for a command on a key or channel; "" for a command without one.
 func (x *exam) pattern(app, command, key string) string {
 	if !strings.HasPrefix(key, x.Prefix+":") {
 		return ""

@@ -36,7 +36,7 @@ func arrives(x *exam) verdict {
 	}
 }
 
-// roundTrips is how long messages take from the last node to one who listens at the first.
+// roundTrips returns how long messages take from the last node to one who listens at the first.
 func roundTrips(ctx context.Context, nodes []*node, channel string, timeout time.Duration) (took []time.Duration, err error) {
 	listener, is := nodes[0].rdb.(interface {
 		Subscribe(context.Context, ...string) *redis.PubSub

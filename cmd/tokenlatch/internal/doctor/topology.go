@@ -25,7 +25,7 @@ var topology = []Check{
 	},
 }
 
-// kind is how the address says that Redis is run.
+// kind returns how the address says that Redis is run.
 func (x *exam) kind() string {
 	if _, is := x.Redis.(*redis.ClusterClient); is {
 		return "cluster"

@@ -22,12 +22,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func one(t *testing.T, rdb redis.UniversalClient, prefix string) *Exporter {
 	t.Helper()
-	in, err := inspect.New(rdb, inspect.Config{Prefix: prefix, Timeout: time.Second})
+	in, err := inspect.New(rdb, inspect.Config{Prefix: prefix, Timeout: 2 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return New(Config{
-		Inspector: in, Locker: lock.New(lock.Config{TTL: 300 * time.Millisecond}, rdb), Key: prefix + ":exporter", Every: 20 * time.Millisecond,
+		Inspector: in, Locker: lock.New(lock.Config{TTL: time.Second}, rdb), Key: prefix + ":exporter", Every: 20 * time.Millisecond,
 		Tell: func(text string, err error) { t.Log(text, err) },
 	})
 }

@@ -126,11 +126,15 @@ type App struct {
 	Since       time.Time `json:"since,omitzero"`
 	Until       time.Time `json:"until,omitzero"`
 	Grants      int64     `json:"grants"`
+	Trouble     int64     `json:"trouble"` // of the grants, those about which somebody should know
 	InUse       int64     `json:"in_use"`
+	Idle        int64     `json:"idle"`
+	Renewing    *int64    `json:"renewing,omitempty"` // processes that call Run; nil: not known
 	Late        int64     `json:"late"`
 	PerMinute   int64     `json:"exchanges_last_minute"`
 	Failed      int64     `json:"failed"`
 	Reauthorize int64     `json:"reauthorize"`
+	Ended       int64     `json:"disconnected"`
 	Damaged     int64     `json:"damaged"`
 }
 
@@ -140,18 +144,20 @@ const (
 	AppOpen      = "circuit_open"
 	AppBraked    = "braked"
 	AppMassDeath = "mass_death"
+	AppDown      = "provider_down"
 	AppPaused    = "paused"
-	AppHostOpen  = "host_circuit_open" // of one host, or several, of the token endpoints: the tenants of others go on
-	AppHostPause = "host_paused"
 	AppRamp      = "ramping"
 	AppOK        = "ok"
 	AppUnknown   = "unknown"
+
+	appHostOpen   = "host_circuit_open" // as AppOpen, of one host of the token endpoints: the tenants of others go on
+	appHostPaused = "host_paused"
 )
 
 // deathsDoubted is for how long deaths are doubted after too many.
 const deathsDoubted = 24 * time.Hour
 
-// hosts are the first of several, and how many more there are.
+// hosts names the first of several, and how many more there are.
 func hosts(names []string) string {
 	if len(names) <= 3 {
 		return strings.Join(names, ", ")
@@ -165,8 +171,6 @@ func (a *App) LookAtApp(s *engine.AppState) {
 		return
 	}
 	now := s.Now()
-	open := s.HostsWhere(func(h *engine.AppState) bool { return h.Open })
-	paused := s.HostsWhere(func(h *engine.AppState) bool { return h.ThrottledUntil > now })
 	switch {
 	case s.LostAt != 0:
 		a.State, a.Since = AppLost, at(s.LostAt)
@@ -180,19 +184,32 @@ func (a *App) LookAtApp(s *engine.AppState) {
 	case s.MassAt != 0 && now-s.MassAt < deathsDoubted.Milliseconds():
 		a.State, a.Since = AppMassDeath, at(s.MassAt)
 		a.Why = "the provider calls many grants dead, which is not believed"
+	case s.DownAt != 0:
+		a.State, a.Since = AppDown, at(s.DownAt)
+		a.Why = "the provider gives several tenants in a row no usable answer" + answer(s.Error)
 	case s.ThrottledUntil > now:
 		a.State, a.Until = AppPaused, at(s.ThrottledUntil)
 		a.Why = "the provider wants a pause, " + Span(s.Until(s.ThrottledUntil)) + " more"
-	case open != nil:
-		h := s.Hosts[open[0]]
-		a.State, a.Since = AppHostOpen, at(h.OpenedAt)
-		a.Why = "the provider refuses the client at " + hosts(open) + answer(h.Error)
-	case paused != nil:
-		h := s.Hosts[paused[0]]
-		a.State, a.Until = AppHostPause, at(h.ThrottledUntil)
-		a.Why = "the provider wants a pause at " + hosts(paused) + ", " + Span(h.Until(h.ThrottledUntil)) + " more"
+	case a.lookAtHosts(s):
 	case s.Ramp > 0:
 		a.State = AppRamp
 		a.Why = "beginning again after a pause"
 	}
+}
+
+// lookAtHosts fills in what is stopped at hosts alone, and reports whether anything is.
+func (a *App) lookAtHosts(s *engine.AppState) bool {
+	open := s.HostsWhere(func(h *engine.AppState) bool { return h.Open })
+	paused := s.HostsWhere(func(h *engine.AppState) bool { return h.ThrottledUntil > h.Now() })
+	switch {
+	case open != nil:
+		h := s.Hosts[open[0]]
+		a.State, a.Since = appHostOpen, at(h.OpenedAt)
+		a.Why = "the provider refuses the client at " + hosts(open) + answer(h.Error)
+	case paused != nil:
+		h := s.Hosts[paused[0]]
+		a.State, a.Until = appHostPaused, at(h.ThrottledUntil)
+		a.Why = "the provider wants a pause at " + hosts(paused) + ", " + Span(h.Until(h.ThrottledUntil)) + " more"
+	}
+	return open != nil || paused != nil
 }

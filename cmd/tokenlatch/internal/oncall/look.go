@@ -71,7 +71,16 @@ func Look(row *inspect.Row) Finding {
 // and may know better.
 func CodeOf(row *inspect.Row) string { return explain.Judge(CaseOf(row)).Code }
 
-// CaseOf is what a row knows of its grant's case.
+// Unattended reports whether the operator must act about a claim that nobody takes over, as explain says it.
+func Unattended(row *inspect.Row) bool {
+	if row.Err != nil || !row.Record.Claim.Unresolved() {
+		return false
+	}
+	e := explain.Judge(CaseOf(row))
+	return e.Code == "TL203" && e.Who == explain.Operator
+}
+
+// CaseOf returns what a row knows of its grant's case.
 func CaseOf(row *inspect.Row) explain.Case {
 	c := explain.Case{App: row.App, Tenant: row.Tenant, Damaged: row.Err, Now: row.Now}
 	if row.Err == nil {
@@ -84,7 +93,7 @@ func CaseOf(row *inspect.Row) explain.Case {
 	return c
 }
 
-// detail is what stands in brackets at the end of an error.
+// detail returns what stands in brackets at the end of an error.
 func detail(err error) string {
 	text := err.Error()
 	if i := strings.LastIndex(text, " ("); i >= 0 && strings.HasSuffix(text, ")") {
@@ -134,11 +143,15 @@ func claimed(row *inspect.Row) Finding {
 		return f
 	}
 	f.State, f.Trouble = Waiting, true
+	f.Who = explain.Judge(CaseOf(row)).Who // after a while somebody must act
 	f.Why = fmt.Sprintf("%s went silent over generation %d; ", c.By, row.Record.Generation)
 	if left := time.Duration(c.Until-row.Now) * time.Millisecond; left > 0 {
 		f.Why += "hard deadline in " + Span(left)
 	} else {
 		f.Why += "hard deadline passed " + Span(-left) + " ago"
+	}
+	if f.Who == Operator {
+		f.Why += ", and nobody takes over"
 	}
 	return f
 }
@@ -167,8 +180,22 @@ func living(row *inspect.Row) Finding {
 	case r.WarnedAt != 0:
 		f.Trouble, f.Who = true, Tenant
 		f.Why = "its consent ends in " + Span(time.Duration(r.RefreshTokenExpiresAt-row.Now)*time.Millisecond) + ", whatever is done"
+	case expired && !InUse(row):
+		f.Why = "idle: the next caller gets a new token"
+	case expired:
+		f.Why = "no valid token: the next caller gets a new one"
 	}
 	return f
+}
+
+// inUseFor is how long after its token was asked for a grant is in use: the default of
+// refresh.Config.IdleAfter.
+const inUseFor = 25 * time.Hour
+
+// InUse reports whether somebody has asked for a grant's token lately, so that Run renews it.
+func InUse(row *inspect.Row) bool {
+	used := row.Record.UsedAt
+	return used != 0 && row.Now-used < inUseFor.Milliseconds()
 }
 
 func suspicion(r *grant.Record) string {
@@ -212,17 +239,18 @@ func failing(row *inspect.Row) Finding {
 	return f
 }
 
-// answer is what the provider answered, from class/code/status.
+// answer returns what the provider answered, from class/code/status.
 func answer(text string) string {
 	part := strings.Split(text, "/")
 	if len(part) != 3 {
 		return ""
 	}
 	var said []string
-	for _, s := range part[1:] {
-		if s != "" && s != "0" {
-			said = append(said, s)
-		}
+	if part[1] != "" {
+		said = append(said, part[1])
+	}
+	if part[2] != "" && part[2] != "0" {
+		said = append(said, "HTTP "+part[2])
 	}
 	if len(said) == 0 {
 		return ""
@@ -245,7 +273,7 @@ func (f Finding) Acts() string {
 	return Actor(f.Who)
 }
 
-// Actor is what people on call call those who act.
+// Actor returns what people on call call those who act.
 func Actor(who string) string {
 	switch who {
 	case Tenant:

@@ -24,13 +24,9 @@ func Span(d time.Duration) string {
 	return fmt.Sprintf("%dd", d/day)
 }
 
-// Clock is a time as people read it beside now: the time of day, or the date before it if that is another.
-func Clock(t, now time.Time) string { return clock(t.Local(), now.Local()) }
-
-// UTC is the same in UTC, for what stands beside the words of an explanation.
-func UTC(t, now time.Time) string { return clock(t.UTC(), now.UTC()) }
-
-func clock(t, now time.Time) string {
+// Clock is a time in UTC as people read it beside now: the time of day, or the date before it if that is another.
+func Clock(t, now time.Time) string {
+	t, now = t.UTC(), now.UTC()
 	switch {
 	case t.IsZero() || t.Unix() <= 0:
 		return "-"
@@ -58,7 +54,7 @@ func Left(ends, now time.Time) string {
 	case d > 0:
 		return Span(d) + " left"
 	default:
-		return "ended " + Span(-d)
+		return "ended " + Span(-d) + " ago"
 	}
 }
 

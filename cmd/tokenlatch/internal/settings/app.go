@@ -120,7 +120,7 @@ func readProfile(w *walk, path string, n *yaml.Node, p *provider.Profile) {
 	})
 }
 
-// Profile is what is known of the app's provider.
+// Profile returns what is known of the app's provider.
 func (a *App) Profile() provider.Profile { return a.profile }
 
 // Provider is the app's provider, with its secrets.

@@ -87,7 +87,7 @@ func syntax(name string, err error) error {
 	return fmt.Errorf("%s:%s: %s", name, line, text)
 }
 
-// App is what the file says of an app.
+// App returns what the file says of an app.
 func (f *File) App(name string) (*App, error) {
 	if app, ok := f.apps[name]; ok {
 		return app, nil
@@ -106,7 +106,7 @@ func (f *File) Keyset() ([]byte, error) {
 	return f.keyset.read()
 }
 
-// AEAD is what the keyset makes.
+// AEAD returns what the keyset makes.
 func (f *File) AEAD() (tokencache.AEAD, error) {
 	text, err := f.Keyset()
 	if err != nil {

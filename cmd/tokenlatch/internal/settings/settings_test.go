@@ -37,7 +37,7 @@ func app(t *testing.T, text string) *App {
 	return a
 }
 
-func TestAProfileIsSaidOverThePresetWhereverThatStands(t *testing.T) {
+func TestTheProfileWinsOverThePresetInAnyOrder(t *testing.T) {
 	for _, text := range []string{
 		"apps: {zoom: {provider: zoom, profile: {replay: grace, grace: 30s, refresh_token_idle: 7d}, client_id: a, token_url: https://x.example/t}}",
 		"apps: {zoom: {profile: {replay: grace, grace: 30s, refresh_token_idle: 7d}, provider: zoom, client_id: a, token_url: https://x.example/t}}",

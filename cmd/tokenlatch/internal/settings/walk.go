@@ -79,7 +79,7 @@ func (w *walk) members(path string, n *yaml.Node, visit func(key, value *yaml.No
 	}
 }
 
-// target is what a node stands for.
+// target returns what a node stands for.
 func target(n *yaml.Node) *yaml.Node {
 	if n.Kind == yaml.AliasNode {
 		return n.Alias

@@ -10,7 +10,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/cli"
 )
 
-// Width is how many columns the terminal behind w has; 0 if there is none.
+// Width returns how many columns the terminal behind w has; 0 if there is none.
 func Width(w io.Writer) int {
 	fd, ok := descriptor(w)
 	if !ok {

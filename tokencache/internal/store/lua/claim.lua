@@ -40,6 +40,7 @@ if num(r.epoch) ~= num(ARGV[5]) or num(r.gen) ~= num(ARGV[6]) or (r.rt_fp or '')
 end
 if r.claim_id == ARGV[3] then -- a repeat: its reply was lost
   again(KEYS[1], r)
+  if num(r.claim_n) > 1 then told[1] = 'takeover' end
   return reply('ok', now, r)
 end
 local revival = r.state == 'reauthorize' and ARGV[11] == 'revival' and num(r.retry_at) > 0

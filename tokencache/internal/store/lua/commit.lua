@@ -28,9 +28,10 @@ local r, bad = load(KEYS[1], now)
 if bad == 'newer' then return reply(bad, now, {}) end
 local epoch, gen = num(ARGV[5]), num(ARGV[6])
 -- The epoch stands in front of a sealed pair: beside a damaged record it tells of a later consent. One
--- from the future is damaged, too.
+-- from the future is damaged, too: no clock is ahead by a day.
+local day = 86400000
 local beside = bad and num(string.match(pair_of(KEYS[2]), '^(%d+)\n')) or 0
-if beside > epoch and beside < now + 86400000 then return reply(bad, now, {}) end
+if beside > epoch and beside < now + day then return reply(bad, now, {}) end
 if bad then r = {} end -- the pair is the only living one: it begins the record anew
 local set = {}
 for i = 14, #ARGV, 2 do set[ARGV[i]] = ARGV[i + 1] end
@@ -38,6 +39,7 @@ for i = 14, #ARGV, 2 do set[ARGV[i]] = ARGV[i + 1] end
 if r.gen then
   if r.commit_id == ARGV[3] then -- a repeat: its reply was lost
     again(KEYS[1], r)
+    told[1] = 'commit'
     return reply('ok', now, r)
   end
   local sibling = epoch == num(r.epoch) and num(r.gen) > gen

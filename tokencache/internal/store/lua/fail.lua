@@ -30,7 +30,10 @@ local now = now_ms()
 local r, bad = load(KEYS[1], now)
 if bad then return reply(bad, now, {}) end
 if not r.gen then return reply('none', now, {}) end
-if r.commit_id == ARGV[3] then return reply('ok', now, r) end -- a repeat: its reply was lost
+if r.commit_id == ARGV[3] then -- a repeat: its reply was lost
+  if ARGV[8] ~= 'again' then told[1] = r.state == 'reauthorize' and 'reauthorize' or 'fail' end
+  return reply('ok', now, r)
+end
 if num(r.epoch) ~= num(ARGV[5]) or num(r.gen) ~= num(ARGV[6]) then
   return reply('moved', now, r, pair_of(KEYS[2]))
 end

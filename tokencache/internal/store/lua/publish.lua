@@ -28,8 +28,11 @@ local function journal(key, length, kind, r, by, why, id, said)
   end
 end
 
--- tell tells those who watch an app's grants of one of them: channel, event.
+-- tell tells those who watch an app's grants of one of them: channel, event. The reply names its kind: the
+-- process that made the change may not hear.
+local told = {}
 local function tell(channel, kind, now, record)
+  told[#told + 1] = kind
   publish((channel:gsub('{([^:]*):.*', 'events:%1')), channel .. '\n' .. kind .. ' ' .. int(now) .. '\n' .. record)
 end
 
@@ -47,7 +50,8 @@ local function announce(key, length, channel, kind, now, r, by, why, sealed, id,
   return record
 end
 
--- reply takes a record, or its text.
+-- reply takes a record, or its text. Behind what each script says that it returns stand why it could not be
+-- pushed, "" if it could, and the kinds that were told.
 local function reply(status, now, r, sealed)
-  return { status, int(now), type(r) == 'string' and r or text(r), sealed or '', unpushed }
+  return { status, int(now), type(r) == 'string' and r or text(r), sealed or '', unpushed or '', table.concat(told, ' ') }
 end

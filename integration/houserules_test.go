@@ -45,7 +45,7 @@ var limits = map[string]struct{ exports, circle, methods, lines int }{
 	"tokencache":                       {30, 0, 0, 10},
 	"tokencache/engine":                {30, 2, 48, 47},
 	"tokencache/grant":                 {74, 4, 12, 40},
-	"tokencache/internal/apps":         {12, 2, 25, 51},
+	"tokencache/internal/apps":         {12, 2, 26, 51},
 	"tokencache/internal/due":          {8, 0, 18, 26},
 	"tokencache/journal":               {31, 0, 1, 20},
 	"tokencache/inspect":               {7, 0, 28, 30},

@@ -81,7 +81,7 @@ func newTools(cfg Config, app engine.App, judge *trouble.Judge, group *work.Grou
 		Keeper:    &keep.Keeper{Work: group, ClaimTimeout: cfg.ClaimTimeout, Patience: cfg.CommitPatience, Log: log},
 		Underway:  &keep.Underway{},
 		Economy: economy.New(economy.Config{
-			App: app, Redis: cfg.Cache.Redis(), Profile: rules.Profile, ExchangeTimeout: cfg.ExchangeTimeout,
+			App: app, Redis: cfg.Cache.Redis(), Profile: rules.Profile, Exchanger: cfg.Provider.Exchanger, ExchangeTimeout: cfg.ExchangeTimeout,
 			ClaimTimeout: cfg.ClaimTimeout, Waiting: group.Waiting, Log: log,
 		}),
 		Judge: judge, Work: group, Log: log,

@@ -40,7 +40,8 @@
 // An answer of the provider is about one tenant until there is evidence of more. The app's
 // exchanges stop in the whole fleet only if the provider refuses several tenants in a row (or the
 // very first one) as if it refused the client, or tells several to wait, and accepts none in
-// between. No tenant is at fault then. [Config.OnEvent] reports what happens.
+// between. No tenant is at fault then. Where tenants have token endpoints at hosts of their own, the
+// same holds for each host and its tenants. [Config.OnEvent] reports what happens.
 //
 // # States of a grant
 //

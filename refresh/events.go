@@ -27,9 +27,9 @@ const (
 	EventRecovered    EventKind = "recovered"   // a new pair came after all: of a claim that was taken over, or of a dead grant
 	EventSuspect      EventKind = "suspect"     // an API refuses one access token after the other
 
-	EventCircuitOpen   EventKind = "circuit_open"   // the provider refuses the client: the operator must act
+	EventCircuitOpen   EventKind = "circuit_open"   // the provider, or one host of it, refuses the client: the operator must act
 	EventCircuitClosed EventKind = "circuit_closed" // it accepts it again
-	EventThrottled     EventKind = "throttled"      // the provider wants a pause of all the app's exchanges
+	EventThrottled     EventKind = "throttled"      // the provider wants a pause of all the app's exchanges, or of a host's
 	EventMassDeath     EventKind = "mass_death"     // too many grants die at once: not believed, the operator must look
 	EventProviderDown  EventKind = "provider_down"  // it gives several tenants in a row no usable answer: Error is the last
 	EventProviderUp    EventKind = "provider_up"    // it answers again
@@ -51,6 +51,9 @@ type Event struct {
 	App string
 	// Tenant is empty for events about the app.
 	Tenant string
+	// Host is the one that EventCircuitOpen, EventCircuitClosed or EventThrottled is about, where tenants have token
+	// endpoints at hosts of their own: the tenants of all others go on. Empty: the event is about the app.
+	Host string
 	// At is when it happened, by Redis' clock.
 	At time.Time
 	// By is the process that made the change: Config.Name, or lock.Config.Name. Of a stalled grant it is the
@@ -126,6 +129,26 @@ func grantEvent(kind EventKind, k tokencache.Key, r *grant.Record, at int64) Eve
 		Reason: r.Reason, Error: r.Error, RetryAt: redisTime(retry),
 		ExpiresAt: redisTime(r.ExpiresAt), RefreshTokenExpiresAt: redisTime(r.RefreshTokenExpiresAt),
 	}
+}
+
+// hostEvents are about one host.
+var hostEvents = map[string]EventKind{
+	"host_open": EventCircuitOpen, "host_closed": EventCircuitClosed, "host_throttled": EventThrottled,
+}
+
+// hostEvent is about one host. Of one with which all is well again the state says nothing.
+func hostEvent(kind EventKind, s *engine.AppState, host string) Event {
+	e := Event{Kind: kind, At: redisTime(s.Now())}
+	which := fmt.Sprintf("%d.%d", s.At(), s.Rev)
+	if h := s.Hosts[host]; h != nil && kind != EventCircuitClosed {
+		e, which = appEvent(kind, h), fmt.Sprint(h.OpenedAt)
+		if kind == EventThrottled {
+			which = fmt.Sprint(h.ThrottledUntil)
+		}
+	}
+	e.App, e.Host, e.By = s.App, host, s.By
+	e.ID = fmt.Sprintf("%s@%s/%s/%s", s.App, host, which, kind)
+	return e
 }
 
 func appEvent(kind EventKind, s *engine.AppState) Event {

@@ -64,6 +64,9 @@ func evidenceOf(ctx context.Context, c *Coordinator, k tokencache.Key) (explain.
 	}
 	if a, err := c.app.AppState(ctx); err == nil {
 		found.State = &a.AppTrouble
+		if h := c.tools.Economy.HostFor(a, k.Tenant, s); h != nil {
+			found.Host = h.About
+		}
 	}
 	return found, nil
 }

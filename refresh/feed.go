@@ -175,13 +175,21 @@ func (fd *feed) onApp(ch engine.AppChange) {
 	if kind, ok := appEvents[ch.Kind]; ok {
 		fd.publish(appEvent(kind, ch.State))
 	}
+	if kind, ok := hostEvents[ch.Kind]; ok {
+		fd.publish(hostEvent(kind, ch.State, ch.State.About))
+	}
 }
 
-// reportApp tells a process that was not there when it happened that the circuit is open, that
+// reportApp tells a process that was not there when it happened that a circuit is open, that
 // the provider is down, or that too many grants have died.
 func (fd *feed) reportApp(s *engine.AppState) {
 	if s.Open {
 		fd.publish(appEvent(EventCircuitOpen, s))
+	}
+	for host, h := range s.Hosts {
+		if h.Open {
+			fd.publish(hostEvent(EventCircuitOpen, s, host))
+		}
 	}
 	if s.DownAt != 0 {
 		fd.publish(appEvent(EventProviderDown, s))

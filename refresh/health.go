@@ -36,7 +36,7 @@ type HealthReason struct {
 	Code string `json:"code"`
 	// Status is HealthDegraded or HealthFailing.
 	Status string `json:"status"`
-	// Text is one sentence. It holds no token and no tenant's name.
+	// Text is one sentence. It holds no token and no tenant's name, but perhaps that of a token endpoint's host.
 	Text string `json:"text"`
 }
 
@@ -159,6 +159,14 @@ func (v *vitals) judgeRedis(add func(status, code, format string, args ...any)) 
 	}
 }
 
+// some are the first of several names, and how many more there are.
+func some(names []string) string {
+	if len(names) == 1 {
+		return names[0]
+	}
+	return fmt.Sprintf("%s and %d more", names[0], len(names)-1)
+}
+
 // judgeApp judges what the fleet knows of the app.
 func judgeApp(s *engine.AppState, now int64, braked bool, add func(status, code, format string, args ...any)) {
 	since := func(ms int64) string { return redisTime(ms).UTC().Format(time.RFC3339) }
@@ -169,6 +177,13 @@ func judgeApp(s *engine.AppState, now int64, braked bool, add func(status, code,
 		add(HealthFailing, "circuit_open", "The provider refuses the app's client since %s (%s).", since(s.OpenedAt), oneLine(s.Error))
 	case s.ThrottledUntil > now:
 		add(HealthDegraded, "throttled", "The provider wants a pause of all exchanges until %s.", since(s.ThrottledUntil))
+	}
+	if names := s.HostsWhere(func(h *engine.AppState) bool { return h.Open }); names != nil {
+		h := s.Hosts[names[0]]
+		add(HealthDegraded, "host_circuit_open", "The provider refuses the app's client at %s since %s (%s); the tenants of other hosts go on.", some(names), since(h.OpenedAt), oneLine(h.Error))
+	}
+	if names := s.HostsWhere(func(h *engine.AppState) bool { return h.ThrottledUntil > now }); names != nil {
+		add(HealthDegraded, "host_throttled", "The provider wants a pause of the exchanges at %s until %s; the tenants of other hosts go on.", some(names), since(s.Hosts[names[0]].ThrottledUntil))
 	}
 	if s.DownAt != 0 {
 		add(HealthDegraded, "provider_down", "The provider gives no usable answer since %s, for several tenants (%s).", since(s.DownAt), oneLine(s.Error))

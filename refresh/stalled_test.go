@@ -228,5 +228,7 @@ func TestEachClosingOfTheCircuitIsReported(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 		seen[e.ID] = true
+		for e.At.UnixMilli() >= f.redisNow(w) { // an ID has the millisecond
+		}
 	}
 }

@@ -105,7 +105,7 @@ func (c *Coordinator) TryToken(ctx context.Context, tenant string) (*oauth2.Toke
 	case policy.ActGiveUp:
 		return nil, c.about(k, d.Trouble)
 	}
-	if t := c.tools.Economy.Stopped(c.tools.Economy.Applicant(k.Tenant, &s.Record)); t != nil { // there is nothing to wait for
+	if t := c.tools.Economy.Stopped(c.tools.Economy.Applicant(k.Tenant, s)); t != nil { // there is nothing to wait for
 		return nil, c.about(k, t)
 	}
 	var why error

@@ -36,7 +36,8 @@ func newApps(g *globals) *cobra.Command {
   DEAD     grants whose tenant must consent again; neither IN USE nor IDLE
   STATE    ok; or how many grants are in trouble, as ls --trouble lists them.
            Before that, if it is about the whole app: data_lost, circuit_open,
-           braked, mass_death, provider_down, paused, ramping
+           braked, mass_death, provider_down, paused, ramping; host_circuit_open
+           and host_paused: only the tenants of one host wait
 
 Disconnected grants are in GRANTS only. In JSON, state is about the whole app
 alone: look at trouble, too.`,

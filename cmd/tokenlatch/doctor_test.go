@@ -274,6 +274,15 @@ func TestDoctorLooksOverGrantsAndFleet(t *testing.T) {
 		t.Fatal(err)
 	}
 	finds(t, examined(t, server), "apps.circuit", doctor.Failure, "the circuit is open: zoom since ")
+	for _, err := range []error{
+		rdb.HDel(ctx, "tl:app:zoom", "circuit").Err(),
+		rdb.HSet(ctx, "tl:app:zoom", "circuit@login.eu.example.com", "open", "opened_at@login.eu.example.com", past).Err(),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	finds(t, examined(t, server), "apps.circuit", doctor.Failure, "the circuit is open: zoom at login.eu.example.com since ")
 }
 
 // The table of docs/operations.md says what the checks say.

@@ -79,6 +79,7 @@ type Case struct {
 	Trace       journal.Trace // its zero value: neither journal nor lease is known
 	Pair        Pair
 	State       *State            // nil: not known
+	Host        string            // of its token endpoint, where tenants have hosts of their own; "": not known
 	Profile     *provider.Profile // nil: not known
 	IdleAfter   time.Duration     // without being asked for, a grant is idle; 0 is 25 hours
 	Renewing    *int64            // how many processes call Run for the app just now; nil: not known

@@ -2,6 +2,8 @@ package explain
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
@@ -140,4 +142,35 @@ func generations(n int64) string {
 		return "at one generation"
 	}
 	return fmt.Sprintf("at %d generations in a row", n)
+}
+
+// mayWait are the codes of grants that wait, or would, if their host is stopped.
+var mayWait = []string{"TL102", "TL201", "TL204", "TL401"}
+
+// unknownHost says which hosts are stopped, where nobody knows whether the grant's is one of them.
+func unknownHost(j *judge, e *Explanation) {
+	if j.State == nil || j.Host != "" || j.host != "" || !slices.Contains(mayWait, j.code) {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(j.State.ByHost)) {
+		if stops(j.State.ByHost[name], j.Now) {
+			e.unknown("whether its token endpoint is at %s, which refuses the client or wants a pause: a worker knows it, see Coordinator.Explain", name)
+		}
+	}
+}
+
+// where says at which host of the provider something is so; "" for all of it.
+func (j *judge) where() string {
+	if j.host == "" {
+		return ""
+	}
+	return " at " + j.host
+}
+
+// field says where the app's state has something.
+func (j *judge) field(names string) string {
+	if j.host == "" {
+		return "app: " + names
+	}
+	return "app, @" + j.host + ": " + names
 }

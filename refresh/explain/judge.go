@@ -2,6 +2,7 @@ package explain
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -18,10 +19,12 @@ func Judge(c Case) Explanation {
 	if c.Record != nil {
 		j.r = *c.Record
 	}
+	j.lookAtHost()
 	j.code = j.find()
 	k := kindOf(j.code)
 	e := Explanation{Code: k.code, Level: k.level, Who: k.who, ForTenant: k.forTenant, Story: []Sentence{}, Unknown: []string{}}
 	verdicts[j.code](j, &e)
+	unknownHost(j, &e)
 	slices.SortStableFunc(e.Story, inTime)
 	if e.ForTenant == renewing && j.code != "TL103" {
 		if e.ForTenant = interrupted; j.served() {
@@ -59,11 +62,43 @@ type judge struct {
 	Case
 	r    grant.Record
 	code string
+	host string // whose circuit or pause it is that State tells; "" for the app's
 }
 
 // find is the code that says most. What stops a token from being served comes before what only may.
 func (j *judge) find() string {
 	return cmp.Or(j.unreadable(), j.ended(), j.stuck(), j.suspected(), j.goesWell())
+}
+
+// lookAtHost puts what stops the host of the grant's token endpoint in the place of what stops the app, unless the
+// app is stopped itself.
+func (j *judge) lookAtHost() {
+	name := hostOf(&j.Case)
+	if name == "" || stops(j.State, j.Now) || !stops(j.State.ByHost[name], j.Now) {
+		return
+	}
+	whole, h := *j.State, j.State.ByHost[name]
+	whole.Open, whole.Error, whole.OpenedAt, whole.Probes, whole.ProbeAt, whole.ThrottledUntil = h.Open, h.Error, h.OpenedAt, h.Probes, h.ProbeAt, h.ThrottledUntil
+	j.State, j.host = &whole, name
+}
+
+func stops(s *State, now int64) bool { return s.Open || s.ThrottledUntil > now }
+
+// hostOf returns the host, if there is a doubt about it: the one that is known, or that has refused the tenant.
+func hostOf(c *Case) string {
+	switch {
+	case c.State == nil:
+		return ""
+	case c.State.ByHost[c.Host] != nil:
+		return c.Host
+	case c.Host == "" && c.Tenant != "":
+		for _, name := range slices.Sorted(maps.Keys(c.State.ByHost)) {
+			if strings.Contains(c.State.ByHost[name].Refused, grant.Fingerprint(c.Tenant)[:8]) {
+				return name
+			}
+		}
+	}
+	return ""
 }
 
 // unreadable is for a grant of which no record can be read.

@@ -224,6 +224,18 @@ var table = []judged{
 	{"an open circuit", with(over(), func(c *Case) {
 		c.State = &State{Open: true, Error: "app_refused/invalid_client/401", OpenedAt: ago(mins), Probes: 4, ProbeAt: noon + 4*sec}
 	}), "TL401", Error, Operator, "refuses the app's client, invalid_client (HTTP 401)", "the client was refused with invalid_client (HTTP 401)"},
+	{"an open circuit of its host", with(over(), func(c *Case) {
+		c.Host, c.State = "login.eu.example.com", &State{ByHost: map[string]*State{"login.eu.example.com": {Open: true, Error: "app_refused/invalid_client/401", OpenedAt: ago(mins), Probes: 4, ProbeAt: noon + 4*sec}}}
+	}), "TL401", Error, Operator, "refuses the app's client at login.eu.example.com, invalid_client (HTTP 401)", "the client was refused with invalid_client (HTTP 401), and nobody accepted in between: the circuit opened, no tenant is at fault (app, @login.eu.example.com: circuit, refused)"},
+	{"an open circuit of a host that has refused it", with(over(), func(c *Case) {
+		c.State = &State{ByHost: map[string]*State{"a.example.com": {Open: true, OpenedAt: ago(mins)}, "b.example.com": {Open: true, Error: "app_refused//401", Refused: "01234567 " + grant.Fingerprint("t0005")[:8], OpenedAt: ago(mins)}}}
+	}), "TL401", Error, Operator, "refuses the app's client at b.example.com", "the client was refused with "},
+	{"an open circuit of another host", with(fresh(), func(c *Case) {
+		c.Host, c.State = "b.example.com", &State{ByHost: map[string]*State{"a.example.com": {Open: true, OpenedAt: ago(mins)}}}
+	}), "TL101", OK, Nobody, "is FRESH", "w1 stored generation 2"},
+	{"a pause of its host", with(over(), func(c *Case) {
+		c.Host, c.State = "a.example.com", &State{ByHost: map[string]*State{"a.example.com": {ThrottledUntil: noon + mins, Error: "throttled//429"}}}
+	}), "TL205", Warning, Nobody, "exchanges at a.example.com, until", "its access token ended"},
 	{"a client refused for one tenant", failed("app_refused/unauthorized_client/400"), "TL401", Error, Operator, "refuses the client for this tenant", "w1 began to present generation 2"},
 	{"another keyset", with(fresh(), func(c *Case) { c.Pair, c.Process.Name = PairSealed, "w7" }), "TL402", Error, Operator, "a key that w7 does not have", "w1 stored generation 2"},
 	{"http", with(fresh(), func(c *Case) { c.Process = Process{Name: "w7", Code: "insecure_url"} }), "TL403", Error, Operator, "not sent over http", "nothing was sent"},

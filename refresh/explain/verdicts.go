@@ -29,7 +29,7 @@ func sayFresh(j *judge, e *Explanation) {
 	e.Title, e.Since = "is FRESH: its token is served until "+j.at(j.r.ExpiresAt)+", and renewed from "+j.at(j.r.RefreshAt), timeOf(j.r.IssuedAt)
 	j.tellPair(e)
 	if j.State != nil && j.State.Open {
-		e.tell(j.State.OpenedAt, "app: circuit", "the circuit of the app opened: the provider refuses its client, and there will be no next token before that is mended")
+		e.tell(j.State.OpenedAt, j.field("circuit"), "the circuit of the app opened: the provider refuses its client%s, and there will be no next token before that is mended", j.where())
 	}
 	j.sayUnopened(e)
 	e.advise(j.command("journal", "-f"), "nothing; this shows what happens to it from now on")
@@ -203,9 +203,13 @@ func sayBudget(j *judge, e *Explanation) {
 }
 
 func sayPaused(j *judge, e *Explanation) {
-	e.Title = "is WAITING: the provider wants a pause of all the app's exchanges, until " + j.at(j.State.ThrottledUntil)
+	again := "then exchanges begin again with one at a time"
+	if j.host != "" {
+		again = "the tenants of other hosts go on"
+	}
+	e.Title = "is WAITING: the provider wants a pause of all the app's exchanges" + j.where() + ", until " + j.at(j.State.ThrottledUntil)
 	e.Since, e.RetryAt = timeOf(cmp.Or(j.r.ErrorAt, j.r.RefreshAt)), timeOf(j.State.ThrottledUntil)
-	e.tell(j.State.ThrottledUntil, "app: throttled_until, error", "several tenants were told to wait: %s. Until then nobody presents anything; then exchanges begin again with one at a time", cmp.Or(answer(j.State.Error), "429"))
+	e.tell(j.State.ThrottledUntil, j.field("throttled_until, error"), "several tenants were told to wait: %s. Until then nobody presents anything%s; %s", cmp.Or(answer(j.State.Error), "429"), j.where(), again)
 	j.tellToken(e)
 	e.advise(j.appCommand("ls", "--trouble"), "if it happens again, set Profile.Budget below the provider's limit", "this lists who waits")
 }
@@ -326,10 +330,10 @@ func sayClientRefused(j *judge, e *Explanation) {
 	text := j.r.Error
 	if open {
 		text = cmp.Or(j.State.Error, text)
-		e.Title = "CANNOT BE REFRESHED: the provider refuses the app's client, " + answer(text) + "; the circuit is open since " + j.at(j.State.OpenedAt)
+		e.Title = "CANNOT BE REFRESHED: the provider refuses the app's client" + j.where() + ", " + answer(text) + "; the circuit is open since " + j.at(j.State.OpenedAt)
 		e.Since, e.RetryAt = timeOf(j.State.OpenedAt), timeOf(j.State.ProbeAt)
-		e.tell(j.State.OpenedAt, "app: circuit, refused", "the client was refused with %s, and nobody accepted in between: the circuit opened, no tenant is at fault", answer(text))
-		e.tell(j.State.ProbeAt, "app: probes, probe_at", "one exchange at a time tries whether the client is accepted again; it was refused %d times since", j.State.Probes)
+		e.tell(j.State.OpenedAt, j.field("circuit, refused"), "the client was refused with %s, and nobody accepted in between: the circuit opened, no tenant is at fault", answer(text))
+		e.tell(j.State.ProbeAt, j.field("probes, probe_at"), "one exchange at a time tries whether the client is accepted again; it was refused %d times since", j.State.Probes)
 		e.unknown("whether the client was deleted, its secret changed or its endpoint moved: the provider's console shows that")
 	} else {
 		e.Title = "CANNOT BE REFRESHED: the provider refuses the client for this tenant, " + answer(text) + "; the next try is at " + j.at(j.r.RetryAt)

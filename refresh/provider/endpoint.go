@@ -47,6 +47,7 @@ type TokenEndpoint struct {
 	ask     func(Grant) (request, error) // a func: printers that walk fields find no secret
 	asking  func() asking                // a func, too
 	hosts   *hosts                       // nil: there is one
+	where   func(Grant) string           // the address for a grant; nil: it is the same for all
 }
 
 // request is what one exchange asks.

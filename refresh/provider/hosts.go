@@ -22,6 +22,30 @@ func hostsOf(patterns ...string) *hosts {
 	})}
 }
 
+// HostOf returns the host at which an exchange for a grant would be made, as [Error.Host] has it. It is empty where
+// that does not depend on the tenant, and for a grant without an address. It sends nothing, and needs no token.
+//
+// Package refresh asks it while a host refuses the client, or wants a pause, so that the host's tenants are spared
+// vain exchanges. An Exchanger of your own that sets [Error.Host] should have this method and SeveralHosts too; one
+// that wraps another should pass them on.
+func (t *TokenEndpoint) HostOf(g Grant) string {
+	if t.where == nil {
+		return ""
+	}
+	return strings.ToLower(hostOf(t.where(g)))
+}
+
+// SeveralHosts reports whether exchanges are made at several hosts, as far as this process knows: an address of the
+// profile has a mark in its host, or exchanges were made at two.
+func (t *TokenEndpoint) SeveralHosts() bool {
+	if t.hosts == nil {
+		return false
+	}
+	t.hosts.mu.Lock()
+	defer t.hosts.mu.Unlock()
+	return t.hosts.many
+}
+
 // name notes in the failure of an exchange which host it is about, once there is more than one.
 func (h *hosts) name(failure error, address string) {
 	if h == nil {

@@ -42,7 +42,30 @@ func TestAFailureNamesItsHostWhereTenantsHaveHosts(t *testing.T) {
 				if e := asError(t, err); e.Host != c.want[i] {
 					t.Errorf("%d: host %q, want %q", i, e.Host, c.want[i])
 				}
+				if many := c.want[len(c.want)-1] != ""; i == len(c.urls)-1 && ep.SeveralHosts() != many {
+					t.Errorf("several hosts: %t", !many)
+				}
+				g.RefreshToken = "" // nothing is sent
+				if at := ep.HostOf(g); at != c.want[i] && c.want[i] != "" || strings.ToLower(at) != at {
+					t.Errorf("%d: an exchange would be made at %q, want %q", i, at, c.want[i])
+				}
 			}
 		})
+	}
+}
+
+func TestNobodyKnowsTheHostOfAGrantWithoutAddress(t *testing.T) {
+	p, err := PerTenant(func(Grant) (*oauth2.Config, error) { return app(""), nil }, Profile{TokenURLs: []string{"https://login.{region}.example.com/token"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, err := OAuth2(app("https://login.example.com/token"), Profile{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, e := range map[string]Exchanger{"of no region": p.Exchanger, "of an app with one host": one.Exchanger, "not built": &TokenEndpoint{}} {
+		if got := e.(*TokenEndpoint).HostOf(Grant{Tenant: "acme"}); got != "" {
+			t.Errorf("%s: %q", name, got)
+		}
 	}
 }

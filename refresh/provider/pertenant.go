@@ -39,6 +39,10 @@ func PerTenant(cfg func(Grant) (*oauth2.Config, error), p Profile, opts ...Optio
 	}
 	t := newEndpoint("a host per tenant", p, a, ask)
 	t.hosts = hostsOf(p.TokenURLs...)
+	t.where = func(g Grant) string {
+		c, _ := a.clientFor(cfg, p, g)
+		return c.url
+	}
 	return Provider{Profile: p, Exchanger: t}, nil
 }
 

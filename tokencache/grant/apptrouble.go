@@ -15,5 +15,9 @@ type AppTrouble struct {
 	MassAt         int64 // since when more grants have died than is believed
 	MassTryAt      int64 // before it none of those is tried again
 	ThrottledUntil int64 // before it there are no exchanges
-	LostAt         int64 // since then a tenant without a grant may have had one; 0 once that is accepted
+	// Refused are the fingerprints of the tenants that were refused in a row, with no acceptance in between; of
+	// hosts, where tenants have token endpoints at several.
+	Refused string
+	ByHost  map[string]*AppTrouble // what it says about each host of which there is a doubt, by name; nil for none
+	LostAt  int64                  // since then a tenant without a grant may have had one; 0 once that is accepted
 }

@@ -18,14 +18,20 @@ func (c *Circuit) Approach(ctx context.Context, a Applicant, patient bool, news 
 	}
 	told := c.app.AppChanged() // before looking, so that nothing falls in between
 	s := c.Now()
-	g, wait, e := gate(s, a)
+	g, wait, e := gate(c, s, a)
+	host, first := "", false
+	if g == policy.PassProbe {
+		host = probed(c, s, a).Host
+		_, busy := c.probing.LoadOrStore(host, true)
+		first = !busy
+	}
 	switch {
 	case g == policy.PassFree:
 		return func() {}, nil
 	case g == policy.PassStopped, !patient && g == policy.PassStandBy:
 		return nil, e
-	case g == policy.PassProbe && c.probing.CompareAndSwap(false, true):
-		return func() { c.probing.Store(false) }, nil
+	case first:
+		return func() { c.probing.Delete(host) }, nil
 	case g == policy.PassProbe && !patient:
 		return nil, e
 	case g == policy.PassProbe:
@@ -47,13 +53,14 @@ type admission struct {
 	Applicant
 	probe  string // id of the probe that it is; empty for none
 	probes int64
+	host   string // whose circuit it probes; empty for the app's
 }
 
 // admit asks for the right to make an exchange: one at a time while the circuit is open. The error is
 // work.ErrAgain if the grant must be looked at again.
 func (c *Circuit) admit(a Applicant) (admission, error) {
 	s := c.Now()
-	switch g, _, e := gate(s, a); {
+	switch g, _, e := gate(c, s, a); {
 	case g == policy.PassFree && a.Doubted && massDies(s):
 		return admission{Applicant: a}, orAgain(c.mayRetry())
 	case g == policy.PassFree:
@@ -68,18 +75,27 @@ func (c *Circuit) admit(a Applicant) (admission, error) {
 
 // probe asks for the right to make the one exchange that tries whether the client is accepted.
 func (c *Circuit) probe(s *engine.AppState, a Applicant) (admission, error) {
-	late := time.Duration(0)
-	if a.Refused = a.Refused || s.Refuses(a.tenant); a.Refused {
-		late = policy.Handicap(s.Probes)
+	late, of := time.Duration(0), probed(c, s, a)
+	if a.Refused = a.Refused || of.Refuses; a.Refused {
+		late = policy.Handicap(of.Probes)
 	}
 	id := engine.NewID()
 	given, err := economize(c.asker, func(ctx context.Context) (bool, error) {
-		ok, s, err := c.app.Probe(ctx, id, late, c.claimTimeout)
-		return ok && s.Open, err // closed meanwhile: look again
+		ok, s, err := c.app.At(of.Host).Probe(ctx, id, late, c.claimTimeout)
+		return ok && s.OpenAt(of.Host), err // closed meanwhile: look again
 	})
 	// If nobody can be asked, it is time. Redis may have given the right all the same: what comes of this
 	// exchange, or that there is none, ends it.
-	return admission{a, id, s.Probes}, orAgain(given || err != nil)
+	return admission{a, id, of.Probes, of.Host}, orAgain(given || err != nil)
+}
+
+// probed is whose circuit a grant's next exchange would probe.
+func probed(c *Circuit, s *engine.AppState, a Applicant) policy.App {
+	app, host := viewOf(c, s, a)
+	if of := app.Probed(host); of != nil {
+		return *of
+	}
+	return app
 }
 
 func orAgain(ok bool) error {
@@ -108,7 +124,7 @@ func (c *Circuit) unprobe(a admission, again time.Duration) {
 		return
 	}
 	c.notify(func(ctx context.Context) error {
-		_, err := c.app.Unprobe(ctx, engine.NewID(), a.probe, again)
+		_, err := c.app.At(a.host).Unprobe(ctx, engine.NewID(), a.probe, again)
 		return err
 	})
 }

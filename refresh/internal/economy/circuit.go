@@ -6,7 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -23,13 +23,21 @@ type Circuit struct {
 	digest       string // of the profile
 	claimTimeout time.Duration
 	waiting      context.Context
+	hosts        hosts // nil: there is one
 	log          zerolog.Logger
 
-	probing atomic.Bool // a flight of this process is about to probe whether the client is accepted
+	probing sync.Map // by host, "" for the app: a flight of this process is about to probe whether the client is accepted
+}
+
+// hosts is what an Exchanger may know of the hosts at which exchanges are made, see [provider.TokenEndpoint].
+type hosts interface {
+	HostOf(g provider.Grant) string
+	SeveralHosts() bool
 }
 
 func newCircuit(cfg Config, a *asker) *Circuit {
-	return &Circuit{app: cfg.App, asker: a, digest: profileDigest(cfg.Profile), claimTimeout: cfg.ClaimTimeout, waiting: cfg.Waiting, log: cfg.Log}
+	known, _ := cfg.Exchanger.(hosts)
+	return &Circuit{app: cfg.App, asker: a, digest: profileDigest(cfg.Profile), claimTimeout: cfg.ClaimTimeout, waiting: cfg.Waiting, hosts: known, log: cfg.Log}
 }
 
 // profileDigest names a profile: a coordinator with another one may well read what this cannot.

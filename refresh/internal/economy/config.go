@@ -16,6 +16,7 @@ type Config struct {
 	App             engine.App
 	Redis           redis.UniversalClient
 	Profile         provider.Profile
+	Exchanger       provider.Exchanger
 	ExchangeTimeout time.Duration // for so long an exchange waits for the budget
 	ClaimTimeout    time.Duration // after which an exchange has ended for sure
 	Waiting         context.Context

@@ -110,8 +110,17 @@ func (t *Turn) GiveBack() { t.economy.unprobe(t.admission, 0) }
 // failure is published: its waiters must find the circuit open.
 func (t *Turn) NoteFailure(e *provider.Error) { t.economy.noteFailure(t.admission, e) }
 
+// NoteAcceptance tells the fleet that the provider accepts the client, if there was a doubt.
+func (t *Turn) NoteAcceptance(a engine.Acceptance) { t.economy.noteAcceptance(t.Applicant, "", a) }
+
 // Rests reports whether Redis did not answer for the app of late.
 func (e *Economy) Rests() bool { return e.asker.resting() }
+
+// HostFor returns what is known of the host at which an exchange for a grant would be made, if there is a doubt about
+// it; else nil.
+func (e *Economy) HostFor(s *engine.AppState, tenant string, g *engine.Snapshot) *engine.AppState {
+	return s.Host(hostFor(e.Circuit, s, e.Applicant(tenant, g)))
+}
 
 // Brakes reports whether an app is stopped as long as its answers are read by this process's profile.
 func (e *Economy) Brakes(s *engine.AppState) bool { return s.Braked(e.digest) }

@@ -6,40 +6,40 @@ import (
 
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
-	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
-// Applicant is a grant for which an exchange is to be made. Without tenant it is any.
-type Applicant struct {
-	policy.Applicant
-
-	tenant  string
-	profile string // digest of the profile by which the answer is read
-}
-
-// Applicant returns what a grant's record says about its next exchange. Without record it is any grant.
-func (c *Circuit) Applicant(tenant string, r *grant.Record) Applicant {
-	a := Applicant{tenant: tenant, profile: c.digest}
-	if r != nil {
-		a.Applicant = policy.ApplicantOf(r)
-	}
-	return a
-}
-
 // gate says what the app's state means for one more exchange, see [policy.Gate].
-func gate(s *engine.AppState, a Applicant) (policy.Passage, time.Duration, *policy.Trouble) {
-	p, wait, t := policy.Gate(policy.App{
+func gate(c *Circuit, s *engine.AppState, a Applicant) (policy.Passage, time.Duration, *policy.Trouble) {
+	app, host := viewOf(c, s, a)
+	return policy.Gate(app, host, a.Applicant, rand.Float64())
+}
+
+// viewOf is what the app's state says about a grant, and what its host's part does, if there is a doubt about it.
+func viewOf(c *Circuit, s *engine.AppState, a Applicant) (app policy.App, host *policy.App) {
+	app = partOf(s, a)
+	if name := hostFor(c, s, a); name != "" {
+		app.Refuses = app.Refuses || s.Refuses(hostWitness(name)) // another host's tenant can tell more
+		if h := s.Host(name); h != nil {
+			part := partOf(h, a)
+			part.Host, app.Refuses = name, app.Refuses || h.Open
+			host = &part
+		}
+	}
+	return app, host
+}
+
+func partOf(s *engine.AppState, a Applicant) policy.App {
+	return policy.App{
 		Now: s.Now(), Open: s.Open, Error: s.Error, Braking: s.Brake != "", Braked: s.Braked(a.profile), Refuses: s.Refuses(a.tenant),
 		Probes: s.Probes, ProbeAt: s.ProbeAt, Probing: s.ProbeBy != "",
 		ThrottledUntil: s.ThrottledUntil, MassAt: s.MassAt, MassTryAt: s.MassTryAt,
-	}, a.Applicant, rand.Float64())
-	return p, wait, t
+	}
 }
 
 // Stopped says why there is no exchange for a grant now, as far as memory knows; nil if there may be one.
 func (c *Circuit) Stopped(a Applicant) *policy.Trouble {
 	if s := c.app.KnownApp(); s != nil {
-		if g, _, t := gate(s, a); g == policy.PassStopped {
+		if g, _, t := gate(c, s, a); g == policy.PassStopped {
 			return t
 		}
 	}
@@ -56,14 +56,18 @@ func massDies(s *engine.AppState) bool { return policy.MassDies(s.MassAt, s.Now(
 
 // Shut says why the app's exchanges stand still; nil if they do not, or if one may probe.
 func (c *Circuit) Shut(s *engine.AppState) *policy.Trouble {
-	if g, _, e := gate(s, c.Applicant("", nil)); g >= policy.PassStandBy {
+	if g, _, e := gate(c, s, c.Applicant("", nil)); g >= policy.PassStandBy {
 		return e
 	}
 	return nil
 }
 
-// StandsStill reports whether this process knows that there are no exchanges just now.
-func (c *Circuit) StandsStill() bool {
+// StandsStill reports whether this process knows that there are no exchanges for a grant just now.
+func (c *Circuit) StandsStill(a Applicant) bool {
 	s := c.app.KnownApp()
-	return s != nil && c.Shut(s) != nil
+	if s == nil {
+		return false
+	}
+	g, _, _ := gate(c, s, a)
+	return g >= policy.PassStandBy
 }

@@ -1,6 +1,7 @@
 package economy
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 
@@ -14,15 +15,19 @@ import (
 func (c *Circuit) noteFailure(a admission, e *provider.Error) {
 	switch {
 	case policy.AcceptsClient(e):
-		c.NoteAcceptance(engine.Acceptance{})
+		c.noteAcceptance(a.Applicant, e.Host, engine.Acceptance{})
 		return
 	case e.Class == provider.AppRefused && !e.NotAsked():
+		host := hostOf(c, a, e)
 		if !a.Refused || a.probe != "" {
-			c.notify(func(ctx context.Context) error { return c.noteRefusal(ctx, a, e) })
+			c.notify(func(ctx context.Context) error { return c.noteRefusal(ctx, a, host, e) })
 		}
-		return
+		if a.host == "" || a.host == host {
+			return
+		}
 	case e.Throttles():
-		c.notify(func(ctx context.Context) error { return c.notePause(ctx, witness(a, e), e) })
+		host := hostOf(c, a, e)
+		c.notify(func(ctx context.Context) error { return c.notePause(ctx, a, host, e) })
 	case policy.Unreadable(e):
 		c.brake(a, e)
 	case policy.Fails(e) && !c.knownToFail(a.tenant):
@@ -31,33 +36,69 @@ func (c *Circuit) noteFailure(a admission, e *provider.Error) {
 	c.unprobe(a, policy.ProbeAgain(a.probes)) // it says nothing about the client
 }
 
+// hostOf is the host of a failed exchange's token endpoint, where tenants have hosts of their own; else empty. A
+// process that has seen but one host knows from the fleet that there are several.
+func hostOf(c *Circuit, a admission, e *provider.Error) string {
+	if s := c.app.KnownApp(); e.Host == "" && s != nil && (s.Several || len(s.Hosts) > 0) {
+		return askHost(c, s, a.Applicant)
+	}
+	return e.Host
+}
+
 // witness returns who tells something about the app: the tenant, or the host of its token endpoint where
 // tenants have hosts of their own. What one host says, to however many tenants, stops none of the others.
-func witness(a admission, e *provider.Error) string {
-	if e.Host != "" {
-		return "host " + e.Host // a tenant of that name is no witness beside it
+func witness(a admission, host string) string {
+	if host != "" {
+		return hostWitness(host)
 	}
 	return a.tenant
 }
 
-func (c *Circuit) noteRefusal(ctx context.Context, a admission, e *provider.Error) error {
-	r := engine.Refusal{Tenant: witness(a, e), Error: policy.ErrorText(e), Probe: a.probe, Again: a.Refused}
-	r.Tenants, r.First = policy.TripAfter(e)
-	opened, _, err := c.app.Trip(ctx, engine.NewID(), r, policy.ProbeWaits(rand.Float64())...)
-	if opened {
-		c.log.Error().Str("code", e.Code).Int("status", e.Status).Msg("the provider refuses the client, of several tenants in a row: the operator must act; no tenant is at fault")
+// noteRefusal notes a refusal about the host, if there are several, and about the app, of which each host is one
+// witness. Of a host nobody can probe, of whose grants nobody knows.
+func (c *Circuit) noteRefusal(ctx context.Context, a admission, host string, e *provider.Error) error {
+	enough, first := policy.TripAfter(e)
+	note := func(host, witness string) error {
+		r := engine.Refusal{Tenant: witness, Error: policy.ErrorText(e), Again: a.Refused, Tenants: enough, First: first && host == ""}
+		if a.host == host {
+			r.Probe = a.probe
+		}
+		opened, _, err := c.app.At(host).Trip(ctx, engine.NewID(), r, policy.ProbeWaits(rand.Float64())...)
+		switch {
+		case opened && host != "":
+			c.log.Error().Str("host", host).Str("code", e.Code).Int("status", e.Status).Msg("one host of the provider refuses the client, of several tenants in a row: the operator must act; no tenant is at fault")
+		case opened:
+			c.log.Error().Str("code", e.Code).Int("status", e.Status).Msg("the provider refuses the client, of several tenants in a row: the operator must act; no tenant is at fault")
+		}
+		return err
 	}
-	return err
+	var failed error
+	if host != "" && c.hosts != nil {
+		failed = note(host, a.tenant)
+	}
+	return cmp.Or(failed, note("", witness(a, host)))
 }
 
-func (c *Circuit) notePause(ctx context.Context, witness string, e *provider.Error) error {
+// notePause notes a wish for a pause likewise.
+func (c *Circuit) notePause(ctx context.Context, a admission, host string, e *provider.Error) error {
 	d := policy.AppPause(e, rand.Float64())
-	paused, s, err := c.app.Throttle(ctx, engine.NewID(), policy.ErrorText(e), witness, d)
-	if paused {
-		c.log.Warn().Str("code", e.Code).Int("status", e.Status).Dur("pause_ms", s.Until(s.ThrottledUntil)).
-			Msg("the provider wants a pause, of several tenants: all the app's exchanges wait")
+	note := func(host, witness string) error {
+		paused, s, err := c.app.At(host).Throttle(ctx, engine.NewID(), policy.ErrorText(e), witness, d)
+		switch {
+		case paused && host != "":
+			c.log.Warn().Str("host", host).Str("code", e.Code).Int("status", e.Status).Dur("pause_ms", s.Until(s.Host(host).ThrottledUntil)).
+				Msg("one host of the provider wants a pause, of several tenants: the exchanges of all its tenants wait")
+		case paused:
+			c.log.Warn().Str("code", e.Code).Int("status", e.Status).Dur("pause_ms", s.Until(s.ThrottledUntil)).
+				Msg("the provider wants a pause, of several tenants: all the app's exchanges wait")
+		}
+		return err
 	}
-	return err
+	var failed error
+	if host != "" && c.hosts != nil {
+		failed = note(host, a.tenant)
+	}
+	return cmp.Or(failed, note("", witness(a, host)))
 }
 
 // knownToFail reports whether the fleet knows that the provider fails for a tenant.
@@ -74,21 +115,46 @@ func (c *Circuit) noteDown(ctx context.Context, tenant string, e *provider.Error
 	return err
 }
 
-// NoteAcceptance tells the fleet that the provider accepts the client, if there was a doubt. What
-// the exchange brought is more important: nobody waits for this.
-func (c *Circuit) NoteAcceptance(a engine.Acceptance) {
-	if s := c.app.KnownApp(); s != nil && !s.Unsettled(a.Read) && !(a.Revived && massDies(s)) {
+// noteAcceptance tells the fleet that the provider accepts the client, if there was a doubt about it, or about the
+// host that has. What the exchange brought is more important: nobody waits for this.
+func (c *Circuit) noteAcceptance(a Applicant, host string, acc engine.Acceptance) {
+	s := c.app.KnownApp()
+	acc.Several = c.hosts != nil && c.hosts.SeveralHosts()
+	unsettled := s == nil || s.Unsettled(acc.Read) || acc.Revived && massDies(s) || acc.Several && !s.Several
+	if s != nil {
+		host = cmp.Or(host, hostFor(c, s, a))
+	}
+	if !unsettled && !s.HostUnsettled(host) {
 		return
 	}
 	c.asker.later(c.waiting, 0, func(ctx context.Context) error {
-		id, before := engine.NewID(), c.app.KnownApp()
-		closed, s, err := c.app.Accept(ctx, id, a)
-		if closed {
-			c.log.Info().Msg("the provider accepts the client again")
+		if unsettled {
+			now, err := accept(ctx, c, s, acc)
+			if err != nil {
+				return err
+			}
+			s, host = now, cmp.Or(host, hostFor(c, now, a))
 		}
-		if err == nil && (s.Made(id) == "provider_up" || closed && before != nil && before.DownAt != 0) {
-			c.log.Info().Msg("the provider answers again")
+		if !s.HostUnsettled(host) {
+			return nil
+		}
+		closed, _, err := c.app.At(host).Accept(ctx, engine.NewID(), acc)
+		if closed {
+			c.log.Info().Str("host", host).Msg("one host of the provider accepts the client again")
 		}
 		return err
 	})
+}
+
+// accept notes an acceptance about the app. before is its state as known until now, nil for unknown.
+func accept(ctx context.Context, c *Circuit, before *engine.AppState, acc engine.Acceptance) (*engine.AppState, error) {
+	id := engine.NewID()
+	closed, s, err := c.app.Accept(ctx, id, acc)
+	if closed {
+		c.log.Info().Msg("the provider accepts the client again")
+	}
+	if err == nil && (s.Made(id) == "provider_up" || closed && before != nil && before.DownAt != 0) {
+		c.log.Info().Msg("the provider answers again")
+	}
+	return s, err
 }

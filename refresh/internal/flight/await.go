@@ -120,7 +120,7 @@ func (fl *Flights) MaybeRenew(k tokencache.Key, s *engine.Snapshot) {
 		return
 	}
 	now := s.Now()
-	if s.Fresh() || s.State != tokencache.Active || s.WaitsUntil(now) != 0 || fl.Economy.StandsStill() {
+	if s.Fresh() || s.State != tokencache.Active || s.WaitsUntil(now) != 0 || fl.Economy.StandsStill(fl.Economy.Applicant(k.Tenant, s)) {
 		return
 	}
 	if s.Claim.Unresolved() && s.ClaimUntil() <= now && s.OpensAt(fl.Takeover) > now {

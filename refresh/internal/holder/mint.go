@@ -127,7 +127,7 @@ func (m *Mint) mint(ctx context.Context, h *Holder, lease *lock.Lease) error {
 		return m.refused.note(h.key.Tenant, failed)
 	}
 	m.refused.forget(h.key.Tenant)
-	h.Economy.NoteAcceptance(engine.Acceptance{Read: true})
+	turn.NoteAcceptance(engine.Acceptance{Read: true})
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), work.RedisTimeout)
 	defer cancel()
 	_, err = h.grant.Connect(ctx, func(now int64) grant.Pair {

@@ -11,7 +11,7 @@ import (
 // work.ErrAgain if the grant must be looked at again.
 func (h *Holder) Lead(s *engine.Snapshot, news <-chan struct{}) (got *engine.Snapshot, _ error) {
 	canSeal := func() error { return h.grant.CanSeal(s) } // else the pair that comes could not be stored
-	err := h.lead(h.Work.Waiting, h.Economy.Applicant(h.key.Tenant, &s.Record), news, canSeal, func(lease *lock.Lease) (err error) {
+	err := h.lead(h.Work.Waiting, h.Economy.Applicant(h.key.Tenant, s), news, canSeal, func(lease *lock.Lease) (err error) {
 		got, err = h.refresh(lease, s)
 		return err
 	})
@@ -26,7 +26,7 @@ func (h *Holder) refresh(lease *lock.Lease, s *engine.Snapshot) (*engine.Snapsho
 		return nil, work.ErrAgain // this process was stopped: somebody else may have the lease
 	}
 	defer h.heartbeat(lease)()
-	turn, err := h.Economy.Turn(lease.Context(), h.Economy.Applicant(h.key.Tenant, &s.Record), h.callers.ticket(), h.callers.Urgent.Load)
+	turn, err := h.Economy.Turn(lease.Context(), h.Economy.Applicant(h.key.Tenant, s), h.callers.ticket(), h.callers.Urgent.Load)
 	if err != nil {
 		return nil, err
 	}
@@ -54,6 +54,6 @@ func (h *Holder) refresh(lease *lock.Lease, s *engine.Snapshot) (*engine.Snapsho
 		return nil, h.recordFailure(s, failure)
 	}
 	revived := turn.Doubted || s.State == grant.Reauthorize
-	defer h.Economy.NoteAcceptance(engine.Acceptance{Read: true, Revived: revived}) // the pair comes first
+	defer turn.NoteAcceptance(engine.Acceptance{Read: true, Revived: revived}) // the pair comes first
 	return h.commit(s, pair)
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -23,9 +24,13 @@ import (
 //     become rare. Those of tenants that were refused before come late and make them no rarer.
 //
 // A wish for a pause (429) becomes the app's in the same way, when a second tenant hears it.
+//
+// Where tenants have token endpoints at hosts of their own, each host has a circuit and a pause by the same
+// rules, for its own tenants, except that one refusal is never enough. Of the app each host is one witness.
 
-// App is the state of an app at one moment, and what it says about one grant of it.
+// App is the state of an app at one moment, and what it says about one grant of it. It may be a host's part.
 type App struct {
+	Host            string // whose part it is; empty for the app's own
 	Now             int64
 	Open            bool   // the circuit: the provider refuses the client
 	Error           string // class/code/status of the refusal that opened it
@@ -62,22 +67,37 @@ const (
 	PassStopped
 )
 
-// Gate says what the app's state means for one more exchange. wait is with PassStandBy; the trouble
-// says why there is none now.
-func Gate(a App, who Applicant, random float64) (_ Passage, wait time.Duration, _ *Trouble) {
+// Probed is whose circuit the next exchange would probe: the app's, or the host's of its token endpoint; nil
+// for none. While the app's is open nobody probes a host's.
+func (a *App) Probed(host *App) *App {
+	switch {
+	case a.Open && !a.Braking:
+		return a
+	case host != nil && host.Open:
+		return host
+	}
+	return nil
+}
+
+// Gate says what the app's state, and that of the host if there is any doubt about it, mean for one more
+// exchange. wait is with PassStandBy; the trouble says why there is none now.
+func Gate(a App, host *App, who Applicant, random float64) (_ Passage, wait time.Duration, _ *Trouble) {
+	if host != nil && host.ThrottledUntil > host.Now {
+		return PassStopped, 0, paused(host, random)
+	}
 	switch {
 	case a.Open && a.Braking:
 		if a.Braked && !a.Refuses {
 			_, status, _ := ParseErrorText(a.Error)
 			return PassStopped, 0, &Trouble{Who: WhoOperator, Code: CodeUnreadable, Status: status, Retry: Jitter(maxProbe, random), Why: ErrBraked}
 		}
-	case a.Open:
-		return circuitGate(&a, who.Refused || a.Refuses, random)
+	}
+	if open := a.Probed(host); open != nil {
+		return circuitGate(open, who.Refused || open.Refuses, random)
 	}
 	switch {
 	case a.ThrottledUntil > a.Now:
-		return PassStopped, 0, &Trouble{Code: CodeThrottled, Status: statusTooManyRequests,
-			Retry: Jitter(a.until(a.ThrottledUntil), random) + Slack, Why: errThrottled}
+		return PassStopped, 0, paused(&a, random)
 	case who.Doubted && a.MassTryAt > a.Now && MassDies(a.MassAt, a.Now):
 		return PassStopped, 0, &Trouble{Code: CodeMassDeath,
 			Retry: a.until(a.MassTryAt) + time.Duration(random*float64(DoubtedRetry)) + Slack, Why: ErrMassDeath}
@@ -85,10 +105,23 @@ func Gate(a App, who Applicant, random float64) (_ Passage, wait time.Duration, 
 	return PassFree, 0, nil
 }
 
+func paused(a *App, random float64) *Trouble {
+	return &Trouble{Code: CodeThrottled, Status: statusTooManyRequests,
+		Retry: Jitter(a.until(a.ThrottledUntil), random) + Slack, Why: ofHost(a.Host, errThrottled, errHostThrottled)}
+}
+
+// ofHost is why an app's exchanges stop, or those of a host.
+func ofHost(host string, app, one error) error {
+	if host == "" {
+		return app
+	}
+	return fmt.Errorf("the provider's host %s %w", host, one)
+}
+
 func circuitGate(a *App, refused bool, random float64) (_ Passage, wait time.Duration, _ *Trouble) {
 	code, status, _ := ParseErrorText(a.Error)
 	stop := func(d time.Duration) *Trouble {
-		return &Trouble{Who: WhoOperator, Code: code, Status: status, Retry: Jitter(d, random) + Slack, Why: errCircuit}
+		return &Trouble{Who: WhoOperator, Code: code, Status: status, Retry: Jitter(d, random) + Slack, Why: ofHost(a.Host, errCircuit, errHostCircuit)}
 	}
 	left := a.until(a.ProbeAt)
 	if a.Probing && left > 0 {

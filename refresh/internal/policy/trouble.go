@@ -103,4 +103,7 @@ var (
 	errRefusesAll = errors.New("an API has refused several access tokens of this grant in a row: either it refuses them all (look at what it answers: scope, address), or something kills them (does another program refresh this grant?); Refresh forces a new one")
 	errCircuit    = errors.New("the provider refuses this app's client, whatever the tenant: look at client id, secret and token URL; one exchange at a time tries whether it accepts it again")
 	errThrottled  = errors.New("the provider wants a pause of all the app's exchanges")
+
+	errHostCircuit   = errors.New("refuses this app's client, whatever the tenant: look at client id, secret and token URL for it; one exchange at a time tries whether it accepts it again")
+	errHostThrottled = errors.New("wants a pause of the exchanges of all its tenants")
 )

@@ -107,7 +107,7 @@ func (r *Run) empty(ctx context.Context, shard int) (taken int, err error) {
 	if r.ahead > 0 {
 		return r.take(ctx, shard, takeAtOnce/2)
 	}
-	for ctx.Err() == nil && !r.Flights.Economy.StandsStill() {
+	for ctx.Err() == nil && !r.Flights.Economy.StandsStill(r.Flights.Economy.Applicant("", nil)) {
 		n, err := r.take(ctx, shard, takeAtOnce)
 		if taken += n; err != nil || n == 0 {
 			return taken, err

@@ -3,6 +3,8 @@ package apps
 import (
 	"context"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
@@ -12,10 +14,23 @@ type App struct {
 	all  *Apps
 	name string
 	by   string // signs changes
+	host string // what its methods tell is about this host alone; empty for the app as a whole
 }
 
 // App returns the handle of an app, whose changes are signed with a name. It costs nothing.
-func (c *Apps) App(name, by string) App { return App{c, name, by} }
+func (c *Apps) App(name, by string) App { return App{all: c, name: name, by: by} }
+
+// At returns the same handle for what is about one host, where tenants have token endpoints at hosts of their
+// own: its circuit and its pause. What the other methods tell is about the app all the same.
+func (app App) At(host string) App {
+	app.host = hostName(host)
+	return app
+}
+
+// change runs a script that changes the state of the app, or of its host: see [Place].
+func change(ctx context.Context, app App, op string, s *redis.Script, args ...any) (made, status string, _ *State, err error) {
+	return app.place().change(ctx, op, s, app.host, args...)
+}
 
 // place is the app's place in memory; its channel is listened to from then on.
 func (app App) place() *Place { return app.all.Place(app.name) }
@@ -90,6 +105,6 @@ func (app App) OnApp(f func(StateChange)) (stop func()) {
 // AcceptLoss notes that an operator has accepted that what Redis lost of an app is gone: a tenant
 // without a grant counts as not connected again.
 func (app App) AcceptLoss(ctx context.Context) error {
-	_, _, _, err := app.place().change(ctx, "loss_accepted", store.AcceptLossScript, store.NewID(), grant.Clip(app.by))
+	_, _, _, err := change(ctx, app, "loss_accepted", store.AcceptLossScript, store.NewID(), grant.Clip(app.by))
 	return err
 }

@@ -11,7 +11,7 @@ import (
 
 // Refusal is an exchange that the provider refused as if it refused the client.
 type Refusal struct {
-	Tenant string
+	Tenant string // or, for the app, the host if there are several
 	Error  string // class/code/status
 	// Probe is the probe that the exchange was; empty for none.
 	Probe string
@@ -24,7 +24,7 @@ type Refusal struct {
 	Again bool
 }
 
-// Trip notes a refusal, which opens the app's circuit if it is one too many with no acceptance
+// Trip notes a refusal, which opens the circuit of the app, or of its host, if it is one too many with no acceptance
 // in between, or puts the next probe off if it was one. waits are how long after the first,
 // second, … refusal in a row that is; the last holds for all that follow. opened says that
 // this refusal opened it.
@@ -40,7 +40,7 @@ func (app App) Trip(ctx context.Context, id string, r Refusal, waits ...time.Dur
 	for _, w := range waits {
 		args = append(args, w.Milliseconds())
 	}
-	made, _, s, err := app.place().change(ctx, "trip", store.TripScript, args...)
+	made, _, s, err := change(ctx, app, "trip", store.TripScript, args...)
 	return made == "open", s, err
 }
 
@@ -48,14 +48,14 @@ func (app App) Trip(ctx context.Context, id string, r Refusal, waits ...time.Dur
 // probe. One at a time has it, for hold at most; who comes late by handicap leaves others
 // the way. It is given too if the circuit is closed.
 func (app App) Probe(ctx context.Context, id string, handicap, hold time.Duration) (bool, *State, error) {
-	_, status, s, err := app.place().change(ctx, "probe", store.ProbeScript, id, grant.Clip(app.by), hold.Milliseconds(), handicap.Milliseconds())
+	_, status, s, err := change(ctx, app, "probe", store.ProbeScript, id, grant.Clip(app.by), hold.Milliseconds(), handicap.Milliseconds())
 	return status == string(grant.OutcomeOK), s, err
 }
 
 // Unprobe gives a probe's right back, of which nothing was learned. The next probe may be made
 // after again.
 func (app App) Unprobe(ctx context.Context, id, probe string, again time.Duration) (*State, error) {
-	_, _, s, err := app.place().change(ctx, "unprobe", store.UnprobeScript, id, grant.Clip(app.by), probe, again.Milliseconds())
+	_, _, s, err := change(ctx, app, "unprobe", store.UnprobeScript, id, grant.Clip(app.by), probe, again.Milliseconds())
 	return s, err
 }
 
@@ -72,6 +72,7 @@ const (
 type Acceptance struct {
 	Read    bool // a pair was read, and not only the client accepted
 	Revived bool // by that a grant is alive whose death was doubted
+	Several bool // tenants have token endpoints at several hosts, as far as is known
 }
 
 // Accept notes that the provider has accepted the client: the circuit closes, and what was
@@ -79,15 +80,18 @@ type Acceptance struct {
 // pair that was read, and a mass death by a grant that is alive. closed says that this closed
 // the circuit.
 func (app App) Accept(ctx context.Context, id string, a Acceptance) (closed bool, _ *State, err error) {
-	read, revived := "", ""
+	read, revived, several := "", "", ""
 	if a.Read {
 		read = "read"
 	}
 	if a.Revived {
 		revived = "revived"
 	}
-	made, _, s, err := app.place().change(ctx, "accept", store.AcceptScript, id, grant.Clip(app.by),
-		RampStep.Milliseconds(), RampTop, rampRest.Milliseconds(), read, revived)
+	if a.Several {
+		several = "several"
+	}
+	made, _, s, err := change(ctx, app, "accept", store.AcceptScript, id, grant.Clip(app.by),
+		RampStep.Milliseconds(), RampTop, rampRest.Milliseconds(), read, revived, several)
 	return made == "closed", s, err
 }
 
@@ -95,14 +99,14 @@ func (app App) Accept(ctx context.Context, id string, a Acceptance) (closed bool
 // with no acceptance in between, it stops the app's exchanges for d from now; a longer
 // pause that has begun already is kept. paused says that this call made the pause.
 func (app App) Throttle(ctx context.Context, id, errorText, tenant string, d time.Duration) (paused bool, _ *State, err error) {
-	made, _, s, err := app.place().change(ctx, "throttle", store.ThrottleScript, id, grant.Clip(app.by), grant.Clip(errorText), tenantFP(tenant), d.Milliseconds())
+	made, _, s, err := change(ctx, app, "throttle", store.ThrottleScript, id, grant.Clip(app.by), grant.Clip(errorText), tenantFP(tenant), d.Milliseconds())
 	return made == "throttled", s, err
 }
 
 // Failing notes that the provider has failed for a tenant. When it has failed for so many, with no answer of
 // another kind in between, it is down for all; down says that this one was the last of them.
 func (app App) Failing(ctx context.Context, id, errorText, tenant string, tenants int) (down bool, _ *State, err error) {
-	made, _, s, err := app.place().change(ctx, "failing", store.FailingScript, id, grant.Clip(app.by), grant.Clip(errorText), tenantFP(tenant), tenants)
+	made, _, s, err := change(ctx, app, "failing", store.FailingScript, id, grant.Clip(app.by), grant.Clip(errorText), tenantFP(tenant), tenants)
 	return made == "provider_down", s, err
 }
 
@@ -110,7 +114,7 @@ func (app App) Failing(ctx context.Context, id, errorText, tenant string, tenant
 // answered one with a success that cannot be read, unless others were read before. It is like
 // an open circuit, but nobody probes. braked says that this call did it.
 func (app App) Brake(ctx context.Context, id, errorText, tenant, digest string) (braked bool, _ *State, err error) {
-	made, _, s, err := app.place().change(ctx, "brake", store.BrakeScript, id, grant.Clip(app.by), grant.Clip(errorText), tenantFP(tenant), digest)
+	made, _, s, err := change(ctx, app, "brake", store.BrakeScript, id, grant.Clip(app.by), grant.Clip(errorText), tenantFP(tenant), digest)
 	return made == "open", s, err
 }
 
@@ -123,13 +127,13 @@ type Deaths struct {
 
 // Death asks whether to believe that a grant is dead. first says that this is the one too many.
 func (app App) Death(ctx context.Context, id string, d Deaths) (believed, first bool, err error) {
-	made, status, _, err := app.place().change(ctx, "death", store.DeathScript, id, grant.Clip(app.by), d.Most, d.Within.Milliseconds(), d.Doubt.Milliseconds())
+	made, status, _, err := change(ctx, app, "death", store.DeathScript, id, grant.Clip(app.by), d.Most, d.Within.Milliseconds(), d.Doubt.Milliseconds())
 	return status == string(grant.OutcomeOK), made == "mass_death", err
 }
 
 // Retry asks for the right to try a grant again whose death is doubted: one in `every` has it.
 func (app App) Retry(ctx context.Context, id string, every time.Duration, d Deaths) (bool, error) {
-	_, status, _, err := app.place().change(ctx, "retry", store.RetryScript, id, grant.Clip(app.by), every.Milliseconds(), d.Doubt.Milliseconds())
+	_, status, _, err := change(ctx, app, "retry", store.RetryScript, id, grant.Clip(app.by), every.Milliseconds(), d.Doubt.Milliseconds())
 	return status == string(grant.OutcomeOK), err
 }
 
@@ -145,5 +149,5 @@ func (app App) Enter(ctx context.Context, id string, most int, ttl time.Duration
 
 // Leave gives a place back, and tells the waiting processes if at least `crowd` were taken.
 func (app App) Leave(ctx context.Context, id string, crowd int) error {
-	return app.all.db.Publish(ctx, store.LeaveScript, []string{app.keys().Inflight()}, id, crowd, app.AppKey()).Err()
+	return app.all.db.Publish(ctx, store.LeaveScript, []string{app.keys().Inflight()}, id, crowd, app.AppKey(), "").Err()
 }

@@ -10,7 +10,7 @@ import (
 // SayLost says in the app's state, for the fleet, that Redis has lost the data which it had with the birth mark
 // was. It returns since when.
 func (a *Place) SayLost(ctx context.Context, by, was, now string) (lostAt int64, err error) {
-	_, _, s, err := a.change(ctx, dataLost, store.AppLostScript, store.NewID(), grant.Clip(by), was, now)
+	_, _, s, err := a.change(ctx, dataLost, store.AppLostScript, "", store.NewID(), grant.Clip(by), was, now)
 	if err != nil {
 		return 0, err
 	}

@@ -3,6 +3,7 @@ package apps
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -121,11 +122,11 @@ func (a *Place) news() {
 	a.changed = make(chan struct{})
 }
 
-// change runs a script that changes an app's state, and takes the result into memory. made
-// is the kind of change that it was; empty if nothing changed.
-func (a *Place) change(ctx context.Context, op string, s *redis.Script, args ...any) (made, status string, _ *State, err error) {
+// change runs a script that changes the state of an app, or of a host of it, and takes the result into memory.
+// made is the kind of change that it was; empty if nothing changed.
+func (a *Place) change(ctx context.Context, op string, s *redis.Script, host string, args ...any) (made, status string, _ *State, err error) {
 	session, sent := a.all.hub.SessionOf(a.channel), mono.Now()
-	got, err := a.all.db.Publish(ctx, s, []string{a.channel}, args...).Slice()
+	got, err := a.all.db.Publish(ctx, s, []string{a.channel}, append(args, host)...).Slice()
 	a.all.db.Watchers.Took("app_change", sent)
 	var r store.Reply
 	if err == nil {
@@ -138,8 +139,8 @@ func (a *Place) change(ctx context.Context, op string, s *redis.Script, args ...
 	state := &State{App: a.name, asOf: r.Now, now: r.Now, at: a.all.clock.Observe(sent, mono.Now(), r.Now), session: session}
 	state.parse(r.Text)
 	if state.changeID == args[0] {
-		made = state.change
-		a.told.notify(StateChange{made, state})
+		a.told.notify(StateChange{state.change, state})
+		made = strings.TrimPrefix(state.change, ofHost)
 	}
 	if op == dataLost { // the process that notices it gives back what it remembers anyway
 		return made, r.Status, a.adopt(state, sent), nil

@@ -13,11 +13,14 @@ import (
 // unix ms; 0 means none. It does not change. When all is well only AcceptedAt and ReadAt are set.
 type State struct {
 	App string
+	// Hosts are, by name, the hosts of token endpoints about which there is a doubt, or more; nil for none. Of
+	// each its part is known: circuit and pause.
+	Hosts   map[string]*State
+	Several bool   // tenants have token endpoints at several hosts: a process that has seen two has said so
+	About   string // the host that the last change was about, empty for the app as a whole; in Hosts the host's name
+
 	grant.AppTrouble
 	ProbeBy string // the process that is trying just now
-	// Refused are the fingerprints of the tenants that were refused in a row, with no
-	// acceptance in between.
-	Refused string
 	// Failing are the fingerprints of the tenants for which the provider failed, with no answer of another
 	// kind in between.
 	Failing string
@@ -53,10 +56,30 @@ func (s *State) Until(t int64) time.Duration {
 	return max(0, s.at+clock.Span(t-s.now)-mono.Now())
 }
 
+// Host is what is known of a host; nil where there is no doubt about it.
+func (s *State) Host(name string) *State {
+	if len(s.Hosts) == 0 || name == "" {
+		return nil
+	}
+	return s.Hosts[hostName(name)]
+}
+
+// OpenAt reports whether the circuit of a host is open; of the app for "".
+func (s *State) OpenAt(host string) bool {
+	if host != "" {
+		s = s.Host(host)
+	}
+	return s != nil && s.Open
+}
+
 // believable ends what waits if Redis' clock was set back since this was written, as in app.lua.
 func (s *State) believable() {
 	if s.changedAt > s.now+grant.ClockTolerance {
 		s.ProbeAt, s.ThrottledUntil, s.MassTryAt = 0, 0, 0
+	}
+	for _, h := range s.Hosts {
+		h.App, h.asOf, h.now, h.at = s.App, s.asOf, s.now, s.at
+		h.believable()
 	}
 }
 
@@ -75,6 +98,12 @@ func (s *State) Unsettled(read bool) bool {
 	return s.AcceptedAt == 0 || read && s.ReadAt == 0 || s.Open || s.Refused != "" || s.Limited != "" || s.Failing != "" || s.Ramp > 0
 }
 
+// HostUnsettled reports whether the next acceptance by a host is to be noted.
+func (s *State) HostUnsettled(name string) bool {
+	h := s.Host(name)
+	return h != nil && (h.Open || h.Refused != "" || h.ThrottledUntil <= h.Now())
+}
+
 // Fails reports whether a tenant is among those for which the provider fails.
 func (s *State) Fails(tenant string) bool {
 	return s.DownAt != 0 || strings.Contains(s.Failing, tenantFP(tenant))
@@ -85,7 +114,7 @@ func (s *State) Made(id string) string {
 	if s.changeID != id {
 		return ""
 	}
-	return s.change
+	return strings.TrimPrefix(s.change, ofHost)
 }
 
 // Refuses reports whether a tenant is among those that were refused in a row.
@@ -104,8 +133,17 @@ func tenantFP(tenant string) string { return grant.Fingerprint(tenant)[:8] }
 // doubtful reports whether a state that stops the app's exchanges is to be read again: an
 // operator may have deleted it, which is not pushed.
 func (s *State) doubtful() bool {
-	stopped := s.Open || s.Ramp > 0 || s.ThrottledUntil > s.Now()
-	return stopped && mono.Now()-s.taken > readAgainAfter
+	return mono.Now()-s.taken > readAgainAfter && (s.stops() || s.Ramp > 0)
+}
+
+// stops reports whether the state stops exchanges of the app, or of a host.
+func (s *State) stops() bool {
+	for _, h := range s.Hosts {
+		if h.stops() {
+			return true
+		}
+	}
+	return s.Open || s.ThrottledUntil > s.Now()
 }
 
 const readAgainAfter = 5 * time.Second
@@ -120,6 +158,10 @@ func (s *State) parse(text string) {
 }
 
 func (s *State) set(name, value string) {
+	if name, host, ofHost := strings.Cut(name, "@"); ofHost {
+		s.setOfHost(host, name, value)
+		return
+	}
 	switch name {
 	case "circuit":
 		s.Open = value == "open"
@@ -141,6 +183,10 @@ func (s *State) set(name, value string) {
 		s.Limited = value
 	case "by":
 		s.By = value
+	case "several":
+		s.Several = value != ""
+	case "host":
+		s.About = value
 	case "change":
 		s.change = value
 	case "change_id":

@@ -20,7 +20,8 @@ type Change struct {
 // StateChange is one change of an app's state: "suspected" (one tenant is refused as if the
 // client were), "open" and "closed" of its circuit, "refused", "probe" and "unprobed" while it
 // is open, "limited" (one tenant is to wait), "throttled", "ramp" after that, "accepted",
-// "death" of a grant, "mass_death", "retry" and "revived" after that.
+// "death" of a grant, "mass_death", "retry" and "revived" after that. What is about a host alone begins with "host_",
+// and State.About is its name.
 type StateChange struct {
 	Kind  string
 	State *State

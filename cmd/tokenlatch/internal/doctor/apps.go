@@ -73,6 +73,17 @@ func (x *exam) addApps() {
 // noApp stands for one, where there is none yet.
 const noApp = "doctor"
 
+// troubled says of an app, or of a host, since when there is the trouble; nothing if there is none.
+func troubled(name string, s *engine.AppState, is func(*engine.AppState) (bool, int64)) []string {
+	switch is, since := is(s); {
+	case !is:
+		return nil
+	case since != 0:
+		name += " since " + time.UnixMilli(since).UTC().Format(time.RFC3339)
+	}
+	return []string{name}
+}
+
 // state judges each app's own state. is says whether there is the trouble, and since when, in unix ms; 0 for
 // nobody knows.
 func state(bad func(string, ...any) verdict, is func(*engine.AppState) (bool, int64), ill, well string) func(*exam) verdict {
@@ -88,12 +99,9 @@ func state(bad func(string, ...any) verdict, is func(*engine.AppState) (bool, in
 				return unknown(err)
 			}
 			known++
-			if troubled, since := is(s); troubled {
-				text := oncall.ID(app)
-				if since != 0 {
-					text += " since " + time.UnixMilli(since).UTC().Format(time.RFC3339)
-				}
-				in = append(in, text)
+			in = append(in, troubled(oncall.ID(app), s, is)...)
+			for _, host := range s.HostsWhere(func(*engine.AppState) bool { return true }) {
+				in = append(in, troubled(oncall.ID(app)+" at "+host, s.Hosts[host], is)...)
 			}
 		}
 		switch {

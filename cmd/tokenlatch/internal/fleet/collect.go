@@ -11,6 +11,7 @@ var (
 	overdueDesc                      = desc("tokenlatch_fleet_overdue", "Renewals that are overdue by more than a minute.", "app")
 	oldestDesc                       = desc("tokenlatch_fleet_oldest_unresolved_claim_seconds", "For how long the oldest claim without outcome has been standing; 0 for none.", "app")
 	circuitDesc                      = desc("tokenlatch_fleet_circuit_open", "1 if the provider refuses the client.", "app")
+	hostsDesc                        = desc("tokenlatch_fleet_hosts_stopped", "Hosts of token endpoints that refuse the client, or want a pause, while others do not.", "app")
 	pausedDesc                       = desc("tokenlatch_fleet_paused_until_seconds", "Until when the provider wants a pause, in seconds since 1970 by Redis' clock; 0 for none.", "app")
 	reauthDesc                       = desc("tokenlatch_fleet_reauth_due", "Grants whose consent ends within that time, whatever is done.", "app", "within")
 	checkDesc                        = desc("tokenlatch_doctor_check", "What a check of this Redis found: 0 ok, 1 warning, 2 failure.", "id")
@@ -18,7 +19,7 @@ var (
 	scannedDesc                      = desc("tokenlatch_fleet_scan_timestamp_seconds", "When the last whole scan ended, in seconds since 1970; 0 for not yet.")
 	tookDesc                         = desc("tokenlatch_fleet_scan_duration_seconds", "How long the last whole scan took.")
 	failedDesc                       = desc("tokenlatch_fleet_scan_failures_total", "Scans that failed.")
-	descs                            = []*prometheus.Desc{grantsDesc, overdueDesc, oldestDesc, circuitDesc, pausedDesc, reauthDesc, checkDesc, leadsDesc, scannedDesc, tookDesc, failedDesc}
+	descs                            = []*prometheus.Desc{grantsDesc, overdueDesc, oldestDesc, circuitDesc, hostsDesc, pausedDesc, reauthDesc, checkDesc, leadsDesc, scannedDesc, tookDesc, failedDesc}
 	_           prometheus.Collector = (*Exporter)(nil)
 )
 
@@ -71,6 +72,7 @@ func (a *app) collect(gauge func(*prometheus.Desc, float64, ...string), name str
 	gauge(overdueDesc, float64(a.overdue), name)
 	gauge(oldestDesc, a.oldest.Seconds(), name)
 	gauge(circuitDesc, number(a.open), name)
+	gauge(hostsDesc, float64(a.hosts), name)
 	gauge(pausedDesc, seconds(a.pausedTo), name)
 }
 

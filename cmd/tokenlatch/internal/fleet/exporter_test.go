@@ -150,7 +150,8 @@ func TestAnAppIsLookedAt(t *testing.T) {
 	now := rdb.Time(t.Context()).Val()
 	until := now.Add(time.Minute).UnixMilli()
 	for _, err := range []error{
-		rdb.HSet(t.Context(), prefix+":app:zoom", "circuit", "open", "opened_at", now.UnixMilli(), "throttled_until", until).Err(),
+		rdb.HSet(t.Context(), prefix+":app:zoom", "circuit", "open", "opened_at", now.UnixMilli(), "throttled_until", until,
+			"circuit@a", "open", "throttled_until@b", until, "refused@c", "0123abcd").Err(),
 		rdb.ZAdd(t.Context(), prefix+":due:zoom:03", redis.Z{Score: float64(now.Add(-time.Hour).UnixMilli()), Member: "acme"}).Err(),
 	} {
 		if err != nil {
@@ -162,7 +163,7 @@ func TestAnAppIsLookedAt(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := e.found.apps["zoom"]
-	if a == nil || !a.open || a.overdue != 1 || a.pausedTo.UnixMilli() != until || a.oldest != 0 {
+	if a == nil || !a.open || a.hosts != 2 || a.overdue != 1 || a.pausedTo.UnixMilli() != until || a.oldest != 0 {
 		t.Errorf("%+v", a)
 	}
 }

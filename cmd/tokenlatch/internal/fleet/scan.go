@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/oncall"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/inspect"
 )
@@ -26,6 +27,7 @@ type app struct {
 	overdue   int64
 	oldest    time.Duration // of the unresolved claims
 	open      bool          // the circuit
+	hosts     int           // that refuse the client, or want a pause
 	pausedTo  time.Time     // by Redis' clock
 	reauthDue map[string]int64
 }
@@ -112,6 +114,7 @@ func (a *app) look(ctx context.Context, in *inspect.Inspector, name string) erro
 		return err
 	}
 	a.open = state.Open
+	a.hosts = len(state.HostsWhere(func(h *engine.AppState) bool { return h.Open || h.ThrottledUntil > state.Now() }))
 	if state.ThrottledUntil > state.Now() {
 		a.pausedTo = grant.Time(state.ThrottledUntil)
 	}

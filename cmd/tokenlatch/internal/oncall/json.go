@@ -1,6 +1,8 @@
 package oncall
 
 import (
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
@@ -147,10 +149,21 @@ const (
 	AppRamp      = "ramping"
 	AppOK        = "ok"
 	AppUnknown   = "unknown"
+
+	appHostOpen   = "host_circuit_open" // as AppOpen, of one host of the token endpoints: the tenants of others go on
+	appHostPaused = "host_paused"
 )
 
 // deathsDoubted is for how long deaths are doubted after too many.
 const deathsDoubted = 24 * time.Hour
+
+// hosts names the first of several, and how many more there are.
+func hosts(names []string) string {
+	if len(names) <= 3 {
+		return strings.Join(names, ", ")
+	}
+	return strings.Join(names[:3], ", ") + " and " + strconv.Itoa(len(names)-3) + " more"
+}
 
 // LookAtApp fills in what an app's own state says; nil is an app without one.
 func (a *App) LookAtApp(s *engine.AppState) {
@@ -177,8 +190,26 @@ func (a *App) LookAtApp(s *engine.AppState) {
 	case s.ThrottledUntil > now:
 		a.State, a.Until = AppPaused, at(s.ThrottledUntil)
 		a.Why = "the provider wants a pause, " + Span(s.Until(s.ThrottledUntil)) + " more"
+	case a.lookAtHosts(s):
 	case s.Ramp > 0:
 		a.State = AppRamp
 		a.Why = "beginning again after a pause"
 	}
+}
+
+// lookAtHosts fills in what is stopped at hosts alone, and reports whether anything is.
+func (a *App) lookAtHosts(s *engine.AppState) bool {
+	open := s.HostsWhere(func(h *engine.AppState) bool { return h.Open })
+	paused := s.HostsWhere(func(h *engine.AppState) bool { return h.ThrottledUntil > h.Now() })
+	switch {
+	case open != nil:
+		h := s.Hosts[open[0]]
+		a.State, a.Since = appHostOpen, at(h.OpenedAt)
+		a.Why = "the provider refuses the client at " + hosts(open) + answer(h.Error)
+	case paused != nil:
+		h := s.Hosts[paused[0]]
+		a.State, a.Until = appHostPaused, at(h.ThrottledUntil)
+		a.Why = "the provider wants a pause at " + hosts(paused) + ", " + Span(h.Until(h.ThrottledUntil)) + " more"
+	}
+	return open != nil || paused != nil
 }

@@ -1,5 +1,6 @@
 -- Note that the provider has accepted the app's client: the circuit closes, nothing is
--- suspected any more, and the ramp after a pause goes on.
+-- suspected any more, and the ramp after a pause goes on. Of a host (see app.lua) nothing is left then but a
+-- pause that lasts.
 -- KEYS[1]  the app's state (HASH), and the channel of that name
 -- ARGV[1]  id of this change
 -- ARGV[2]  name of the process that was accepted
@@ -8,15 +9,29 @@
 -- ARGV[5]  ms that the top lasts
 -- ARGV[6]  "read" if a pair was read, and not only the client accepted
 -- ARGV[7]  "revived" if it is that of a grant whose death was doubted
+-- ARGV[8]  "several" if tenants have token endpoints at several hosts
 -- returns  {"ok", now, state}. Nothing is written where there is nothing to note, so that a
 --          repeat changes nothing
 local r, now = hash(KEYS[1]), now_ms()
 if r.change_id == ARGV[1] then return reply('ok', now, r) end
 local set, kind = {}, nil
+if host ~= '' then
+  local s = scope(r)
+  local paused = ahead(s, 'throttled_until', now) > now
+  if not next(s) or (paused and not s.circuit and not s.refused) then return reply('ok', now, r) end
+  for k in pairs(s) do set[k] = '' end
+  if paused then set.throttled_until, set.changed_at = nil, nil end
+  if paused and not s.circuit then set.error = nil end
+  change(KEYS[1], s.circuit == 'open' and 'closed' or 'accepted', now, r, ARGV[1], ARGV[2], set)
+  return reply('ok', now, r)
+end
 local read = ARGV[6] == 'read'
 if r.brake and not read then return reply('ok', now, r) end -- that is not what stopped it
 if read and not r.read_at then
   kind, set.read_at = 'accepted', int(now)
+end
+if ARGV[8] == 'several' and not r.several then
+  kind, set.several = 'accepted', '1'
 end
 local down = r.down_at
 if not r.accepted_at or r.circuit or r.refused or r.limited or r.failing then

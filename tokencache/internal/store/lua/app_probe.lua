@@ -1,4 +1,4 @@
--- Ask for the right to try whether the provider accepts the client again.
+-- Ask for the right to try whether the provider, or its host (see app.lua), accepts the client again.
 -- KEYS[1]  the app's state (HASH), and the channel of that name
 -- ARGV[1]  id of this change, and of the probe
 -- ARGV[2]  name of the process that asks
@@ -7,8 +7,9 @@
 -- returns  {status, now, state}: "ok" (probe, or the circuit is closed), "wait" (not yet, or
 --          another process does)
 local r, now = hash(KEYS[1]), now_ms()
-if r.circuit ~= 'open' or r.probe_id == ARGV[1] then return reply('ok', now, r) end
-if ahead(r, 'probe_at', now) + num(ARGV[4]) > now then return reply('wait', now, r) end
+local s = scope(r)
+if s.circuit ~= 'open' or s.probe_id == ARGV[1] then return reply('ok', now, r) end
+if ahead(s, 'probe_at', now) + num(ARGV[4]) > now then return reply('wait', now, r) end
 change(KEYS[1], 'probe', now, r, ARGV[1], ARGV[2], {
   probe_by = ARGV[2], probe_id = ARGV[1], probe_at = int(now + num(ARGV[3])),
 })

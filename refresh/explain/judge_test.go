@@ -235,7 +235,7 @@ var table = []judged{
 	}), "TL101", OK, Nobody, "is FRESH", "w1 stored generation 2"},
 	{"a pause of its host", with(over(), func(c *Case) {
 		c.Host, c.State = "a.example.com", &State{ByHost: map[string]*State{"a.example.com": {ThrottledUntil: noon + mins, Error: "throttled//429"}}}
-	}), "TL205", Warning, Nobody, "exchanges at a.example.com, until", "its access token ended"},
+	}), "TL205", Warning, Nobody, "exchanges at a.example.com, until", "several tenants were told to wait"},
 	{"a client refused for one tenant", failed("app_refused/unauthorized_client/400"), "TL401", Error, Operator, "refuses the client for this tenant", "w1 began to present generation 2"},
 	{"another keyset", with(fresh(), func(c *Case) { c.Pair, c.Process.Name = PairSealed, "w7" }), "TL402", Error, Operator, "a key that w7 does not have", "w1 stored generation 2"},
 	{"http", with(fresh(), func(c *Case) { c.Process = Process{Name: "w7", Code: "insecure_url"} }), "TL403", Error, Operator, "not sent over http", "nothing was sent"},

@@ -9,9 +9,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Masters are a Cluster's, by a map of the slots that is loaded now; nil where it is not a Cluster.
+// Masters are a Cluster's, by a map of the slots that is loaded now; nil where it is not a Cluster. A load that
+// comes upon a silent node is not waited for: the next one begins soon, and asks the nodes in another order.
 func (st *Store) Masters(ctx context.Context) []*redis.Client {
-	nodes, _ := Insist(ctx, st, func() ([]*redis.Client, error) { return st.slots.load(ctx), nil })
+	if _, ok := st.Redis.(*redis.ClusterClient); !ok {
+		return nil
+	}
+	nodes, _ := insist(ctx, hedge/4, func(int) ([]*redis.Client, error) { return st.slots.load(ctx), nil })
 	return nodes
 }
 
@@ -45,21 +49,28 @@ func Insist[T any](ctx context.Context, st *Store, ask func() (T, error)) (T, er
 	if _, ok := st.Redis.(*redis.ClusterClient); !ok {
 		return ask()
 	}
+	return insist(ctx, hedge, func(n int) (T, error) {
+		if n > 1 {
+			st.slots.load(ctx)
+		}
+		return ask()
+	})
+}
+
+// insist asks for the n-th time, counted from 1, each time that nothing has answered for so long.
+func insist[T any](ctx context.Context, every time.Duration, ask func(n int) (T, error)) (T, error) {
 	type answer struct {
 		got T
 		err error
 	}
 	const most = 8
 	answers := make(chan answer, most)
-	again := time.NewTicker(hedge)
+	again := time.NewTicker(every)
 	defer again.Stop()
 	for n := 1; ; n++ {
 		if n <= most {
 			go func() { // nobody waits for one in vain: it ends with go-redis' patience, or with the client
-				if n > 1 {
-					st.slots.load(ctx)
-				}
-				got, err := ask()
+				got, err := ask(n)
 				answers <- answer{got, err}
 			}()
 		}

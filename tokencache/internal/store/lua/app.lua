@@ -17,6 +17,10 @@ local function scope(r)
   return s
 end
 
+-- set_back says that this clock was set back since an app's state was written. What it says of times
+-- ahead is over then: nobody can tell what is left of a wait, and it would last as long as the clock was set back.
+local function set_back(r, now) return num(r.changed_at) > now + 2000 end
+
 -- At most so many hosts are in an app's state.
 local most_hosts = 16
 
@@ -27,7 +31,7 @@ local function make_room(r, now, set)
   for k, v in pairs(r) do
     local name = string.match(k, '^changed_at@(.*)$')
     if name then
-      local changed = num(v) > now + 2000 and 0 or num(v) -- the clock was set back since
+      local changed = set_back({ changed_at = v }, now) and 0 or num(v)
       if r['circuit@' .. name] or num(r['throttled_until@' .. name]) > now then changed = changed + 9e15 end
       n = n + 1
       if not first or changed < oldest or (changed == oldest and name < first) then first, oldest = name, changed end
@@ -47,10 +51,6 @@ local function of_host(r, now, set)
   if set.changed_at ~= '' then named['changed_at' .. at] = int(now) end -- '': nothing is left of it
   return named
 end
-
--- set_back says that this clock was set back since an app's state was written. What it says of times
--- ahead is over then: nobody can tell what is left of a wait, and it would last as long as the clock was set back.
-local function set_back(r, now) return num(r.changed_at) > now + 2000 end
 
 -- ahead is a time of an app's state, for which something waits; 0 for none.
 local function ahead(r, name, now) return set_back(r, now) and 0 or num(r[name]) end

@@ -111,6 +111,9 @@ func (r *Run) renew(ctx context.Context, s *engine.Snapshot, due int64) (next in
 	if stopped := p.Stopped(p.Applicant(s.Tenant, s)); stopped != nil { // it would take a place in the budget for nothing
 		return s.Now() + max(stopped.Retry, policy.LookAgain).Milliseconds(), &s.Record, nil
 	}
+	if ctx.Err() != nil { // nothing is begun
+		return due, &s.Record, nil
+	}
 	var got *engine.Snapshot
 	for err = economy.ErrNoPlace; errors.Is(err, economy.ErrNoPlace); {
 		if err := p.StandBy(waiting, t); err != nil {

@@ -115,7 +115,8 @@ func (d Set) TakeDue(ctx context.Context, shard, limit int, ahead, hold time.Dur
 	for _, tenant := range leave {
 		args = append(args, tenant)
 	}
-	got, err := store.Bounded(ctx, store.NodePatience, func(ctx context.Context) ([]string, error) {
+	// A caller that ends meanwhile hears what it has taken, or it could not put that back.
+	got, err := store.Bounded(context.WithoutCancel(ctx), store.NodePatience, func(ctx context.Context) ([]string, error) {
 		return store.DueScript.Run(ctx, d.all.db.Redis, []string{d.keys().Due(shard)}, args...).StringSlice()
 	})
 	if err == nil && len(got) == 0 {

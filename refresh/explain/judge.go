@@ -351,9 +351,8 @@ func (j *judge) diedEarly(generation int64) (journal.Entry, bool) {
 		if generation != j.r.Generation { // when it ended is not known any more, but the record has counted it
 			return e, true
 		}
-		// An API that refuses all tokens refuses fresh ones. A death that follows says that it was not that.
-		told := e.At-j.r.IssuedAt >= rules.Fresh.Milliseconds() || j.r.State == grant.Reauthorize
-		if told && 100*(j.r.ExpiresAt-e.At) > int64(rules.Early)*(j.r.ExpiresAt-j.r.IssuedAt) {
+		aged := e.At-j.r.IssuedAt >= rules.Fresh.Milliseconds()
+		if aged && 100*(j.r.ExpiresAt-e.At) > int64(rules.Early)*(j.r.ExpiresAt-j.r.IssuedAt) {
 			return e, true
 		}
 	}

@@ -297,11 +297,11 @@ var table = []judged{
 		last := len(c.Trace.Entries) - 2
 		c.Trace.Entries = slices.Insert(c.Trace.Entries, last, journal.Entry{ID: "5-0", At: ago(6 * sec), Kind: journal.Reject, Generation: 2, Epoch: c.Record.Epoch, By: "w1"})
 	}), "TL701", Error, OtherProgram, "this is the first sign", "an API refused the access token of generation 2"},
-	{"the first sign, of a token that was seconds old, and dead", with(dead("invalid_grant", "reauthorize/invalid_grant/400"), func(c *Case) {
+	{"an app that its customer has removed: an API refuses the token, seconds old, and the provider the grant", with(dead("invalid_grant", "reauthorize/invalid_grant/400"), func(c *Case) {
 		c.Record.IssuedAt, c.Record.ExpiresAt, c.Record.RefreshAt = ago(20*sec), noon+hour, noon+54*mins
 		last := len(c.Trace.Entries) - 2
 		c.Trace.Entries = slices.Insert(c.Trace.Entries, last, journal.Entry{ID: "5-0", At: ago(6 * sec), Kind: journal.Reject, Generation: 2, Epoch: c.Record.Epoch, By: "w1"})
-	}), "TL701", Error, OtherProgram, "this is the first sign", "an API refused the access token of generation 2"},
+	}), "TL301", Error, Tenant, "MUST CONNECT AGAIN", "an API refused the access token of generation 2"},
 	{"an API that refuses a fresh token, once", with(fresh(), func(c *Case) {
 		c.Record.IssuedAt, c.Record.Rejects, c.Record.RejectedGen = ago(20*sec), 1, 1
 		c.line(ago(21*sec), journal.Reject, 1, "w1", "an API refused the access token")

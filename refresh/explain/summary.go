@@ -51,6 +51,8 @@ func (s Summary) says(most int) string {
 	switch {
 	case s.Grants == 0:
 		return "there is no grant"
+	case s.Trouble == 0 && s.Grants == 1:
+		return "all is well with its one grant"
 	case s.Trouble == 0:
 		return fmt.Sprintf("all is well with its %d grants", s.Grants)
 	}

@@ -285,3 +285,18 @@ func TestAnAppsChangesLeaveItsHostsAlone(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// What a host says must not hide that Redis' clock was set back since the app's waits were written.
+func TestAHostsChangeLetsNoWaitOfTheAppLastAsLongAsAClockWasSetBack(t *testing.T) {
+	t.Parallel()
+	c := freshCache(t)
+	key, ahead := c.App("zoom").AppKey(), time.Now().Add(time.Hour).UnixMilli()
+	if err := c.rdb.HSet(t.Context(), key, "circuit", "open", "opened_at", ahead, "probes", 1, "probe_at", ahead+10_000,
+		"throttled_until", ahead+60_000, "changed_at", ahead, "rev", 5, "v", 1).Err(); err != nil {
+		t.Fatal(err)
+	}
+	_, s := hostRefused(t, c, "a.example.com", "one", "")
+	if probe, pause := s.Until(s.ProbeAt), s.Until(s.ThrottledUntil); probe > time.Minute || pause > time.Minute {
+		t.Errorf("the app waits %s for a probe, and pauses for %s", probe, pause)
+	}
+}

@@ -76,7 +76,7 @@ func (c *Circuit) admit(a Applicant) (admission, error) {
 // probe asks for the right to make the one exchange that tries whether the client is accepted.
 func (c *Circuit) probe(s *engine.AppState, a Applicant) (admission, error) {
 	late, of := time.Duration(0), probed(c, s, a)
-	if a.Refused = a.Refused || of.Refuses; a.Refused {
+	if a.Refused = a.Refused || of.Refuses || of.Late; a.Refused {
 		late = policy.Handicap(of.Probes)
 	}
 	id := engine.NewID()

@@ -46,4 +46,10 @@ func askHost(c *Circuit, s *engine.AppState, a Applicant) (host string) {
 	return c.hosts.HostOf(g)
 }
 
+// several reports whether this process has met more than one host.
+func several(c *Circuit) (many bool) {
+	defer func() { _ = recover() }() // as in askHost
+	return c.hosts != nil && c.hosts.SeveralHosts()
+}
+
 func hostWitness(host string) string { return "host " + host } // a tenant of that name is no witness beside it

@@ -18,10 +18,10 @@ func gate(c *Circuit, s *engine.AppState, a Applicant) (policy.Passage, time.Dur
 func viewOf(c *Circuit, s *engine.AppState, a Applicant) (app policy.App, host *policy.App) {
 	app = partOf(s, a)
 	if name := hostFor(c, s, a); name != "" {
-		app.Refuses = app.Refuses || s.Refuses(hostWitness(name)) // another host's tenant can tell more
+		app.Late = s.Refuses(hostWitness(name))
 		if h := s.Host(name); h != nil {
 			part := partOf(h, a)
-			part.Host, app.Refuses = name, app.Refuses || h.Open
+			part.Host, app.Late = name, app.Late || h.Open
 			host = &part
 		}
 	}

@@ -2,8 +2,10 @@ package economy
 
 import (
 	"testing"
+	"time"
 
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
@@ -20,5 +22,29 @@ func TestTheBrakeLetsOnlyTheTenantItHitAndAnotherProfileGoOn(t *testing.T) {
 				t.Errorf("%+v: %d (%v), want %d", a, got, e, want)
 			}
 		}
+	}
+}
+
+// The pair of a tenant whose host refuses the client is not lost, and would be by one more success that
+// nobody can read.
+func TestTheBrakeHoldsTheTenantsOfAHostWhoseCircuitIsOpen(t *testing.T) {
+	s := &engine.AppState{}
+	s.Read(map[string]string{
+		"circuit": "open", "brake": "0123abcd", "refused": "00000000", "circuit@a": "open", "refused@a": "11111111", "probes@a": "1", "changed_at@a": "1",
+	}, time.Now().UnixMilli())
+	if got, _, _ := gate(&Circuit{hosts: oneHost{}}, s, Applicant{tenant: "healthy", profile: "0123abcd"}); got != policy.PassStopped {
+		t.Errorf("it may pass: %d", got)
+	}
+}
+
+// oneHost has all tenants at host a.
+type oneHost struct{}
+
+func (oneHost) HostOf(provider.Grant) string { return "a" }
+func (oneHost) SeveralHosts() bool           { panic("a function of the user's") }
+
+func TestAHostFunctionThatPanicsTakesNothingAlong(t *testing.T) {
+	if several(&Circuit{hosts: oneHost{}}) {
+		t.Error("it has told of several")
 	}
 }

@@ -86,7 +86,7 @@ func (c *Circuit) notePause(ctx context.Context, a admission, host string, e *pr
 		paused, s, err := c.app.At(host).Throttle(ctx, engine.NewID(), policy.ErrorText(e), witness, d)
 		switch {
 		case paused && host != "":
-			c.log.Warn().Str("host", host).Str("code", e.Code).Int("status", e.Status).Dur("pause_ms", s.Until(s.Host(host).ThrottledUntil)).
+			c.log.Warn().Str("host", host).Str("code", e.Code).Int("status", e.Status).Dur("pause_ms", d).
 				Msg("one host of the provider wants a pause, of several tenants: the exchanges of all its tenants wait")
 		case paused:
 			c.log.Warn().Str("code", e.Code).Int("status", e.Status).Dur("pause_ms", s.Until(s.ThrottledUntil)).
@@ -119,7 +119,7 @@ func (c *Circuit) noteDown(ctx context.Context, tenant string, e *provider.Error
 // host that has. What the exchange brought is more important: nobody waits for this.
 func (c *Circuit) noteAcceptance(a Applicant, host string, acc engine.Acceptance) {
 	s := c.app.KnownApp()
-	acc.Several = c.hosts != nil && c.hosts.SeveralHosts()
+	acc.Several = several(c)
 	unsettled := s == nil || s.Unsettled(acc.Read) || acc.Revived && massDies(s) || acc.Several && !s.Several
 	if s != nil {
 		host = cmp.Or(host, hostFor(c, s, a))

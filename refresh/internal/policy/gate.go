@@ -36,6 +36,7 @@ type App struct {
 	Error           string // class/code/status of the refusal that opened it
 	Braking, Braked bool   // it is open since answers could not be read; and not by this profile either
 	Refuses         bool   // the tenant is among those that were refused in a row
+	Late            bool   // its host is, or has a circuit that is open: another host's tenant can tell more
 	Probes          int64  // refusals in a row since the circuit opened
 	ProbeAt         int64  // before it nobody tries again
 	Probing         bool   // somebody does
@@ -93,7 +94,7 @@ func Gate(a App, host *App, who Applicant, random float64) (_ Passage, wait time
 		}
 	}
 	if open := a.Probed(host); open != nil {
-		return circuitGate(open, who.Refused || open.Refuses, random)
+		return circuitGate(open, who.Refused || open.Refuses || open.Late, random)
 	}
 	switch {
 	case a.ThrottledUntil > a.Now:

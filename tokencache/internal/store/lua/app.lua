@@ -60,21 +60,29 @@ local function tell_app(channel, kind, now, body)
   publish(channel, kind .. ' ' .. int(now) .. (body and '\n' .. body or ''))
 end
 
--- change stores what has changed of an app, or of its host, and pushes the whole state to all workers. A fact
--- that is over is removed.
+-- app_order is the order in which people see the fields.
 local app_order = {
   'circuit', 'error', 'opened_at', 'probes', 'probe_at', 'probe_by', 'probe_id', 'refused', 'brake',
   'throttled_until', 'limited', 'ramp', 'ramp_at', 'mass_at', 'mass_try_at', 'deaths', 'deaths_at',
   'failing', 'down_at', 'accepted_at', 'read_at', 'several', 'born', 'born_before', 'lost_at', 'change', 'host', 'by', 'change_id', 'changed_at', 'rev', 'v',
 }
-local function change(key, kind, now, r, id, by, set)
-  local s = scope(r)
-  if set_back(s, now) then
-    for _, k in ipairs({ 'probe_at', 'throttled_until', 'limited', 'ramp_at', 'mass_try_at' }) do
-      if s[k] and not set[k] then set[k] = '' end
-    end
+
+-- forget_waits ends what waits, of an app or a host, if this clock was set back since it was written.
+local function forget_waits(s, now, set)
+  if not set_back(s, now) then return end
+  for _, k in ipairs({ 'probe_at', 'throttled_until', 'limited', 'ramp_at', 'mass_try_at' }) do
+    if s[k] and not set[k] then set[k] = '' end
   end
-  if host ~= '' then kind, set = 'host_' .. kind, of_host(r, now, set) end
+end
+
+-- change stores what has changed of an app, or of its host, and pushes the whole state to all workers. A fact
+-- that is over is removed.
+local function change(key, kind, now, r, id, by, set)
+  forget_waits(scope(r), now, set)
+  if host ~= '' then
+    kind, set = 'host_' .. kind, of_host(r, now, set)
+    forget_waits(r, now, set) -- of the app: after this nobody sees by changed_at that the clock was set back
+  end
   set.change, set.host, set.by, set.change_id, set.rev, set.v = kind, host, by, id, int(num(r.rev) + 1), '1'
   set.changed_at = int(now)
   local args, gone = {}, {}

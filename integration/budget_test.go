@@ -99,6 +99,7 @@ func (p *process) settled() report {
 }
 
 func TestAStormCostsTheSameHoweverLongTheProviderTakes(t *testing.T) {
+	t.Parallel()
 	for _, latency := range []time.Duration{50 * time.Millisecond, time.Second, 3 * time.Second} {
 		t.Run(latency.String(), func(t *testing.T) {
 			t.Parallel()

@@ -32,6 +32,7 @@ func pages(t *testing.T) map[string]string {
 }
 
 func TestTheFrontDoorIsShort(t *testing.T) {
+	t.Parallel()
 	const most = 1500
 	if n := len(strings.Fields(read(t, "../README.md"))); n >= most {
 		t.Errorf("README has %d words: move what is not for a first visit to docs/, below %d", n, most)
@@ -53,6 +54,7 @@ func blocks(page, language string) []string {
 
 // A reader copies the Go of the front door as it stands.
 func TestTheGoInREADMECompiles(t *testing.T) {
+	t.Parallel()
 	snippets := blocks(read(t, "../README.md"), "go")
 	if len(snippets) == 0 {
 		t.Fatal("README shows no Go")
@@ -80,6 +82,7 @@ func TestTheGoInREADMECompiles(t *testing.T) {
 
 // The customer of a dead consent and the one who never connected need different things.
 func TestTheFirstSnippetKeepsItsErrorsApart(t *testing.T) {
+	t.Parallel()
 	snippets := blocks(read(t, "../README.md"), "go")
 	if len(snippets) == 0 {
 		t.Fatal("README shows no Go")

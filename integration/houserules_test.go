@@ -80,6 +80,7 @@ var limits = map[string]struct{ exports, circle, methods, lines int }{
 }
 
 func TestHouseRules(t *testing.T) {
+	t.Parallel()
 	for name, p := range typed(t, "./lock/...", "./tokencache/...", "./refresh/...", "./cmd/...") {
 		h := measure(p)
 		most := 0

@@ -71,6 +71,7 @@ func below(path, parent string) bool { return path == parent || strings.HasPrefi
 
 // Data flows one way: cmd → refresh → {lock, tokencache}.
 func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
+	t.Parallel()
 	inner := []string{"lock", "tokencache", "tokencache/engine", "tokencache/grant", "tokencache/journal", "tokencache/inspect", "tokencache/internal/apps", "tokencache/internal/clock", "tokencache/internal/due", "tokencache/internal/hub", "tokencache/internal/inbox", "tokencache/internal/memory", "tokencache/internal/mono", "tokencache/internal/proof", "tokencache/internal/server", "tokencache/internal/store", "refresh/explain", "refresh/internal/bearer", "refresh/internal/economy", "refresh/internal/exchange", "refresh/internal/flight", "refresh/internal/holder", "refresh/internal/keep", "refresh/internal/observe", "refresh/internal/pair", "refresh/internal/policy", "refresh/internal/renew", "refresh/internal/trouble", "refresh/internal/work", "refresh/provider"}
 	below := append(slices.Clone(inner), "refresh")
 	mayKnow := map[string][]string{
@@ -127,6 +128,7 @@ func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
 
 // The rooms of refresh, lower ones first: each knows those alone that it names.
 func TestRoomsOfRefreshKnowOnlyWhatTheyNeed(t *testing.T) {
+	t.Parallel()
 	mayKnow := map[string][]string{
 		"bearer": {}, "policy": {}, "work": {}, "exchange": {}, "observe": {},
 		"pair":    {"policy"},
@@ -160,6 +162,7 @@ func TestRoomsOfRefreshKnowOnlyWhatTheyNeed(t *testing.T) {
 
 // The rooms of the command: each knows those alone that it names, and none knows the command.
 func TestRoomsOfTheCommandKnowOnlyWhatTheyNeed(t *testing.T) {
+	t.Parallel()
 	const rooms = "cmd/tokenlatch/internal/"
 	mayKnow := map[string][]string{
 		"cli": {}, "oncall": {}, "settings": {},
@@ -224,6 +227,7 @@ func either(fs ...func(string) bool) func(string) bool {
 }
 
 func TestEachDependencyIsImportedInItsPlaceOnly(t *testing.T) {
+	t.Parallel()
 	for _, p := range packages(t) {
 		for _, rule := range importRules {
 			imports := p.Imports
@@ -241,6 +245,7 @@ func TestEachDependencyIsImportedInItsPlaceOnly(t *testing.T) {
 
 // The core must not pull in what only some users need.
 func TestTheCoreDoesNotLinkWhatOnlySomeUsersNeed(t *testing.T) {
+	t.Parallel()
 	for _, p := range packages(t) {
 		if !slices.Contains([]string{"lock", "tokencache", "tokencache/engine", "tokencache/grant", "refresh", "refresh/provider"}, p.short()) {
 			continue
@@ -271,6 +276,7 @@ var words = []struct {
 }
 
 func TestScriptsAndTheTokenEndpointStandInTheirPlaceOnly(t *testing.T) {
+	t.Parallel()
 	said := map[string]int{}
 	sources(t, func(short, name, text string) {
 		if strings.HasSuffix(name, ".lua") && short != "tokencache/internal/store/lua" {

@@ -105,6 +105,7 @@ func levelOf(of ast.Expr) (level string) {
 
 // The table says of each line that the library logs at which level, what it means and what to do; and of no other.
 func TestTheTableOfLogLinesIsWhole(t *testing.T) {
+	t.Parallel()
 	_, table, found := strings.Cut(read(t, "../docs/operations.md"), "\n## The log\n")
 	if !found {
 		t.Fatal("docs/operations.md has no section about the log")

@@ -106,6 +106,7 @@ var stoppedLong = map[string]row{
 }
 
 func TestEveryPointAtWhichAHolderCanBeCaught(t *testing.T) {
+	t.Parallel()
 	rs := redistest.Start(t)
 	for _, fault := range []struct {
 		name  string

@@ -59,6 +59,7 @@ func made(t *testing.T) map[string]bool {
 }
 
 func TestTheDocsOfOpsNameTheMetricsThatThereAre(t *testing.T) {
+	t.Parallel()
 	code := made(t)
 	for file, whole := range map[string]bool{"grafana.json": true, "alerts.yaml": false, "alerts_test.yaml": false, "runbook.md": false, "../operations.md": true} {
 		text := named(reads(t, ops+file))
@@ -76,6 +77,7 @@ func TestTheDocsOfOpsNameTheMetricsThatThereAre(t *testing.T) {
 }
 
 func TestEachAlertHasATestAndItsPlaceInTheRunbook(t *testing.T) {
+	t.Parallel()
 	find := func(file, pattern string) []string {
 		all := map[string]bool{}
 		for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(reads(t, ops+file), -1) {
@@ -104,6 +106,7 @@ func TestEachAlertHasATestAndItsPlaceInTheRunbook(t *testing.T) {
 
 // Each place in the runbook leads on: to a command, and where there is a code, to one that exists.
 func TestEachPlaceInTheRunbookLeadsToACommand(t *testing.T) {
+	t.Parallel()
 	codes := reads(t, "../docs/codes.md")
 	sections := strings.Split(reads(t, ops+"runbook.md"), "\n## ")[1:]
 	for _, section := range sections {
@@ -120,6 +123,7 @@ func TestEachPlaceInTheRunbookLeadsToACommand(t *testing.T) {
 }
 
 func TestTheDashboardIsOne(t *testing.T) {
+	t.Parallel()
 	var board struct {
 		Panels []struct {
 			ID      int

@@ -13,6 +13,7 @@ import (
 // A process that renews in the background is killed wherever it can be caught. What it had
 // taken comes back, and another renews it; nobody asks for a token in all of this.
 func TestAKilledSweeperIsReplaced(t *testing.T) {
+	t.Parallel()
 	for _, point := range []string{afterLease, afterClaim, afterAnswer, afterCommit} {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()

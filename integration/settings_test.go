@@ -12,6 +12,7 @@ import (
 
 // Whoever configures a worker reads one table: it has every setting, but those that each snippet shows.
 func TestTheSettingsTableHasEverySetting(t *testing.T) {
+	t.Parallel()
 	_, table, found := strings.Cut(read(t, "../docs/operations.md"), "\n## Settings\n")
 	if !found {
 		t.Fatal("docs/operations.md has no Settings")

@@ -15,6 +15,7 @@ import (
 
 // Tenants whose address cannot be made say nothing about the client: nobody was asked.
 func TestTenantsWithoutAnAddressDoNotStopTheApp(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker(func(cfg *refresh.Config) {
 		p, err := provider.PerTenant(func(g provider.Grant) (*oauth2.Config, error) {

@@ -15,6 +15,7 @@ import (
 )
 
 func TestConfigurationThatCannotWorkIsRefusedInWords(t *testing.T) {
+	t.Parallel()
 	rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"}) // never dialed
 	defer rdb.Close()
 	cache, err := tokencache.New(rdb, tokencache.Config{AEAD: tokencache.Plaintext})

@@ -14,6 +14,7 @@ import (
 )
 
 func TestConsentWinsOverAnExchangeUnderWay(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	a, b := f.worker(), f.worker()
 	f.connect(a, "acme", true)
@@ -32,6 +33,7 @@ func TestConsentWinsOverAnExchangeUnderWay(t *testing.T) {
 }
 
 func TestDisconnectIsNeverUndoneByAnExchangeUnderWay(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	a, b := f.worker(), f.worker()
 	f.connect(a, "acme", true)
@@ -61,6 +63,7 @@ func TestDisconnectIsNeverUndoneByAnExchangeUnderWay(t *testing.T) {
 }
 
 func TestUnknownTenantIsNotConnected(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
 	_, err := w.Token(f.ctx(), "nobody")
@@ -73,6 +76,7 @@ func TestUnknownTenantIsNotConnected(t *testing.T) {
 }
 
 func TestConnectRefusesWhatCannotBeKeptAlive(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
 	for name, tok := range map[string]*oauth2.Token{

@@ -13,6 +13,7 @@ import (
 )
 
 func TestNoNameForgesALogLine(t *testing.T) {
+	t.Parallel()
 	const forged = "x\n2030-01-01T00:00:00Z INF all is well\r\x1b[2J\x00\u2028\u202e\xff"
 	cause := errors.New(forged)
 	for what, e := range map[string]*refresh.Error{

@@ -22,6 +22,7 @@ func refuse(code string, status int) refreshtest.Step {
 }
 
 func TestRevokedGrantIsTwoExchangesAndOneTypedErrorForEverybody(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	workers := []*worker{f.worker(), f.worker(), f.worker()}
 	f.connect(workers[0], "acme", true)
@@ -97,6 +98,7 @@ func awaitToken(t *testing.T, f *fleet, w *worker, tenant string) {
 }
 
 func TestWrongClientSecretIsTheOperatorsAndMarksNoTenant(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
 	f.connect(w, "acme", true)
@@ -118,6 +120,7 @@ func short(cfg *refresh.Config) {
 }
 
 func TestLostAnswer(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		cfg    refreshtest.Config
@@ -185,6 +188,7 @@ func (f *fleet) pausedWorker() (*worker, paused) {
 }
 
 func TestLateSuccessorIsAcceptedEvenAfterReauthorize(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{Profile: provider.Profile{Replay: provider.ReplayDead}})
 	p := paused{answered: make(chan struct{}), goOn: make(chan struct{})}
 	slow, proxy := f.cuttable(short, func(cfg *refresh.Config) {
@@ -216,6 +220,7 @@ func TestLateSuccessorIsAcceptedEvenAfterReauthorize(t *testing.T) {
 }
 
 func TestRefusedSiblingIsKeptAndSavesTheGrant(t *testing.T) {
+	t.Parallel()
 	profile := provider.Profile{Replay: provider.ReplayGrace, Grace: time.Hour, KillsAccessToken: provider.No}
 	f := newFleet(t, refreshtest.Config{Profile: profile})
 	slow, p := f.pausedWorker()

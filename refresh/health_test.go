@@ -289,6 +289,7 @@ func TestHealthShowsNoSecret(t *testing.T) {
 
 // The table of docs/operations.md has each code, with what it means for readiness.
 func TestTheTableOfHealthIsWhole(t *testing.T) {
+	t.Parallel()
 	code, err := os.ReadFile("health.go")
 	if err != nil {
 		t.Fatal(err)

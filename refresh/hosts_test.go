@@ -93,6 +93,7 @@ func (e *estate) expired(w *worker, host string, n int) (tenants []string) {
 }
 
 func TestTheAnswerOfOneHostStopsNoTenantOfAnother(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		step    refreshtest.Step
 		kind    error

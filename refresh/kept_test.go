@@ -137,6 +137,7 @@ func ailing(t *testing.T, how trouble, alter ...func(*refresh.Config)) (f *fleet
 }
 
 func TestAPairThatRedisRefusesIsStoredByTheProcessOnceRedisIsWell(t *testing.T) {
+	t.Parallel()
 	for name, how := range troubles {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -155,6 +156,7 @@ func TestAPairThatRedisRefusesIsStoredByTheProcessOnceRedisIsWell(t *testing.T) 
 }
 
 func TestAPairThatRedisRefusesIsStoredByClose(t *testing.T) {
+	t.Parallel()
 	for name, how := range troubles {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

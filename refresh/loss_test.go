@@ -98,6 +98,7 @@ func TestTakeoverAsksTheFleetForALostCommit(t *testing.T) {
 
 // Who once waited for a lease must not go on believing that it is held.
 func TestFreeLeaseIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		profile provider.Profile
 		takes   time.Duration

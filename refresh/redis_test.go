@@ -32,6 +32,7 @@ func (f *fleet) patient() (*worker, *redistest.Proxy) {
 }
 
 func TestWithoutRedisAValidTokenIsServedAndNothingIsPresented(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w, proxy := f.cuttable()
 	valid := f.connect(w, "valid", false)
@@ -53,6 +54,7 @@ func TestWithoutRedisAValidTokenIsServedAndNothingIsPresented(t *testing.T) {
 }
 
 func TestPairIsServedFromMemoryWhileRedisIsAwayAndCommittedWhenItIsBack(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w, proxy := f.cuttable()
 	f.connect(w, "acme", true)
@@ -83,6 +85,7 @@ func TestPairIsServedFromMemoryWhileRedisIsAwayAndCommittedWhenItIsBack(t *testi
 }
 
 func TestCallerThatLeavesDoesNotCancelTheExchange(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
 	f.connect(w, "acme", true)
@@ -108,6 +111,7 @@ func TestCallerThatLeavesDoesNotCancelTheExchange(t *testing.T) {
 }
 
 func TestCloseDrainsTheExchangeAndEndsTheWaiters(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	holder, waiter := f.worker(), f.worker()
 	f.connect(holder, "acme", true)
@@ -141,6 +145,7 @@ func TestCloseDrainsTheExchangeAndEndsTheWaiters(t *testing.T) {
 }
 
 func TestFlushedRedisIsRestoredFromAWarmWorker(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	f.redis = redistest.Own(t)
 	w := f.worker()
@@ -156,6 +161,7 @@ func TestFlushedRedisIsRestoredFromAWarmWorker(t *testing.T) {
 }
 
 func TestFlushedRedisIsRestoredForAWorkerThatRemembersNothing(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	f.redis = redistest.Own(t)
 	warm := f.worker()

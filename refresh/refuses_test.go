@@ -18,6 +18,7 @@ func refusing(rules ...provider.APIRefusal) provider.Profile {
 }
 
 func TestATokenThatIsRefusedWithoutA401IsReplacedToo(t *testing.T) {
+	t.Parallel()
 	uhome := refusing(provider.APIRefusal{Status: 200, Member: "status", Value: "401"})
 	long := `{"error":"token_expired","x":"` + strings.Repeat("x", 64<<10) + `"}`
 	for _, c := range []struct {
@@ -89,6 +90,7 @@ func TestATokenThatIsRefusedWithoutA401IsReplacedToo(t *testing.T) {
 }
 
 func TestAFunctionSaysWhatRefusesTheToken(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	long := strings.Repeat("x", 100<<10)
 	w := f.worker(func(cfg *refresh.Config) {
@@ -125,6 +127,7 @@ func TestAFunctionSaysWhatRefusesTheToken(t *testing.T) {
 
 // An API that goes on saying so cannot burn the grant, as with 401s.
 func TestRefusalsWithoutA401AreBoundedAsOthersAre(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{Profile: provider.Slack()})
 	w := f.worker()
 	f.connect(w, "acme", false)
@@ -149,6 +152,7 @@ func TestRefusalsWithoutA401AreBoundedAsOthersAre(t *testing.T) {
 
 // The end of a body that breaks off is the caller's to see.
 func TestABodyThatWasLookedAtEndsAsItDid(t *testing.T) {
+	t.Parallel()
 	cut := errors.New("cut")
 	f := newFleet(t, refreshtest.Config{Profile: provider.Slack()})
 	w := f.worker()

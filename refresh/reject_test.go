@@ -12,6 +12,7 @@ import (
 )
 
 func TestStragglersWithTheRefusedTokenCauseOneRefresh(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	workers := []*worker{f.worker(), f.worker(), f.worker()}
 	refused := f.connect(workers[0], "acme", false).AccessToken
@@ -51,6 +52,7 @@ func (w *worker) refuse(f *fleet, tenant string) error {
 }
 
 func TestFreshTokenThatIsRefusedForcesOneMoreRefreshAndIsSuspectThen(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	workers := []*worker{f.worker(), f.worker()}
 	f.connect(workers[0], "acme", false)
@@ -113,6 +115,7 @@ func (f *fleet) journal(t *testing.T, tenant, kind string, want int) {
 }
 
 func TestRefusedTokenOfADeadGrantIsTheTenants(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
 	refused := f.connect(w, "acme", false).AccessToken
@@ -131,6 +134,7 @@ func TestRefusedTokenOfADeadGrantIsTheTenants(t *testing.T) {
 }
 
 func TestRefusalIsNoLicenceToPresentBeforeRetryAt(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
 	f.connect(w, "acme", false)
@@ -147,6 +151,7 @@ func TestRefusalIsNoLicenceToPresentBeforeRetryAt(t *testing.T) {
 }
 
 func TestRejectWithoutAGrantSaysSo(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
 	kind(t, w.Reject(f.ctx(), "nobody", "at"), refresh.ErrNotConnected, "")

@@ -30,6 +30,7 @@ func (f *fleet) disconnected(w *worker, tenant string) {
 }
 
 func TestDisconnectRevokesAtTheProviderIfAsked(t *testing.T) {
+	t.Parallel()
 	for _, style := range []oauth2.AuthStyle{oauth2.AuthStyleInHeader, oauth2.AuthStyleInParams} {
 		f := newFleet(t, refreshtest.Config{Profile: provider.Profile{AuthStyle: style}})
 		f.profile.RevokeURL = f.server.RevokeURL()
@@ -57,6 +58,7 @@ func TestDisconnectRevokesAtTheProviderIfAsked(t *testing.T) {
 
 // A process that has never seen the grant revokes it as well.
 func TestDisconnectRevokesWhatAnotherProcessHasRefreshed(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	f.profile.RevokeURL = f.server.RevokeURL()
 	w, other := f.worker(), f.worker()
@@ -69,6 +71,7 @@ func TestDisconnectRevokesWhatAnotherProcessHasRefreshed(t *testing.T) {
 }
 
 func TestDisconnectSaysWhenItCouldNotRevoke(t *testing.T) {
+	t.Parallel()
 	var asked atomic.Int32
 	for _, c := range []struct {
 		name  string
@@ -171,6 +174,7 @@ func answers(asked *atomic.Int32, status int, body string) func(*testing.T) stri
 // The exchange was under way when the tenant was disconnected: its pair is revoked as the one before was. Whether
 // that one's end is the end of its successors is up to the provider.
 func TestAPairThatArrivesAfterDisconnectIsRevokedIfAskedFor(t *testing.T) {
+	t.Parallel()
 	for _, asked := range []bool{true, false} {
 		f := newFleet(t, refreshtest.Config{})
 		var mu sync.Mutex

@@ -41,6 +41,7 @@ func (f *fleet) due(w *worker, tenant string, life time.Duration) *engine.Snapsh
 // Whoever asks for a token that is due does not wait for its renewal, also not before
 // this process is subscribed, nor where memory has no room.
 func TestDueTokenIsServedWhileItsRenewalIsUnderWay(t *testing.T) {
+	t.Parallel()
 	for _, room := range []int{0, 1} {
 		t.Run(fmt.Sprint("room for ", room), func(t *testing.T) {
 			f := newFleet(t, refreshtest.Config{})
@@ -86,6 +87,7 @@ func (f *fleet) slowCallers(w *worker, tenant string) int64 {
 // once: an access token that was refused is replaced when the claim has ended, or it is said that this
 // takes until then.
 func TestReportThatJoinsARenewalDoesNotWaitForTheTokensEnd(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w, dead := f.worker(), f.worker()
 	s := f.due(dead, "acme", time.Minute)
@@ -118,6 +120,7 @@ func (latePTTL) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 }
 
 func TestLateWordOfALeaseDoesNotOutliveIt(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	f.lease = 20 * time.Second
 	first, rdb := f.worker(), f.redis.Client(t)
@@ -141,6 +144,7 @@ func TestLateWordOfALeaseDoesNotOutliveIt(t *testing.T) {
 }
 
 func TestTryTokenAsksTheFleetBeforeItSaysNotConnected(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	f.redis = redistest.Own(t)
 	warm := f.worker()
@@ -157,6 +161,7 @@ func TestTryTokenAsksTheFleetBeforeItSaysNotConnected(t *testing.T) {
 }
 
 func TestUnknownTenantsDoNotPushHotOnesOut(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.roomy(20)
 	names := make([]string, 20)
@@ -187,6 +192,7 @@ func (unmoved) Exchange(_ context.Context, g provider.Grant) (provider.Pair, err
 }
 
 func TestRejectSaysThatTheProviderAnswersTheRefusedTokenAgain(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker(func(cfg *refresh.Config) { cfg.Provider.Exchanger = unmoved{} })
 	tok := f.connect(w, "acme", false)
@@ -199,6 +205,7 @@ func TestRejectSaysThatTheProviderAnswersTheRefusedTokenAgain(t *testing.T) {
 }
 
 func TestRefusalWhoseBodyDoesNotEndIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
 	f.connect(w, "acme", false)

@@ -11,6 +11,7 @@ import (
 )
 
 func TestNothingPrintsATokenOrTheClientSecret(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{TokenPrefix: "canary-", ClientSecret: "canary-secret"})
 	var cfg refresh.Config
 	w := f.worker(func(c *refresh.Config) { cfg = *c })

@@ -11,6 +11,7 @@ import (
 )
 
 func TestAShortLivedTokenIsAskedForEachTime(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
 	f.connect(w, "acme", false)

@@ -42,6 +42,7 @@ func (e ownExchanger) Exchange(ctx context.Context, g provider.Grant) (provider.
 
 // The provider answers long after the exchange's timeout, and after the claim's first deadline.
 func TestAnAnswerAfterTheTimeoutIsTakenWherePresentingAgainDoesHarm(t *testing.T) {
+	t.Parallel()
 	for _, replay := range []provider.Replay{provider.ReplayRevokesFamily, provider.ReplayDead} {
 		t.Run(replay.String(), func(t *testing.T) {
 			t.Parallel()
@@ -485,6 +486,7 @@ func TestAKeysetThatStopsSealingInBetweenCostsNoPair(t *testing.T) {
 
 // A success in which no pair can be found may hold the only living one.
 func TestASuccessThatCannotBeReadIsKeptSealed(t *testing.T) {
+	t.Parallel()
 	for _, ail := range []bool{false, true} {
 		t.Run(fmt.Sprint("out of memory: ", ail), func(t *testing.T) {
 			t.Parallel()

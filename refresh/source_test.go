@@ -12,6 +12,7 @@ import (
 )
 
 func TestTokenSourceReturnsWhatTokenReturns(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
 	f.connect(w, "acme", true)
@@ -33,6 +34,7 @@ func TestTokenSourceReturnsWhatTokenReturns(t *testing.T) {
 }
 
 func TestTokenSourceStopsWaitingWhenItsContextEnds(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
 	f.connect(w, "acme", true)
@@ -53,6 +55,7 @@ func TestTokenSourceStopsWaitingWhenItsContextEnds(t *testing.T) {
 }
 
 func TestTokenSourcePrintsNothingOfItsContext(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	type private struct{}
 	source := f.worker().TokenSource(context.WithValue(f.ctx(), private{}, "canary"), "acme")

@@ -14,6 +14,7 @@ import (
 )
 
 func TestHerdPresentsARefreshTokenOnce(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	workers := []*worker{f.worker(), f.worker(), f.worker()}
 	f.connect(workers[0], "acme", true)
@@ -38,6 +39,7 @@ func TestHerdPresentsARefreshTokenOnce(t *testing.T) {
 }
 
 func TestFreshTokenCostsNoExchange(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
 	tok := f.connect(w, "acme", false)
@@ -52,6 +54,7 @@ func TestFreshTokenCostsNoExchange(t *testing.T) {
 }
 
 func TestTryTokenNeverWaits(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	a, b := f.worker(), f.worker()
 	f.connect(a, "acme", true)
@@ -72,6 +75,7 @@ func TestTryTokenNeverWaits(t *testing.T) {
 }
 
 func TestTryTokenDoesNotWaitForASilentRedis(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w, proxy := f.patient()
 	f.connect(w, "acme", true)
@@ -87,6 +91,7 @@ func TestTryTokenDoesNotWaitForASilentRedis(t *testing.T) {
 
 // A caller leaves when its ctx ends, also while Redis is silent.
 func TestRejectAndRefreshEndWithTheirCaller(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w, proxy := f.cuttable()
 	tok := f.connect(w, "acme", false)
@@ -104,6 +109,7 @@ func TestRejectAndRefreshEndWithTheirCaller(t *testing.T) {
 }
 
 func TestRefreshForcesOneExchangeForAllWhoAskAtOnce(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	workers := []*worker{f.worker(), f.worker()}
 	before := f.connect(workers[0], "acme", false)
@@ -135,6 +141,7 @@ func TestRefreshForcesOneExchangeForAllWhoAskAtOnce(t *testing.T) {
 }
 
 func TestDueTokenIsServedAtOnceAndRenewedOnceInTheBackground(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	f.profile.RefreshAhead = 0.9 // due soon after it was issued
 	workers := []*worker{f.worker(), f.worker()}
@@ -179,6 +186,7 @@ const clocksApart = time.Second
 
 // A renewal that fails takes nothing from anybody before the token's end.
 func TestValidTokenIsServedUntilItsEndWhateverBecomesOfItsRenewal(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		step refreshtest.Step
@@ -231,6 +239,7 @@ func TestValidTokenIsServedUntilItsEndWhateverBecomesOfItsRenewal(t *testing.T) 
 }
 
 func TestKeptRefreshTokenIsNeverDeleted(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{
 		Profile: provider.Profile{Replay: provider.ReplayHarmless}, NoRotation: true, OmitRefreshToken: true,
 	})
@@ -245,6 +254,7 @@ func TestKeptRefreshTokenIsNeverDeleted(t *testing.T) {
 }
 
 func TestHerdOnAClusterPresentsARefreshTokenOnce(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	cluster := redistest.StartCluster(t)
 	workers := []*worker{f.workerOn(cluster.Client(t)), f.workerOn(cluster.Client(t)), f.workerOn(cluster.Client(t))}

@@ -132,6 +132,7 @@ func answered(t *testing.T, resp *http.Response, err error, status int) string {
 type streamed struct{ io.Reader }
 
 func TestTransportReplaysARefusedRequestOnceWithTheNewerToken(t *testing.T) {
+	t.Parallel()
 	for name, body := range map[string]io.Reader{
 		"GetBody": strings.NewReader("hello"), "kept": streamed{strings.NewReader("hello")}, "none": nil,
 	} {
@@ -150,6 +151,7 @@ func TestTransportReplaysARefusedRequestOnceWithTheNewerToken(t *testing.T) {
 }
 
 func TestTransportHidesADeadTokenFromAHundredConcurrentRequests(t *testing.T) {
+	t.Parallel()
 	for _, bare := range []bool{false, true} {
 		f := newFleet(t, refreshtest.Config{BareUnauthorized: bare})
 		workers := []*worker{f.worker(), f.worker()}
@@ -180,6 +182,7 @@ func TestTransportHidesADeadTokenFromAHundredConcurrentRequests(t *testing.T) {
 }
 
 func TestTransportReturnsTheSecondAnswerWhateverItIs(t *testing.T) {
+	t.Parallel()
 	for _, status := range []int{401, 403, 500} {
 		f, w := killed(t)
 		a := f.api(func(w http.ResponseWriter, r *http.Request) {
@@ -199,6 +202,7 @@ func TestTransportReturnsTheSecondAnswerWhateverItIs(t *testing.T) {
 }
 
 func TestTransportRefreshesOnlyForARefusedToken(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
 	f.connect(w, "acme", false)
@@ -234,6 +238,7 @@ func withHTTP2(s *httptest.Server) {
 }
 
 func TestTransportReplaysABodyThatTheRefusalInterrupted(t *testing.T) {
+	t.Parallel()
 	for name, start := range map[string]func(*httptest.Server){"HTTP/1": withHTTP1, "HTTP/2": withHTTP2} {
 		f, w := killed(t)
 		refused := make(chan struct{})
@@ -316,6 +321,7 @@ func status(code int) func() (*http.Response, error) {
 }
 
 func TestTransportClosesTheCallersBodyOnEveryPath(t *testing.T) {
+	t.Parallel()
 	f, w := killed(t)
 	broken := errors.New("broken")
 	large := func() io.Reader { return io.LimitReader(zeros{}, 2<<20) }
@@ -358,6 +364,7 @@ func (f *fleet) request(method, url string, body io.Reader) *http.Request {
 }
 
 func TestTransportLetsAnAnswerComeBeforeTheBodyHasEnded(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
 	f.connect(w, "acme", false)
@@ -384,6 +391,7 @@ func TestTransportLetsAnAnswerComeBeforeTheBodyHasEnded(t *testing.T) {
 }
 
 func TestTransportSaysWhenABodyIsTooLongToSendAgain(t *testing.T) {
+	t.Parallel()
 	f, w := killed(t)
 	a := f.api(f.readsAll)
 	post := func() (*http.Response, error) {
@@ -411,6 +419,7 @@ func TestTransportSaysWhenABodyIsTooLongToSendAgain(t *testing.T) {
 }
 
 func TestTransportReportsAGetBodyThatFails(t *testing.T) {
+	t.Parallel()
 	f, w := killed(t)
 	a := f.api(nil)
 	req := f.request("POST", a.URL, strings.NewReader("hello"))
@@ -424,6 +433,7 @@ func TestTransportReportsAGetBodyThatFails(t *testing.T) {
 }
 
 func TestTransportErrorAfterARefusalSaysWhoActsAndWhichAPI(t *testing.T) {
+	t.Parallel()
 	f, w := killed(t)
 	a := f.api(nil)
 	f.server.Revoke("acme")
@@ -440,6 +450,7 @@ func TestTransportErrorAfterARefusalSaysWhoActsAndWhichAPI(t *testing.T) {
 }
 
 func TestTransportReusesTheConnectionOfARefusedRequest(t *testing.T) {
+	t.Parallel()
 	f, w := killed(t)
 	a := f.api(func(w http.ResponseWriter, r *http.Request) {
 		if !f.alive(r) {
@@ -455,6 +466,7 @@ func TestTransportReusesTheConnectionOfARefusedRequest(t *testing.T) {
 }
 
 func TestTransportWaitsOnTheRequestsOwnContext(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
 	f.connect(w, "acme", true)
@@ -480,6 +492,7 @@ func TestTransportWaitsOnTheRequestsOwnContext(t *testing.T) {
 }
 
 func TestTransportSendsUnderTheRequestsOwnContext(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
 	f.connect(w, "acme", false)
@@ -495,6 +508,7 @@ func TestTransportSendsUnderTheRequestsOwnContext(t *testing.T) {
 }
 
 func TestTransportRefusalAfterTheContextEndedIsTheContexts(t *testing.T) {
+	t.Parallel()
 	f, w := killed(t)
 	ctx, cancel := context.WithCancelCause(f.ctx())
 	left := errors.New("left")
@@ -512,6 +526,7 @@ func TestTransportRefusalAfterTheContextEndedIsTheContexts(t *testing.T) {
 }
 
 func TestTransportLeavesTheCallersRequestAsItIs(t *testing.T) {
+	t.Parallel()
 	f, w := killed(t)
 	a := f.api(nil)
 	req := f.request("POST", a.URL, streamed{strings.NewReader("hello")})
@@ -533,6 +548,7 @@ func TestTransportLeavesTheCallersRequestAsItIs(t *testing.T) {
 }
 
 func TestTransportPrintsNoToken(t *testing.T) {
+	t.Parallel()
 	f, w := killed(t)
 	a := f.api(f.readsAll)
 	client := w.client(t, "acme")
@@ -571,6 +587,7 @@ func redirector(to map[string]string) http.HandlerFunc {
 }
 
 func TestTransportKeepsTheTokenOnItsFirstHost(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
 	f.connect(w, "acme", false)
@@ -616,6 +633,7 @@ func TestTransportKeepsTheTokenOnItsFirstHost(t *testing.T) {
 }
 
 func TestTransportDoesNotReportARefusalByAnotherHost(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
 	f.connect(w, "acme", false)
@@ -642,6 +660,7 @@ func (f *fleet) hop(urls ...string) *http.Request {
 }
 
 func TestTransportTreatsHostsAsTheyAreDialed(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker(func(cfg *refresh.Config) { cfg.InsecureHosts = []string{"Mixed.example", "side:8080", "[FD00::7]"} })
 	f.connect(w, "acme", false)
@@ -707,6 +726,7 @@ type roundTrip func(*http.Request) (*http.Response, error)
 func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 func TestTransportAsksForNoTokenThatItMayNotSend(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
 	f.connect(w, "acme", true)
@@ -719,6 +739,7 @@ func TestTransportAsksForNoTokenThatItMayNotSend(t *testing.T) {
 }
 
 func TestTransportRefusesARedirectToTheSameHostWithoutTLS(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
 	f.connect(w, "acme", false)
@@ -738,6 +759,7 @@ func TestTransportRefusesARedirectToTheSameHostWithoutTLS(t *testing.T) {
 }
 
 func TestTransportLeavesAMalformedRequestToItsBase(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	if _, err := f.worker().Transport("acme", base(t)).RoundTrip(&http.Request{}); err == nil || !strings.Contains(err.Error(), "nil Request.URL") {
 		t.Errorf("got %v", err)
@@ -745,6 +767,7 @@ func TestTransportLeavesAMalformedRequestToItsBase(t *testing.T) {
 }
 
 func TestInsecureHostsAreHostsAsInURLs(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	var cfg refresh.Config
 	f.worker(func(c *refresh.Config) { cfg = *c })
@@ -760,6 +783,7 @@ func TestInsecureHostsAreHostsAsInURLs(t *testing.T) {
 }
 
 func TestClientUsesTheDefaultTransportAndClosesItsConnections(t *testing.T) {
+	t.Parallel()
 	f, w := killed(t)
 	closed := make(chan struct{})
 	a := f.api(nil, func(s *httptest.Server) {
@@ -783,6 +807,7 @@ func TestClientUsesTheDefaultTransportAndClosesItsConnections(t *testing.T) {
 }
 
 func TestClientErrorsAreSeenThroughURLError(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	_, err := f.worker().Client("nobody").Get("https://api.example/")
 	if e := kind(t, err, refresh.ErrNotConnected, ""); e.Tenant != "nobody" {

@@ -197,6 +197,7 @@ func without(rules []string, some ...string) (rest []string) {
 
 // Each command of the documented line is tried, but for those that make a connection or a subscription.
 func TestDoctorTriesEachCommandOfTheDocumentedLine(t *testing.T) {
+	t.Parallel()
 	made := "hello auth subscribe unsubscribe command asking " // by the client itself, and by push.arrives
 	tried := map[string]bool{}
 	for _, name := range doctor.Tried() {
@@ -287,6 +288,7 @@ func TestDoctorLooksOverGrantsAndFleet(t *testing.T) {
 
 // The table of docs/operations.md says what the checks say.
 func TestTheTableOfChecksIsWhole(t *testing.T) {
+	t.Parallel()
 	page, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {
 		t.Fatal(err)
@@ -309,6 +311,7 @@ func TestTheTableOfChecksIsWhole(t *testing.T) {
 
 // No provider can be asked: doctor itself speaks no HTTP, and knows neither coordinator nor token endpoint.
 func TestDoctorCannotPost(t *testing.T) {
+	t.Parallel()
 	out, err := exec.Command("go", "list", "-f", `{{join .Imports "\n"}}`, "./internal/doctor").Output()
 	if err != nil || !strings.Contains(string(out), "/tokencache/inspect") {
 		t.Fatalf("go list: %s, %v", out, err)

@@ -13,6 +13,7 @@ import (
 )
 
 func TestTheExporterServesUntilItIsEnded(t *testing.T) {
+	t.Parallel()
 	server := redistest.Own(t)
 	tell(t, server.Client(t))
 	ctx, end := context.WithCancel(t.Context())

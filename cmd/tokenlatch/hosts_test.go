@@ -10,6 +10,7 @@ import (
 
 // One host of several refuses the client: people see which, and what is known of a tenant's.
 func TestPeopleSeeWhichHostRefuses(t *testing.T) {
+	t.Parallel()
 	server := redistest.Own(t)
 	rdb := server.Client(t)
 	tell(t, rdb)

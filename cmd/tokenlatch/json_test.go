@@ -75,6 +75,7 @@ var silentOnJSON = map[string]bool{"demo": true, "fake": true, "exporter": true,
 var endless = map[string]bool{"watch": true}
 
 func TestAnEndlessCommandTakesNoJSONArray(t *testing.T) {
+	t.Parallel()
 	server := redistest.Own(t)
 	for name := range endless {
 		code, stdout, _ := told(t, server, name, "--json")
@@ -157,6 +158,7 @@ func TestAnUnreachableRedisIsOneJSONObject(t *testing.T) {
 }
 
 func TestAnEmptyListIsAnEmptyArray(t *testing.T) {
+	t.Parallel()
 	server := redistest.Own(t)
 	for _, name := range []string{"ls", "apps"} {
 		if code, stdout, stderr := told(t, server, name, "--json"); code != cli.ExitOK || strings.TrimSpace(stdout) != "[]" || stderr != "" {

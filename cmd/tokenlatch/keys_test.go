@@ -138,6 +138,7 @@ func TestAKeyIsRotatedAndRetired(t *testing.T) {
 }
 
 func TestStatusCountsWhatIsSealedBesidePairs(t *testing.T) {
+	t.Parallel()
 	server := redistest.Own(t)
 	w := newWorld(t, t.TempDir(), server, provider.Profile{AuthStyle: oauth2.AuthStyleInHeader})
 	w.connect("a")

@@ -12,6 +12,7 @@ import (
 
 // The same with Sentinel and on a Cluster, and over TLS with a certificate of the client.
 func TestEachKindOfRedisIsListed(t *testing.T) {
+	t.Parallel()
 	f, c := redistest.StartFailover(t), redistest.StartCluster(t)
 	certs := redistest.MakeCerts(t)
 	secure := redistest.WithTLS(t, certs)
@@ -41,6 +42,7 @@ func TestEachKindOfRedisIsListed(t *testing.T) {
 
 // What was read is shown, and the exit code tells that there is more.
 func TestASilentNodeOfAClusterIsNamedAndTheRestIsShown(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t)
 	tell(t, c.Client(t))
 	c.Nodes[1].Pause(t)

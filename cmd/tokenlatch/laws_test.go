@@ -13,6 +13,7 @@ import (
 
 // What holds for each command, also for those that are still to come.
 func TestEachCommandHasHelpThatFits(t *testing.T) {
+	t.Parallel()
 	seen := 0
 	for _, cmd := range tree(newRoot(nil, nil)) {
 		if cmd.Hidden {
@@ -48,6 +49,7 @@ func tree(cmd *cobra.Command) []*cobra.Command {
 
 // The examples are command lines that are understood: each of their flags is there.
 func TestTheFlagsOfExamplesExist(t *testing.T) {
+	t.Parallel()
 	for _, cmd := range tree(newRoot(nil, nil)) {
 		for line := range strings.Lines(cmd.Example) {
 			line, _, _ = strings.Cut(line, "#")
@@ -83,6 +85,7 @@ func TestNoColourGoesIntoAPipe(t *testing.T) {
 
 // A record, a tenant's name and a journal come from anybody who may write to Redis.
 func TestNoControlCharacterReachesATerminal(t *testing.T) {
+	t.Parallel()
 	server := redistest.Own(t)
 	rdb := server.Client(t)
 	tell(t, rdb)

@@ -54,6 +54,7 @@ func (c *tokenlatch) runs(t *testing.T) int {
 }
 
 func TestBadCommandLineIsAnsweredWithAHint(t *testing.T) {
+	t.Parallel()
 	for args, want := range map[string]string{
 		"frobnicate":               `no command "frobnicate"`,
 		"lss":                      "did you mean ls?",
@@ -105,6 +106,7 @@ func TestBadCommandLineIsAnsweredWithAHint(t *testing.T) {
 }
 
 func TestPasswordInRedisURLIsNotRepeated(t *testing.T) {
+	t.Parallel()
 	var stdout, stderr bytes.Buffer
 	for _, addr := range []string{
 		"redis://user:hunter2@127.0.0.1:1", "redis://:hunter2@127.0.0.1:1", "redis://user:hunter2@[", "user:hunter2@host", "redis-cluster://u:hunter2@h,g", "redis-sentinel://:hunter2@h,g/?master=m", "redis://h?password=hunter2",
@@ -126,6 +128,7 @@ func TestPasswordInRedisURLIsNotRepeated(t *testing.T) {
 }
 
 func TestHelpAndVersion(t *testing.T) {
+	t.Parallel()
 	for args, want := range map[string]string{
 		"":             "usage: tokenlatch <command>",
 		"help":         "usage: tokenlatch <command>",

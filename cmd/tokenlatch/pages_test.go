@@ -14,6 +14,7 @@ import (
 
 // A pipe gets the page as it is written.
 func TestPagesArePrinted(t *testing.T) {
+	t.Parallel()
 	for args, file := range map[string]string{
 		"help operations": "operations.md", "help runbook": "ops/runbook.md", "help json grant": "json/grant.schema.json",
 	} {
@@ -32,6 +33,7 @@ func TestPagesArePrinted(t *testing.T) {
 
 // What the command says names no page that it cannot print, and no help that is not there.
 func TestTheHelpThatIsNamedIsThere(t *testing.T) {
+	t.Parallel()
 	page := regexp.MustCompile("[\"`][^\"`]*docs/\\w+\\.md")
 	help := regexp.MustCompile(`tokenlatch help ([a-z-]+)(?:\s([a-z]+))?`)
 	named := 0

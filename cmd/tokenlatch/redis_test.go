@@ -32,6 +32,7 @@ func TestRealRedisIsLeftAsItWas(t *testing.T) {
 }
 
 func TestUnreachableRedisIsAnsweredWithAHint(t *testing.T) {
+	t.Parallel()
 	var stdout, stderr strings.Builder
 	code := run([]string{"demo", "--redis", "127.0.0.1:1"}, &stdout, &stderr)
 	if code != cli.ExitFailed || !strings.Contains(stderr.String(), "127.0.0.1:1") || !strings.Contains(stderr.String(), "hint:") {
@@ -49,6 +50,7 @@ func passwordFile(t *testing.T, text string) string {
 }
 
 func TestNoProcessOfTheDemoShowsThePassword(t *testing.T) {
+	t.Parallel()
 	needsProc(t)
 	server := redistest.Own(t)
 	rdb := server.Client(t)

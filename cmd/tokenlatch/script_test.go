@@ -15,6 +15,7 @@ import (
 
 // Each file of testdata/script is what people type, on a Redis of its own that has a grant of each kind.
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", RequireExplicitExec: true, RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error {

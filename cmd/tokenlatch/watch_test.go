@@ -17,6 +17,7 @@ import (
 
 // What was before is no news. What comes is a line each, also of an app's grants that nobody knew.
 func TestWatchPrintsALineForEachChange(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		args []string
 		want string

@@ -45,6 +45,7 @@ func TestAnExplanationHasOneTimeZone(t *testing.T) {
 
 // What is stored is shown in the same times wherever it is read.
 func TestEachCommandShowsUTC(t *testing.T) {
+	t.Parallel()
 	server := redistest.Own(t)
 	tell(t, server.Client(t))
 	clock := regexp.MustCompile(`\d\d:\d\d:\d\d`)
@@ -69,6 +70,7 @@ func TestEachCommandShowsUTC(t *testing.T) {
 
 // A claim that nobody takes over is said by all who look, from the same minute on.
 func TestAllAgreeAboutAClaimThatNobodyTakesOver(t *testing.T) {
+	t.Parallel()
 	server := redistest.Own(t)
 	tell(t, server.Client(t))
 	now := time.Now().UnixMilli()
@@ -92,6 +94,7 @@ func TestAllAgreeAboutAClaimThatNobodyTakesOver(t *testing.T) {
 }
 
 func TestALineOfTheJournalHasWhatTheProviderAnswered(t *testing.T) {
+	t.Parallel()
 	line := entryLine(journal.Entry{Kind: journal.Fail, Generation: 1, By: "w", Answer: "ambiguous//500", Took: 412 * time.Millisecond, RequestID: "7d1f"}, time.Now(), 8).Text(0, false)
 	for _, want := range []string{"ambiguous//500", "412ms", "request id 7d1f"} {
 		if !strings.Contains(line, want) {
@@ -102,6 +105,7 @@ func TestALineOfTheJournalHasWhatTheProviderAnswered(t *testing.T) {
 
 // After a FLUSHALL there may be no grant that says anything: the app's own trouble must be said.
 func TestAnAppThatHasLostItsDataSaysSo(t *testing.T) {
+	t.Parallel()
 	server := redistest.Own(t)
 	loseData(t, server.Client(t))
 	_, stdout, stderr := told(t, server, "explain", "zoom")
@@ -112,6 +116,7 @@ func TestAnAppThatHasLostItsDataSaysSo(t *testing.T) {
 
 // What the help shows as a configuration file is one.
 func TestTheConfigurationInTheHelpIsOne(t *testing.T) {
+	t.Parallel()
 	_, text, _ := strings.Cut(configTopic, "\n  keyset:")
 	text, _, _ = strings.Cut(text, "\n\nIn profile")
 	name := filepath.Join(t.TempDir(), "app.yaml")

@@ -137,6 +137,7 @@ func allow(t *testing.T, rdb *redis.Client) {
 
 // On each kind of Redis, as a user who cannot read a token.
 func TestAReaderWithoutRightsToTokensSeesTheGrants(t *testing.T) {
+	t.Parallel()
 	for name, start := range map[string]func(t *testing.T) (writer, reader redis.UniversalClient){
 		"one server": func(t *testing.T) (redis.UniversalClient, redis.UniversalClient) {
 			s := redistest.Own(t)
@@ -251,6 +252,7 @@ func reads(t *testing.T, in *inspect.Inspector, f fleet) {
 }
 
 func TestADamagedRecordIsARowThatSaysSo(t *testing.T) {
+	t.Parallel()
 	rdb, prefix := redistest.Start(t).Client(t), redistest.Prefix(t)
 	f, in := newFleet(t, rdb, prefix), newInspector(t, rdb, prefix)
 	key := func(tenant string) string { return prefix + ":{zoom:" + tenant + "}:grant" }
@@ -292,6 +294,7 @@ func TestADamagedRecordIsARowThatSaysSo(t *testing.T) {
 }
 
 func TestASilentNodeIsOneErrorAndTheOthersAreListed(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t)
 	f := newFleet(t, c.Client(t), "")
 	for i := range 60 {
@@ -320,6 +323,7 @@ func TestASilentNodeIsOneErrorAndTheOthersAreListed(t *testing.T) {
 }
 
 func TestFollowHasWhatWasAndWhatComes(t *testing.T) {
+	t.Parallel()
 	rdb, prefix := redistest.Start(t).Client(t), redistest.Prefix(t)
 	f, in := newFleet(t, rdb, prefix), newInspector(t, rdb, prefix)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -347,6 +351,7 @@ func TestFollowHasWhatWasAndWhatComes(t *testing.T) {
 }
 
 func TestListEndsWhereItsReaderHasEnough(t *testing.T) {
+	t.Parallel()
 	rdb, prefix := redistest.Start(t).Client(t), redistest.Prefix(t)
 	f, in := newFleet(t, rdb, prefix), newInspector(t, rdb, prefix)
 	for i := range 10 {

@@ -35,6 +35,7 @@ func (w watched) wants(k grant.Key) {
 
 // As a user who cannot read a token, and by patterns as well as by names.
 func TestWatchTellsOfEachChange(t *testing.T) {
+	t.Parallel()
 	s := redistest.Own(t)
 	allow(t, s.Client(t))
 	rdb := s.ClientWith(t, func(o *redis.Options) { o.Username, o.Password = "tlreader", "reader" })
@@ -70,6 +71,7 @@ func TestWatchTellsOfEachChange(t *testing.T) {
 }
 
 func TestWatchSaysWhenItListensAgain(t *testing.T) {
+	t.Parallel()
 	s := redistest.Own(t)
 	proxy := redistest.NewProxy(t, s.Addr())
 	f := newFleet(t, s.Client(t), "")
@@ -94,6 +96,7 @@ func TestWatchSaysWhenItListensAgain(t *testing.T) {
 }
 
 func TestWatchSaysWhatItMayNot(t *testing.T) {
+	t.Parallel()
 	s := redistest.Own(t)
 	if err := s.Client(t).ACLSetUser(t.Context(), "deaf", "on", ">deaf", "~*", "resetchannels", "+@all").Err(); err != nil {
 		t.Fatal(err)

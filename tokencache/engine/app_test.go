@@ -745,3 +745,48 @@ func TestAProviderIsDownWhenItFailsForSeveralTenantsInARow(t *testing.T) {
 		t.Errorf("told are %s and %s", first, second)
 	}
 }
+
+// A process that missed the push of a loss is told of it by whichever road it comes to know.
+func TestALossWhosePushWasMissedIsTold(t *testing.T) {
+	t.Parallel()
+	for name, learns := range map[string]func(c *Cache) error{
+		"it reads the app": func(c *Cache) error {
+			place := c.apps.Place("zoom")
+			place.Invalidate() // or it would look five seconds later
+			_, err := place.State(t.Context())
+			return err
+		},
+		"it notices the loss itself, as the second one": func(c *Cache) error {
+			_, err := c.apps.Place("zoom").SayLost(t.Context(), "w2", "before", "after")
+			return err
+		},
+		"an app's change tells it": func(c *Cache) error {
+			throttle(t, c, "a", time.Second)
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := freshCache(t)
+			state := c.names.App("zoom").State()
+			accept(t, c, "zoom")
+			told := make(chan AppChange, 16)
+			t.Cleanup(c.App("zoom").OnApp(func(ch AppChange) { told <- ch }))
+			if err := c.rdb.HSet(t.Context(), state, "born", "after", "born_before", "before", "lost_at", 9).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if err := learns(c); err != nil {
+				t.Fatal(err)
+			}
+			for {
+				select {
+				case ch := <-told:
+					if ch.Kind == "data_lost" && ch.State.LostAt == 9 {
+						return
+					}
+				default:
+					t.Fatal("nobody was told of the loss")
+				}
+			}
+		})
+	}
+}

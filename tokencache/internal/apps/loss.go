@@ -23,7 +23,7 @@ func (a *Place) LookForLoss(ctx context.Context) {
 	before := a.state.Load()
 	a.Invalidate()
 	s, err := a.State(ctx) // sets off that this process gives back what it remembers
-	if err == nil && s.LostAt != 0 && (before == nil || before.LostAt != s.LostAt) {
+	if err == nil && before == nil && s.lostSince(nil) {
 		a.told.notify(StateChange{dataLost, s})
 	}
 }

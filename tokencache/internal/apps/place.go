@@ -94,12 +94,16 @@ func (a *Place) adopt(s *State, sent mono.Time) *State {
 	return s
 }
 
-// take is adopt, and tells of the news that Redis has lost the app's data.
+// take is adopt, and tells of the news that Redis has lost the app's data, by whichever road they come: what was
+// pushed may have been missed. For a process that knew nothing of the app they are none.
 func (a *Place) take(s *State, sent mono.Time) *State {
 	before := a.state.Load()
 	s = a.adopt(s, sent)
-	if s.LostAt != 0 && (before == nil || before.LostAt != s.LostAt) {
+	if s.lostSince(before) {
 		a.all.OnLoss(a)
+		if before != nil {
+			a.told.notify(StateChange{dataLost, s})
+		}
 	}
 	return s
 }
@@ -143,7 +147,11 @@ func (a *Place) change(ctx context.Context, op string, s *redis.Script, host str
 		made = strings.TrimPrefix(state.change, ofHost)
 	}
 	if op == dataLost { // the process that notices it gives back what it remembers anyway
-		return made, r.Status, a.adopt(state, sent), nil
+		before := a.state.Load()
+		if state = a.adopt(state, sent); made == "" && state.lostSince(before) { // another one was first
+			a.told.notify(StateChange{dataLost, state})
+		}
+		return made, r.Status, state, nil
 	}
 	return made, r.Status, a.take(state, sent), nil
 }

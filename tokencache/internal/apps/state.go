@@ -130,6 +130,11 @@ func (s *State) Braked(digest string) bool {
 // tenantFP returns how an app's state names a tenant.
 func tenantFP(tenant string) string { return grant.Fingerprint(tenant)[:8] }
 
+// lostSince reports whether Redis has lost the app's data, and an earlier state did not know it.
+func (s *State) lostSince(before *State) bool {
+	return s.LostAt != 0 && (before == nil || before.LostAt != s.LostAt)
+}
+
 // doubtful reports whether a state that stops the app's exchanges is to be read again: an
 // operator may have deleted it, which is not pushed.
 func (s *State) doubtful() bool {

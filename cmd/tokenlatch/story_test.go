@@ -74,6 +74,11 @@ func tell(t testing.TB, rdb redis.UniversalClient) {
 			t.Fatal(err)
 		}
 	}
+	for end := time.Now().Add(30 * time.Second); len(rdb.PubSubChannels(s.ctx, "tl:heartbeat:*").Val()) > 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("who told the story still listens")
+		}
+	}
 }
 
 func (s teller) connect(app, tenant string) *engine.Snapshot {

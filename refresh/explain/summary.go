@@ -52,7 +52,10 @@ func Sum(app string, grants map[string]int) Summary {
 // Under puts the trouble of the app as a whole before that of its grants. code is what it makes of a grant
 // that needs a new pair, and why names the app and says in one line what is the matter.
 func (s Summary) Under(code, why string) Summary {
-	if s.Trouble == 0 && s.Grants > 0 { // the app's trouble is theirs, sooner or later
+	switch { // the app's trouble is theirs, sooner or later
+	case s.Trouble == 0 && s.Grants == 1:
+		s.said = "its one grant is not in trouble yet"
+	case s.Trouble == 0 && s.Grants > 1:
 		s.said = fmt.Sprintf("none of its %d grants is in trouble yet", s.Grants)
 	}
 	s.Cause, s.Who = code, kindOf(code).who

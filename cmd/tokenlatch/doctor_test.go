@@ -103,7 +103,7 @@ func TestDoctorKnowsSentinelAndCluster(t *testing.T) {
 	finds(t, found, "permissions.writes", doctor.Failure, "READONLY|read only")
 }
 
-// aclLine is the line for workers in docs/operations.md, for a Redis before 7.2.
+// aclLine is the line for workers in docs/operations.md.
 func aclLine(t *testing.T) []string {
 	t.Helper()
 	page, err := os.ReadFile("../../docs/operations.md")
@@ -114,13 +114,7 @@ func aclLine(t *testing.T) []string {
 	if line == nil {
 		t.Fatal("docs/operations.md has no line for workers")
 	}
-	var rules []string
-	for _, rule := range strings.Fields(string(line[1])) {
-		if rule != "+client|setinfo" {
-			rules = append(rules, rule)
-		}
-	}
-	return rules
+	return strings.Fields(string(line[1]))
 }
 
 // The user of workers, without some of its rights: doctor says which line gives them back, and that line does.

@@ -1,0 +1,78 @@
+package refresh_test
+
+import (
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/tokenlatch/tokenlatch/refresh/provider"
+	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+)
+
+// sampled are the fields that a sample of docs/operations.md has of the hash of that key, in order of their names.
+func sampled(t *testing.T, key string) (fields []string) {
+	t.Helper()
+	page, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, sample, found := strings.Cut(string(page), "$ redis-cli --raw HGETALL '"+key+"' | paste - -\n")
+	if !found {
+		t.Fatalf("docs/operations.md has no sample of %s", key)
+	}
+	for line := range strings.Lines(sample) {
+		name, _, is := strings.Cut(line, "\t")
+		if !is {
+			break
+		}
+		fields = append(fields, name)
+	}
+	slices.Sort(fields)
+	return fields
+}
+
+// The records that docs/operations.md shows have the fields that real ones have, and its tables explain each.
+func TestTheSamplesOfRecordsAreWhole(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{Profile: provider.Zoom()})
+	f.profile = provider.Zoom()
+	w := f.worker()
+	page, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	is := func(sample, key string) {
+		t.Helper()
+		record, err := w.rdb.HGetAll(f.ctx(), f.prefix+strings.TrimPrefix(key, "tl")).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := slices.Sorted(maps.Keys(record)), sampled(t, sample); !slices.Equal(got, want) {
+			t.Errorf("%s has the fields\n%s, and the sample\n%s", key, got, want)
+		}
+		for name := range record {
+			if !regexp.MustCompile("(?m)^\\| (`[^|]*)?`" + name + "`").Match(page) {
+				t.Errorf("no table explains %s", name)
+			}
+		}
+	}
+	gate := f.server.Hold(refreshtest.BeforeCommit)
+	f.connect(w, "acme", true)
+	var call sync.WaitGroup
+	call.Go(func() { f.token(w, "acme") })
+	gate.Await(t)
+	is("tl:{zoom:acme}:grant", "tl:{zoom:acme}:grant")
+	gate.Release()
+	call.Wait()
+	f.state(w, "the client is accepted", func(s *engine.AppState) bool { return s.AcceptedAt != 0 })
+
+	f.server.Script(refreshtest.Step{Times: -1, Status: 401, Body: `{"error":"invalid_client"}`})
+	f.all(w, f.expired(w, 2))
+	f.state(w, "the circuit is open", func(s *engine.AppState) bool { return s.Open })
+	is("tl:app:zoom", "tl:app:zoom")
+}

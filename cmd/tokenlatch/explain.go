@@ -37,8 +37,9 @@ the app's state, no token and no configuration. So it does not know what only a
 worker knows: Coordinator.Explain says that, too. Times are UTC.
 
 With an app alone it says what is the matter with the app as a whole, and counts
-its grants by code: is it one tenant, or everybody? With a code, as TL302, it prints what that means, how it is known,
-what to do, and what it is not; tokenlatch help codes lists them.`,
+its grants by code: is it one tenant, or everybody? With a code, as TL302, it
+prints what that means, how it is known, what to do, and what it is not;
+tokenlatch help codes lists them.`,
 		Example: `tokenlatch explain zoom acme
 tokenlatch explain zoom acme --for-tenant   # a sentence for the customer
 tokenlatch explain zoom

@@ -36,10 +36,9 @@ next, and the command to type. It reads the record, the journal, the lease and
 the app's state, no token and no configuration. So it does not know what only a
 worker knows: Coordinator.Explain says that, too. Times are UTC.
 
-With an app alone it says what is the matter with the app as a whole, and counts
-its grants by code: is it one tenant, or everybody? With a code, as TL302, it
-prints what that means, how it is known, what to do, and what it is not;
-tokenlatch help codes lists them.`,
+With an app alone it says what stops the app as a whole, and counts its grants
+by code. With a code, as TL302, it prints what that means, how it is known, what
+to do, and what it is not; tokenlatch help codes lists them.`,
 		Example: `tokenlatch explain zoom acme
 tokenlatch explain zoom acme --for-tenant   # a sentence for the customer
 tokenlatch explain zoom

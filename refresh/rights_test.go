@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -116,11 +115,7 @@ func worksAs(t *testing.T, rules []string, servers []*redistest.Server, connect 
 
 func (f *fleet) addUser(s *redistest.Server, rules []string) {
 	f.t.Helper()
-	admin := s.Client(f.t)
-	if admin.Do(f.ctx(), "acl", "dryrun", "default", "client", "setinfo", "lib-name", "x").Err() != nil { // before 7.2
-		rules = slices.DeleteFunc(slices.Clone(rules), func(r string) bool { return r == "+client|setinfo" })
-	}
-	if err := admin.ACLSetUser(f.ctx(), workerUser, rules...).Err(); err != nil {
+	if err := s.Client(f.t).ACLSetUser(f.ctx(), workerUser, rules...).Err(); err != nil {
 		f.t.Fatal(err)
 	}
 }

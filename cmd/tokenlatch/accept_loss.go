@@ -65,7 +65,7 @@ func (g *globals) acceptLoss(cmd *cobra.Command, app, confirm string) error {
 	if confirm != app {
 		return &cli.Error{
 			Exit: cli.ExitUnconfirmed, Code: "not_confirmed",
-			Err:  fmt.Errorf("not confirmed: Redis lost data of %s at %s; tenants whom no worker remembers must all consent again after this", oncall.ID(app), lost.UTC().Format(time.RFC3339)),
+			Err:  fmt.Errorf("not confirmed: Redis lost data of %s at %s UTC; tenants whom no worker remembers must all consent again after this", oncall.ID(app), oncall.Clock(lost, grant.Time(state.Now()))),
 			Hint: "restore the backup if there is one; else: tokenlatch accept-loss " + oncall.ID(app) + " --confirm " + oncall.ID(app),
 		}
 	}

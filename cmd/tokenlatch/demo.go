@@ -95,7 +95,8 @@ type demoOptions struct {
 const demoUsage = `Real worker processes share one Redis and ask for access tokens that live a few
 seconds, in webhook storms that hit all of them at once. A strict authorization
 server writes down every refresh token it is shown. Now and then the worker that
-holds one is killed in mid-exchange. Nothing needs to be installed.
+holds one is killed in mid-exchange. Nothing needs to be installed: without
+--redis and TOKENLATCH_REDIS the Redis is part of the demo.
 
 `
 

@@ -16,6 +16,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/term"
 	"github.com/tokenlatch/tokenlatch/refresh/explain"
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/inspect"
 )
@@ -35,9 +36,9 @@ next, and the command to type. It reads the record, the journal, the lease and
 the app's state, no token and no configuration. So it does not know what only a
 worker knows: Coordinator.Explain says that, too. Times are UTC.
 
-With an app alone it counts the app's grants by code: is it one customer, or
-everybody? With a code, as TL302, it prints what that means, how it is known,
-what to do, and what it is not; tokenlatch help codes lists them.`,
+With an app alone it says what stops the app as a whole, and counts its grants
+by code. With a code, as TL302, it prints what that means, how it is known, what
+to do, and what it is not; tokenlatch help codes lists them.`,
 		Example: `tokenlatch explain zoom acme
 tokenlatch explain zoom acme --for-tenant   # a sentence for the customer
 tokenlatch explain zoom
@@ -155,12 +156,12 @@ func caseOf(ctx context.Context, s *session, k grant.Key) (explain.Case, error) 
 	if n, err := s.Renewers(ctx, k.App); err == nil { // a right of its own: not known where it is missing
 		c.Renewing = &n
 	}
-	c.State, err = stateOf(ctx, s, k.App)
+	c.State, err = stateOf(s.App(ctx, k.App))
 	return c, err
 }
 
-func stateOf(ctx context.Context, s *session, app string) (*explain.State, error) {
-	a, err := s.App(ctx, app)
+// stateOf makes of what Redis says of an app what is known of its state: nil, where that is damaged.
+func stateOf(a *engine.AppState, err error) (*explain.State, error) {
 	switch {
 	case errors.Is(err, tokencache.ErrNone):
 		return &explain.State{}, nil
@@ -225,13 +226,13 @@ func toneOfLevel(level string) cli.Tone {
 
 // app counts an app's grants by code. Of each it reads the record alone: a journal each would take long.
 func (x *explaining) app(ctx context.Context, s *session, app string) error {
-	state, err := stateOf(ctx, s, app)
+	a, missing := s.App(ctx, app)
+	state, err := stateOf(a, missing)
 	if err != nil {
 		return x.failed(s, err)
 	}
-	whole := oncall.App{App: app}
-	a, missing := s.App(ctx, app)
-	if missing == nil {
+	whole := oncall.App{App: app, State: oncall.AppUnknown, Why: "its state cannot be read"}
+	if state != nil {
 		whole.LookAtApp(a)
 	}
 	if n, err := s.Renewers(ctx, app); err == nil {
@@ -251,15 +252,25 @@ func (x *explaining) app(ctx context.Context, s *session, app string) error {
 			Hint: "tokenlatch apps lists those there are",
 		}
 	}
+	if whole.Code != "" {
+		sum = sum.Under(whole.Code, whole.Says(grant.Time(a.Now())))
+	}
 	if x.asJSON() {
-		err = x.object(struct {
-			App string `json:"app"`
-			explain.Summary
-		}{app, sum})
+		err = x.object(explainedApp{app, whole.State, whole.Why, whole.Since, whole.Until, sum})
 	} else {
 		err = x.sayApp(&whole, sum)
 	}
-	return x.verdict(err, sum.Trouble > 0)
+	return x.verdict(err, sum.Cause != "")
+}
+
+// explainedApp is what explain says of an app in JSON: docs/json/explain-app.schema.json.
+type explainedApp struct {
+	App   string    `json:"app"`
+	State string    `json:"state"`
+	Why   string    `json:"why"`
+	Since time.Time `json:"since,omitzero"`
+	Until time.Time `json:"until,omitzero"`
+	explain.Summary
 }
 
 func codeOf(row *inspect.Row, state *explain.State) string {
@@ -271,12 +282,15 @@ func codeOf(row *inspect.Row, state *explain.State) string {
 func (x *explaining) sayApp(whole *oncall.App, sum explain.Summary) error {
 	app := whole.App
 	tone := cli.Calm
-	if sum.Trouble > 0 {
+	if sum.Cause != "" {
 		tone = cli.Alarm
 	}
-	lines := []term.Line{{term.In(tone, sum.Title)}}
-	if whole.Why != "" { // what no grant's record says: Redis has lost data, the circuit is open, …
-		lines = append(lines, term.Line{term.In(cli.Alarm, "  the app: "+whole.State+": "+whole.Why)})
+	var lines []term.Line
+	for _, part := range term.Wrap(sum.Title, x.width()) {
+		lines = append(lines, term.Line{term.In(tone, part)})
+	}
+	if whole.Why != "" && whole.Code == "" {
+		lines = append(lines, term.Line{term.In(cli.Busy, "  the app: "+whole.State+": "+whole.Why)})
 	}
 	if whole.Renewing != nil && *whole.Renewing == 0 && sum.Grants > 0 {
 		lines = append(lines, term.Line{term.In(cli.Busy, "  no process calls Run for it: a token is refreshed when somebody asks for it")})

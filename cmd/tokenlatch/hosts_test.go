@@ -33,7 +33,7 @@ func TestPeopleSeeWhichHostRefuses(t *testing.T) {
 		want []string
 	}{
 		{[]string{"apps"}, []string{"host_circuit_open: the provider refuses the client at login.eu.example.com (invalid_client, HTTP 401)"}},
-		{[]string{"explain", "zoom"}, []string{"the app: host_circuit_open: the provider refuses the client at login.eu.example.com"}},
+		{[]string{"explain", "zoom"}, []string{"zoom: host_circuit_open since ", "the provider refuses the client at login.eu.example.com (invalid_client, HTTP 401) (TL401): operator acts"}},
 		{[]string{"explain", "zoom", "refused"}, []string{"TL401", "refuses the app's client at login.eu.example.com"}},
 		{[]string{"explain", "zoom", "due"}, []string{"TL102", "whether its token endpoint is at login.eu.example.com"}},
 	} {

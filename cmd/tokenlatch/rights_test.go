@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -136,9 +135,6 @@ func TestResealSaysWhichRightIsMissing(t *testing.T) {
 
 func allow(t *testing.T, admin *redis.Client, rules []string) {
 	t.Helper()
-	if admin.Do(t.Context(), "acl", "dryrun", "default", "client", "setinfo", "lib-name", "x").Err() != nil { // before 7.2
-		rules = slices.DeleteFunc(slices.Clone(rules), func(r string) bool { return r == "+client|setinfo" })
-	}
 	if err := admin.ACLSetUser(t.Context(), "tlworker", rules...).Err(); err != nil {
 		t.Fatal(err)
 	}

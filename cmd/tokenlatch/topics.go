@@ -21,7 +21,7 @@ func topics() []*cobra.Command {
 		{Use: "words", Short: "grant, claim, lease, generation: what words mean", Long: render(wordsOf("architecture"))},
 		{Use: "redis", Short: "how to name a Redis, and give its password", Long: redisTopic},
 		{Use: "config", Short: "the file that the commands need which act for an app", Long: configTopic},
-		{Use: "exit-codes", Short: "what the exit codes mean", Long: exitTopic},
+		{Use: "exit-codes", Short: "what the exit codes mean", Long: render(section("operations", "exit", "codes"))},
 		{Use: "json", Short: "what programs can rely on", Long: jsonTopic + list("  ", pages.Schemas(), 80)},
 		{Use: "docs", Short: "the pages of the documentation, and how to print them", Long: docsTopic()},
 	}
@@ -146,21 +146,6 @@ access_token_life, max_access_token_life, refresh_token_idle, refresh_token_life
 json_body, send_scopes and budget: as provider.Profile says.
 
 No secret stands in the file. Names of files are relative to it.
-`
-
-const exitTopic = `
-  0    done
-  1    failed: it ran, and the answer is no. Redis did not answer, or there is
-       no such grant
-  2    usage: the command line was not understood
-  3    the tenant must act
-  4    later: retry_after_seconds in the JSON says when
-  5    findings: only with --fail-on or --exit-code
-  6    not confirmed: nothing was changed
-  130  interrupted
-
-3 and 4 come only from token, refresh and wait: a script may send the customer
-to consent at 3, and try again at 4.
 `
 
 const jsonTopic = `

@@ -22,6 +22,29 @@ func (j *judge) tellClaim(e *Explanation) {
 	}
 }
 
+// ofTheApp are the codes of grants that wait for what stops the app: their verdicts tell of it.
+var ofTheApp = []string{"TL205", "TL401", "TL405", "TL501", "TL504"}
+
+// tellApp tells what is the matter with the whole app, of a grant that does not wait for it yet: its next exchange does.
+func tellApp(j *judge, e *Explanation) {
+	s := j.State
+	if s == nil || j.r.State != grant.Active || slices.Contains(ofTheApp, j.code) {
+		return
+	}
+	switch {
+	case s.Open && s.Brake != "":
+		e.tell(s.OpenedAt, "app: brake", "the app was stopped: the provider's success could not be read, and there will be no next token before that is mended")
+	case s.Open:
+		e.tell(s.OpenedAt, j.field("circuit"), "the circuit of the app opened: the provider refuses its client%s, and there will be no next token before that is mended", j.where())
+	case s.MassAt != 0 && j.Now-s.MassAt < policy.DeathsDoubted.Milliseconds():
+		e.tell(s.MassAt, "app: mass_at", "the provider called many grants of the app dead at once, which is not believed")
+	case s.DownAt != 0 && j.r.Fails == 0: // otherwise its own failure says more
+		e.tell(s.DownAt, "app: failing, down_at", "the provider gives several tenants in a row no usable answer: the next exchange may fail, too")
+	case s.ThrottledUntil > j.Now:
+		e.tell(s.ThrottledUntil, j.field("throttled_until"), "until then the provider wants a pause of all the app's exchanges%s", j.where())
+	}
+}
+
 // tellToken tells whether callers are served meanwhile. That is no cause: where it has a time that is over, it has
 // none in the story, which begins with the first cause.
 func (j *judge) tellToken(e *Explanation) {

@@ -24,6 +24,7 @@ func Judge(c Case) Explanation {
 	k := kindOf(j.code)
 	e := Explanation{Code: k.code, Level: k.level, Who: k.who, ForTenant: k.forTenant, Story: []Sentence{}, Unknown: []string{}}
 	verdicts[j.code](j, &e)
+	tellApp(j, &e)
 	unknownHost(j, &e)
 	slices.SortStableFunc(e.Story, inTime)
 	if e.ForTenant == renewing && j.code != "TL103" {

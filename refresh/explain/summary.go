@@ -10,11 +10,12 @@ type Summary struct {
 	Grants  int     `json:"grants"`
 	Trouble int     `json:"trouble"` // of which the level is warning or error
 	Counts  []Count `json:"counts"`  // the most frequent code first
-	// Cause is the most frequent code of those in trouble, of several the one that does not pass by itself. Who
-	// acts about it. Both are empty where there is no trouble.
+	// Cause is the most frequent code of those in trouble, of several the one that does not pass by itself; or what
+	// stops the app as a whole, see [Summary.Under]. Who acts about it. Both are empty where there is no trouble.
 	Cause string `json:"cause"`
 	Who   string `json:"who"`
 	Title string `json:"title"` // one line
+	said  string // of its grants
 }
 
 // Count is how many grants have a code.
@@ -43,7 +44,22 @@ func Sum(app string, grants map[string]int) Summary {
 		}
 	}
 	slices.SortStableFunc(s.Counts, func(a, b Count) int { return b.Count - a.Count })
-	s.Title = oneLine(fmt.Sprintf("%s: %s", app, s.says(most)))
+	s.said = s.says(most)
+	s.Title = oneLine(app + ": " + s.said)
+	return s
+}
+
+// Under puts the trouble of the app as a whole before that of its grants. code is what it makes of a grant
+// that needs a new pair, and why names the app and says in one line what is the matter.
+func (s Summary) Under(code, why string) Summary {
+	switch { // the app's trouble is theirs, sooner or later
+	case s.Trouble == 0 && s.Grants == 1:
+		s.said = "its one grant is not in trouble yet"
+	case s.Trouble == 0 && s.Grants > 1:
+		s.said = fmt.Sprintf("none of its %d grants is in trouble yet", s.Grants)
+	}
+	s.Cause, s.Who = code, kindOf(code).who
+	s.Title = oneLine(fmt.Sprintf("%s (%s): %s acts; %s", why, code, s.Who, s.said))
 	return s
 }
 

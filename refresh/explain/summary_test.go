@@ -5,6 +5,24 @@ import (
 	"testing"
 )
 
+// What stops the app comes first, and nothing is called well beside it.
+func TestASummaryPutsTheAppFirst(t *testing.T) {
+	const why = "zoom: circuit_open since 11:58:00 UTC (2m ago): the provider refuses the client"
+	for _, c := range []struct {
+		grants map[string]int
+		want   string
+	}{
+		{nil, why + " (TL401): operator acts; there is no grant"},
+		{map[string]int{"TL101": 1}, why + " (TL401): operator acts; its one grant is not in trouble yet"},
+		{map[string]int{"TL101": 3}, why + " (TL401): operator acts; none of its 3 grants is in trouble yet"},
+		{map[string]int{"TL101": 2, "TL307": 1}, why + " (TL401): operator acts; 1 of 3 grants are in trouble, most of them (1) for one reason (TL307): tenant acts"},
+	} {
+		if s := Sum("zoom", c.grants).Under("TL401", why); s.Title != c.want || s.Cause != "TL401" || s.Who != Operator {
+			t.Errorf("%+v, want\n%s", s, c.want)
+		}
+	}
+}
+
 func TestASummarySaysWhetherItIsOneTenantOrAll(t *testing.T) {
 	for _, c := range []struct {
 		grants map[string]int

@@ -28,9 +28,6 @@ var verdicts = map[string]func(*judge, *Explanation){
 func sayFresh(j *judge, e *Explanation) {
 	e.Title, e.Since = "is FRESH: its token is served until "+j.at(j.r.ExpiresAt)+", and renewed from "+j.at(j.r.RefreshAt), timeOf(j.r.IssuedAt)
 	j.tellPair(e)
-	if j.State != nil && j.State.Open {
-		e.tell(j.State.OpenedAt, j.field("circuit"), "the circuit of the app opened: the provider refuses its client%s, and there will be no next token before that is mended", j.where())
-	}
 	j.sayUnopened(e)
 	e.advise(j.command("journal", "-f"), "nothing; this shows what happens to it from now on")
 }

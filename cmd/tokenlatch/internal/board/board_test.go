@@ -20,7 +20,7 @@ func filled(t *testing.T, width, height, grants int) *Model {
 	m := New("tokenlatch watch", "127.0.0.1:6379, prefix tl", false)
 	m.Update(tea.WindowSizeMsg{Width: width, Height: height})
 	rows := []Row{
-		{App: "zoom", Tenant: "t0005", State: "reauthorize", Why: "an exchange's answer was lost, and its token is spent", Acts: "customer", Code: "TL302", Trouble: true, Tone: cli.Alarm, Since: noon, Expires: noon},
+		{App: "zoom", Tenant: "t0005", State: "reauthorize", Why: "an exchange's answer was lost, and its token is spent", Acts: "tenant", Code: "TL302", Trouble: true, Tone: cli.Alarm, Since: noon, Expires: noon},
 		{App: "zoom", Tenant: strings.Repeat("long", 30), State: "waiting", Why: "the exchange failed", Code: "TL201", Trouble: true, Tone: cli.Busy, Since: noon.Add(-time.Hour)},
 		{App: "zoom", State: "circuit_open", Why: "the provider refuses the client", Trouble: true},
 	}
@@ -97,7 +97,7 @@ func TestTroubleComesFirstWhateverTheOrder(t *testing.T) {
 func TestTheBoardSaysWhatAHumanNeeds(t *testing.T) {
 	m := filled(t, 80, 24, 3)
 	text := strings.Join(m.lines(), "\n")
-	for _, want := range []string{"5 grants", "2 in trouble", "zoom: circuit_open, the provider refuses the client", "event 49", "t0005", "spent [TL302]; acts: customer", "/ filter"} {
+	for _, want := range []string{"5 grants", "2 in trouble", "zoom: circuit_open, the provider refuses the client", "event 49", "t0005", "spent [TL302]; acts: tenant", "/ filter"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/oncall"
 	"github.com/tokenlatch/tokenlatch/tokencache"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
+	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
 var apps = []Check{
@@ -79,7 +80,8 @@ func troubled(name string, s *engine.AppState, is func(*engine.AppState) (bool, 
 	case !is:
 		return nil
 	case since != 0:
-		name += " since " + time.UnixMilli(since).UTC().Format(time.RFC3339)
+		at, now := grant.Time(since), grant.Time(s.Now())
+		name += " since " + oncall.Clock(at, now) + " UTC (" + oncall.From(at, now) + ")"
 	}
 	return []string{name}
 }

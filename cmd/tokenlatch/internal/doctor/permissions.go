@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"slices"
@@ -205,10 +206,18 @@ func (x *exam) pattern(app, command, key string) string {
 	return kind + key
 }
 
-// user is as whom this command has logged in.
+// user returns the name by which this command has logged in. Workers may not ask Redis for it: it is then the name in
+// the address, and without one there Redis takes the client for its default user.
 func (x *exam) user() string {
 	if name, err := x.Redis.Do(x.ctx, "acl", "whoami").Text(); err == nil {
 		return printable(name)
 	}
-	return "USER"
+	name := ""
+	switch c := x.Redis.(type) {
+	case *redis.Client:
+		name = c.Options().Username
+	case *redis.ClusterClient:
+		name = c.Options().Username
+	}
+	return printable(cmp.Or(name, "default"))
 }

@@ -125,6 +125,7 @@ type App struct {
 	Why         string    `json:"why"`
 	Since       time.Time `json:"since,omitzero"`
 	Until       time.Time `json:"until,omitzero"`
+	Code        string    `json:"code,omitempty"` // of a grant that needs a new pair meanwhile; "" where nothing is the matter
 	Grants      int64     `json:"grants"`
 	Trouble     int64     `json:"trouble"` // of the grants, those about which somebody should know
 	InUse       int64     `json:"in_use"`
@@ -173,28 +174,40 @@ func (a *App) LookAtApp(s *engine.AppState) {
 	now := s.Now()
 	switch {
 	case s.LostAt != 0:
-		a.State, a.Since = AppLost, at(s.LostAt)
+		a.State, a.Code, a.Since = AppLost, "TL606", at(s.LostAt)
 		a.Why = "Redis has lost data: restore the backup, or accept the loss"
 	case s.Open && s.Brake != "":
-		a.State, a.Since = AppBraked, at(s.OpenedAt)
+		a.State, a.Code, a.Since = AppBraked, "TL405", at(s.OpenedAt)
 		a.Why = "the provider's successes cannot be read" + answer(s.Error)
 	case s.Open:
-		a.State, a.Since = AppOpen, at(s.OpenedAt)
+		a.State, a.Code, a.Since = AppOpen, "TL401", at(s.OpenedAt)
 		a.Why = "the provider refuses the client" + answer(s.Error)
 	case s.MassAt != 0 && now-s.MassAt < deathsDoubted.Milliseconds():
-		a.State, a.Since = AppMassDeath, at(s.MassAt)
+		a.State, a.Code, a.Since = AppMassDeath, "TL504", at(s.MassAt)
 		a.Why = "the provider calls many grants dead, which is not believed"
 	case s.DownAt != 0:
-		a.State, a.Since = AppDown, at(s.DownAt)
+		a.State, a.Code, a.Since = AppDown, "TL501", at(s.DownAt)
 		a.Why = "the provider gives several tenants in a row no usable answer" + answer(s.Error)
 	case s.ThrottledUntil > now:
-		a.State, a.Until = AppPaused, at(s.ThrottledUntil)
+		a.State, a.Code, a.Until = AppPaused, "TL205", at(s.ThrottledUntil)
 		a.Why = "the provider wants a pause, " + Span(s.Until(s.ThrottledUntil)) + " more"
 	case a.lookAtHosts(s):
 	case s.Ramp > 0:
 		a.State = AppRamp
 		a.Why = "beginning again after a pause"
 	}
+}
+
+// Says is what is the matter with an app as a whole, since when or until when, in one line.
+func (a *App) Says(now time.Time) string {
+	when := ""
+	switch {
+	case !a.Since.IsZero():
+		when = " since " + Clock(a.Since, now) + " UTC (" + From(a.Since, now) + ")"
+	case !a.Until.IsZero():
+		when = " until " + Clock(a.Until, now) + " UTC"
+	}
+	return ID(a.App) + ": " + a.State + when + ": " + a.Why
 }
 
 // lookAtHosts fills in what is stopped at hosts alone, and reports whether anything is.
@@ -204,11 +217,11 @@ func (a *App) lookAtHosts(s *engine.AppState) bool {
 	switch {
 	case open != nil:
 		h := s.Hosts[open[0]]
-		a.State, a.Since = appHostOpen, at(h.OpenedAt)
+		a.State, a.Code, a.Since = appHostOpen, "TL401", at(h.OpenedAt)
 		a.Why = "the provider refuses the client at " + hosts(open) + answer(h.Error)
 	case paused != nil:
 		h := s.Hosts[paused[0]]
-		a.State, a.Until = appHostPaused, at(h.ThrottledUntil)
+		a.State, a.Code, a.Until = appHostPaused, "TL205", at(h.ThrottledUntil)
 		a.Why = "the provider wants a pause at " + hosts(paused) + ", " + Span(h.Until(h.ThrottledUntil)) + " more"
 	}
 	return open != nil || paused != nil

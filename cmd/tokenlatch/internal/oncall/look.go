@@ -276,8 +276,6 @@ func (f Finding) Acts() string {
 // Actor returns what people on call call those who act.
 func Actor(who string) string {
 	switch who {
-	case Tenant:
-		return "customer"
 	case Operator:
 		return "you"
 	case OtherProgram:

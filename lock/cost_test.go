@@ -10,7 +10,7 @@ import (
 func TestRoundTripsOfALease(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Own(t).Client(t)
-	l := New(Config{}, rdb)
+	l := New(Config{TTL: long}, rdb)
 	release(t, try(t, l, "lock")) // loads the script
 
 	got := redistest.Commands(t, rdb, func() { release(t, try(t, l, "lock")) })

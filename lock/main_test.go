@@ -3,8 +3,6 @@ package lock
 import (
 	"context"
 	"errors"
-	"net"
-	"strings"
 	"testing"
 	"time"
 
@@ -25,6 +23,10 @@ func (silent) Printf(context.Context, string, ...any) {}
 
 // patience is far above what any of these tests takes on a busy machine.
 const patience = 20 * time.Second
+
+// long is a TTL of which nothing ends while a test runs: neither a lease nor the quarter of it that a round of
+// requests may take. What a lease does by the clock is tested on a clock of its own, in keep_test.go.
+const long = time.Hour
 
 func key(t testing.TB) string { return redistest.Prefix(t) + ":lock" }
 
@@ -58,57 +60,37 @@ func mustBeHeld(t testing.TB, l *Locker, key string) *HeldError {
 	return held
 }
 
-// lost waits until the lease's Context has ended, and returns how long that took.
-func lost(t testing.TB, lease *Lease, since time.Time) time.Duration {
+// lost waits until the lease's Context has ended.
+func lost(t testing.TB, lease *Lease) {
 	t.Helper()
 	select {
 	case <-lease.Context().Done():
 	case <-time.After(patience):
 		t.Fatal("the lease is still trusted")
 	}
-	took := time.Since(since)
 	if cause := context.Cause(lease.Context()); !errors.Is(cause, ErrLost) {
 		t.Fatalf("Context ended with cause %v, not ErrLost", cause)
 	}
-	return took
 }
 
-// seen is a go-redis hook that tells of each command that was answered.
-type seen struct {
-	name string
-	ch   chan struct{}
+// extends has a lease of a long TTL extended now, and reports whether it is trusted for longer than before.
+func extends(lease *Lease) bool {
+	trust := time.NewTimer(long)
+	defer trust.Stop()
+	before := lease.mutex.Until()
+	lease.extend(trust)
+	return lease.mutex.Until().After(before) && lease.Context().Err() == nil
 }
 
-// watch returns a channel that gets a value for each successful command of a name.
-func watch(rdb *redis.Client, name string) <-chan struct{} {
-	s := seen{name, make(chan struct{}, 1000)}
-	rdb.AddHook(s)
-	return s.ch
-}
+// unanswered is a client that waits for an answer for longer than a test does: what ends earlier has not waited for it.
+func unanswered(o *redis.Options) { o.ReadTimeout = 2 * patience }
 
-func (s seen) DialHook(next redis.DialHook) redis.DialHook {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
-}
-
-func (s seen) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		err := next(ctx, cmd)
-		if err == nil && strings.EqualFold(cmd.Name(), s.name) {
-			s.ch <- struct{}{}
-		}
-		return err
-	}
-}
-
-func (s seen) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
-}
-
-func await(t testing.TB, what string, ch <-chan struct{}) {
+// gone waits until a server has a key no more: a failed try's clean-up may go on when nobody waits for it.
+func gone(t testing.TB, rdb redis.UniversalClient, key string) {
 	t.Helper()
-	select {
-	case <-ch:
-	case <-time.After(patience):
-		t.Fatalf("waited %v for %s", patience, what)
+	for end := time.Now().Add(patience); rdb.Exists(t.Context(), key).Val() != 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the failed try left its key on the server that answered")
+		}
 	}
 }

@@ -12,6 +12,9 @@ import (
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
 )
 
+// minute is a TTL of which a server that is away may hold up the others for 1.5 s.
+const minute = time.Minute
+
 // three independent servers.
 type three struct {
 	servers []*redistest.Server
@@ -23,7 +26,7 @@ func startThree(t *testing.T) *three {
 	n := &three{}
 	for range 3 {
 		s := redistest.Own(t)
-		n.servers, n.clients = append(n.servers, s), append(n.clients, s.Client(t))
+		n.servers, n.clients = append(n.servers, s), append(n.clients, s.ClientWith(t, unanswered))
 	}
 	return n
 }
@@ -38,9 +41,9 @@ func (n *three) take(t *testing.T, i int, value string, expiry time.Duration) {
 func TestMajorityGivesTheLease(t *testing.T) {
 	t.Parallel()
 	n := startThree(t)
-	l := New(Config{Name: "first"}, n.clients...)
+	l := New(Config{Name: "first", TTL: long}, n.clients...)
 	lease := try(t, l, "lock")
-	if held := mustBeHeld(t, New(Config{}, n.clients...), "lock"); held.By != "first" || held.For <= 0 {
+	if held := mustBeHeld(t, New(Config{TTL: long}, n.clients...), "lock"); held.By != "first" || held.For <= 0 {
 		t.Errorf("held by %q for %v", held.By, held.For)
 	}
 	release(t, lease)
@@ -57,28 +60,21 @@ func TestOneServerOfThreeMayBeAway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			n := startThree(t)
-			const ttl = 4 * time.Second // an extension has a third of that
-			extended := watch(n.clients[0].(*redis.Client), "evalsha")
-			l := New(Config{TTL: ttl}, n.clients...)
+			l := New(Config{TTL: minute}, n.clients...)
 			release(t, try(t, l, "lock"))
 			leave(t, n.servers[2])
 
 			start := time.Now()
 			lease := try(t, l, "lock")
-			if took := time.Since(start); took > ttl/2 {
-				t.Errorf("the lease took %v", took)
+			for range 4 {
+				if !extends(lease) {
+					t.Fatal("the lease was lost although two of three answer")
+				}
 			}
-			for range 4 { // thirds of a TTL, or more
-				await(t, "an extension", extended)
-			}
-			if lease.Context().Err() != nil {
-				t.Fatal("the lease was lost although two of three answer")
-			}
-			mustBeHeld(t, New(Config{}, n.clients...), "lock")
-			start = time.Now()
+			mustBeHeld(t, New(Config{TTL: minute}, n.clients...), "lock")
 			release(t, lease)
-			if took := time.Since(start); took > 2*ttl {
-				t.Errorf("Release took %v", took)
+			if took := time.Since(start); took > patience {
+				t.Errorf("it took %v: the server that is away was waited for", took)
 			}
 		})
 	}
@@ -89,34 +85,30 @@ func TestTwoServersOfThreeMayNot(t *testing.T) {
 	n := startThree(t)
 	n.servers[0].Kill(t)
 	n.servers[2].Kill(t)
-	_, err := New(Config{TTL: time.Second}, n.clients...).Try(t.Context(), "lock")
+	_, err := New(Config{TTL: long}, n.clients...).Try(t.Context(), "lock")
 	if err == nil || errors.Is(err, ErrHeld) {
 		t.Fatalf("error: %v", err)
 	}
-	if left := n.clients[1].Exists(t.Context(), "lock").Val(); left != 0 {
-		t.Error("the failed try left its key on the server that answered")
-	}
+	gone(t, n.clients[1], "lock")
 }
 
 func TestTakenMajorityIsHeld(t *testing.T) {
 	t.Parallel()
 	n := startThree(t)
 	n.take(t, 0, "long", time.Hour)
-	n.take(t, 2, "short", time.Minute)
-	held := mustBeHeld(t, New(Config{}, n.clients...), "lock")
+	n.take(t, 2, "short", time.Hour/2)
+	held := mustBeHeld(t, New(Config{TTL: minute}, n.clients...), "lock")
 	if held.By != "long" || held.For < 59*time.Minute {
 		t.Errorf("held by %q for %v", held.By, held.For)
 	}
-	if left := n.clients[1].Exists(t.Context(), "lock").Val(); left != 0 {
-		t.Error("the failed try left its key on the free server")
-	}
+	gone(t, n.clients[1], "lock")
 }
 
 func TestTakenMinorityIsNotHeld(t *testing.T) {
 	t.Parallel()
 	n := startThree(t)
 	n.take(t, 0, "alone", time.Hour)
-	release(t, try(t, New(Config{}, n.clients...), "lock"))
+	release(t, try(t, New(Config{TTL: long}, n.clients...), "lock"))
 	if got := n.clients[0].Get(t.Context(), "lock").Val(); got != "alone" {
 		t.Errorf("the other's key became %q", got)
 	}
@@ -135,14 +127,13 @@ func TestSplitVotesAreWaitedOut(t *testing.T) {
 			n := startThree(t)
 			leave(t, n.servers[1])
 			const contenders, rounds = 5, 12
-			slow := 0 // rounds, of which a busy machine makes one or two
 			lockers := make([]*Locker, contenders)
 			for i := range lockers {
 				var clients []redis.UniversalClient
 				for _, s := range n.servers {
-					clients = append(clients, s.Client(t))
+					clients = append(clients, s.ClientWith(t, unanswered))
 				}
-				lockers[i] = New(Config{Name: fmt.Sprint("worker-", i)}, clients...)
+				lockers[i] = New(Config{Name: fmt.Sprint("worker-", i), TTL: minute}, clients...)
 			}
 			for round := range rounds {
 				key := fmt.Sprint("lock-", round)
@@ -171,22 +162,14 @@ func TestSplitVotesAreWaitedOut(t *testing.T) {
 				if len(won) != 1 {
 					t.Errorf("round %d: %d leases", round, len(won))
 				}
-				// The first time a server that is away is waited for.
-				if most := 3400 * time.Millisecond; round > 0 && slowest > most/2 {
-					t.Logf("round %d: the slowest took %v", round, slowest)
-					slow++
-				}
-				began := time.Now()
 				for _, lease := range won {
+					began := time.Now()
 					release(t, lease)
+					slowest = max(slowest, time.Since(began))
 				}
-				if took := time.Since(began); took > time.Second {
-					t.Logf("round %d: Release took %v", round, took)
-					slow++
+				if slowest > minute/5 { // the server that is away would be waited for for a quarter
+					t.Errorf("round %d: the slowest took %v", round, slowest)
 				}
-			}
-			if slow > rounds/4 {
-				t.Errorf("%d of %d rounds were slow", slow, rounds)
 			}
 		})
 	}

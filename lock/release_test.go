@@ -16,7 +16,7 @@ func TestReleaseGivesTheLeaseToTheNext(t *testing.T) {
 	t.Parallel()
 	rdb, key := redistest.Start(t).Client(t), key(t)
 	for range 5 {
-		lease := try(t, New(Config{}, rdb), key)
+		lease := try(t, New(Config{TTL: long}, rdb), key)
 		release(t, lease)
 		if cause := context.Cause(lease.Context()); !errors.Is(cause, context.Canceled) {
 			t.Fatalf("after Release the cause is %v", cause)
@@ -30,7 +30,7 @@ func TestReleaseGivesTheLeaseToTheNext(t *testing.T) {
 func TestReleaseTwiceIsReleaseOnce(t *testing.T) {
 	t.Parallel()
 	rdb, key := redistest.Start(t).Client(t), key(t)
-	lease := try(t, New(Config{}, rdb), key)
+	lease := try(t, New(Config{TTL: long}, rdb), key)
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
@@ -40,7 +40,7 @@ func TestReleaseTwiceIsReleaseOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-	next := try(t, New(Config{}, rdb), key)
+	next := try(t, New(Config{TTL: long}, rdb), key)
 	release(t, lease)
 	if n := rdb.Exists(t.Context(), key).Val(); n != 1 || context.Cause(next.Context()) != nil {
 		t.Fatal("the repeated Release took the next holder's lease")
@@ -50,7 +50,7 @@ func TestReleaseTwiceIsReleaseOnce(t *testing.T) {
 func TestReleaseWorksOnAnEndedContext(t *testing.T) {
 	t.Parallel()
 	rdb, key := redistest.Start(t).Client(t), key(t)
-	lease := try(t, New(Config{}, rdb), key)
+	lease := try(t, New(Config{TTL: long}, rdb), key)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := lease.Release(ctx); err != nil {
@@ -64,17 +64,17 @@ func TestReleaseWorksOnAnEndedContext(t *testing.T) {
 func TestReleaseNeverDeletesAnothersLock(t *testing.T) {
 	t.Parallel()
 	rdb, key := redistest.Start(t).Client(t), key(t)
-	lease := try(t, New(Config{}, rdb), key)
+	lease := try(t, New(Config{TTL: long}, rdb), key)
 	if err := rdb.Del(t.Context(), key).Err(); err != nil {
 		t.Fatal(err)
 	}
-	next := try(t, New(Config{Name: "next"}, rdb), key)
+	next := try(t, New(Config{Name: "next", TTL: long}, rdb), key)
 	for range 2 {
 		if err := lease.Release(t.Context()); !errors.Is(err, ErrLost) {
 			t.Errorf("Release says %v, not ErrLost", err)
 		}
 	}
-	if held := mustBeHeld(t, New(Config{}, rdb), key); held.By != "next" {
+	if held := mustBeHeld(t, New(Config{TTL: long}, rdb), key); held.By != "next" {
 		t.Errorf("held by %q", held.By)
 	}
 	release(t, next)
@@ -84,8 +84,8 @@ func TestReleaseAgainstASilentRedisIsBounded(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	proxy := redistest.NewProxy(t, server.Addr())
-	rdb := server.ClientWith(t, func(o *redis.Options) { o.Addr, o.ReadTimeout = proxy.Addr(), 2*patience })
-	lease := try(t, New(Config{TTL: 2 * time.Second}, rdb), key(t)) // bound: 1 s
+	rdb := server.ClientWith(t, func(o *redis.Options) { unanswered(o); o.Addr = proxy.Addr() })
+	lease := try(t, New(Config{TTL: patience / 2}, rdb), key(t)) // bound: a third of that
 	proxy.Freeze()
 	defer proxy.Thaw()
 	start := time.Now()

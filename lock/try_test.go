@@ -21,7 +21,7 @@ func TestOneOfManyContendersGetsTheLease(t *testing.T) {
 	var all sync.WaitGroup
 	start := make(chan struct{})
 	for i := range contenders {
-		l := New(Config{Name: fmt.Sprint("worker-", i)}, rdb)
+		l := New(Config{Name: fmt.Sprint("worker-", i), TTL: long}, rdb)
 		all.Go(func() {
 			<-start
 			leases[i], errs[i] = l.Try(t.Context(), key)
@@ -54,13 +54,13 @@ func TestOneOfManyContendersGetsTheLease(t *testing.T) {
 func TestHeldErrorSaysByWhomAndForHowLong(t *testing.T) {
 	t.Parallel()
 	rdb, key := redistest.Start(t).Client(t), key(t)
-	try(t, New(Config{Name: "host-7/4711/a", TTL: 30 * time.Second}, rdb), key)
-	held := mustBeHeld(t, New(Config{}, rdb), key)
+	try(t, New(Config{Name: "host-7/4711/a", TTL: long}, rdb), key)
+	held := mustBeHeld(t, New(Config{TTL: long}, rdb), key)
 	if held.By != "host-7/4711/a" || held.Key != key {
 		t.Errorf("held by %q, key %q", held.By, held.Key)
 	}
-	if held.For <= 10*time.Second || held.For > 30*time.Second {
-		t.Errorf("held for %v of 30s", held.For)
+	if held.For <= long-patience || held.For > long {
+		t.Errorf("held for %v of %v", held.For, long)
 	}
 	if text := held.Error(); !strings.Contains(text, key) || !strings.Contains(text, `"host-7/4711/a"`) {
 		t.Errorf("the text does not tell: %s", text)
@@ -69,14 +69,14 @@ func TestHeldErrorSaysByWhomAndForHowLong(t *testing.T) {
 
 func TestTwoKeysAreTwoLeases(t *testing.T) {
 	t.Parallel()
-	l, key := New(Config{}, redistest.Start(t).Client(t)), key(t)
+	l, key := New(Config{TTL: long}, redistest.Start(t).Client(t)), key(t)
 	try(t, l, key+"/1")
 	try(t, l, key+"/2")
 }
 
 func TestTheSameLockerDoesNotGetALeaseTwice(t *testing.T) {
 	t.Parallel()
-	l, key := New(Config{}, redistest.Start(t).Client(t)), key(t)
+	l, key := New(Config{TTL: long}, redistest.Start(t).Client(t)), key(t)
 	try(t, l, key)
 	mustBeHeld(t, l, key)
 }
@@ -91,12 +91,12 @@ func TestKeySetByHandHoldsTheLock(t *testing.T) {
 			if err := rdb.Set(t.Context(), key, value, expiry).Err(); err != nil {
 				t.Fatal(err)
 			}
-			held := mustBeHeld(t, New(Config{TTL: 5 * time.Second}, rdb), key)
-			want := 5 * time.Second // nobody says how long
+			held := mustBeHeld(t, New(Config{TTL: 2 * long}, rdb), key)
+			want := 2 * long // nobody says how long
 			if expiry != 0 {
 				want = expiry
 			}
-			if held.By != value || held.For <= want-2*time.Second || held.For > want {
+			if held.By != value || held.For <= want-patience || held.For > want {
 				t.Errorf("value %q, expiry %v: held by %q for %v", value, expiry, held.By, held.For)
 			}
 			if got := rdb.Get(t.Context(), key).Val(); got != value {
@@ -112,7 +112,7 @@ func TestKeyOfAnotherTypeIsARedisError(t *testing.T) {
 	if err := rdb.HSet(t.Context(), key, "a", "b").Err(); err != nil {
 		t.Fatal(err)
 	}
-	_, err := New(Config{}, rdb).Try(t.Context(), key)
+	_, err := New(Config{TTL: long}, rdb).Try(t.Context(), key)
 	if err == nil || errors.Is(err, ErrHeld) || !strings.Contains(err.Error(), "WRONGTYPE") || !strings.Contains(err.Error(), key) {
 		t.Fatalf("error: %v", err)
 	}
@@ -127,7 +127,7 @@ func TestTryWithAnEndedContextAsksNothing(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(why)
 	rdb, key := redistest.Start(t).Client(t), key(t)
-	if _, err := New(Config{}, rdb).Try(ctx, key); !errors.Is(err, why) {
+	if _, err := New(Config{TTL: long}, rdb).Try(ctx, key); !errors.Is(err, why) {
 		t.Fatalf("error: %v", err)
 	}
 	if n := rdb.Exists(t.Context(), key).Val(); n != 0 {
@@ -138,7 +138,7 @@ func TestTryWithAnEndedContextAsksNothing(t *testing.T) {
 func TestEndOfTheCallersContextDoesNotEndTheLease(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	lease, err := New(Config{}, redistest.Start(t).Client(t)).Try(ctx, key(t))
+	lease, err := New(Config{TTL: long}, redistest.Start(t).Client(t)).Try(ctx, key(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func TestEndOfTheCallersContextDoesNotEndTheLease(t *testing.T) {
 func TestMiniredisServesToo(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Miniredis(t)
-	first, second := New(Config{Name: "first"}, rdb), New(Config{Name: "second"}, rdb)
+	first, second := New(Config{Name: "first", TTL: long}, rdb), New(Config{Name: "second", TTL: long}, rdb)
 	lease := try(t, first, "lock")
 	if held := mustBeHeld(t, second, "lock"); held.By != "first" || held.For <= 0 {
 		t.Errorf("held by %q for %v", held.By, held.For)
@@ -190,7 +190,7 @@ func TestTheErrorOfTheOnlyNodeIsItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { rdb.Del(context.Background(), key) })
-	l := New(Config{}, rdb)
+	l := New(Config{TTL: long}, rdb)
 	for range 500 {
 		if _, err := l.Try(t.Context(), key); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
 			t.Fatalf("got %v", err)

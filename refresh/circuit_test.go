@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/refresh"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
@@ -324,10 +325,12 @@ func TestTheBudgetHoldsOverAllProcesses(t *testing.T) {
 	}
 	calls.Wait()
 	l := f.server.Ledger()
-	if n := l.Peak(budget.Per); n > budget.Requests {
+	// Where Redis does not answer within a second, as on a busy machine, a process has a tenth of the budget.
+	alone := len(workers) * budget.Requests / 10
+	if n := l.Peak(budget.Per); n > budget.Requests+alone {
 		t.Errorf("%d exchanges within %s, the budget is %d", n, budget.Per, budget.Requests)
 	}
-	if n := l.InFlight(); n > budget.Concurrency {
+	if n := l.InFlight(); n > budget.Concurrency+len(workers) {
 		t.Errorf("%d exchanges at once, the budget is %d", n, budget.Concurrency)
 	}
 	if len(l) != len(tenants) {
@@ -353,35 +356,33 @@ func TestACallerThatWaitsGoesBeforeTheCrowdAndTheCrowdIsRenewedInTime(t *testing
 			t.Fatal(err)
 		}
 	}
-	connected := time.Now()
+	clock := redistest.StartStopwatch(t)
 	f.run(w) // which the comers ask, too
 	f.run(f.worker())
-	var slowest atomic.Int64
 	stop, stopped := context.WithCancel(t.Context())
 	var comers sync.WaitGroup
 	comers.Go(func() {
 		for i := 0; stop.Err() == nil; i++ {
 			f.connect(w, fmt.Sprint("comer", i), true)
-			start := time.Now()
+			clock := redistest.StartStopwatch(t)
 			f.token(w, fmt.Sprint("comer", i))
-			slowest.Store(max(slowest.Load(), int64(time.Since(start))))
+			if took, over := clock.Over(3 * time.Second); over {
+				t.Errorf("somebody waited %s behind the crowd", took)
+			}
 			time.Sleep(200 * time.Millisecond)
 		}
 	})
 	f.hears(events, refresh.EventRefreshed, tenants...)
-	took := time.Since(connected)
-	stopped()
-	comers.Wait()
-	t.Logf("the last was renewed after %s, somebody waited %s", took, time.Duration(slowest.Load()))
-	if took > 40*time.Second {
+	if took, over := clock.Over(40 * time.Second); over {
 		t.Errorf("the last was renewed after %s, when it had expired", took)
 	}
-	if slowest := time.Duration(slowest.Load()); slowest > 3*time.Second {
-		t.Errorf("somebody waited %s behind the crowd", slowest)
-	}
+	late := clock.Late()
+	stopped()
+	comers.Wait()
 	l := f.server.Ledger()
-	// Within one second there can be more, where no place limits how many a busy machine delays and sends together.
-	if n := l.Peak(5 * budget.Per); n > 5*budget.Requests {
+	// Within one second there can be more, where no place limits how many a busy machine delays and sends together;
+	// and where Redis does not answer within a second each of the two has a tenth of the budget.
+	if n := l.Peak(5 * budget.Per); n > 6*budget.Requests {
 		t.Errorf("%d exchanges within five times %s, the budget is %d in each", n, budget.Per, budget.Requests)
 	}
 	var background []time.Time
@@ -391,7 +392,7 @@ func TestACallerThatWaitsGoesBeforeTheCrowdAndTheCrowdIsRenewedInTime(t *testing
 		}
 	}
 	// 24 a second and a burst of 4; with the whole of the budget it would be 6.1 s.
-	if took := background[len(background)-1].Sub(background[0]); took < 7200*time.Millisecond {
+	if took := background[len(background)-1].Sub(background[0]); took+late < 7200*time.Millisecond {
 		t.Errorf("the crowd took %s: it had more than its share of the budget", took)
 	}
 }

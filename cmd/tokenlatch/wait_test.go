@@ -3,7 +3,6 @@ package main
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tokenlatch/tokenlatch/cmd/tokenlatch/internal/cli"
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
@@ -32,11 +31,7 @@ func TestWaitEndsWithTheChange(t *testing.T) {
 	if err := cache.Grant(grant.Key{App: "zoom", Tenant: "fine"}).Disconnect(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	began := time.Now()
 	if code := c.exit(t); code != cli.ExitOK || c.stdout.String() != "zoom fine: disconnected\n" {
 		t.Errorf("code %d: %s%s", code, &c.stdout, &c.stderr)
-	}
-	if took := time.Since(began); took > 10*time.Second {
-		t.Errorf("it took %s", took)
 	}
 }

@@ -342,7 +342,7 @@ func TestAWebhookUnderWayIsAnsweredBeforeTheEnd(t *testing.T) {
 
 func TestHealthzSaysThatItIsStoppingForAsLongAsTheDrain(t *testing.T) {
 	t.Parallel()
-	p := startWorker(t, "ledger", nil, "-drain", "2s")
+	p := startWorker(t, "ledger", nil, "-drain", "10s") // of which a busy machine may need some until it is asked
 	client := browser(t)
 	healthz := strings.Replace(p.address(t, "webhook"), "/webhook", "/healthz", 1)
 	if status, text := get(t, client, healthz); status != 200 {

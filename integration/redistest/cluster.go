@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
@@ -40,10 +39,8 @@ func StartCluster(t testing.TB, opts ...Option) *Cluster {
 
 func node(t testing.TB, opts ...Option) *Server {
 	t.Helper()
-	_, bus := split(freeAddr(t))
 	return Own(t, append(opts,
-		Set("cluster-enabled", "yes"),
-		Set("cluster-port", strconv.Itoa(bus)), // default is port+10000: may be taken
+		func(s *Server) { s.cluster = true },
 		Set("cluster-announce-ip", loopback),
 		Set("cluster-node-timeout", "5000"),
 		Set("repl-diskless-sync-delay", "0"),
@@ -256,17 +253,10 @@ func (c *Cluster) meet(t testing.TB, rdb *redis.Client, j int) {
 	t.Helper()
 	other := c.Nodes[j]
 	host, port := split(other.addr)
-	if err := rdb.Do(context.Background(), "CLUSTER", "MEET", host, port, other.directive("cluster-port")).Err(); err != nil {
+	_, bus := split(other.busAddr)
+	if err := rdb.Do(context.Background(), "CLUSTER", "MEET", host, port, bus).Err(); err != nil {
 		t.Fatalf("redistest: meet master %d: %v", j, err)
 	}
-}
-
-// directive returns what the server was told by [Set].
-func (s *Server) directive(name string) string {
-	if i := slices.Index(s.args, "--"+name); i >= 0 {
-		return s.args[i+1]
-	}
-	return ""
 }
 
 // apart says that the node does not see the whole cluster in good order yet.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"strconv"
 	"strings"
@@ -67,23 +66,6 @@ func infoFields(text string) map[string]string {
 		}
 	}
 	return fields
-}
-
-// freeAddr finds a loopback port below the range from which kernels take
-// ports for outgoing connections: while a killed server is down no dial
-// can be given its port, and none can connect to itself.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	for range 100 {
-		addr := net.JoinHostPort(loopback, strconv.Itoa(20000+rand.IntN(10000)))
-		ln, err := net.Listen("tcp", addr)
-		if err == nil {
-			_ = ln.Close()
-			return addr
-		}
-	}
-	t.Fatal("redistest: no free port between 20000 and 30000")
-	return ""
 }
 
 func split(addr string) (host string, port int) {

@@ -28,6 +28,9 @@ type Server struct {
 
 	certs   *Certs // nil: no TLS
 	tlsAddr string
+
+	cluster bool // it is a node of one
+	busAddr string
 }
 
 // Option changes how a private server is started.
@@ -111,6 +114,9 @@ func (s *Server) launch(t testing.TB) {
 		if s.addr = freeAddr(t); s.certs != nil {
 			s.tlsAddr = freeAddr(t)
 		}
+		if s.cluster {
+			s.busAddr = freeAddr(t) // default is port+10000: may be taken
+		}
 		if s.run(t) {
 			return
 		}
@@ -146,6 +152,10 @@ func (s *Server) commandLine() []string {
 			}
 			fixed = append(fixed, word)
 		}
+	}
+	if s.cluster {
+		_, bus := split(s.busAddr)
+		fixed = append(fixed, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus))
 	}
 	return append(fixed, s.args...)
 }

@@ -41,7 +41,7 @@ func TestATenantCannotLeaveWhatIsFixedOfTheHost(t *testing.T) {
 		}
 		ep := p.Exchanger.(*TokenEndpoint)
 		ep.Transport = recordingTransport(&sent, `{"access_token":"a"}`)
-		_, err = ep.Exchange(ctxFor(t, time.Second), Grant{Tenant: "acme", RefreshToken: canaryRefresh, Extra: c.extra})
+		_, err = ep.Exchange(ctxFor(t, 10*time.Second), Grant{Tenant: "acme", RefreshToken: canaryRefresh, Extra: c.extra})
 		if err == nil || sent != "" {
 			t.Errorf("%s with %v: sent to %q", c.pattern, c.extra, sent)
 		}
@@ -57,7 +57,7 @@ func TestAMintSendsNothingInClearText(t *testing.T) {
 	}
 	ep := p.Exchanger.(*TokenEndpoint)
 	ep.Transport = recordingTransport(&sent, `{"access_token":"a"}`)
-	_, err = ep.Exchange(ctxFor(t, time.Second), Grant{Tenant: "http://acme.example.com"})
+	_, err = ep.Exchange(ctxFor(t, 10*time.Second), Grant{Tenant: "http://acme.example.com"})
 	if err == nil || sent != "" {
 		t.Errorf("sent to %q: %v", sent, err)
 	}

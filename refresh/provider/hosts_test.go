@@ -38,7 +38,7 @@ func TestAFailureNamesItsHostWhereTenantsHaveHosts(t *testing.T) {
 			for i, url := range c.urls {
 				written = url
 				g := Grant{Tenant: "acme", RefreshToken: "r", Extra: map[string]any{"region": "eu"}}
-				_, err := ep.Exchange(ctxFor(t, time.Second), g)
+				_, err := ep.Exchange(ctxFor(t, 10*time.Second), g)
 				if e := asError(t, err); e.Host != c.want[i] {
 					t.Errorf("%d: host %q, want %q", i, e.Host, c.want[i])
 				}

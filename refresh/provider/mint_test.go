@@ -52,7 +52,7 @@ func asked(t *testing.T, body string) (address string, form func() url.Values, r
 func mintOnce(t *testing.T, p Provider, g Grant) Pair {
 	t.Helper()
 	t.Cleanup(func() { p.Exchanger.(interface{ CloseIdleConnections() }).CloseIdleConnections() })
-	pair, err := p.Exchanger.Exchange(ctxFor(t, 5*time.Second), g)
+	pair, err := p.Exchanger.Exchange(ctxFor(t, 10*time.Second), g)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func TestAMintIsOnePostAndEndsWithItsCtx(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				refuses(t, p.Exchanger.(*TokenEndpoint), ctxFor(t, 5*time.Second), want)
+				refuses(t, p.Exchanger.(*TokenEndpoint), ctxFor(t, 10*time.Second), want)
 				if n.Load() != 1 {
 					t.Errorf("HTTP %d: %d requests", status, n.Load())
 				}
@@ -295,7 +295,7 @@ func TestRotatingRevokesInTheSlotThatMinted(t *testing.T) {
 	}
 	for generation := range int64(3) {
 		g := Grant{Tenant: "acme", Generation: generation, AccessToken: fmt.Sprint("at", generation)}
-		if err := p.Exchanger.(Revoker).Revoke(ctxFor(t, time.Second), g); err != nil {
+		if err := p.Exchanger.(Revoker).Revoke(ctxFor(t, 10*time.Second), g); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -306,7 +306,7 @@ func TestRotatingRevokesInTheSlotThatMinted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e := asError(t, own.Exchanger.(Revoker).Revoke(ctxFor(t, time.Second), Grant{})); e.Class != AppRefused || e.Code != "revoke_url" {
+	if e := asError(t, own.Exchanger.(Revoker).Revoke(ctxFor(t, 10*time.Second), Grant{})); e.Class != AppRefused || e.Code != "revoke_url" {
 		t.Error(e)
 	}
 }

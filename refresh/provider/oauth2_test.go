@@ -357,11 +357,29 @@ func TestACloseAfterTheRequestIsAmbiguous(t *testing.T) {
 	}
 }
 
+// deadline is a ctx whose deadline comes with an event.
+type deadline struct {
+	context.Context
+	comes <-chan struct{}
+}
+
+func (d deadline) Done() <-chan struct{}       { return d.comes }
+func (d deadline) Deadline() (time.Time, bool) { return time.Now().Add(time.Hour), true }
+
+func (d deadline) Err() error {
+	select {
+	case <-d.comes:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
 func TestAHangUntilTheDeadlineIsAmbiguous(t *testing.T) {
-	leave := make(chan struct{})
-	s, n := counting(t, func(_ http.ResponseWriter, r *http.Request) { <-leave })
+	leave, arrived := make(chan struct{}), make(chan struct{})
+	s, n := counting(t, func(_ http.ResponseWriter, r *http.Request) { close(arrived); <-leave })
 	defer close(leave)
-	e := refuses(t, endpoint(t, s.URL, Profile{}), ctxFor(t, 2*time.Second), Ambiguous) // the request is sent long before
+	e := refuses(t, endpoint(t, s.URL, Profile{}), deadline{context.Background(), arrived}, Ambiguous)
 	var ne net.Error
 	if !errors.Is(e, context.DeadlineExceeded) || !errors.As(e, &ne) || !ne.Timeout() || n.Load() != 1 {
 		t.Errorf("%v after %d requests", e, n.Load())

@@ -56,7 +56,7 @@ func TestTheTokenURLDependsOnTheTenant(t *testing.T) {
 			_, _ = io.Copy(io.Discard, r.Body)
 			return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(`{"access_token":"a"}`))}, nil
 		})
-		_, err = ep.Exchange(ctxFor(t, time.Second), Grant{Tenant: c.tenant, RefreshToken: canaryRefresh, Extra: c.extra})
+		_, err = ep.Exchange(ctxFor(t, 10*time.Second), Grant{Tenant: c.tenant, RefreshToken: canaryRefresh, Extra: c.extra})
 		switch {
 		case c.wrong == "" && (err != nil || sent != c.want):
 			t.Errorf("%s: asked %q (%v), want %q", c.name, sent, err, c.want)
@@ -109,7 +109,7 @@ func TestATenantsConfigurationThatCannotBeIsItsOwnTrouble(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Run(name, func(t *testing.T) {
-			e := refuses(t, p.Exchanger.(*TokenEndpoint), ctxFor(t, time.Second), c.want)
+			e := refuses(t, p.Exchanger.(*TokenEndpoint), ctxFor(t, 10*time.Second), c.want)
 			if e.Status != 0 || name == "fails" && !errors.Is(e, secret) {
 				t.Errorf("%v", e)
 			}

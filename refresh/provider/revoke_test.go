@@ -60,7 +60,7 @@ func TestARevocationSendsNothingInClearTextOrElsewhere(t *testing.T) {
 			t.Errorf("%s: asked %s", address, r.URL)
 			return nil, io.EOF
 		})
-		err = ep.Revoke(ctxFor(t, time.Second), Grant{RefreshToken: canaryRefresh, Extra: map[string]any{"issuer": "https://evil.example"}})
+		err = ep.Revoke(ctxFor(t, 10*time.Second), Grant{RefreshToken: canaryRefresh, Extra: map[string]any{"issuer": "https://evil.example"}})
 		if e := asError(t, err); e.Class != AppRefused || e.Code != "revoke_url" {
 			t.Errorf("%s: %v", address, e)
 		}

@@ -20,7 +20,7 @@ func TestARevocationGoesToTheHostThatHasTheToken(t *testing.T) {
 		}
 		ep := p.Exchanger.(*TokenEndpoint)
 		ep.Transport = recordingTransport(&sent, ``)
-		err = ep.Revoke(ctxFor(t, time.Second), Grant{Tenant: "acme", RefreshToken: canaryRefresh})
+		err = ep.Revoke(ctxFor(t, 10*time.Second), Grant{Tenant: "acme", RefreshToken: canaryRefresh})
 		if sent != c.want {
 			t.Errorf("%s: revoked at %q (%v), want %q", c.url, sent, err, c.want)
 		}

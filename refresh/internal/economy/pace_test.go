@@ -94,7 +94,12 @@ func TestARenewalStandsByUntilThereIsAPlace(t *testing.T) {
 	go func() { ready <- p.StandBy(t.Context(), next) }()
 	select {
 	case err := <-ready:
-		t.Fatalf("it tries though there is no place: %v", err)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if time.Now().Before(p.full) { // on a busy machine the time to look again may have come
+			t.Fatalf("it tries though there is no place: %v", err)
+		}
+		ready <- err
 	case <-time.After(5 * policy.Slack):
 	}
 	leave()

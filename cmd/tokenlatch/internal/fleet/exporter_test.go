@@ -22,12 +22,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func one(t *testing.T, rdb redis.UniversalClient, prefix string) *Exporter {
 	t.Helper()
-	in, err := inspect.New(rdb, inspect.Config{Prefix: prefix, Timeout: 2 * time.Second})
+	in, err := inspect.New(rdb, inspect.Config{Prefix: prefix, Timeout: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return New(Config{
-		Inspector: in, Locker: lock.New(lock.Config{TTL: time.Second}, rdb), Key: prefix + ":exporter", Every: 20 * time.Millisecond,
+		Inspector: in, Locker: lock.New(lock.Config{TTL: 6 * time.Second}, rdb), Key: prefix + ":exporter", Every: 20 * time.Millisecond,
 		Tell: func(text string, err error) { t.Log(text, err) },
 	})
 }
@@ -78,7 +78,7 @@ func TestOneOfSeveralExportersTellsAndTheNextTakesItsTurn(t *testing.T) {
 	b, _ := starts(t, server.Client(t), prefix)
 	for range 50 {
 		if got := told(t, b); len(got) != 1 || got["tokenlatch_exporter_leads"] != 1 {
-			t.Fatalf("one that stands by tells %v", got)
+			t.Fatalf("one that stands by tells %v; the other %v", got, told(t, a))
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
@@ -109,7 +109,9 @@ func TestAScanThatFailsTellsNoPart(t *testing.T) {
 	}
 	before := e.found
 	server.Pause(t)
-	err := e.scan(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	err := e.scan(ctx)
 	server.Resume(t)
 	if err == nil || e.found != before || e.failures == 0 {
 		t.Errorf("%v, %d failures", err, e.failures)

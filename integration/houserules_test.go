@@ -56,7 +56,7 @@ var limits = map[string]struct{ exports, circle, methods, lines int }{
 	"tokencache/internal/memory":       {14, 4, 23, 43},
 	"tokencache/internal/inbox":        {9, 0, 23, 40},
 	"tokencache/internal/mono":         {10, 0, 0, 20},
-	"tokencache/internal/store":        {51, 3, 20, 41},
+	"tokencache/internal/store":        {53, 3, 20, 41},
 	"tokencache/seal":                  {9, 0, 3, 20},
 	"lock":                             {8, 0, 7, 45},
 	"refresh":                          {57, 0, 25, 36},

@@ -379,3 +379,40 @@ func TestHostsCostNothingWhenAllIsWell(t *testing.T) {
 		t.Errorf("20 exchanges took %d commands, and of an app with one host %d", a, b)
 	}
 }
+
+// speller is an Exchanger of the user's that spells the host in its errors differently from HostOf.
+type speller struct{ said string }
+
+func (x speller) Exchange(context.Context, provider.Grant) (provider.Pair, error) {
+	return provider.Pair{}, &provider.Error{Class: provider.AppRefused, Code: "invalid_client", Status: 401, Host: x.said}
+}
+
+func (speller) HostOf(provider.Grant) string { return "login.example.com" }
+func (speller) SeveralHosts() bool           { return true }
+
+// A probe that does not count is made again and again.
+func TestAProbeCountsHoweverAnExchangerSpellsItsHost(t *testing.T) {
+	t.Parallel()
+	for _, said := range []string{"login.example.com", "Login.Example.COM", "login.example.com:443", "login.example.com.", "LOGIN.example.com.:443"} {
+		t.Run(said, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, refreshtest.Config{})
+			w := f.worker(func(cfg *refresh.Config) { cfg.Provider.Exchanger = speller{said} })
+			if _, _, err := w.cache.App("zoom").As("w").Accept(f.ctx(), engine.NewID(), engine.Acceptance{Read: true}); err != nil {
+				t.Fatal(err)
+			}
+			tenants := f.expired(w, 3)
+			for _, tenant := range tenants {
+				_, err := w.Token(f.ctx(), tenant) // two open it, the third probes
+				kind(t, err, refresh.ErrClientConfig, "")
+			}
+			s := f.state(w, "a probe that was refused", func(s *engine.AppState) bool {
+				h := s.Host("login.example.com")
+				return h != nil && h.Open && h.ProbeBy == "" && h.Probes > 1
+			})
+			if h := s.Host("login.example.com"); h.Probes != 2 || len(s.Hosts) != 1 {
+				t.Errorf("%d refusals in a row, hosts %v", h.Probes, s.Hosts)
+			}
+		})
+	}
+}

@@ -271,7 +271,7 @@ func TestDoctorLooksOverGrantsAndFleet(t *testing.T) {
 	finds(t, examined(t, server), "apps.circuit", doctor.Failure, `^the circuit is open: zoom since (\d\d-\d\d )?\d\d:\d\d(:\d\d)? UTC \(\d+m ago\)$`)
 	for _, err := range []error{
 		rdb.HDel(ctx, "tl:app:zoom", "circuit").Err(),
-		rdb.HSet(ctx, "tl:app:zoom", "circuit@login.eu.example.com", "open", "opened_at@login.eu.example.com", past).Err(),
+		rdb.HSet(ctx, "tl:app:zoom", "circuit@login.eu.example.com", "open", "opened_at@login.eu.example.com", past, "changed_at@login.eu.example.com", past).Err(),
 	} {
 		if err != nil {
 			t.Fatal(err)

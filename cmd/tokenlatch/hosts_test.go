@@ -17,7 +17,7 @@ func TestPeopleSeeWhichHostRefuses(t *testing.T) {
 	now := rdb.Time(t.Context()).Val()
 	err := rdb.HSet(t.Context(), "tl:app:zoom", "accepted_at", 1, "several", 1,
 		"circuit@login.eu.example.com", "open", "error@login.eu.example.com", "app_refused/invalid_client/401",
-		"opened_at@login.eu.example.com", now.UnixMilli()-60_000, "probes@login.eu.example.com", 4,
+		"changed_at@login.eu.example.com", now.UnixMilli()-60_000, "opened_at@login.eu.example.com", now.UnixMilli()-60_000, "probes@login.eu.example.com", 4,
 		"probe_at@login.eu.example.com", now.UnixMilli()+60_000, "refused@login.eu.example.com", "01234567 "+grant.Fingerprint("refused")[:8]).Err()
 	if err != nil {
 		t.Fatal(err)

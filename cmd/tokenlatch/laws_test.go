@@ -94,7 +94,7 @@ func TestNoControlCharacterReachesATerminal(t *testing.T) {
 		rdb.HSet(t.Context(), "tl:{zoom:fine}:grant", "by", "\x1b[2J").Err(),
 		rdb.Do(t.Context(), "XADD", "tl:{zoom:dead}:journal", "*", "kind", "\x1b[2J", "why", "\x1b]0;x\x07").Err(),
 		rdb.HSet(t.Context(), "tl:app:zoom", "error", "\x1b[2J", "circuit", "open").Err(),
-		rdb.HSet(t.Context(), "tl:app:other", "circuit@\x1b[2J", "open", "circuit@b", "open", "error@b", "\x1b[2J", "opened_at@b", "1").Err(),
+		rdb.HSet(t.Context(), "tl:app:other", "circuit@\x1b[2J", "open", "circuit@b", "open", "error@b", "\x1b[2J", "opened_at@b", "1", "changed_at@b", rdb.Time(t.Context()).Val().UnixMilli()).Err(),
 	} {
 		if err != nil {
 			t.Fatal(err)

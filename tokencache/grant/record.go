@@ -241,7 +241,7 @@ var ErrNewer = errors.New("tokencache: a later version of this program wrote the
 func ParseNumber(text string, most int64) (int64, error) {
 	n, err := strconv.ParseInt(text, 10, 64)
 	switch {
-	case err != nil || text[0] < '0': // a sign
+	case err != nil || text[0] < '0' || len(text) > MaxValue: // a sign; many zeros
 		return 0, errors.New("is no whole number")
 	case n < 0 || n > most:
 		return 0, errors.New("is out of all bounds")

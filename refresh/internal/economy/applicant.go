@@ -1,6 +1,8 @@
 package economy
 
 import (
+	"strings"
+
 	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/tokencache/engine"
@@ -43,7 +45,14 @@ func askHost(c *Circuit, s *engine.AppState, a Applicant) (host string) {
 	if a.grant != nil {
 		g.Generation, g.Scope, g.Extra = a.grant.Generation, a.grant.Pair.Scope, a.grant.Pair.Extra
 	}
-	return c.hosts.HostOf(g)
+	return plainHost(c.hosts.HostOf(g))
+}
+
+// plainHost is a host in the one way in which it is compared: an Exchanger of the user's may spell it
+// differently in its errors, with capitals, the port of HTTPS, or the root's dot.
+func plainHost(host string) string {
+	host = strings.ReplaceAll(strings.ToLower(host), ".:", ":")
+	return strings.TrimSuffix(strings.TrimSuffix(host, ":443"), ".")
 }
 
 // several reports whether this process has met more than one host.

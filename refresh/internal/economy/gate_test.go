@@ -1,6 +1,7 @@
 package economy
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -28,10 +29,10 @@ func TestTheBrakeLetsOnlyTheTenantItHitAndAnotherProfileGoOn(t *testing.T) {
 // The pair of a tenant whose host refuses the client is not lost, and would be by one more success that
 // nobody can read.
 func TestTheBrakeHoldsTheTenantsOfAHostWhoseCircuitIsOpen(t *testing.T) {
-	s := &engine.AppState{}
+	s, now := &engine.AppState{}, time.Now().UnixMilli()
 	s.Read(map[string]string{
-		"circuit": "open", "brake": "0123abcd", "refused": "00000000", "circuit@a": "open", "refused@a": "11111111", "probes@a": "1", "changed_at@a": "1",
-	}, time.Now().UnixMilli())
+		"circuit": "open", "brake": "0123abcd", "refused": "00000000", "circuit@a": "open", "refused@a": "11111111", "probes@a": "1", "changed_at@a": strconv.FormatInt(now, 10),
+	}, now)
 	if got, _, _ := gate(&Circuit{hosts: oneHost{}}, s, Applicant{tenant: "healthy", profile: "0123abcd"}); got != policy.PassStopped {
 		t.Errorf("it may pass: %d", got)
 	}

@@ -15,7 +15,7 @@ import (
 func (c *Circuit) noteFailure(a admission, e *provider.Error) {
 	switch {
 	case policy.AcceptsClient(e):
-		c.noteAcceptance(a.Applicant, e.Host, engine.Acceptance{})
+		c.noteAcceptance(a.Applicant, plainHost(e.Host), engine.Acceptance{})
 		return
 	case e.Class == provider.AppRefused && !e.NotAsked():
 		host := hostOf(c, a, e)
@@ -42,7 +42,7 @@ func hostOf(c *Circuit, a admission, e *provider.Error) string {
 	if s := c.app.KnownApp(); e.Host == "" && s != nil && (s.Several || len(s.Hosts) > 0) {
 		return askHost(c, s, a.Applicant)
 	}
-	return e.Host
+	return plainHost(e.Host)
 }
 
 // witness returns who tells something about the app: the tenant, or the host of its token endpoint where

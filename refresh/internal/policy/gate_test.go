@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"strings"
 	"testing"
@@ -52,6 +53,8 @@ func TestGateSaysWhoWaitsWhoProbesAndWhoIsStopped(t *testing.T) {
 		"the next probe is far":              {app: open(14, time.Minute), want: PassStopped, acts: WhoOperator, code: "invalid_client", atLeast: 59 * time.Second, atMost: 76 * time.Second},
 		"far, for a refused one":             {app: open(14, time.Minute), who: refused, want: PassStopped, acts: WhoOperator, code: "invalid_client", atLeast: 89 * time.Second, atMost: 113 * time.Second},
 		"a pause":                            {app: App{ThrottledUntil: in(time.Minute)}, want: PassStopped, acts: WhoNobody, code: CodeThrottled, atLeast: 59 * time.Second, atMost: 76 * time.Second},
+		"a pause of 300,000 years":           {app: App{ThrottledUntil: 9e15}, want: PassStopped, acts: WhoNobody, code: CodeThrottled, atLeast: time.Hour, atMost: math.MaxInt64},
+		"a probe in 300,000 years":           {app: App{Open: true, Error: "app_refused/invalid_client/401", ProbeAt: 9e15}, want: PassStopped, acts: WhoOperator, code: "invalid_client", atLeast: time.Hour, atMost: math.MaxInt64},
 		"a pause that is over":               {app: App{ThrottledUntil: in(-time.Second)}, want: PassFree},
 		"the brake":                          {app: App{Open: true, Braking: true, Braked: true}, want: PassStopped, acts: WhoOperator, code: CodeUnreadable, atMost: 76 * time.Second},
 		"the brake, of another profile":      {app: App{Open: true, Braking: true}, want: PassFree},

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"math"
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
@@ -53,4 +54,8 @@ func (v *View) revivable() bool {
 	return v.State == grant.Reauthorize && v.RetryAt != 0 && !v.waits()
 }
 
-func millis(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
+// millis is so many ms; a very long time where no duration can hold them.
+func millis(n int64) time.Duration {
+	const most = math.MaxInt64 / int64(time.Millisecond) / 2
+	return time.Duration(min(max(n, -most), most)) * time.Millisecond
+}

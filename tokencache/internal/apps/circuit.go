@@ -45,10 +45,10 @@ func (app App) Trip(ctx context.Context, id string, r Refusal, waits ...time.Dur
 }
 
 // Probe asks for the right to make one exchange although the circuit is open; id names the
-// probe. One at a time has it, for hold at most; who comes late by handicap leaves others
+// probe. One at a time has it, for hold at most, and for no more than a day; who comes late by handicap leaves others
 // the way. It is given too if the circuit is closed.
 func (app App) Probe(ctx context.Context, id string, handicap, hold time.Duration) (bool, *State, error) {
-	_, status, s, err := change(ctx, app, "probe", store.ProbeScript, id, grant.Clip(app.by), hold.Milliseconds(), handicap.Milliseconds())
+	_, status, s, err := change(ctx, app, "probe", store.ProbeScript, id, grant.Clip(app.by), min(hold.Milliseconds(), store.MaxAhead), handicap.Milliseconds())
 	return status == string(grant.OutcomeOK), s, err
 }
 

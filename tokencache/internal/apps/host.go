@@ -10,11 +10,7 @@ import (
 // ofHost is how the kinds of changes begin that are about a host alone.
 const ofHost = "host_"
 
-const (
-	maxHostName = 64
-	// maxHosts is more than app.lua keeps: what is beyond was not written by it.
-	maxHosts = 32
-)
+const maxHostName = 64
 
 // hostName is how an app's state names a host. Hosts may be tenants' data: a name that is long, or holds what
 // hosts do not, is told apart from others by its fingerprint, and cannot be taken for a plain one.
@@ -54,13 +50,13 @@ func (s *State) HostsWhere(is func(*State) bool) (names []string) {
 func (s *State) setOfHost(host, name, value string) {
 	h := s.Hosts[host]
 	if h == nil {
-		if len(s.Hosts) >= maxHosts || len(host) > maxHostName || strings.ContainsFunc(host, oddInHost) {
+		if host == "" || len(host) > maxHostName || strings.ContainsFunc(host, oddInHost) {
 			return
 		}
 		if s.Hosts == nil {
 			s.Hosts, s.ByHost = map[string]*State{}, map[string]*grant.AppTrouble{}
 		}
-		h = &State{About: host}
+		h = &State{App: s.App, About: host, asOf: s.asOf, now: s.now, at: s.at}
 		s.Hosts[host], s.ByHost[host] = h, &h.AppTrouble
 	}
 	h.set(name, value)

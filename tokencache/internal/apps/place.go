@@ -70,10 +70,7 @@ func (a *Place) State(ctx context.Context) (*State, error) {
 		return nil, fmt.Errorf("tokencache: state of app %s: %w", a.name, err)
 	}
 	s := &State{App: a.name, asOf: got.now, now: got.now, at: a.all.clock.Observe(sent, mono.Now(), got.now), session: session}
-	for field, value := range got.fields {
-		s.set(field, value)
-	}
-	s.believable()
+	s.fill(got.fields)
 	return a.take(s, sent), nil
 }
 

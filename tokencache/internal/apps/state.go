@@ -7,6 +7,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/clock"
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/store"
 )
 
 // State is what the whole fleet knows of one app, at one moment. Times are Redis' clock,
@@ -72,24 +73,43 @@ func (s *State) OpenAt(host string) bool {
 	return s != nil && s.Open
 }
 
-// believable ends what waits if Redis' clock was set back since this was written, as in app.lua.
-func (s *State) believable() {
-	if s.changedAt > s.now+grant.ClockTolerance {
-		s.ProbeAt, s.ThrottledUntil, s.MassTryAt = 0, 0, 0
+// fill takes the fields that Redis has of the state, at the time s.now. What cannot be true counts as nothing, as
+// in app_state (app.lua): this state is an economy.
+func (s *State) fill(fields map[string]string) {
+	for name, value := range fields {
+		if len(fields) <= store.MaxFields || !strings.Contains(name, "@") {
+			s.set(name, value)
+		}
 	}
-	for _, h := range s.Hosts {
-		h.App, h.asOf, h.now, h.at = s.App, s.asOf, s.now, s.at
-		h.believable()
+	s.forgetWaits()
+	for name, h := range s.Hosts {
+		if d := s.now - h.changedAt; max(d, -d) > store.MaxAhead { // no tenant wants it
+			delete(s.Hosts, name)
+			delete(s.ByHost, name)
+		}
+		h.forgetWaits()
+	}
+	if len(s.Hosts) == 0 {
+		s.Hosts, s.ByHost = nil, nil
+	}
+}
+
+// forgetWaits ends what waits if Redis' clock was set back since this was written, and the wait of a tenant
+// that lies too far ahead.
+func (s *State) forgetWaits() {
+	who, til, _ := strings.Cut(s.Limited, " ")
+	if _, err := grant.ParseNumber(til, s.now+store.MaxAhead); err != nil || who == "" {
+		s.Limited = ""
+	}
+	if s.changedAt > s.now+grant.ClockTolerance {
+		s.ProbeAt, s.ThrottledUntil, s.MassTryAt, s.Limited = 0, 0, 0, ""
 	}
 }
 
 // Read takes the state as its key has it, at Redis' time now: for a reader that remembers nothing.
 func (s *State) Read(fields map[string]string, now int64) {
 	s.asOf, s.now, s.at = now, now, mono.Now()
-	for name, value := range fields {
-		s.set(name, value)
-	}
-	s.believable()
+	s.fill(fields)
 }
 
 // Unsettled reports whether the next acceptance is to be noted; read says that it has brought
@@ -155,16 +175,20 @@ const readAgainAfter = 5 * time.Second
 
 // parse reads the state's text, one line a field.
 func (s *State) parse(text string) {
+	fields := map[string]string{}
 	for line := range strings.SplitSeq(text, "\n") {
 		field, value, _ := strings.Cut(line, " ")
-		s.set(field, value)
+		fields[field] = value
 	}
-	s.believable()
+	s.fill(fields)
 }
 
 func (s *State) set(name, value string) {
 	if name, host, ofHost := strings.Cut(name, "@"); ofHost {
 		s.setOfHost(host, name, value)
+		return
+	}
+	if len(value) > grant.MaxValue || strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' }) {
 		return
 	}
 	switch name {
@@ -197,21 +221,37 @@ func (s *State) set(name, value string) {
 	case "change_id":
 		s.changeID = value
 	default:
-		n, _ := grant.ParseNumber(value, grant.MaxCounter) // what cannot be true counts as nothing: this state is an economy
-		s.setNumber(name, n)
+		s.setNumber(name, value)
 	}
 }
 
-func (s *State) setNumber(name string, n int64) {
+// setNumber takes a number, as kinds in app.lua says.
+func (s *State) setNumber(name, value string) {
+	n, _ := grant.ParseNumber(value, grant.MaxCounter)
+	switch name {
+	case "lost_at":
+		s.LostAt = n
+	case "ramp":
+		s.Ramp = n
+	case "probes":
+		s.Probes = n
+	case "rev":
+		s.Rev = n
+	case "changed_at":
+		s.changedAt = n
+	default:
+		if n <= s.now+store.MaxAhead {
+			s.setTime(name, n)
+		}
+	}
+}
+
+func (s *State) setTime(name string, n int64) {
 	switch name {
 	case "opened_at":
 		s.OpenedAt = n
-	case "probes":
-		s.Probes = n
 	case "probe_at":
 		s.ProbeAt = n
-	case "lost_at":
-		s.LostAt = n
 	case "down_at":
 		s.DownAt = n
 	case "accepted_at":
@@ -222,13 +262,7 @@ func (s *State) setNumber(name string, n int64) {
 		s.MassAt = n
 	case "mass_try_at":
 		s.MassTryAt = n
-	case "ramp":
-		s.Ramp = n
 	case "throttled_until":
 		s.ThrottledUntil = n
-	case "rev":
-		s.Rev = n
-	case "changed_at":
-		s.changedAt = n
 	}
 }

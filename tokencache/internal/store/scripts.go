@@ -177,6 +177,13 @@ func allowOOM(text string) *redis.Script {
 // embedded one for tests.
 var bare = map[*redis.Script]*redis.Script{}
 
+// MaxAhead is how far ahead, in ms, a time in an app's state can lie at most. For so long a host is remembered of
+// which nothing changes.
+const MaxAhead = 24 * 60 * 60 * 1000
+
+// MaxFields is the most fields that an app's state has.
+const MaxFields = 500
+
 // appScript is a publisher that is about an app.
 func appScript(body string) *redis.Script { return publisher(aboutApps + body) }
 

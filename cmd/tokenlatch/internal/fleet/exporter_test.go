@@ -153,7 +153,8 @@ func TestAnAppIsLookedAt(t *testing.T) {
 	until := now.Add(time.Minute).UnixMilli()
 	for _, err := range []error{
 		rdb.HSet(t.Context(), prefix+":app:zoom", "circuit", "open", "opened_at", now.UnixMilli(), "throttled_until", until,
-			"circuit@a", "open", "throttled_until@b", until, "refused@c", "0123abcd").Err(),
+			"circuit@a", "open", "throttled_until@b", until, "refused@c", "0123abcd",
+			"changed_at@a", now.UnixMilli(), "changed_at@b", now.UnixMilli(), "changed_at@c", now.UnixMilli()).Err(),
 		rdb.ZAdd(t.Context(), prefix+":due:zoom:03", redis.Z{Score: float64(now.Add(-time.Hour).UnixMilli()), Member: "acme"}).Err(),
 	} {
 		if err != nil {

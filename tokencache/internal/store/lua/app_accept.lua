@@ -12,12 +12,12 @@
 -- ARGV[8]  "several" if tenants have token endpoints at several hosts
 -- returns  {"ok", now, state}. Nothing is written where there is nothing to note, so that a
 --          repeat changes nothing
-local r, now = hash(KEYS[1]), now_ms()
+local r, now = app_state(KEYS[1])
 if r.change_id == ARGV[1] then return reply('ok', now, r) end
 local set, kind = {}, nil
 if host ~= '' then
   local s = scope(r)
-  local paused = ahead(s, 'throttled_until', now) > now
+  local paused = num(s.throttled_until) > now
   if not next(s) or (paused and not s.circuit and not s.refused) then return reply('ok', now, r) end
   for k in pairs(s) do set[k] = '' end
   if paused then set.throttled_until, set.changed_at = nil, nil end
@@ -46,8 +46,8 @@ if ARGV[7] == 'revived' and r.mass_at then
   set.mass_at, set.mass_try_at, set.deaths, set.deaths_at = '', '', '', ''
   if not r.ramp then set.ramp, set.ramp_at = '4', int(now) end
 end
-local ramp, since = num(r.ramp), now - ahead(r, 'ramp_at', now)
-if ramp > 0 and ahead(r, 'throttled_until', now) <= now and since >= num(ARGV[3]) then
+local ramp, since = num(r.ramp), now - num(r.ramp_at)
+if ramp > 0 and num(r.throttled_until) <= now and since >= num(ARGV[3]) then
   set.throttled_until, set.error = '', ''
   if ramp < num(ARGV[4]) then
     kind = kind or 'ramp'

@@ -7,7 +7,7 @@
 -- ARGV[4]  fingerprint of the tenant (8 hex), which alone goes on: its pair is lost already
 -- ARGV[5]  digest of the profile (8 hex) with which it cannot be read: others go on
 -- returns  {"ok", now, state}; a repeat changes nothing
-local r, now = hash(KEYS[1]), now_ms()
+local r, now = app_state(KEYS[1])
 if r.change_id == ARGV[1] or r.read_at then return reply('ok', now, r) end
 local profiles = remember(r.brake, ARGV[5])
 local refused = remember(r.brake and r.refused, ARGV[4]) -- those that were refused otherwise wait too

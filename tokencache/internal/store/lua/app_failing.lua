@@ -7,7 +7,7 @@
 -- ARGV[4]  fingerprint of the tenant (8 hex)
 -- ARGV[5]  how many tenants are several
 -- returns  {"ok", now, state}. Nothing is written of a tenant that is noted already
-local r, now = hash(KEYS[1]), now_ms()
+local r, now = app_state(KEYS[1])
 if r.change_id == ARGV[1] or r.down_at then return reply('ok', now, r) end
 local all, n = remember(r.failing, ARGV[4])
 if n == 0 then return reply('ok', now, r) end

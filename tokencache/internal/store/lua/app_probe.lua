@@ -6,10 +6,10 @@
 -- ARGV[4]  ms by which a tenant that is known as refused comes later than others; 0 for others
 -- returns  {status, now, state}: "ok" (probe, or the circuit is closed), "wait" (not yet, or
 --          another process does)
-local r, now = hash(KEYS[1]), now_ms()
+local r, now = app_state(KEYS[1])
 local s = scope(r)
 if s.circuit ~= 'open' or s.probe_id == ARGV[1] then return reply('ok', now, r) end
-if ahead(s, 'probe_at', now) + num(ARGV[4]) > now then return reply('wait', now, r) end
+if num(s.probe_at) + num(ARGV[4]) > now then return reply('wait', now, r) end
 change(KEYS[1], 'probe', now, r, ARGV[1], ARGV[2], {
   probe_by = ARGV[2], probe_id = ARGV[1], probe_at = int(now + num(ARGV[3])),
 })

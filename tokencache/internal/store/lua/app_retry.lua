@@ -5,8 +5,8 @@
 -- ARGV[3]  ms until the next may
 -- ARGV[4]  ms for which deaths are doubted
 -- returns  {status, now, state}: "ok" (also when nothing is doubted any more), "wait"
-local r, now = hash(KEYS[1]), now_ms()
+local r, now = app_state(KEYS[1])
 if r.change_id == ARGV[1] or not r.mass_at or now - num(r.mass_at) >= num(ARGV[4]) then return reply('ok', now, r) end
-if ahead(r, 'mass_try_at', now) > now then return reply('wait', now, r) end
+if num(r.mass_try_at) > now then return reply('wait', now, r) end
 change(KEYS[1], 'retry', now, r, ARGV[1], ARGV[2], { mass_try_at = int(now + num(ARGV[3])) })
 return reply('ok', now, r)

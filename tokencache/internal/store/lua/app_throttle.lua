@@ -9,13 +9,13 @@
 -- ARGV[4]  fingerprint of the tenant, or for the app of the host if there are several (8 hex)
 -- ARGV[5]  ms that a pause lasts
 -- returns  {"ok", now, state}: a longer pause that has begun already is kept
-local r, now = hash(KEYS[1]), now_ms()
+local r, now = app_state(KEYS[1])
 if r.change_id == ARGV[1] then return reply('ok', now, r) end
 local s = scope(r)
-local til, paused = now + num(ARGV[5]), ahead(s, 'throttled_until', now)
+local til, paused = now + num(ARGV[5]), num(s.throttled_until)
 local who, wait = string.match(s.limited or '', '^(%x+) (%d+)$')
 local set, kind = {}, 'limited'
-if paused > now or (who and who ~= ARGV[4] and num(wait) > now and not set_back(s, now)) then
+if paused > now or (who and who ~= ARGV[4] and num(wait) > now) then
   if paused >= til then return reply('ok', now, r) end
   kind = 'throttled'
   set = { throttled_until = int(til), limited = '' }

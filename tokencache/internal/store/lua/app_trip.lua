@@ -15,7 +15,7 @@
 -- ARGV[10…] after the n-th refusal in a row: ms until the next probe; the last wait holds for
 --          all that follow
 -- returns  {"ok", now, state}
-local r, now = hash(KEYS[1]), now_ms()
+local r, now = app_state(KEYS[1])
 if r.change_id == ARGV[1] then return reply('ok', now, r) end -- a repeat: its reply was lost
 local s = scope(r)
 if s.brake then return reply('ok', now, r) end -- it has stopped already, and refused says who goes on

@@ -5,7 +5,7 @@
 -- ARGV[3]  id of the probe
 -- ARGV[4]  ms until the next probe
 -- returns  {"ok", now, state}; a repeat, or one that comes late, changes nothing
-local r, now = hash(KEYS[1]), now_ms()
+local r, now = app_state(KEYS[1])
 if scope(r).probe_id ~= ARGV[3] then return reply('ok', now, r) end
 change(KEYS[1], 'unprobed', now, r, ARGV[1], ARGV[2], {
   probe_by = '', probe_id = '', probe_at = int(now + num(ARGV[4])),

@@ -23,18 +23,21 @@ local limits = { -- 1: a counter, 2: a time, 3: a line of at most 64 printable b
 local states = { active = 1, reauthorize = 1, disconnected = 1 }
 local schema = 2
 
+-- untrue says whether a value cannot be what a field of that kind holds. No time lies behind latest.
+local function untrue(kind, value, latest)
+  if #value > 64 then return true end
+  if kind == 3 then return string.find(value, '[^ -~]') end
+  return not string.find(value, '^%d+$') or tonumber(value) > (kind == 1 and 9e15 or latest)
+end
+
 -- ill says what is wrong with a record: "damaged", "newer" (of a later version than this one), nil.
 local function ill(r, now)
   if not next(r) then return nil end
   if string.find(r.v or '', '^%d+$') and num(r.v) > schema and num(r.v) < 1000 then return 'newer' end
-  local find, latest = string.find, now + 3155760000000
+  local latest = now + 3155760000000
   for name, value in pairs(r) do
     local kind = limits[name]
-    if kind == 3 then
-      if #value > 64 or find(value, '[^ -~]') then return 'damaged' end
-    elseif kind and value ~= '' and (find(value, '%D') or tonumber(value) > (kind == 1 and 9e15 or latest)) then
-      return 'damaged'
-    end
+    if kind and value ~= '' and untrue(kind, value, latest) then return 'damaged' end
   end
   if not states[r.state] or num(r.epoch) == 0 then return 'damaged' end
   return nil

@@ -148,11 +148,20 @@ func TestAnImportThatRunsAgainChangesNothing(t *testing.T) {
 	}
 	for i := 0; i < len(rows); {
 		var refreshed []*sent
+		var orders []order
 		for ; i < len(rows) && len(refreshed) < 32; i += 3 { // more at once would time this machine
-			refreshed = append(refreshed, workers[i%2].send(order{Op: "refresh", Tenant: fmt.Sprint("row-", i), Callers: 1}))
+			orders = append(orders, order{Op: "refresh", Tenant: fmt.Sprint("row-", i), Callers: 1})
+			refreshed = append(refreshed, workers[i%2].send(orders[len(orders)-1]))
 		}
-		if got := gather(refreshed); len(got.Errors) > 0 {
-			t.Fatal(got.Errors, got.Texts)
+		for j, s := range refreshed {
+			got := s.report()
+			for got.Errors["unavailable/"] == 1 { // on a busy machine a lease is not had in time
+				time.Sleep(got.RetryMin)
+				got = s.p.do(orders[j])
+			}
+			if len(got.Errors) > 0 {
+				t.Fatal(got.Errors, got.Texts)
+			}
 		}
 	}
 	if err := f.ops.Disconnect(f.ctx(), "row-1"); err != nil {

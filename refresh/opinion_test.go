@@ -45,12 +45,12 @@ func TestASecondOpinionNestsInItsClaim(t *testing.T) {
 	f.lease = 2 * time.Second
 	// Both exchanges and the wait between them take longer than the claim stands, and each more than half of its time.
 	brief := func(cfg *refresh.Config) {
-		cfg.ExchangeTimeout, cfg.ClaimTimeout, cfg.CommitPatience = 3*time.Second, 3500*time.Millisecond, time.Second
+		cfg.ExchangeTimeout, cfg.ClaimTimeout, cfg.CommitPatience = 6*time.Second, 6500*time.Millisecond, time.Second
 	}
 	w, other := f.worker(brief), f.worker(brief)
 	f.connect(w, "acme", true)
 	f.server.Script(refusal)
-	f.server.SetLatency(1600*time.Millisecond, 0)
+	f.server.SetLatency(3200*time.Millisecond, 0)
 	var callers sync.WaitGroup
 	for _, w := range []*worker{w, other} {
 		callers.Go(func() { f.token(w, "acme") })
@@ -71,7 +71,10 @@ func TestASecondOpinionNestsInItsClaim(t *testing.T) {
 func TestARecoveryIsRefusedByMistakeAndCostsNothing(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
-	w, other := f.worker(short), f.worker(short)
+	timeouts := func(cfg *refresh.Config) { // room for a slow machine
+		cfg.ExchangeTimeout, cfg.ClaimTimeout, cfg.CommitPatience = 5*time.Second, 5500*time.Millisecond, time.Second
+	}
+	w, other := f.worker(timeouts), f.worker(timeouts)
 	f.connect(w, "acme", true)
 	f.server.Script(refreshtest.Step{Status: 503}, refusal)
 	_, err := w.Token(f.ctx(), "acme")

@@ -71,10 +71,10 @@ func (f *fleet) journaled(tenant, kind string) int {
 
 func TestTheWholeFleetHonoursRetryAt(t *testing.T) {
 	t.Parallel()
-	const wish = 6 * time.Second // all ask twice in that
+	const wish = 12 * time.Second // all ask twice in that
 	for name, step := range map[string]refreshtest.Step{
-		"503": {Status: http.StatusServiceUnavailable, Header: http.Header{"Retry-After": {"6"}}},
-		"429": {Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"6"}}},
+		"503": {Status: http.StatusServiceUnavailable, Header: http.Header{"Retry-After": {"12"}}},
+		"429": {Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"12"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

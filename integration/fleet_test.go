@@ -295,9 +295,9 @@ func (f *fleet) stored(tenant string, generation int64) {
 // within asserts how long something took.
 func within(t testing.TB, what string, limit time.Duration, do func()) {
 	t.Helper()
-	start := time.Now()
+	clock := redistest.StartStopwatch(t)
 	do()
-	if took := time.Since(start); took > limit {
+	if took, over := clock.Over(limit); over {
 		t.Errorf("%s took %v, want at most %v", what, took, limit)
 	}
 }

@@ -37,8 +37,8 @@ func TestExplainPutsTheAppsTroubleFirst(t *testing.T) {
 		{"mass_death", since, "the provider calls many grants dead", "TL504", "provider", []any{"mass_at", ago}},
 		{"provider_down", since, "the provider gives several tenants in a row no usable answer", "TL501", "provider", []any{"down_at", ago}},
 		{"paused", until, "the provider wants a pause", "TL205", "nobody", []any{"throttled_until", soon}},
-		{"host_circuit_open", since, "the provider refuses the client at eu.example.com", "TL401", "operator", []any{"circuit@eu.example.com", "open", "opened_at@eu.example.com", ago}},
-		{"host_paused", until, "the provider wants a pause at eu.example.com", "TL205", "nobody", []any{"throttled_until@eu.example.com", soon}},
+		{"host_circuit_open", since, "the provider refuses the client at eu.example.com", "TL401", "operator", []any{"circuit@eu.example.com", "open", "opened_at@eu.example.com", ago, "changed_at@eu.example.com", ago}},
+		{"host_paused", until, "the provider wants a pause at eu.example.com", "TL205", "nobody", []any{"throttled_until@eu.example.com", soon, "changed_at@eu.example.com", ago}},
 	} {
 		if err := rdb.Del(t.Context(), "tl:app:hubspot").Err(); err != nil {
 			t.Fatal(err)

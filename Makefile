@@ -10,7 +10,7 @@ help: ## this list
 # redis-server on PATH, or one that integration/with-redis gets for them. The race detector needs a C compiler.
 # NO_INSTALL=1 keeps it from installing a Redis. The two packages that take longest begin first.
 test: ## all tests, with the race detector, on a real Redis (REDIS_ADDR, REDIS_SERVER, NO_INSTALL=1)
-	integration/with-redis go test -race -count=1 -parallel 4 -timeout 20m ./refresh ./integration ./...
+	integration/with-redis go test -race -count=1 -parallel 6 -timeout 20m ./refresh ./integration ./...
 
 # The chaos test for as long as FOR says, in rounds of about half a minute. Each prints its seed;
 # `make chaos FOR=1m SEED=… VARIANT=…` begins with that round again.

@@ -331,3 +331,35 @@ func TestClaimWhoseReplyWasLostIsTakenBackAtOnce(t *testing.T) {
 	f.token(f.worker(), "acme") // long before the deadline
 	f.lawful(w, "acme")
 }
+
+// A state that this process has only heard of, and that Redis has lost: whoever remembers it is asked, and callers
+// wait for the answer.
+func TestCallersWaitForWhatRedisHasLostAndAnotherRemembers(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	f.redis = redistest.Own(t)
+	maker, hears := f.worker(), f.worker()
+	f.connect(maker, "acme", true)
+	f.listens(hears, "acme") // and has read nothing
+	record := f.prefix + ":{zoom:acme}:grant"
+	before, err := maker.rdb.Dump(f.ctx(), record).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	gate := f.server.Hold(refreshtest.BeforeCommit)
+	var callers sync.WaitGroup
+	callers.Go(func() { f.token(maker, "acme") })
+	gate.Await(t)
+	f.eventually("the claim to be heard of", func() bool {
+		s := hears.cache.Grant(key("acme")).Recall()
+		return s != nil && s.Claim.Unresolved()
+	})
+	if err := maker.rdb.RestoreReplace(f.ctx(), record, 0, before).Err(); err != nil {
+		t.Fatal(err)
+	}
+	callers.Go(func() { f.token(hears, "acme") })
+	f.eventually("the claim to be given back", func() bool { return maker.rdb.HExists(f.ctx(), record, "claim_id").Val() })
+	gate.Release()
+	callers.Wait()
+	f.lawful(hears, "acme")
+}

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -68,7 +69,7 @@ func TestADamagedStateOfAnAppIsReadAlikeAndCleaned(t *testing.T) {
 				if at != "" {
 					fields = hostFields
 				}
-				for _, field := range append(fields, "limited with") {
+				for _, field := range slices.Concat(fields, []string{"limited with"}) {
 					app, what := field+at+"/"+name, fmt.Sprintf("%s%s = %.20q", field, at, value)
 					now, damaged := time.Now().UnixMilli(), value
 					if field == "limited with" {

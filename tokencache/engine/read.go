@@ -17,6 +17,10 @@ func NewID() string { return store.NewID() }
 // answer is what a script returned, parsed.
 type answer = inbox.Answer
 
+// ErrContradicted: this process has only heard of a state that Redis knows nothing of. The others are asked for it.
+// Redis' word counts if none has given it back after some seconds.
+var ErrContradicted = inbox.ErrContradicted
+
 func (g Grant) in() inbox.Grant { return g.c.in.Grant(g.key, g.by) }
 
 // run runs a script about one grant.

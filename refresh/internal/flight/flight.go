@@ -94,6 +94,10 @@ func (f *flight) fly() (*engine.Snapshot, error) {
 func (f *flight) round() (*engine.Snapshot, error) {
 	news := f.news() // before looking, so that nothing falls in between
 	s, coherent, err := f.look()
+	if errors.Is(err, engine.ErrContradicted) {
+		f.wait(news, askWait) // somebody gives it back, or Redis' word will count
+		return nil, work.ErrAgain
+	}
 	if err != nil {
 		return nil, f.orUnfit(err)
 	}

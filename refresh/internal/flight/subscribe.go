@@ -2,6 +2,7 @@ package flight
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/refresh/internal/work"
@@ -33,7 +34,7 @@ func (f *flight) readFresh() (*engine.Snapshot, error) {
 	}
 	s, err := f.grant.ReadFresh(f.Work.Waiting)
 	f.hasRead, f.brief = true, s != nil
-	if s == nil && err == nil {
+	if s == nil && err == nil || errors.Is(err, engine.ErrContradicted) {
 		return nil, work.ErrAgain
 	}
 	return s, err

@@ -47,6 +47,7 @@ func (f *fleet) expire(tenant string, workers []*process) {
 	epoch := f.status(tenant).Epoch.UnixMilli()
 	for _, w := range workers {
 		w.do(order{Op: "knows", Tenant: tenant, Epoch: epoch})
+		w.do(order{Op: "rest"})
 		w.do(order{Op: "counts"})
 	}
 }

@@ -20,7 +20,9 @@ import (
 // seam catches a worker at a named point: it wraps the Redis client (as a go-redis hook)
 // and the exchanger, so that production code carries no branches for tests.
 type seam struct {
-	say func(answer)
+	say    func(answer)
+	rested chan struct{} // closed once the worker has done what it does at its start, beside what it is told to
+	rest   func()
 
 	mu       sync.Mutex // guards what follows
 	armed    string
@@ -30,7 +32,9 @@ type seam struct {
 }
 
 func newSeam(say func(answer)) *seam {
-	return &seam{say: say, traffic: noTraffic(), claims: map[string]string{}}
+	s := &seam{say: say, rested: make(chan struct{}), traffic: noTraffic(), claims: map[string]string{}}
+	s.rest = sync.OnceFunc(func() { close(s.rested) })
+	return s
 }
 
 func noTraffic() report {
@@ -83,9 +87,19 @@ func looksAround(cmd redis.Cmder) bool {
 	return cmd.Name() == "info" || cmd.Name() == "get" && strings.HasSuffix(fmt.Sprint(cmd.Args()[1]), ":proof")
 }
 
+// looksOver reports whether it is the look whether Redis, and its user, will do: each process has one at its start, the
+// last of what it does besides.
+func looksOver(cmd redis.Cmder) bool {
+	return cmd.Name() == "eval" && strings.Contains(fmt.Sprint(cmd.Args()[1]), "acl_check_cmd")
+}
+
 // trip counts one round trip and its commands, and notes which point each has led to.
 func (s *seam) trip(sent time.Time, cmds []redis.Cmder, points []string) {
 	if connects(cmds[0]) || beats(cmds[0]) {
+		return
+	}
+	if looksOver(cmds[0]) {
+		s.rest()
 		return
 	}
 	s.mu.Lock()

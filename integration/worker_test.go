@@ -216,10 +216,22 @@ func (w *worker) obey(ctx context.Context, o order) (report, error) {
 		return report{}, w.Run(ctx)
 	case "drain":
 		return report{}, w.Close(ctx)
+	case "rest":
+		return report{}, w.rest(ctx)
 	case "counts":
 		return w.seam.counted(), nil
 	}
 	return report{}, fmt.Errorf("unknown order %q", o.Op)
+}
+
+// rest waits until the worker has done what it does at its start.
+func (w *worker) rest(ctx context.Context) error {
+	select {
+	case <-w.seam.rested:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // result is what one caller got.

@@ -153,9 +153,10 @@ func TestAnImportThatRunsAgainChangesNothing(t *testing.T) {
 			orders = append(orders, order{Op: "refresh", Tenant: fmt.Sprint("row-", i), Callers: 1})
 			refreshed = append(refreshed, workers[i%2].send(orders[len(orders)-1]))
 		}
+		ctx := f.ctx()
 		for j, s := range refreshed {
 			got := s.report()
-			for got.Errors["unavailable/"] == 1 { // on a busy machine a lease is not had in time
+			for ctx.Err() == nil && got.Errors["unavailable/"] == 1 { // on a busy machine a lease is not had in time
 				time.Sleep(got.RetryMin)
 				got = s.p.do(orders[j])
 			}

@@ -14,6 +14,7 @@ import (
 	"github.com/tokenlatch/tokenlatch/refresh/provider"
 	"github.com/tokenlatch/tokenlatch/refresh/refreshtest"
 	"github.com/tokenlatch/tokenlatch/tokencache"
+	"github.com/tokenlatch/tokenlatch/tokencache/engine"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
@@ -361,5 +362,40 @@ func TestCallersWaitForWhatRedisHasLostAndAnotherRemembers(t *testing.T) {
 	f.eventually("the claim to be given back", func() bool { return maker.rdb.HExists(f.ctx(), record, "claim_id").Val() })
 	gate.Release()
 	callers.Wait()
+	f.lawful(hears, "acme")
+}
+
+// Where nobody gives it back, Redis' word counts after a while: the wait ends.
+func TestCallersDoNotWaitForGoodForWhatNobodyRemembers(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{})
+	f.redis = redistest.Own(t)
+	maker, proxy := f.cuttable()
+	hears := f.worker()
+	f.connect(maker, "acme", true)
+	f.listens(hears, "acme") // and has read nothing
+	record := f.prefix + ":{zoom:acme}:grant"
+	before, err := hears.rdb.Dump(f.ctx(), record).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := maker.cache.Grant(key("acme")).As("gone")
+	s, err := g.Read(f.ctx())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, _, err := g.Claim(f.ctx(), s, engine.NewID(), time.Hour, grant.AfterDeadline); err != nil || o != grant.OutcomeOK {
+		t.Fatalf("claim: %s, %v", o, err)
+	}
+	f.eventually("the claim to be heard of", func() bool {
+		s := hears.cache.Grant(key("acme")).Recall()
+		return s != nil && s.Claim.Unresolved()
+	})
+	proxy.Refuse() // the maker cannot say anything any more
+	proxy.Cut()
+	if err := hears.rdb.RestoreReplace(f.ctx(), record, 0, before).Err(); err != nil {
+		t.Fatal(err)
+	}
+	f.token(hears, "acme")
 	f.lawful(hears, "acme")
 }

@@ -233,7 +233,7 @@ func TestAHostThatNobodyWantsIsForgottenAfterADay(t *testing.T) {
 	hostRefused(t, c, "b", "two", "", time.Minute)
 	key, now := c.App("zoom").AppKey(), time.Now()
 	c.rdb.HSet(t.Context(), key, "changed_at@a", now.Add(-23*time.Hour).UnixMilli(), "changed_at@b", now.Add(-25*time.Hour).UnixMilli())
-	s, err := c.App("zoom").AppState(t.Context())
+	s, err := stranger(t, c).App("zoom").AppState(t.Context())
 	if err != nil || !s.OpenAt("a") || s.Host("b") != nil || len(s.ByHost) != 1 {
 		t.Errorf("%v, %+v", err, s)
 	}

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -263,7 +262,7 @@ func TestAHostsWaitsEndWhenTheClockWasSetBack(t *testing.T) {
 	hostRefused(t, c, "a", "two", "", time.Hour)
 	ahead := time.Now().Add(24 * time.Hour).UnixMilli()
 	c.rdb.HSet(t.Context(), c.App("zoom").AppKey(), "changed_at@a", ahead, "probe_at@a", ahead, "throttled_until@a", ahead)
-	s, err := c.App("zoom").AppState(context.Background())
+	s, err := stranger(t, c).App("zoom").AppState(t.Context())
 	if h := s.Host("a"); err != nil || h.ProbeAt != 0 || h.ThrottledUntil != 0 || !h.Open {
 		t.Errorf("%v, %+v", err, h)
 	}

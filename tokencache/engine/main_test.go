@@ -44,6 +44,12 @@ func newCache(t testing.TB, rdb redis.UniversalClient, prefix string, alter ...f
 	return c
 }
 
+// stranger is a cache with the same Redis that remembers nothing: what a test has written itself was not pushed.
+func stranger(t testing.TB, c *Cache) *Cache {
+	t.Helper()
+	return newCache(t, c.rdb, string(c.names))
+}
+
 // closeCache forgets pinned grants too, and waits for the hub's end.
 func closeCache(t testing.TB, c *Cache) {
 	t.Helper()

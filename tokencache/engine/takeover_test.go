@@ -5,6 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tokenlatch/tokenlatch/integration/redistest"
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
 )
 
@@ -72,6 +75,56 @@ func TestEarliestHolderKeepsItsDeadlineThroughTakeovers(t *testing.T) {
 			t.Errorf("claim %d: %+v, an earlier one ends at %d", n, s.Claim, longest)
 		}
 		longest = max(longest, s.Claim.Until)
+	}
+}
+
+// A process that has only heard a slow reply does not know what time it is in Redis. It serves the access token
+// for a shorter time, and takes no claim over before that has ended.
+func TestASlowReplyEndsNoAccessToken(t *testing.T) {
+	t.Parallel()
+	server, prefix := redistest.Start(t), redistest.Prefix(t)
+	c := newCache(t, server.Client(t), prefix)
+	const life, slow = 8 * time.Second, 5 * time.Second
+	base, err := c.Grant(acme).As("connector").Connect(t.Context(), func(now int64) grant.Pair {
+		p := pairNo(1)(now)
+		p.ExpiresAt, p.RefreshAt = now+life.Milliseconds(), now+life.Milliseconds()/2
+		return p
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, _, err := c.Grant(acme).As("dead").Claim(t.Context(), base, NewID(), time.Millisecond, grant.AfterDeadline); o != grant.OutcomeOK || err != nil {
+		t.Fatal(o, err)
+	}
+	proxy := redistest.NewProxy(t, server.Addr())
+	far := newCache(t, server.ClientWith(t, func(o *redis.Options) { o.Addr, o.ReadTimeout = proxy.Addr(), time.Minute }), prefix)
+	proxy.Freeze()
+	type got struct {
+		s   *Snapshot
+		err error
+	}
+	came := make(chan got, 1)
+	go func() {
+		s, err := far.Grant(acme).Read(t.Context())
+		came <- got{s, err}
+	}()
+	time.Sleep(slow) // the network's
+	proxy.Thaw()
+	g := <-came
+	if g.err != nil {
+		t.Fatal(g.err)
+	}
+	o, s, err := far.Grant(acme).As("far").Claim(t.Context(), g.s, NewID(), time.Minute, grant.AfterDeadline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left := s.ExpiresAt - s.At(); o == grant.OutcomeOK && left > 0 {
+		t.Errorf("taken over %d ms before the access token ends", left)
+	}
+	t.Logf("%s, %d ms before the access token ends", o, s.ExpiresAt-s.At())
+	time.Sleep(s.Until(base.ExpiresAt) + 10*time.Millisecond)
+	if o, _, err := far.Grant(acme).As("far").Claim(t.Context(), read(t, far, acme), NewID(), time.Minute, grant.AfterDeadline); o != grant.OutcomeOK || err != nil {
+		t.Errorf("after its end: %s, %v", o, err)
 	}
 }
 

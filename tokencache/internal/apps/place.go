@@ -69,7 +69,8 @@ func (a *Place) State(ctx context.Context) (*State, error) {
 		a.all.db.NoteError(err)
 		return nil, fmt.Errorf("tokencache: state of app %s: %w", a.name, err)
 	}
-	s := &State{App: a.name, asOf: got.now, now: got.now, at: a.all.clock.Observe(sent, mono.Now(), got.now), session: session}
+	at, _ := a.all.clock.Observe(sent, mono.Now(), got.now)
+	s := &State{App: a.name, asOf: got.now, now: got.now, at: at, session: session}
 	s.fill(got.fields)
 	return a.take(s, sent), nil
 }
@@ -137,7 +138,8 @@ func (a *Place) change(ctx context.Context, op string, s *redis.Script, host str
 		a.all.db.NoteError(err)
 		return "", "", nil, fmt.Errorf("tokencache: %s app %s: %w", op, a.name, err)
 	}
-	state := &State{App: a.name, asOf: r.Now, now: r.Now, at: a.all.clock.Observe(sent, mono.Now(), r.Now), session: session}
+	at, _ := a.all.clock.Observe(sent, mono.Now(), r.Now)
+	state := &State{App: a.name, asOf: r.Now, now: r.Now, at: at, session: session}
 	state.parse(r.Text)
 	if state.changeID == args[0] {
 		a.told.notify(StateChange{state.change, state})

@@ -3,6 +3,7 @@ package clock
 
 import (
 	"math"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,10 +17,12 @@ func Span(ms int64) time.Duration {
 	return time.Duration(min(max(ms, -most), most)) * time.Millisecond
 }
 
-// Clock remembers how far Redis' clock is ahead of ours, at most: measured from before a
-// request was sent.
+// Clock remembers how far Redis' clock is ahead of ours, at most and at least: measured from before a
+// request was sent, and from after its reply was read.
 type Clock struct {
-	offset atomic.Int64 // ns
+	mu     sync.Mutex   // of Observe
+	offset atomic.Int64 // ns, at most
+	least  atomic.Int64 // ns; more than offset for a moment while both change
 	known  atomic.Bool
 	heard  atomic.Int64 // mono.Time of the last reply that told the time
 
@@ -38,26 +41,36 @@ type setBack struct {
 	from int64 // what it said then, at least: whatever was written since says as much
 }
 
-// Observe learns from a reply in which Redis said `now`, and returns our clock's reading
-// for that, or a little before. Redis answered between sent and received; what was known
-// before stays if it agrees with that, since it came from a faster reply.
-func (c *Clock) Observe(sent, received mono.Time, now int64) mono.Time {
-	before := c.heard.Swap(int64(received))
-	ns := now * int64(time.Millisecond)
-	least, most := ns-int64(received), ns-int64(sent)
-	offset := c.offset.Load()
-	if !c.known.Load() || offset < least || offset > most {
-		if by := max(least-offset, 0) + min(most-offset, 0); c.known.Load() && !c.Many && abs(by) > grant.ClockTolerance*int64(time.Millisecond) {
-			c.wasSet(received, now-(int64(received)-before)/int64(time.Millisecond), by) // at some time since
-		}
-		offset = most
-		c.offset.Store(offset)
-		c.known.Store(true)
-	}
-	return mono.Time(ns - offset)
-}
+// ms are what Redis tells the time in.
+const ms = int64(time.Millisecond)
 
-func abs(n int64) int64 { return max(n, -n) }
+// drift is by how much the two clocks may come apart between two replies, and by how much what Redis tells is
+// rounded: a reply that differs by no more moves what was known, and does not take its place.
+const drift = 10 * ms
+
+// Observe learns from a reply in which Redis said `now`, and returns our clock's reading
+// for that, or up to doubt before. Redis answered between sent and received. What was known before stays
+// as far as it agrees with that: a slow reply says little, and nothing against a fast one.
+func (c *Clock) Observe(sent, received mono.Time, now int64) (at, doubt mono.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := c.heard.Swap(int64(received))
+	ns := now * ms
+	least, most := ns-int64(received), ns-int64(sent)
+	if c.known.Load() {
+		was, atMost := c.least.Load(), c.offset.Load()
+		apart := max(least-atMost, was-most, 0)
+		if apart <= drift {
+			least, most = max(least, was-apart), min(most, atMost+apart)
+		} else if apart > grant.ClockTolerance*ms && !c.Many {
+			c.wasSet(received, now-(int64(received)-before)/ms, max(least-atMost, 0)+min(most-atMost, 0)) // at some time since
+		}
+	}
+	c.offset.Store(most)
+	c.least.Store(least)
+	c.known.Store(true)
+	return mono.Time(ns - most), mono.Time(most - least)
+}
 
 // wasSet notes that Redis' clock was set forward by so many ns, or back, when it said so by now or later.
 func (c *Clock) wasSet(at mono.Time, from, by int64) {
@@ -147,8 +160,14 @@ func (c *Clock) Arrived(at mono.Time, now int64) int64 {
 	return max(now, (int64(at)+c.offset.Load())/int64(time.Millisecond))
 }
 
+// Doubt is by how much Redis' clock may be behind what Guess, Estimate and Arrived say.
+func (c *Clock) Doubt() mono.Time { return mono.Time(max(0, c.offset.Load()-c.least.Load())) }
+
 // Shift has Redis' clock taken for so much later than it is. For tests.
-func (c *Clock) Shift(by time.Duration) { c.offset.Add(int64(by)) }
+func (c *Clock) Shift(by time.Duration) {
+	c.offset.Add(int64(by))
+	c.least.Add(int64(by))
+}
 
 // Unheard has Redis' time told last so long ago. For tests.
 func (c *Clock) Unheard(ago time.Duration) { c.heard.Store(int64(mono.Now() - ago)) }

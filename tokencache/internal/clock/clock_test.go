@@ -58,16 +58,51 @@ func TestOnlyWhatIsKnownToBeOlderThanAClockThatWasSetBackIsOlderThanItSeems(t *t
 	}
 }
 
-func TestSlowReplyDoesNotSpoilTheClock(t *testing.T) {
-	var c Clock
-	if at := c.Observe(time.Second, 6*time.Second, 100_000); at != time.Second {
-		t.Errorf("a first, slow reply counts from %s, want from before it was sent", at)
-	}
-	if at := c.Observe(10*time.Second, 10*time.Second, 106_000); at != 10*time.Second {
-		t.Errorf("a fast reply does not correct it: %s", at)
-	}
-	if at := c.Observe(11*time.Second, 15*time.Second, 110_000); at != 14*time.Second {
-		t.Errorf("a slow reply that agrees counts from %s, want 14s", at)
+// reply is one that Redis gave at a time of our clock, on a way of so long there and back. Redis' clock is
+// 100 s ahead, and it tells whole ms.
+type reply struct{ at, there, back, ahead time.Duration }
+
+func (r reply) observe(c *Clock) (at, doubt mono.Time) {
+	return c.Observe(r.at-r.there, r.at+r.back, (r.at + 100*time.Second + r.ahead).Milliseconds())
+}
+
+// However slow replies are, the time they count from is not late, and early by no more than is said. Nobody has
+// set the clock.
+func TestSlowRepliesDoNotSpoilTheClock(t *testing.T) {
+	const us, ms, s = time.Microsecond, time.Millisecond, time.Second
+	for name, tc := range map[string]struct {
+		replies []reply
+		early   time.Duration // how early the last one may count
+	}{
+		"a slow one first": {[]reply{{at: 5 * s, there: 4 * s, back: s}}, 4*s + ms},
+		"then a fast one":  {[]reply{{at: 5 * s, there: 4 * s, back: s}, {at: 10 * s, there: 50 * us}}, ms},
+		"then a slow one":  {[]reply{{at: 5 * s}, {at: 10 * s, there: 4 * s, back: s}}, ms},
+		"slow ways back":   {[]reply{{at: 5 * s, back: 8 * s}, {at: 10 * s}}, ms},
+		"a slow way there after one that was rounded more": {[]reply{{at: 5*s + 900*us, there: 50 * us}, {at: 10 * s, there: 3 * s}}, 2 * ms},
+		"and what was slower since": {[]reply{
+			{at: 5*s + 900*us, there: 50 * us}, {at: 10 * s, there: 3 * s}, {at: 10 * s, there: 1500 * ms}, {at: 10 * s},
+		}, 2 * ms},
+		"clocks that drift apart":    {[]reply{{at: 5 * s}, {at: 10 * s, ahead: 5 * ms}, {at: 15 * s, there: 3 * s, ahead: 10 * ms}}, 2 * ms},
+		"and the other way":          {[]reply{{at: 5 * s}, {at: 10 * s, ahead: -5 * ms}, {at: 15 * s, there: 3 * s, ahead: -10 * ms}}, 12 * ms},
+		"both at once, fast in slow": {[]reply{{at: 5 * s}, {at: 20 * s, there: 9 * s, back: 9 * s}, {at: 12 * s}}, ms},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var c Clock
+			var at, doubt mono.Time
+			for _, r := range tc.replies {
+				at, doubt = r.observe(&c)
+			}
+			last := tc.replies[len(tc.replies)-1]
+			if late := at - last.at; late > ms || late < -tc.early {
+				t.Errorf("what was said at %s counts from %s", last.at, at)
+			}
+			if doubt < 0 || at+doubt < last.at-10*ms || doubt > tc.early+last.back+2*ms {
+				t.Errorf("what was said at %s counts from %s, or up to %s later", last.at, at, doubt)
+			}
+			if _, set := c.Ago(); set {
+				t.Error("somebody is said to have set the clock")
+			}
+		})
 	}
 }
 

@@ -79,12 +79,13 @@ func (g Grant) roundTrip(ctx context.Context, op string, ask func() (store.Reply
 }
 
 func (g Grant) parse(r store.Reply, sent mono.Time) (Answer, error) {
-	at := sent
+	at, doubt := sent, g.c.clock.Doubt()
 	if r.Told {
-		at = g.c.clock.Observe(sent, mono.Now(), r.Now)
+		at, doubt = g.c.clock.Observe(sent, mono.Now(), r.Now)
 	}
 	a := Answer{Status: r.Status, Now: r.Now, sent: sent}
 	s := memory.NewDraft(g.key, r.Now, at)
+	s.Doubt(doubt)
 	known, err := r.Record(&s.Record)
 	if err == nil && known {
 		err = s.Check(r.Now)

@@ -65,7 +65,9 @@ func (c *Inbox) believe(channel, payload string) {
 // ApplyEvent makes a snapshot of an event. The pair is the one that memory has of the same
 // generation, or comes with it; else the grant must be read.
 func (c *Inbox) ApplyEvent(e *memory.Entry, ev grant.Event, at mono.Time) {
+	doubt := c.clock.Doubt() // before it can have become less
 	s, session := memory.NewDraft(e.Key, c.clock.Arrived(at, ev.Now), at), c.hub.SessionOf(e.Channel)
+	s.Doubt(doubt)
 	c.db.Watchers.Pushed(s.Now() - ev.Now)
 	s.Record = ev.Record
 	s.AgeBy(c.clock.Behind(&s.Record, s.Now()))

@@ -40,6 +40,7 @@ type Snapshot struct {
 
 	now     int64 // Redis' clock at `at`; never early
 	at      mono.Time
+	doubt   mono.Time // by how much `at` may be too early for now
 	home    *Entry    // hot when the request was sent, or the event came
 	knownAt mono.Time // when this process knew it
 
@@ -53,7 +54,9 @@ type Draft Snapshot
 func NewDraft(k grant.Key, now int64, at mono.Time) *Draft { return &Draft{Key: k, now: now, at: at} }
 
 // Next is a draft of what follows s: its record, as known when s was.
-func Next(s *Snapshot) *Draft { return &Draft{Key: s.Key, Record: s.Record, now: s.now, at: s.at} }
+func Next(s *Snapshot) *Draft {
+	return &Draft{Key: s.Key, Record: s.Record, now: s.now, at: s.at, doubt: s.doubt}
+}
 
 // Now is Redis' clock when the draft's state was known, unix ms.
 func (d *Draft) Now() int64 { return d.now }
@@ -64,6 +67,9 @@ func (d *Draft) From(home *Entry, session uint64) { d.home, d.session = home, se
 
 // AgeBy notes by how many ms more the pair has aged than Redis' clock tells, since that was set back.
 func (d *Draft) AgeBy(behind int64) { d.behind = behind }
+
+// Doubt notes by how much later than at the time given Redis' clock may have said now: a slow reply does not tell.
+func (d *Draft) Doubt(by mono.Time) { d.doubt = by }
 
 // MarkHeard notes that the state is known from a push alone, without a sealed pair of it that opened. before is
 // the last one that was read or made here; nil for none.
@@ -132,8 +138,9 @@ func (s *Snapshot) ClaimUntil() int64 {
 	return s.now + int64((s.claimEnds-s.at+time.Millisecond-1)/time.Millisecond)
 }
 
-// Ended reports whether the access token is known to have expired.
-func (s *Snapshot) Ended() bool { return s.token != nil && mono.Now() >= s.ends }
+// Ended reports whether the access token is known to have expired: where Redis' time is not known well, a
+// while after it is no longer valid.
+func (s *Snapshot) Ended() bool { return s.token != nil && mono.Now() >= s.ends+s.doubt }
 
 // expires is the Redis time, unix ms, at which the access token has expired.
 func (s *Snapshot) expires() int64 {
@@ -153,8 +160,8 @@ func (s *Snapshot) keepDates(old *Snapshot) {
 		s.claimEnds = old.claimEnds
 	}
 	const differ = grant.ClockTolerance * time.Millisecond // else the last one to be asked knows it best
-	if s.Epoch == old.Epoch && s.Generation == old.Generation && s.AccessFP == old.AccessFP && old.token != nil && s.token != nil && s.ends > old.ends+differ {
-		s.ends, s.fresh, s.calm, s.token = old.ends, old.fresh, old.calm, old.token
+	if s.Epoch == old.Epoch && s.Generation == old.Generation && s.AccessFP == old.AccessFP && old.token != nil && s.token != nil && s.ends > old.ends+old.doubt+differ {
+		s.ends, s.fresh, s.calm, s.token, s.doubt = old.ends, old.fresh, old.calm, old.token, old.doubt
 		s.behind = max(s.behind, old.behind+(old.now-s.now)+(s.at-old.at).Milliseconds())
 	}
 }

@@ -209,8 +209,9 @@ func (c *chaos) unlawful(l refreshtest.Ledger) (wrong []string) {
 	for i, later := range l {
 		for _, earlier := range l[:i] {
 			if earlier.Fingerprint == later.Fingerprint && !c.mayFollow(earlier, later) {
-				wrong = append(wrong, fmt.Sprintf("presented again against the rules:\n%s until %s\n%s\n%s", earlier,
-					time.UnixMilli(shownBy(earlier.UserAgent).until).Format("15:04:05.000"), later, l.Presentations(later.Tenant)))
+				at := func(ms int64) string { return time.UnixMilli(ms).Format("15:04:05.000") }
+				wrong = append(wrong, fmt.Sprintf("presented again against the rules:\n%s until %s\n%s, at %s, its access token ends at %s\n%s", earlier,
+					at(shownBy(earlier.UserAgent).until), later, at(later.Arrived.UnixMilli()), at(shownBy(later.UserAgent).expires), l.Presentations(later.Tenant)))
 			}
 		}
 	}

@@ -138,11 +138,11 @@ func TestFreeLeaseIsNotWaitedFor(t *testing.T) {
 			time.Sleep(c.takes)
 			gate.Release()
 			callers.Wait()
-			start := time.Now()
+			watch := redistest.StartStopwatch(t)
 			if err := waiter.Refresh(f.ctx(), "acme"); err != nil {
 				t.Fatal(err)
 			}
-			if d := time.Since(start); d > 5*time.Second {
+			if d, over := watch.Over(5 * time.Second); over {
 				t.Errorf("waited %s for a lease that nobody has", d)
 			}
 		})
@@ -230,9 +230,9 @@ func TestThrottledTakeoverDoesNotWaitForItsOwnClaim(t *testing.T) {
 	f.server.Script(refuse("slow_down", 429))
 	_, err = w.Token(f.ctx(), "acme")
 	time.Sleep(kind(t, err, refresh.ErrUnavailable, "slow_down").RetryAfter)
-	start := time.Now()
+	watch := redistest.StartStopwatch(t)
 	f.token(w, "acme")
-	if d := time.Since(start); d > 3*time.Second {
+	if d, over := watch.Over(3 * time.Second); over {
 		t.Errorf("waited another %s for a claim whose exchange is over", d)
 	}
 	f.lawful(w, "acme")

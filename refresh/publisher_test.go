@@ -123,7 +123,7 @@ func (in *intruder) untouched(expected int, workers ...*worker) {
 	in.t.Helper()
 	for _, w := range workers {
 		deadline := time.Now().Add(patience)
-		start := time.Now()
+		watch := redistest.StartStopwatch(in.t)
 		for w.cache.Grant(key("acme")).Peek() == nil {
 			in.token(w, "acme")
 			if time.Now().After(deadline) {
@@ -131,7 +131,7 @@ func (in *intruder) untouched(expected int, workers ...*worker) {
 			}
 			time.Sleep(time.Millisecond)
 		}
-		if late := time.Since(start); late > 5*time.Second {
+		if late, over := watch.Over(5 * time.Second); over {
 			in.t.Errorf("memory is coherent again only after %v", late)
 		}
 		st, err := w.Status(in.ctx(), "acme")
@@ -245,14 +245,14 @@ func TestAUserThatMayOnlyPublishChangesNothing(t *testing.T) { // alone: it coun
 	if n := int(most.Load()) - before; n > 100 {
 		t.Errorf("%d more goroutines", n)
 	}
-	released := time.Now()
+	watch := redistest.StartStopwatch(t)
 	gate.Release()
 	for range cap(served) {
 		if err := <-served; err != nil {
 			t.Errorf("a caller that waited: %v", err)
 		}
 	}
-	if late := time.Since(released); late > 5*time.Second {
+	if late, over := watch.Over(5 * time.Second); over {
 		t.Errorf("callers that waited were served %v after the answer", late)
 	}
 	in.untouched(6, a, b) // two consents and a refresh, each told to both

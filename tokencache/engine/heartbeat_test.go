@@ -243,6 +243,32 @@ func TestAServerThatIsPromotedInPlaceIsNoticed(t *testing.T) {
 	}
 }
 
+// A server that has just started is waited with for others who may know better: no shorter by what its word about
+// its age takes to come.
+func TestASlowReplyMakesNoServerOlder(t *testing.T) {
+	t.Parallel()
+	server := redistest.Own(t)
+	near := newCache(t, server.Client(t), "tl")
+	base := connect(t, near, acme, 1)
+	proxy := redistest.NewProxy(t, server.Addr())
+	far := newCache(t, server.ClientWith(t, func(o *redis.Options) { o.Addr, o.ReadTimeout = proxy.Addr(), time.Minute }), "tl")
+	left := func(c *Cache) time.Duration {
+		_, left, _, err := c.Grant(acme).MayHaveLost(t.Context(), base)
+		if err != nil {
+			t.Error(err)
+		}
+		return left
+	}
+	proxy.Freeze()
+	slow := make(chan time.Duration, 1)
+	go func() { slow <- left(far) }()
+	time.Sleep(4 * time.Second) // the network's
+	proxy.Thaw()
+	if late, now := <-slow, left(near); late < now-2*time.Second { // it tells whole seconds
+		t.Errorf("by a slow reply others have %v to come back, by a fast one %v", late, now)
+	}
+}
+
 // The clock of the replica that takes over may go behind the master's by seconds.
 func TestAYoungServerIsNotBelievedThoughItsClockIsBehind(t *testing.T) {
 	t.Parallel()

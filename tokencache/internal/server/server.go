@@ -101,8 +101,8 @@ func (v *Servers) inspect(ctx context.Context, key string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	at := mono.Now()
 	text, err := node.Info(ctx, "server", "replication").Result()
+	at := mono.Now() // not before: a slow reply must not make the server older than it is
 	if err != nil && !forbidden(err) {
 		v.db.NoteError(err)
 		return nil, err

@@ -32,7 +32,7 @@ func TestAClockThatIsSetForwardOpensNoClaim(t *testing.T) {
 			t.Parallel()
 			f, set := clockedFleet(t, refreshtest.Config{})
 			f.config.ExchangeTimeout, f.config.ClaimTimeout = 8*time.Second, 9*time.Second
-			f.lease = time.Second
+			f.lease = 3 * time.Second
 			a, b := f.worker(), f.worker()
 			f.connect(a, "acme", true)
 			f.connect(b, "other", false)

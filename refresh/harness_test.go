@@ -42,7 +42,7 @@ func newFleet(t testing.TB, cfg refreshtest.Config) *fleet {
 	t.Helper()
 	return &fleet{
 		t: t, redis: redistest.Start(t), server: refreshtest.Start(t, cfg),
-		prefix: redistest.Prefix(t), profile: cfg.Profile, lease: 6 * time.Second,
+		prefix: redistest.Prefix(t), profile: cfg.Profile, lease: 10 * time.Second,
 	}
 }
 

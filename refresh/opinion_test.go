@@ -42,7 +42,7 @@ func TestARefusalThatTheProviderDidNotMeanCostsNothing(t *testing.T) {
 func TestASecondOpinionNestsInItsClaim(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
-	f.lease = 2 * time.Second
+	f.lease = 4 * time.Second
 	// Both exchanges and the wait between them take longer than the claim stands, and each more than half of its time.
 	brief := func(cfg *refresh.Config) {
 		cfg.ExchangeTimeout, cfg.ClaimTimeout, cfg.CommitPatience = 6*time.Second, 6500*time.Millisecond, time.Second

@@ -79,7 +79,7 @@ func (a *brittle) Encrypt(text, ad []byte) ([]byte, error) {
 func TestAFirstMintThatPanicsLeavesNoLeaseBehind(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{Profile: provider.ZoomServerToServer()})
-	f.lease = time.Second
+	f.lease = 5 * time.Second
 	aead := &brittle{AEAD: tokencache.Plaintext}
 	w := f.worker(f.minter(1), func(cfg *refresh.Config) {
 		cache, err := tokencache.New(cfg.Cache.Redis(), tokencache.Config{Prefix: f.prefix, AEAD: aead})

@@ -158,7 +158,7 @@ func TestAWrongSecretStopsTheAppAndMarksNoTenant(t *testing.T) {
 // recovers calls Token until it succeeds, coming back when it is told to.
 func (f *fleet) recovers(w *worker, tenants []string) {
 	f.t.Helper()
-	for end := time.Now().Add(30 * time.Second); len(tenants) > 0; {
+	for end := time.Now().Add(3 * time.Minute); len(tenants) > 0; { // after a row of refusals a wait is a minute and more
 		var again []string
 		var wait time.Duration
 		for tenant, err := range f.all(w, tenants) {

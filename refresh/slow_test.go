@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"golang.org/x/oauth2"
 
 	"github.com/tokenlatch/tokenlatch/integration/redistest"
@@ -277,6 +278,35 @@ func TestASamePairThatIsUsedBeforeItIsStoredIsNoDeath(t *testing.T) {
 	}
 	f.living(b, "acme")
 	http.DefaultClient.CloseIdleConnections()
+}
+
+// A process that starts while Redis answers slowly takes no claim over before the access token has ended.
+func TestAProcessThatStartsOnASlowNetworkTakesNothingOverEarly(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, refreshtest.Config{AccessTokenLife: 10 * time.Second})
+	w := f.worker()
+	f.connect(w, "acme", false)
+	g := w.cache.Grant(key("acme"))
+	s, err := g.Read(f.ctx())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, _, err := g.As("dead").Claim(f.ctx(), s, "dead", time.Millisecond, grant.AfterDeadline); o != grant.OutcomeOK || err != nil {
+		t.Fatal(o, err)
+	}
+	proxy := redistest.NewProxy(t, f.redis.Addr())
+	far := f.workerOn(f.redis.ClientWith(t, func(o *redis.Options) { o.Addr, o.ReadTimeout = proxy.Addr(), time.Minute }))
+	proxy.Freeze()
+	thaw := time.AfterFunc(6*time.Second, proxy.Thaw)
+	defer thaw.Stop()
+	for end := time.Now().Add(patience); len(f.server.Ledger()) == 0 && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if _, err := far.Token(f.ctx(), "acme"); err != nil {
+			kind(t, err, refresh.ErrUnavailable, "")
+		}
+	}
+	if l := f.server.Ledger(); len(l) != 1 || l[0].Arrived.UnixMilli() < s.ExpiresAt {
+		t.Errorf("the access token ends at %v, and these came:\n%s", time.UnixMilli(s.ExpiresAt), l)
+	}
 }
 
 func TestAnExchangerThatHangsHoldsTheGrantNoLongerThanItsClaim(t *testing.T) {

@@ -124,12 +124,16 @@ func (c *Clock) Guess(at mono.Time) (now int64, ok bool) {
 	return (int64(at) + c.offset.Load()) / int64(time.Millisecond), true
 }
 
-// justNow is for how long Redis' time need not be asked for again.
-const justNow = time.Second
+// justNow is for how long Redis' time need not be asked for again, and well how exactly it must be known for that.
+const (
+	justNow = time.Second
+	well    = 100 * time.Millisecond
+)
 
-// ToldJustNow is guess if Redis has told the time within the last second. It tells whole ms.
+// ToldJustNow is guess if Redis has told the time within the last second, and not by slow replies alone. It tells
+// whole ms.
 func (c *Clock) ToldJustNow(at mono.Time) (now int64, ok bool) {
-	if at-mono.Time(c.heard.Load()) > justNow {
+	if at-mono.Time(c.heard.Load()) > justNow || c.Doubt() > well {
 		return 0, false
 	}
 	now, ok = c.Guess(at)

@@ -79,7 +79,7 @@ func (g Grant) roundTrip(ctx context.Context, op string, ask func() (store.Reply
 }
 
 func (g Grant) parse(r store.Reply, sent mono.Time) (Answer, error) {
-	at, doubt := sent, g.c.clock.Doubt()
+	at, doubt := sent, r.Doubt
 	if r.Told {
 		at, doubt = g.c.clock.Observe(sent, mono.Now(), r.Now)
 	}

@@ -92,6 +92,7 @@ func (g Grant) Fetch(ctx context.Context) (Answer, error) {
 func (c *Inbox) fetchOnce(ctx context.Context, ks store.Keys) (store.Reply, error) {
 	var record *redis.SliceCmd
 	var secret *redis.StringCmd
+	doubt := c.clock.Doubt() // before it can have become less
 	now, known := c.clock.ToldJustNow(mono.Now())
 	told := !known || c.clock.Many // a Cluster's nodes have a clock each
 	at, err := c.db.Together(ctx, ks.Grant(), told, func(p redis.Pipeliner) {
@@ -103,7 +104,7 @@ func (c *Inbox) fetchOnce(ctx context.Context, ks store.Keys) (store.Reply, erro
 	if told {
 		now = at
 	}
-	r := store.Reply{Status: "ok", Now: now, Told: told, Values: record.Val(), Sealed: secret.Val()}
+	r := store.Reply{Status: "ok", Now: now, Told: told, Doubt: doubt, Values: record.Val(), Sealed: secret.Val()}
 	if redis.HasErrorPrefix(record.Err(), "WRONGTYPE") {
 		r.Damaged = fmt.Errorf("%w (the key is no HASH)", grant.ErrDamaged)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/grant"
+	"github.com/tokenlatch/tokenlatch/tokencache/internal/mono"
 )
 
 //go:embed lua/common.lua
@@ -229,12 +230,13 @@ func (st *Store) runScript(ctx context.Context, s *redis.Script, keys []string, 
 // Reply is what Redis said about one grant, as it came.
 type Reply struct {
 	Status string
-	Now    int64    // Redis' time, unix ms
-	Told   bool     // it has told the time; else that is what this process knows it to be
-	Text   string   // the record: one line a field
-	Values []any    // or its values alone, in the order of fields
-	Sealed string   // the pair; "" for none
-	Kinds  []string // of changes that were told to those who watch the app's grants
+	Now    int64     // Redis' time, unix ms
+	Told   bool      // it has told the time; else that is what this process knows it to be
+	Doubt  mono.Time // not told: by how much now may be too late
+	Text   string    // the record: one line a field
+	Values []any     // or its values alone, in the order of fields
+	Sealed string    // the pair; "" for none
+	Kinds  []string  // of changes that were told to those who watch the app's grants
 
 	Damaged error
 }

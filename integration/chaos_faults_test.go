@@ -395,7 +395,7 @@ func (s *storm) master(how int, long float64) {
 		rdb.ScriptFlush(ctx)
 		s.note(happening{what: "redis: scripts forgotten"})
 	case 8:
-		if s.flushed && s.quietProcesses() {
+		if s.flushed && s.quietProcesses() && s.remembered() {
 			rdb.FlushAll(ctx)
 			s.note(happening{what: "redis: flushed"})
 			s.begin("redis: flushed a moment ago", "redis", 6*time.Second, func() {})
@@ -406,6 +406,24 @@ func (s *storm) master(how int, long float64) {
 // quietProcesses reports whether all workers live: what only a dead one knew is lost with the data.
 func (s *storm) quietProcesses() bool {
 	return !slices.ContainsFunc(s.slots, func(slot *slot) bool { return slot.worker() == nil || s.busy(slot) })
+}
+
+// remembered reports whether each grant has been used by a worker that lives: what none has used, none gives back.
+func (s *storm) remembered() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	living, known := map[string]bool{}, map[string]bool{}
+	for _, slot := range s.slots {
+		if p := slot.worker(); p != nil {
+			living[p.name] = true
+		}
+	}
+	for _, seen := range s.sightings {
+		if living[seen.worker] {
+			known[seen.tenant] = true
+		}
+	}
+	return len(known) == chaosTenants
 }
 
 // change has the Sentinel make the other server the master: as planned, or because this one has died,

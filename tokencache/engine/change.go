@@ -263,15 +263,18 @@ func (g Grant) nextConsent(ctx context.Context) (consent, error) {
 			a, err = g.in().Fetch(ctx)
 		}
 	}
-	if err == nil && g.in().KnowsBetter(a) {
-		// Redis must know again what this process remembers, or the repeat of an old consent is taken for
-		// a new one.
-		if _, err = g.in().Restore(ctx, g.Recall().Sure()); err == nil {
-			a, err = g.in().Fetch(ctx)
-		}
-	}
 	if err != nil {
 		return consent{}, err
+	}
+	// Redis must know again what this process remembers, or the repeat of an old consent is taken for
+	// a new one.
+	if better := g.in().Better(a); better != nil {
+		if _, err = g.in().Restore(ctx, better); err == nil {
+			a, err = g.in().Fetch(ctx)
+		}
+		if err != nil {
+			return consent{}, err
+		}
 	}
 	next := consent{now: a.Now, epoch: a.Now, generation: 1}
 	if a.Snap != nil && max(a.Snap.Generation, a.Snap.Rev) > 8e15 { // as in connect.lua

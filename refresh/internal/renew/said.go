@@ -1,30 +1,44 @@
 package renew
 
 import (
+	"context"
 	"sync"
 	"time"
 
 	"github.com/tokenlatch/tokenlatch/refresh/internal/flight"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/policy"
+	"github.com/tokenlatch/tokenlatch/refresh/internal/work"
 )
 
-// lasting is something that fails again and again: it is said when it has failed twice in a row, and when it is
-// over. While Redis is away nothing is said of it: that has a line of its own, which may come a moment after
-// the first failure.
+// stillLive reports whether the link to Redis lives a moment after something has failed. Where it does not,
+// nothing is said of the failure: the link's end has a line of its own, and whoever notices it may be the later one.
+func stillLive(ctx context.Context, fl *flight.Flights) bool {
+	work.Pause(ctx, policy.LookAgain, nil)
+	return ctx.Err() == nil && fl.App.Link().Live
+}
+
+// lasting is something that fails again and again: it is said when it has failed for a moment while the link
+// to Redis lived, and when it is over.
 type lasting struct {
-	since time.Time
-	again bool // it failed the last time
+	since time.Time // of the first failure in a row
+	said  bool
 }
 
 func (t *lasting) note(fl *flight.Flights, err error, what string) {
-	log := &fl.Log
-	defer func() { t.again = err != nil }()
 	switch {
-	case err != nil && t.again && t.since.IsZero() && fl.App.Link().Live:
-		t.since = time.Now()
-		log.Warn().Err(err).Msg(what)
-	case err == nil && !t.since.IsZero():
-		log.Info().Dur("after_ms", time.Since(t.since)).Msg("no more: " + what)
+	case err == nil:
+		if t.said {
+			fl.Log.Info().Dur("after_ms", time.Since(t.since)).Msg("no more: " + what)
+		}
+		*t = lasting{}
+	case t.said:
+	case !fl.App.Link().Live:
 		t.since = time.Time{}
+	case t.since.IsZero():
+		t.since = time.Now()
+	case time.Since(t.since) >= policy.LookAgain: // two in a row may come at once
+		t.said = true
+		fl.Log.Warn().Err(err).Msg(what)
 	}
 }
 
@@ -36,10 +50,17 @@ type unrenewed struct {
 }
 
 // note says so at most once a minute.
-func (u *unrenewed) note(fl *flight.Flights, err error) {
+func (u *unrenewed) note(ctx context.Context, fl *flight.Flights, err error) {
+	u.mu.Lock()
+	u.n++
+	quiet := time.Since(u.last) < time.Minute
+	u.mu.Unlock()
+	if quiet || !stillLive(ctx, fl) {
+		return
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.n++; time.Since(u.last) < time.Minute || !fl.App.Link().Live {
+	if time.Since(u.last) < time.Minute { // another has said it meanwhile
 		return
 	}
 	fl.Log.Warn().Err(err).Int("renewals", u.n).Msg("grants that are due could not be renewed: trying again")

@@ -33,7 +33,7 @@ func (r *Run) tend(ctx context.Context, d engine.Due, shard int, rules policy.Ru
 		r.left.add(shard, d.Tenant)
 		next = d.Since // as if it had not been taken
 	case err != nil:
-		if ctx.Err() == nil && r.Flights.App.Link().Live {
+		if stillLive(ctx, r.Flights) {
 			r.Flights.Log.Warn().Err(err).Str("tenant", d.Tenant).Msg("a due grant could not be read: it is tried again")
 		}
 		return
@@ -135,7 +135,7 @@ func (r *Run) renew(ctx context.Context, s *engine.Snapshot, due int64) (next in
 		return s.Now(), &s.Record, nil // perhaps found so: look again, and say it
 	default:
 		if code := failed.Code; code == "" || code == trouble.Unfit || code == trouble.ReadOnly {
-			r.unrenewed.note(r.Flights, err)
+			r.unrenewed.note(ctx, r.Flights, err)
 		}
 		return s.Now() + max(failed.Retry, policy.LookAgain).Milliseconds(), &s.Record, nil
 	}

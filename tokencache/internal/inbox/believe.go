@@ -87,8 +87,11 @@ func asFound(a Answer) (*memory.Snapshot, error) {
 	return a.Snap.Finish(), nil
 }
 
-// KnowsBetter reports whether this process can give back a newer state than Redis had.
-func (g Grant) KnowsBetter(a Answer) bool {
+// Better is a newer state than Redis had, if this process can give one back; nil for none.
+func (g Grant) Better(a Answer) *memory.Snapshot {
 	mem := g.c.mem.Recall(g.key).Sure()
-	return mem != nil && mem.Err == nil && !mem.Incomplete() && mem.KnownBefore(a.sent) && (a.Snap == nil || mem.Compare(&a.Snap.Record) > 0)
+	if mem == nil || mem.Err != nil || mem.Incomplete() || !mem.KnownBefore(a.sent) || a.Snap != nil && mem.Compare(&a.Snap.Record) <= 0 {
+		return nil
+	}
+	return mem
 }

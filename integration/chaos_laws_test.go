@@ -161,7 +161,7 @@ func (s *sent) answer() (answer, bool) {
 	return answer{}, false
 }
 
-// alike asserts that a refresh works, and that every worker serves what came of it. It reports whether it did.
+// alike asserts that a refresh works, and that every worker serves what came of it. It reports whether the refresh worked.
 func (c *chaos) alike(tenant string) bool {
 	var last string
 	for end := time.Now().Add(chaosPatience); ; time.Sleep(50 * time.Millisecond) {

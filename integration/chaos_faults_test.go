@@ -24,7 +24,11 @@ type storm struct {
 	mistaken map[string]bool // tenants of whom the provider has said wrongly that their grant is dead
 
 	switched time.Time // when the master last had to change
+	emptied  time.Time // when Redis last was; zero for never
 }
+
+// givesBack is how long the workers have to give back what Redis has lost.
+const givesBack = 6 * time.Second
 
 // fault is one that lasts.
 type fault struct {
@@ -40,9 +44,14 @@ type fault struct {
 
 func (c *chaos) storm(ctx context.Context) {
 	s := &storm{chaos: c, r: c.random(1), mistaken: map[string]bool{}}
+	deadline, _ := ctx.Deadline()
+	half := time.Now().Add(time.Until(deadline) / 2)
 	for next := time.Now(); ctx.Err() == nil; pause(ctx, 10*time.Millisecond) {
 		s.end(func(f fault) bool { return !time.Now().Before(f.until) })
 		s.ambush()
+		if s.flushed && s.emptied.IsZero() && time.Now().After(half) {
+			s.emptyForSure(ctx)
+		}
 		if time.Now().Before(next) {
 			continue
 		}
@@ -51,7 +60,10 @@ func (c *chaos) storm(ctx context.Context) {
 	}
 	c.server.ClearScript()
 	s.end(func(fault) bool { return true })
-	c.server.ClearScript() // what a worker's end has asked for meanwhile
+	c.server.ClearScript()                              // what a worker's end has asked for meanwhile
+	if s.flushed && s.emptied.IsZero() && !s.consents { // else a tenant that has left may be known to nobody
+		s.broken("Redis was never emptied")
+	}
 	c.note(happening{what: "all faults have ended"})
 }
 
@@ -327,6 +339,9 @@ func (s *storm) process(slot *slot, how int, long float64) {
 	again := func() { s.employ(slot) }
 	switch how % 5 {
 	case 0, 1:
+		if s.flushed && (s.emptied.IsZero() || time.Since(s.emptied) < givesBack) { // it may be the only one that knows something
+			return
+		}
 		vacant()
 		s.note(happening{what: "process: killed", worker: p.name})
 		p.kill()
@@ -395,11 +410,29 @@ func (s *storm) master(how int, long float64) {
 		rdb.ScriptFlush(ctx)
 		s.note(happening{what: "redis: scripts forgotten"})
 	case 8:
-		if s.flushed && s.quietProcesses() && s.remembered() {
-			rdb.FlushAll(ctx)
-			s.note(happening{what: "redis: flushed"})
-			s.begin("redis: flushed a moment ago", "redis", 6*time.Second, func() {})
-		}
+		s.empty()
+	}
+}
+
+// empty has Redis lose all data, if a worker that lives can give each grant back.
+func (s *storm) empty() {
+	if !s.flushed || !s.quietProcesses() || !s.remembered() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), chaosPatience) // clients may still have to wait
+	defer cancel()
+	if err := s.rdb.FlushAll(ctx).Err(); err != nil {
+		s.broken("Redis cannot be emptied: %v", err)
+	}
+	s.emptied = time.Now()
+	s.note(happening{what: "redis: flushed"})
+	s.begin("redis: flushed a moment ago", "redis", givesBack, func() {})
+}
+
+// emptyForSure ends all faults, and empties Redis as soon as that can be survived.
+func (s *storm) emptyForSure(ctx context.Context) {
+	for s.end(func(fault) bool { return true }); ctx.Err() == nil && s.emptied.IsZero(); pause(ctx, 10*time.Millisecond) {
+		s.empty()
 	}
 }
 
@@ -408,22 +441,40 @@ func (s *storm) quietProcesses() bool {
 	return !slices.ContainsFunc(s.slots, func(slot *slot) bool { return slot.worker() == nil || s.busy(slot) })
 }
 
-// remembered reports whether each grant has been used by a worker that lives: what none has used, none gives back.
+// remembered reports whether the workers that live know all that Redis does: they have been given each grant's
+// newest token, or have ended it themselves, and no claim is that of a dead one. What none knows, none gives back.
 func (s *storm) remembered() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	living, known := map[string]bool{}, map[string]bool{}
+	living, given := map[string]bool{"": true, "operator": true}, map[string]bool{}
 	for _, slot := range s.slots {
 		if p := slot.worker(); p != nil {
 			living[p.name] = true
 		}
 	}
+	s.mu.Lock()
 	for _, seen := range s.sightings {
 		if living[seen.worker] {
-			known[seen.tenant] = true
+			given[seen.fp] = true
 		}
 	}
-	return len(known) == chaosTenants
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	for i := range chaosTenants {
+		var record struct {
+			AccessFP string `redis:"at_fp"`
+			By       string `redis:"by"`
+			ClaimBy  string `redis:"claim_by"`
+		}
+		key := s.key(fmt.Sprint("t", i), "grant")
+		if err := s.rdb.HMGet(ctx, key, "at_fp", "by", "claim_by").Scan(&record); err != nil {
+			return false
+		}
+		ended := record.AccessFP == "" && record.By != "" && living[record.By]
+		if !ended && !given[record.AccessFP] || !living[record.ClaimBy] {
+			return false
+		}
+	}
+	return true
 }
 
 // change has the Sentinel make the other server the master: as planned, or because this one has died,

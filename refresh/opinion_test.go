@@ -198,15 +198,20 @@ func TestAProcessThatEndsBeforeItsSecondOpinionLeavesAGrantThatLives(t *testing.
 	})
 }
 
-// dies lets a tenant's grant die by a refusal that goes on until the script is cleared.
-func (f *fleet) dies(w *worker, tenant string) {
+// dies lets a tenant's grant die by a refusal that goes on until the script is cleared. The process that met it
+// has ended then: what it still had to say would put off what a test makes due.
+func (f *fleet) dies(tenant string) {
 	f.t.Helper()
+	w := f.worker()
 	step := refusal
 	step.Tenant, step.Times = tenant, -1
 	f.server.Script(step)
 	f.connect(w, tenant, true)
 	_, err := w.Token(f.ctx(), tenant)
 	kind(f.t, err, refresh.ErrReauthorize, "invalid_grant")
+	if err := w.Close(f.ctx()); err != nil {
+		f.t.Fatal(err)
+	}
 }
 
 // record is what Redis has of a grant.
@@ -223,7 +228,7 @@ func TestAGrantThatDiedByMistakeComesBackByItself(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w := f.worker()
-	f.dies(w, "acme")
+	f.dies("acme")
 	f.run(f.worker())
 	f.putOff(w, "acme")
 	f.server.ClearScript()
@@ -255,7 +260,7 @@ func TestAGrantThatStaysDeadIsPresentedAFewTimesMore(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, refreshtest.Config{})
 	w, runs := f.worker(), f.worker()
-	f.dies(w, "acme")
+	f.dies("acme")
 	events := f.worker().Events(t.Context())
 	died := f.record(w, "acme")
 	for n := range int64(5) {
@@ -327,8 +332,8 @@ func TestAGrantThatDidNotDieByMistakeIsNotPresentedAgain(t *testing.T) {
 	time.Sleep(kind(t, err, refresh.ErrUnavailable, "").RetryAfter)
 	_, err = w.Token(f.ctx(), "lost")
 	kind(t, err, refresh.ErrReauthorize, "lost_response")
-	f.dies(w, "again")
-	f.dies(w, "ended")
+	f.dies("again")
+	f.dies("ended")
 	f.connect(w, "again", false)
 	if err := w.Disconnect(f.ctx(), "ended"); err != nil {
 		t.Fatal(err)
@@ -346,7 +351,7 @@ func TestADeadGrantWaitsForNoBudget(t *testing.T) {
 	f := newFleet(t, refreshtest.Config{})
 	f.profile.Budget = provider.Budget{Concurrency: 1}
 	w := f.worker()
-	f.dies(w, "dead")
+	f.dies("dead")
 	f.connect(w, "first", true)
 	gate := f.server.Hold(refreshtest.BeforeCommit)
 	ended := make(chan struct{})

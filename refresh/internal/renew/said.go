@@ -25,21 +25,32 @@ type lasting struct {
 }
 
 func (t *lasting) note(fl *flight.Flights, err error, what string) {
-	switch {
-	case err == nil:
-		if t.said {
-			fl.Log.Info().Dur("after_ms", time.Since(t.since)).Msg("no more: " + what)
+	now := time.Now()
+	if err != nil {
+		if t.failed(now, fl.App.Link().Live) {
+			fl.Log.Warn().Err(err).Msg(what)
 		}
-		*t = lasting{}
+		return
+	}
+	if t.said {
+		fl.Log.Info().Dur("after_ms", now.Sub(t.since)).Msg("no more: " + what)
+	}
+	*t = lasting{}
+}
+
+// failed reports whether a failure is to be said now.
+func (t *lasting) failed(now time.Time, live bool) bool {
+	switch {
 	case t.said:
-	case !fl.App.Link().Live:
+	case !live:
 		t.since = time.Time{}
 	case t.since.IsZero():
-		t.since = time.Now()
-	case time.Since(t.since) >= policy.LookAgain: // two in a row may come at once
+		t.since = now
+	case now.Sub(t.since) >= policy.LookAgain: // two in a row may come at once
 		t.said = true
-		fl.Log.Warn().Err(err).Msg(what)
+		return true
 	}
+	return false
 }
 
 // unrenewed are renewals that failed since Redis did.

@@ -50,7 +50,7 @@ func stranger(t testing.TB, c *Cache) *Cache {
 	return newCache(t, c.rdb, string(c.names))
 }
 
-// closeCache forgets pinned grants too, and waits for the hub's end.
+// closeCache forgets pinned grants too, and waits for the hub's end, and that of what goes on beside it.
 func closeCache(t testing.TB, c *Cache) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -63,6 +63,9 @@ func closeCache(t testing.TB, c *Cache) {
 	}
 	if err := c.hub.Wait(ctx); err != nil {
 		t.Errorf("the hub does not end: %v", err)
+	}
+	if err := c.in.Idle(ctx); err != nil {
+		t.Errorf("something goes on: %v", err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -167,6 +168,58 @@ func TestAskedProcessesRestore(t *testing.T) {
 	}
 	if got := journaled(t, cold, acme); len(got) != 1 || got[0] != "restore" {
 		t.Errorf("journal %v", got)
+	}
+}
+
+// asked is a process whom another has asked for a grant that Redis has lost, and whose answers do not reach Redis.
+func asked(t *testing.T) (c *Cache, network *hangingUp) {
+	t.Helper()
+	server, prefix := redistest.Start(t), redistest.Prefix(t)
+	c, cold := newCache(t, server.Client(t), prefix), newCache(t, server.Client(t), prefix)
+	network = &hangingUp{}
+	c.rdb.AddHook(network)
+	connect(t, cold, acme, 1)
+	p := c.Grant(acme).Pin()
+	confirm(t, p)
+	read(t, c, acme)
+	p.Unpin()
+	lose(t, cold, acme)
+	const many = 1 << 30
+	network.left.Store(many)
+	if anybody, err := cold.Grant(acme).Ask(t.Context(), 0, 0, 0); err != nil || !anybody {
+		t.Fatalf("Ask: %v %v", anybody, err)
+	}
+	eventually(t, "its first answer", patience, func() bool { return network.left.Load() < many })
+	return c, network
+}
+
+// It may be the only one that remembers the grant.
+func TestAnAskedProcessGivesTheGrantBackBeforeItEnds(t *testing.T) {
+	t.Parallel()
+	c, network := asked(t)
+	network.left.Store(0)
+	if err := c.App(acme.App).Forget(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := c.rdb.Exists(t.Context(), c.Grant(acme).keys().Grant()).Val(); n != 1 {
+		t.Error("it has ended, and Redis has no grant")
+	}
+}
+
+func TestAnAskedProcessDoesNotGoOnWithAClosedClient(t *testing.T) {
+	t.Parallel()
+	c, network := asked(t)
+	if err := c.rdb.Close(); err != nil {
+		t.Fatal(err)
+	}
+	network.left.Store(0)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := c.in.Idle(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if n := -network.left.Load(); n > 2 {
+		t.Errorf("it has tried %d times more", n)
 	}
 }
 

@@ -62,11 +62,11 @@ func (g Grant) contradict(ctx context.Context, a Answer) (*memory.Snapshot, erro
 		if a.Snap != nil {
 			known = a.Snap.Record
 		}
-		go func() { // the caller need not wait for it
+		g.c.errands.Go(func() { // the caller need not wait for it
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), proof.Timeout)
 			defer cancel()
 			_, _ = g.Ask(ctx, known.Epoch, known.Generation, known.Rev)
-		}()
+		})
 	}
 	switch {
 	case kept != nil && (kept.Incomplete() || kept.Err != nil):

@@ -8,7 +8,6 @@ package inbox
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -58,7 +57,7 @@ type Inbox struct {
 	servers *server.Servers
 	apps    *apps.Apps
 	due     *due.Sets
-	giving  sync.WaitGroup // grants back to Redis
+	errands errands
 }
 
 // New returns an Inbox.
@@ -81,20 +80,9 @@ func (c *Inbox) Grant(k grant.Key, by string) Grant { return Grant{c, k, by} }
 
 func (g Grant) keys() store.Keys { return g.c.names.Grant(g.key) }
 
-// Idle waits until nothing is being given back to Redis, or ctx ends.
-func (c *Inbox) Idle(ctx context.Context) error {
-	done := make(chan struct{})
-	go func() {
-		c.giving.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
+// Idle waits until nothing is done any more beside what callers ask for, above all that nothing is being given back to
+// Redis; or until ctx ends.
+func (c *Inbox) Idle(ctx context.Context) error { return c.errands.Wait(ctx) }
 
 const (
 	// MendTimeout bounds what is done about a state that Redis has lost, beside what a caller asked for.

@@ -135,7 +135,7 @@ func (c *Inbox) giveRests(ctx context.Context) (failed error) {
 
 // LossHeard gives back what this process remembers when it hears that Redis has lost an app's data.
 func (c *Inbox) LossHeard(a *apps.Place) {
-	c.giving.Go(func() { // the subscriber connection must not wait for it
+	c.errands.Go(func() { // the subscriber connection must not wait for it
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := c.giveRest(ctx, a); err != nil {
@@ -224,7 +224,7 @@ func (c *Inbox) answerAsk(e *memory.Entry) {
 	if !ok {
 		return
 	}
-	go func() { // the subscriber connection must not wait for it
+	c.errands.Go(func() { // the subscriber connection must not wait for it
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		defer answered()
@@ -235,7 +235,7 @@ func (c *Inbox) answerAsk(e *memory.Entry) {
 		if err != nil {
 			c.log.Warn().Err(err).Stringer("grant", e.Key).Msg("Redis has lost this grant, and did not take it back")
 		}
-	}()
+	})
 }
 
 // outlived reports whether the sealed pair in Redis is a later one than this process remembers:

@@ -27,11 +27,12 @@ func (st *Store) NoteError(err error) {
 	}
 }
 
-// NoAnswer reports whether an error is none that Redis has answered, or says that a Cluster is down.
+// NoAnswer reports whether an error is none that Redis has answered, or says that a Cluster is down. A client that
+// is closed is neither: nobody answers by it any more.
 func NoAnswer(err error) bool {
 	var said redis.Error
 	switch {
-	case err == nil, errors.Is(err, context.Canceled):
+	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, redis.ErrClosed):
 		return false
 	case errors.As(err, &said):
 		return strings.HasPrefix(said.Error(), "CLUSTERDOWN ")

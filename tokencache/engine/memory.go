@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/tokenlatch/tokenlatch/tokencache/internal/memory"
 )
@@ -46,15 +48,17 @@ func (g Grant) KnownAbsent() bool { return g.c.mem.KnownAbsent(g.key) }
 
 // Forget drops an app's grants from memory and ends their subscriptions. With none
 // left the subscriber connection is closed; Forget waits for that until ctx ends.
-// Pinned grants stay until they are unpinned.
+// Pinned grants stay until they are unpinned. It waits as well for what is being given
+// back to Redis, and its error names what is left of that.
 func (app App) Forget(ctx context.Context) error {
 	app.c.mem.Forget(app.name)
 	app.c.apps.Forget(app.name)
 	if app.c.mem.Size()+app.c.apps.Size() > 0 {
 		return nil
 	}
-	if err := app.c.hub.Wait(ctx); err != nil {
-		return err
+	err := app.c.hub.Wait(ctx) // a question may still come until then
+	if err != nil {
+		err = fmt.Errorf("the subscriber connection does not close: %w", err)
 	}
-	return app.c.in.Idle(ctx)
+	return errors.Join(err, app.c.in.Idle(ctx))
 }

@@ -206,6 +206,21 @@ func TestAnAskedProcessGivesTheGrantBackBeforeItEnds(t *testing.T) {
 	}
 }
 
+func TestAProcessThatCannotWaitSaysWhatItHasNotGivenBack(t *testing.T) {
+	t.Parallel()
+	c, network := asked(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := c.App(acme.App).Forget(ctx)
+	if want := "let the process live: " + acme.String() + ": Redis has lost it"; !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want it to say %q", err, want)
+	}
+	network.left.Store(0)
+	if err := c.App(acme.App).Forget(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAnAskedProcessDoesNotGoOnWithAClosedClient(t *testing.T) {
 	t.Parallel()
 	c, network := asked(t)

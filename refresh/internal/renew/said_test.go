@@ -27,7 +27,7 @@ func TestAFailureIsSaidOnlyIfItLastsWhileTheLinkLives(t *testing.T) {
 		"the link was lost in between": {
 			fails: []time.Duration{0, moment / 2, moment, 2*moment - 1, 2 * moment}, lost: []time.Duration{moment / 2}, said: []time.Duration{2 * moment},
 		},
-		"it is said while the link is lost": {
+		"the link is lost once it is said": {
 			fails: []time.Duration{0, moment, 2 * moment}, lost: []time.Duration{2 * moment}, said: []time.Duration{moment},
 		},
 	} {

@@ -62,7 +62,7 @@ func (g Grant) contradict(ctx context.Context, a Answer) (*memory.Snapshot, erro
 		if a.Snap != nil {
 			known = a.Snap.Record
 		}
-		g.c.errands.Go(func() { // the caller need not wait for it
+		g.c.errands.Go(g.key.String()+": Redis contradicts what this process remembers, and others are asked", func() { // the caller need not wait for it
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), proof.Timeout)
 			defer cancel()
 			_, _ = g.Ask(ctx, known.Epoch, known.Generation, known.Rev)

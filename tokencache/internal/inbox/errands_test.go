@@ -17,7 +17,7 @@ func TestErrandsMayBeginWhileSomebodyWaits(t *testing.T) {
 		actors.Go(func() {
 			for range 1000 {
 				under.Add(1)
-				all.Go(func() { under.Add(-1) })
+				all.Go("a", func() { under.Add(-1) })
 			}
 		})
 		actors.Go(func() {
@@ -32,17 +32,25 @@ func TestErrandsMayBeginWhileSomebodyWaits(t *testing.T) {
 	if err := all.Wait(t.Context()); err != nil || under.Load() != 0 {
 		t.Errorf("%d are under way, %v", under.Load(), err)
 	}
+}
 
+func TestAnErrandThatIsNotWaitedForIsNamed(t *testing.T) {
+	var all errands
 	ended := make(chan struct{})
-	all.Go(func() { <-ended })
+	all.Go("b", func() { <-ended })
+	all.Go("b", func() {})
+	all.Go("a", func() { <-ended })
 	gone, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("enough")
 	cancel(why)
-	if err := all.Wait(gone); err != why {
+	if err := all.Wait(gone); !errors.Is(err, why) || err.Error() != "still under way, let the process live: a; b: enough" {
 		t.Errorf("waited to the end of ctx: %v", err)
 	}
 	close(ended)
 	if err := all.Wait(t.Context()); err != nil {
 		t.Error(err)
+	}
+	if err := all.Wait(gone); err != nil {
+		t.Errorf("none is left: %v", err)
 	}
 }

@@ -81,7 +81,7 @@ func (c *Inbox) Grant(k grant.Key, by string) Grant { return Grant{c, k, by} }
 func (g Grant) keys() store.Keys { return g.c.names.Grant(g.key) }
 
 // Idle waits until nothing is done any more beside what callers ask for, above all that nothing is being given back to
-// Redis; or until ctx ends.
+// Redis; or until ctx ends. The error names what is left.
 func (c *Inbox) Idle(ctx context.Context) error { return c.errands.Wait(ctx) }
 
 const (

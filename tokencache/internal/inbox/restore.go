@@ -135,7 +135,7 @@ func (c *Inbox) giveRests(ctx context.Context) (failed error) {
 
 // LossHeard gives back what this process remembers when it hears that Redis has lost an app's data.
 func (c *Inbox) LossHeard(a *apps.Place) {
-	c.errands.Go(func() { // the subscriber connection must not wait for it
+	c.errands.Go("app "+a.Name()+": Redis has lost its data, and gets back what this process remembers", func() { // the subscriber connection must not wait for it
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := c.giveRest(ctx, a); err != nil {
@@ -224,7 +224,7 @@ func (c *Inbox) answerAsk(e *memory.Entry) {
 	if !ok {
 		return
 	}
-	c.errands.Go(func() { // the subscriber connection must not wait for it
+	c.errands.Go(e.Key.String()+": Redis has lost it, and gets back what this process remembers", func() { // the subscriber connection must not wait for it
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		defer answered()

@@ -239,10 +239,12 @@ func TestDoctorLooksOverGrantsAndFleet(t *testing.T) {
 	if err := rdb.Del(ctx, "tl:{zoom:fine}:secret").Err(); err != nil {
 		t.Fatal(err)
 	}
-	ps := rdb.Subscribe(ctx, "tl:heartbeat:one")
-	defer ps.Close()
-	if _, err := ps.Receive(ctx); err != nil {
-		t.Fatal(err)
+	for _, listener := range []string{"one", "doctor:of a colleague"} {
+		ps := rdb.Subscribe(ctx, "tl:heartbeat:"+listener)
+		defer ps.Close()
+		if _, err := ps.Receive(ctx); err != nil {
+			t.Fatal(err)
+		}
 	}
 	found := examined(t, server)
 	finds(t, found, "data.pairs", doctor.Failure, "1 of 12 grants are active without a pair: zoom fine")

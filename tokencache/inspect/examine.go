@@ -34,6 +34,10 @@ func (in *Inspector) Scratch(app string) string {
 // Heartbeats returns how the channels of the processes' heartbeats begin.
 func (in *Inspector) Heartbeats() string { return in.names.Heartbeats() }
 
+// Trials returns how the channels begin in which it can be tried whether a push arrives. They begin as Heartbeats
+// says, and who listens there counts as no process.
+func (in *Inspector) Trials() string { return in.names.Trials() }
+
 // Processes returns how many processes listen to their own heartbeat: those that work for the grants below this
 // prefix, as far as they are connected just now.
 func (in *Inspector) Processes(ctx context.Context) (int, error) {
@@ -46,7 +50,7 @@ func (in *Inspector) Processes(ctx context.Context) (int, error) {
 				err = failed
 			}
 			for _, channel := range channels {
-				if !strings.HasPrefix(channel, in.names.Runs()) {
+				if !strings.HasPrefix(channel, in.names.Runs()) && !strings.HasPrefix(channel, in.names.Trials()) {
 					seen[channel] = struct{}{}
 				}
 			}

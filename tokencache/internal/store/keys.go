@@ -23,6 +23,9 @@ func (n Names) Heartbeats() string { return string(n) + ":heartbeat:" }
 // app's, and nothing is published there.
 func (n Names) Runs() string { return n.Heartbeats() + "run:" }
 
+// Trials returns how the channels begin in which doctor tries whether a push arrives. No worker listens to them.
+func (n Names) Trials() string { return n.Heartbeats() + "doctor:" }
+
 // Changes returns how the channels of the changes of all grants of an app begin.
 func (n Names) Changes() string { return string(n) + ":events:" }
 

@@ -21,7 +21,7 @@ var push = []Check{{
 func arrives(x *exam) verdict {
 	ctx, cancel := context.WithTimeout(x.ctx, 2*x.Timeout)
 	defer cancel()
-	took, err := roundTrips(ctx, x.nodes, x.Inspector.Heartbeats()+"doctor:"+rand.Text(), x.Timeout)
+	took, err := roundTrips(ctx, x.nodes, x.Inspector.Trials()+rand.Text(), x.Timeout)
 	switch {
 	case denied(err):
 		return verdict{Failure, "the channel is not allowed: " + line(err), "ACL SETUSER " + x.user() + " &" + x.Inspector.Heartbeats() + "* +publish +subscribe"}

@@ -246,7 +246,18 @@ func TestDoctorLooksOverGrantsAndFleet(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	tries := rdb.PSubscribe(ctx, "tl:heartbeat:*")
+	defer tries.Close()
+	if _, err := tries.Receive(ctx); err != nil {
+		t.Fatal(err)
+	}
 	found := examined(t, server)
+	// Nobody else publishes here: these are the tries of push.arrives, in channels that count as no process.
+	if m, err := tries.ReceiveTimeout(ctx, 10*time.Second); err != nil {
+		t.Fatalf("doctor tries no push: %v", err)
+	} else if m, is := m.(*redis.Message); !is || !strings.HasPrefix(m.Channel, "tl:heartbeat:doctor:") {
+		t.Errorf("doctor tries a push with %v: it would count itself", m)
+	}
 	finds(t, found, "data.pairs", doctor.Failure, "1 of 12 grants are active without a pair: zoom fine")
 	finds(t, found, "data.claims", doctor.Warning, "zoom silent")
 	finds(t, found, "fleet.silent", doctor.Warning, "web-3/4712 .*zoom silent")
